@@ -1,0 +1,1 @@
+"""The one TOML file: its schema, reading, editing, secrets, and the snapshot that serves."""

@@ -1,0 +1,1 @@
+"""What happened and what it cost: the SQLite store, the writer, prices and reports."""

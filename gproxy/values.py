@@ -1,0 +1,93 @@
+"""The frozen values that one request carries from stage to stage. Imports nothing of gproxy.
+
+Nothing here decides anything: a stage makes a value, the next reads it, none writes into an earlier one.
+
+    Usage     what an answer reported, in one form for every dialect
+    Target    one (provider, upstream model) that may serve a request
+    Route     the targets that a client's model name stands for, in order
+    Record    one row of the ledger's table `usage`
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer, normalised so that sums compare across providers.
+
+    None means unreported, never zero. `input_tokens` includes cache reads and cache writes, `output_tokens`
+    includes reasoning, `cache_write_tokens` is all cache writes with the one-hour ones inside it.
+    `cost_nano` is the cost that the upstream itself reported, in 1e-9 USD.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_nano: int | None = None
+
+    @property
+    def total_tokens(self) -> int | None:
+        if self.input_tokens is None and self.output_tokens is None:
+            return None
+        return (self.input_tokens or 0) + (self.output_tokens or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place that may serve a request: a provider's name and the model id that it knows."""
+
+    provider: str
+    model: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What the client's model name stands for: targets in the order they are to be tried.
+
+    `alias` is the alias that was used, or None. `aggregated` is False for a request under `/{provider}`.
+    """
+
+    requested: str
+    targets: tuple[Target, ...]
+    alias: str | None = None
+    aggregated: bool = True
+    strategy: str = "failover"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One row of the table `usage`; the fields are its columns, without `id` and `cost_usd`'s division.
+
+    Times are UTC ISO 8601 with milliseconds, durations milliseconds, money integer nano-dollars (1e-9 USD;
+    None: price unknown). `status` is the HTTP status the client got, 499 when it had left.
+    """
+
+    request_id: str
+    started_at: str
+    user: str
+    key_label: str
+    key_id: str
+    provider: str | None = None
+    credential: str | None = None
+    model: str | None = None
+    requested_model: str
+    alias: str | None = None
+    dialect: str
+    route: str
+    stream: bool
+    status: int
+    outcome: str
+    attempts: int
+    usage: Usage = Usage()
+    usage_source: str = "none"
+    cost_nano: int | None = None
+    extra_attempt_cost_nano: int | None = None
+    maybe_billed: bool = False
+    price_source: str | None = None
+    latency_ms: int
+    ttft_ms: int | None = None
+    error: str | None = None

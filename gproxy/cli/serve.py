@@ -1,0 +1,105 @@
+"""`gproxy serve`: the first load of the configuration, then the server. The serving itself is `server/`'s."""
+
+import dataclasses
+import inspect
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gproxy.cli import files, output
+from gproxy.cli.options import ConfigOption
+from gproxy.config.schema import Global, Key
+
+if TYPE_CHECKING:
+    from gproxy.config.source import Loaded
+
+DemoOption = Annotated[bool, typer.Option("--demo", help="Serve the offline demo; needs no file.")]
+
+
+def serve(demo: bool, config: Path | None, **flags: object) -> None:
+    """Serve until SIGTERM or Ctrl-C.
+
+    Each key of [global] is an option here and a variable GPROXY_<KEY>; an option goes over the variable, and
+    that over the file.
+    """
+    given = {name: value for name, value in flags.items() if value not in (None, [])}
+    if demo:
+        code = _serve_demo(given)
+    else:
+        path = files.find(config)
+        code = _run(lambda: files.load(path, given), path=path, directory=path.resolve().parent)
+    raise typer.Exit(code)
+
+
+def _parameters() -> Iterator[inspect.Parameter]:
+    """The parameters of `serve`: its own two and one per key of `[global]`, None where not given."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    yield inspect.Parameter("demo", kind, default=False, annotation=DemoOption)
+    yield inspect.Parameter("config", kind, default=None, annotation=ConfigOption)
+    for field in dataclasses.fields(Global):
+        yield inspect.Parameter(field.name, kind, default=None, annotation=_annotation(field))
+
+
+def _annotation(field: "dataclasses.Field[Any]") -> object:
+    key: Key = field.metadata["key"]
+    name = field.name.replace("_", "-")
+    flag = f"--{name}/--no-{name}" if field.type is bool else f"--{name}"
+    default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
+    text = f"{key.help} [{default}]" if default != "" and field.type is not bool else key.help
+    # Bounds and choices are not repeated here: the loader checks flags as it checks the file.
+    metavar = "|".join(key.choices) or ("NUMBER" if field.type is int else "TEXT")
+    if field.type is bool:
+        metavar = None
+    option = typer.Option(flag, help=text, metavar=metavar, show_default=False)
+    plain: Any = list[str] if isinstance(field.default, tuple) else field.type
+    return Annotated[plain | None, option]
+
+
+serve.__dict__["__signature__"] = inspect.Signature(list(_parameters()))
+
+
+def _serve_demo(flags: dict[str, object]) -> int:
+    from gproxy.cli.templates import demo_curl, demo_file
+    from gproxy.config.keys import make_key
+    from gproxy.config.source import load_text
+    from gproxy.providers.catalog import CHANNELS
+
+    key = make_key()
+    text = demo_file(key).encode()
+
+    def announce(url: str) -> None:
+        print(f"The demo is at {url}")
+        print(f"key: {key}")
+        print(f"In a second terminal:\n\n{demo_curl(url, key)}\n", flush=True)
+
+    with tempfile.TemporaryDirectory(prefix="gproxy-demo-") as folder:
+        directory = Path(folder)
+        given = {"data_dir": str(directory / "data")} | flags
+        return _run(
+            lambda: load_text(text, directory=directory, channels=CHANNELS, environ=os.environ, flags=given),
+            path=None,
+            directory=directory,
+            announce=announce,
+        )
+
+
+def _run(
+    load: "Callable[[], Loaded]",
+    *,
+    path: Path | None,
+    directory: Path,
+    announce: Callable[[str], None] | None = None,
+) -> int:
+    """Print the problems of the first load and serve; the server loads anew, and prints what comes later."""
+    first = load()
+    name = files.shown(path) if path else "demo"
+    output.problems(first.problems, name)
+    if first.errors:
+        raise files.refused(name, first.errors)
+    from gproxy.server.supervisor import run
+
+    return run(load, path=path, directory=directory, announce=announce)

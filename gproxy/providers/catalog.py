@@ -1,10 +1,17 @@
 """The table of channels: one row for each kind of upstream. A new provider is a new row.
 
-Addresses, how a key is sent and what is spoken are data here; nothing in this module connects to anything.
+Addresses, how a key is sent and what is spoken are data here; how they become a URL and headers is in
+`endpoints.py`, and nothing in this room connects to anything.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+
+_OPENAI = {"openai_chat": "/v1", "openai_responses": "/v1", "openai_embeddings": "/v1"}
+_EVERYTHING = {**_OPENAI, "anthropic_messages": "/v1", "gemini": "/v1beta"}
+_BEARER = {"": "bearer"}
+_NATIVE_KEYS = {"": "bearer", "anthropic_messages": "x-api-key", "gemini": "x-goog-api-key"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,22 +19,129 @@ class Channel:
     """One kind of upstream.
 
     name          what `channel =` says in the file
-    base_url      its address when `settings.base_url` is empty; "" if the user must give one
-    speaks        protocol name -> path that replaces that protocol's own version prefix, below the root; an empty
-                  string means the protocol's own (`/v1`, Gemini `/v1beta`)
-    auth          how the key is sent: "bearer", "x-api-key", "x-goog-api-key", "api-key"; per protocol where
-                  they differ, under the protocol's name, else under ""
-    needs_key     False: a local server that asks for none
+    root          its address up to, but without, the prefixes in `speaks`; "" if the user must give one
+    speaks        protocol name -> what stands below the root in place of that protocol's own version prefix
+                  (`/v1`, Gemini's `/v1beta`); "" if nothing does
+    auth          how the key is sent: "bearer", or the name of a header that holds it alone; under a protocol's
+                  name where that one differs, else under ""
+    needs_key     False: a server that may ask for none
     prices        its id in genai-prices, "" if it has none there
-    include_usage whether chat streams accept `stream_options.include_usage`
-    model_list    path of the list of models below the root, "" if it has none
+    include_usage True: chat streams report usage only if `stream_options.include_usage` asks for it; False: they
+                  always do, or refuse the question
+    lists_models  False: its list of models is absent, or holds ids that cannot be called
+    configurable  True: `settings.protocols` says which of `speaks` an upstream has
+    offline       True: it is answered here, by `demo.py`, and has no address
     """
 
     name: str
-    base_url: str = ""
+    root: str = ""
     speaks: Mapping[str, str]
-    auth: Mapping[str, str] = field(default_factory=lambda: {"": "bearer"})
+    auth: Mapping[str, str] = field(default_factory=lambda: _BEARER)
     needs_key: bool = True
     prices: str = ""
     include_usage: bool = True
-    model_list: str = "/v1/models"
+    lists_models: bool = True
+    configurable: bool = False
+    offline: bool = False
+
+
+_ROWS = (
+    Channel(name="openai", root="https://api.openai.com", speaks=_OPENAI, prices="openai"),
+    Channel(
+        name="anthropic",
+        root="https://api.anthropic.com",
+        speaks={"anthropic_messages": "/v1"},
+        auth={"": "x-api-key"},
+        prices="anthropic",
+    ),
+    *(
+        Channel(
+            name=name,
+            root="https://generativelanguage.googleapis.com",
+            speaks={"gemini": "/v1beta"},
+            auth={"": "x-goog-api-key"},
+            prices="google",
+        )
+        for name in ("gemini", "aistudio")
+    ),
+    Channel(
+        name="vertexexpress",
+        root="https://aiplatform.googleapis.com",
+        speaks={"gemini": "/v1/publishers/google"},
+        auth={"": "x-goog-api-key"},
+        prices="google",
+        lists_models=False,
+    ),
+    # Azure's list holds the models that could be deployed, while a request names a deployment.
+    Channel(
+        name="azure-openai",
+        speaks={p: "/openai/v1" for p in _OPENAI},
+        auth={"": "api-key"},
+        prices="azure",
+        lists_models=False,
+    ),
+    Channel(
+        name="openrouter",
+        root="https://openrouter.ai",
+        speaks={p: "/api/v1" for p in (*_OPENAI, "anthropic_messages")},
+        prices="openrouter",
+        include_usage=False,
+    ),
+    Channel(
+        name="groq",
+        root="https://api.groq.com",
+        speaks={"openai_chat": "/openai/v1", "openai_responses": "/openai/v1"},
+        prices="groq",
+    ),
+    Channel(
+        name="deepseek",
+        root="https://api.deepseek.com",
+        speaks={"openai_chat": "", "openai_responses": "", "anthropic_messages": "/anthropic/v1"},
+        auth={"": "bearer", "anthropic_messages": "x-api-key"},
+        prices="deepseek",
+    ),
+    Channel(
+        name="mistral",
+        root="https://api.mistral.ai",
+        speaks={"openai_chat": "/v1", "openai_embeddings": "/v1"},
+        prices="mistral",
+        include_usage=False,
+    ),
+    Channel(
+        name="xai",
+        root="https://api.x.ai",
+        speaks={"openai_chat": "/v1", "openai_responses": "/v1"},
+        prices="x-ai",
+    ),
+    Channel(
+        name="together",
+        root="https://api.together.ai",
+        speaks={"openai_chat": "/v1", "openai_embeddings": "/v1"},
+        prices="together",
+    ),
+    Channel(
+        name="fireworks",
+        root="https://api.fireworks.ai",
+        speaks={p: "/inference/v1" for p in (*_OPENAI, "anthropic_messages")},
+        prices="fireworks",
+    ),
+    Channel(
+        name="nvidia",
+        root="https://integrate.api.nvidia.com",
+        speaks={"openai_chat": "/v1", "openai_embeddings": "/v1"},
+    ),
+    *(
+        Channel(
+            name=name,
+            root=f"http://127.0.0.1:{port}",
+            speaks={**_OPENAI, "anthropic_messages": "/v1"},
+            needs_key=False,
+        )
+        for name, port in (("ollama", 11434), ("lmstudio", 1234), ("vllm", 8000))
+    ),
+    Channel(name="custom", speaks=_EVERYTHING, auth=_NATIVE_KEYS, needs_key=False, configurable=True),
+    Channel(name="demo", speaks=_EVERYTHING, needs_key=False, lists_models=False, offline=True),
+)
+
+CHANNELS: Mapping[str, Channel] = MappingProxyType({row.name: row for row in _ROWS})
+"""Every channel by name."""

@@ -1,0 +1,78 @@
+"""Where a request for a channel goes and what identifies us there: URLs, credential headers, dialects spoken.
+
+The facts of each channel are rows of `catalog.py`; which headers of the client go along is decided in
+`protocols/headers.py`.
+"""
+
+import re
+from urllib.parse import urlsplit, urlunsplit
+
+from gproxy.config import schema
+from gproxy.errors import ConfigError
+from gproxy.providers.catalog import Channel
+
+ANTHROPIC_VERSION = "2023-06-01"
+
+_OPENAI = frozenset({"openai_chat", "openai_responses", "openai_embeddings"})
+_LISTS = {"anthropic_messages": "/v1/models?limit=1000", "gemini": "/v1beta/models?pageSize=1000"}
+# The clients of OpenAI's dialects expect the version inside the base URL, so one that ends in a version of its
+# own (`/api/paas/v4`, `/v1beta/openai`) has all there is.
+_OWN_VERSION = re.compile(r"/v\d+[a-z0-9]*(/openai)?\Z")
+
+
+def endpoint(channel: Channel, settings: schema.Settings, protocol_name: str, path: str) -> str:
+    """The full URL for `path`, which is what `Protocol.upstream_path` gave (`/v1/…`, Gemini `/v1beta/…`).
+
+    `settings.base_url` may end in a slash, a version, or any part of the channel's own prefix; its query, if it
+    has one, is kept. Raises ConfigError when neither the channel nor the settings hold an address.
+    """
+    address = urlsplit(settings.base_url or channel.root)
+    if not address.netloc:
+        raise ConfigError(f"channel {channel.name!r} needs settings.base_url, an http:// or https:// address")
+    tail, _, query = path.removeprefix("/v1beta" if protocol_name == "gemini" else "/v1").partition("?")
+    base = address.path.rstrip("/")
+    root = _root(channel, base)
+    if root == base and protocol_name in _OPENAI and _OWN_VERSION.search(base):
+        prefix = ""
+    else:
+        prefix = channel.speaks[protocol_name]
+    query = "&".join(part for part in (address.query, query) if part)
+    return urlunsplit((address.scheme, address.netloc, root + prefix + tail, query, ""))
+
+
+def _root(channel: Channel, base: str) -> str:
+    """`base`, a path without a slash at its end, less the longest known ending: what prefixes go below."""
+    endings = {"/v1", "/v1beta"}
+    for prefix in channel.speaks.values():
+        steps = prefix.split("/")
+        endings.update("/".join(steps[:n]) for n in range(2, len(steps) + 1))
+    return base.removesuffix(max((e for e in endings if base.endswith(e)), key=len, default=""))
+
+
+def auth_headers(channel: Channel, protocol_name: str, secret: str | None) -> tuple[tuple[str, str], ...]:
+    """The one header that carries `secret`; none without a secret."""
+    if secret is None:
+        return ()
+    style = channel.auth.get(protocol_name) or channel.auth[""]
+    return (("authorization", f"Bearer {secret}"),) if style == "bearer" else ((style, secret),)
+
+
+def default_headers(channel: Channel, protocol_name: str) -> tuple[tuple[str, str], ...]:
+    """Headers that must be there: each is added if, and only if, the client sent none of that name."""
+    return (("anthropic-version", ANTHROPIC_VERSION),) if protocol_name == "anthropic_messages" else ()
+
+
+def speaks(channel: Channel, settings: schema.Settings) -> frozenset[str]:
+    """The protocols, of `schema.PROTOCOLS`, that this provider can be asked in."""
+    if channel.configurable:
+        return frozenset(settings.protocols) or _OPENAI
+    return frozenset(channel.speaks)
+
+
+def list_url(channel: Channel, settings: schema.Settings) -> tuple[str, str] | None:
+    """The URL of the upstream's list of models and the protocol whose shape and auth it has; None: no list."""
+    if not channel.lists_models or not (channel.root or settings.base_url):
+        return None
+    spoken = speaks(channel, settings)
+    protocol_name = next(name for name in schema.PROTOCOLS if name in spoken)
+    return endpoint(channel, settings, protocol_name, _LISTS.get(protocol_name, "/v1/models")), protocol_name

@@ -86,3 +86,10 @@ class Snapshot:
     aliases: Mapping[str, Alias]
     bare: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...] = ()
+
+
+def build(
+    config: schema.Config, secrets: Mapping[tuple[str, str], str] = {}, warnings: tuple[str, ...] = ()
+) -> Snapshot:
+    """The indexes of `config`. `secrets` are those that could be read, by (provider, credential name)."""
+    raise NotImplementedError

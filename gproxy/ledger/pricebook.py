@@ -1,0 +1,135 @@
+"""Built-in prices by (provider's id in genai-prices, model): looked up in a child process, kept in this one.
+
+genai-prices costs 30 MB and up to half a second to import, so no server process does: `pricelookup.py` is run
+as a program for it. What a price means is `pricing.py`'s.
+"""
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gproxy.ledger.pricing import Price, Tier
+
+logger = logging.getLogger(__name__)
+
+LOOKUP_TIMEOUT_S = 10.0
+
+RETRY_S = 60.0
+"""How long a look-up that failed counts as unknown before it is tried again."""
+
+MOST_ENTRIES = 4096
+
+MOST_MODEL_CHARS = 256
+"""A longer name is no model's, and clients choose names."""
+
+# By its path and with -P, so that the child imports nothing from the working folder.
+COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("pricelookup.py")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What is known of a model: `price` None is "unknown", `until` seconds since the epoch, None for good."""
+
+    price: Price | None
+    until: float | None
+
+
+class PriceBook:
+    """The built-in prices this process has asked for, at most `MOST_ENTRIES`; used from one event loop."""
+
+    def __init__(self, command: Sequence[str] = COMMAND, clock: Callable[[], float] = time.time) -> None:
+        """`clock` is seconds since the epoch: prices change by date and time of day."""
+        self._command = command
+        self._clock = clock
+        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._wanted: dict[tuple[str, str], None] = {}
+        self._one_child = asyncio.Lock()
+
+    def cached(self, prices_id: str, model: str) -> Price | None:
+        """What is known without waiting: None if unknown, or not looked up yet."""
+        entry = self._fresh((prices_id, model))
+        return None if entry is None else entry.price
+
+    async def get(self, prices_id: str, model: str) -> Price | None:
+        """The built-in price in force now, None if there is none or it cannot be told. Never raises.
+
+        Only a pair not known yet waits, some 0.3 s; look-ups that come together share a child.
+        """
+        await self.warm(((prices_id, model),))
+        return self.cached(prices_id, model)
+
+    async def warm(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Look up all pairs of (prices id, model) that are not known yet."""
+        missing = {pair: None for pair in pairs if _askable(pair) and self._fresh(pair) is None}
+        if not missing:
+            return
+        self._wanted.update(missing)
+        async with self._one_child:
+            # Who waited here finds that the one before asked for it too.
+            asked = [pair for pair in self._wanted if self._fresh(pair) is None]
+            self._wanted.clear()
+            if asked:
+                await self._look_up(asked)
+
+    def _fresh(self, pair: tuple[str, str]) -> _Entry | None:
+        entry = self._entries.get(pair)
+        if entry is None or (entry.until is not None and entry.until <= self._clock()):
+            return None
+        return entry
+
+    async def _look_up(self, pairs: Sequence[tuple[str, str]]) -> None:
+        try:
+            answers = _entries_of(await _run(self._command, pairs), len(pairs))
+        except (OSError, ValueError, TypeError, TimeoutError) as error:
+            logger.warning(
+                "Built-in prices cannot be looked up (%s); costs stay unknown until they can.", error
+            )
+            answers = [_Entry(None, self._clock() + RETRY_S)] * len(pairs)
+        for pair, entry in zip(pairs, answers, strict=True):
+            self._entries.pop(pair, None)
+            while len(self._entries) >= MOST_ENTRIES:
+                del self._entries[next(iter(self._entries))]
+            self._entries[pair] = entry
+
+
+def _askable(pair: tuple[str, str]) -> bool:
+    prices_id, model = pair
+    return bool(prices_id) and len(model) <= MOST_MODEL_CHARS
+
+
+async def _run(command: Sequence[str], pairs: Sequence[tuple[str, str]]) -> bytes:
+    """The child's answers. Raises OSError, TimeoutError, or ValueError for a child that failed."""
+    queries = "".join(json.dumps(pair) + "\n" for pair in pairs).encode()
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+    try:
+        async with asyncio.timeout(LOOKUP_TIMEOUT_S):
+            answers, complaint = await child.communicate(queries)
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode:
+        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+        raise ValueError(f"exit {child.returncode}: {last[:200]}")
+    return answers
+
+
+def _entries_of(answers: bytes, count: int) -> list[_Entry]:
+    lines = answers.splitlines()
+    if len(lines) != count:
+        raise ValueError(f"{len(lines)} answers to {count} questions")
+    return [_entry_of(json.loads(line)) for line in lines]
+
+
+def _entry_of(answer: dict[str, Any] | None) -> _Entry:
+    if answer is None:
+        return _Entry(None, None)
+    tiers = tuple(Tier(*tier) for tier in answer["tiers"])
+    return _Entry(Price(answer["source"], tiers, answer["per_call"]), answer["until"])

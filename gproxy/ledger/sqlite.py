@@ -1,0 +1,96 @@
+"""Which SQLite is used, and how a connection to the usage store is opened: the one place for both.
+
+What is in the store is `store.py`'s.
+"""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+else:
+    try:
+        from pysqlite3 import dbapi2 as sqlite3
+    except ImportError:
+        import sqlite3
+
+from gproxy.errors import StoreError
+
+__all__ = ["BUSY_TIMEOUT_MS", "connect", "connect_read_only", "known_fault", "sqlite3"]
+
+BUSY_TIMEOUT_MS = 5000
+"""How long a statement waits for another process's lock."""
+
+_OWNER_ONLY_FILE = 0o600
+_OWNER_ONLY_FOLDER = 0o700
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the store for writing, creating it and its folder if need be, readable by its owner alone.
+
+    WAL, `synchronous = NORMAL`, foreign keys, autocommit: a transaction begins where the caller says so. The
+    connection belongs to the calling thread. Raises `StoreError`.
+    """
+    connection = None
+    try:
+        _make_private(path)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except (OSError, sqlite3.Error) as error:
+        if connection is not None:
+            connection.close()
+        raise StoreError(_why(path, error)) from error
+    return connection
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open a store that exists, for reading alone. Raises `StoreError`."""
+    connection = None
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=ro"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection.execute("SELECT count(*) FROM sqlite_master")
+    except (OSError, sqlite3.Error) as error:
+        if connection is not None:
+            connection.close()
+        raise StoreError(_why(path, error)) from error
+    return connection
+
+
+def known_fault() -> str | None:
+    """A warning if the SQLite in use can lose committed rows when two processes write, else None."""
+    version = sqlite3.sqlite_version_info
+    if version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45):
+        return None
+    return (
+        f"SQLite {sqlite3.sqlite_version} can lose committed rows when two processes write; "
+        "install pysqlite3 0.6.1 or newer, or a Python with SQLite 3.51.3 or newer."
+    )
+
+
+def _make_private(path: Path) -> None:
+    """Create the folder and the file, or narrow what exists; a new `-wal` and `-shm` take the file's mode."""
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True)
+        path.parent.chmod(_OWNER_ONLY_FOLDER)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY_FILE))
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(name).chmod(_OWNER_ONLY_FILE)
+
+
+def _why(path: Path, error: Exception) -> str:
+    """One sentence and what to do next."""
+    text = str(error)
+    if isinstance(error, sqlite3.Error):
+        if "not a database" in text or "malformed" in text:
+            return f"{path} is not a usable SQLite database: move it away, or choose another data_dir."
+        if "locked" in text or "busy" in text:
+            return f"{path} is locked by another program: close that program, then try again."
+        return f"Cannot open the usage store {path} ({text}): see that its folder exists and is writable."
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else text
+    return f"Cannot open the usage store {path} ({reason}): make it writable, or choose another data_dir."

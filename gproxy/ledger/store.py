@@ -1,0 +1,219 @@
+"""The usage store: its schema, its migrations, and how a `Record` becomes a row of the table `usage`.
+
+When rows are written is `writer.py`'s; reading them is `report.py`'s.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from gproxy.errors import StoreError
+from gproxy.ledger.sqlite import connect, sqlite3
+from gproxy.values import Record
+
+NANO = 1_000_000_000
+"""Nano-dollars in a dollar."""
+
+MOST_TOKENS = 10**12
+"""A count beyond this is an upstream's nonsense; so bounded, millions of rows still sum within 64 bits."""
+
+MIGRATION_SET = "gproxy"
+
+_USAGE = (
+    """
+    CREATE TABLE usage (
+        id INTEGER PRIMARY KEY,
+        request_id TEXT NOT NULL UNIQUE,
+        started_at TEXT NOT NULL,
+        user TEXT NOT NULL,
+        key_label TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        provider TEXT,
+        credential TEXT,
+        model TEXT,
+        requested_model TEXT NOT NULL,
+        alias TEXT,
+        dialect TEXT NOT NULL,
+        route TEXT NOT NULL,
+        stream INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        input_tokens INTEGER,
+        output_tokens INTEGER,
+        cache_read_tokens INTEGER,
+        cache_write_tokens INTEGER,
+        cache_write_1h_tokens INTEGER,
+        reasoning_tokens INTEGER,
+        total_tokens INTEGER,
+        usage_source TEXT NOT NULL,
+        cost_usd REAL,
+        extra_attempt_cost_usd REAL,
+        maybe_billed INTEGER NOT NULL,
+        price_source TEXT,
+        latency_ms INTEGER NOT NULL,
+        ttft_ms INTEGER,
+        error TEXT
+    )
+    """,
+    "CREATE INDEX usage_started_at ON usage (started_at)",
+    "CREATE INDEX usage_user_started_at ON usage (user, started_at)",
+    "CREATE INDEX usage_model_started_at ON usage (model, started_at)",
+)
+
+STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (("usage", _USAGE),)
+"""The migrations, oldest first: a name that is never reused, and the statements it runs."""
+
+_INSERT = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
+
+_ROW_FAULTS = (
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    sqlite3.DataError,
+    OverflowError,
+    UnicodeError,
+)
+"""What one row can do wrong by itself; any other error is the store's."""
+
+
+class Store:
+    """An open usage store. It belongs to the thread that opened it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def insert(self, records: Sequence[Record]) -> list[StoreError | None]:
+        """Write the records in one transaction, committed when this returns.
+
+        One outcome per record, in order: None, or why this one row was refused (a request id that exists);
+        the others are written all the same. Raises `StoreError` if nothing could be written.
+        """
+        outcomes: list[StoreError | None] = []
+        run = self._connection.execute
+        try:
+            run("BEGIN IMMEDIATE")
+            for record in records:
+                try:
+                    run(_INSERT, row_of(record))
+                except _ROW_FAULTS as error:
+                    outcomes.append(StoreError(f"The usage row {record.request_id} was refused: {error}."))
+                else:
+                    outcomes.append(None)
+            run("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise StoreError(
+                f"The usage store cannot be written ({error}): see its disk and folder."
+            ) from error
+        return outcomes
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+
+def open_store(path: Path) -> Store:
+    """Open the store at `path` with today's schema, creating or migrating it. Raises `StoreError`."""
+    connection = connect(path)
+    try:
+        _migrate(connection, path)
+    except sqlite3.Error as error:
+        connection.close()
+        raise StoreError(f"{path} could not be brought up to date ({error}): move it away.") from error
+    except StoreError:
+        connection.close()
+        raise
+    return Store(connection)
+
+
+def row_of(record: Record) -> tuple[Any, ...]:
+    """The values of the columns in order, without `id`."""
+    usage = record.usage
+    return (
+        record.request_id,
+        record.started_at,
+        record.user,
+        record.key_label,
+        record.key_id,
+        record.provider,
+        record.credential,
+        record.model,
+        record.requested_model,
+        record.alias,
+        record.dialect,
+        record.route,
+        int(record.stream),
+        record.status,
+        record.outcome,
+        record.attempts,
+        _tokens(usage.input_tokens),
+        _tokens(usage.output_tokens),
+        _tokens(usage.cache_read_tokens),
+        _tokens(usage.cache_write_tokens),
+        _tokens(usage.cache_write_1h_tokens),
+        _tokens(usage.reasoning_tokens),
+        _tokens(usage.total_tokens),
+        record.usage_source,
+        _dollars(record.cost_nano),
+        _dollars(record.extra_attempt_cost_nano),
+        int(record.maybe_billed),
+        record.price_source,
+        record.latency_ms,
+        record.ttft_ms,
+        record.error,
+    )
+
+
+def _tokens(count: int | None) -> int | None:
+    return None if count is None else min(max(count, 0), MOST_TOKENS)
+
+
+def _dollars(nano: int | None) -> float | None:
+    return None if nano is None else nano / NANO
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    applied = _applied(connection)
+    known = [name for name, _ in STEPS]
+    if unknown := [name for name in applied if name not in known]:
+        raise StoreError(
+            f"{path} was written by a newer gproxy (it has {unknown[0]!r}): "
+            "update gproxy, or choose another data_dir."
+        )
+    if len(applied) == len(known):
+        return
+    # 60 ms and 16 MB that a store already up to date need not pay.
+    from sqlite_utils import Database, Migrations
+
+    migrations = Migrations(MIGRATION_SET)
+    for name, statements in STEPS:
+        migrations(name=name)(_step(statements))
+    # One transaction around it all, so that of several processes that start together one migrates.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        migrations.apply(Database(connection))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _step(statements: tuple[str, ...]) -> Callable[[Any], None]:
+    def step(db: Any) -> None:
+        for statement in statements:
+            db.conn.execute(statement)
+
+    return step
+
+
+def _applied(connection: sqlite3.Connection) -> list[str]:
+    exists = "SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'"
+    if connection.execute(exists).fetchone() is None:
+        return []
+    names = "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY rowid"
+    return [name for (name,) in connection.execute(names, (MIGRATION_SET,))]

@@ -1,0 +1,176 @@
+"""The one thread that writes the ledger: rows from the event loop in, commits out, several rows to a commit.
+
+What a row looks like is `store.py`'s. What belongs in a row is decided where requests end, in `server/`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from gproxy.errors import StoreError
+from gproxy.ledger.sqlite import known_fault
+from gproxy.ledger.store import Store, open_store
+from gproxy.values import Record
+
+logger = logging.getLogger(__name__)
+
+BATCH_ROWS = 500
+"""Most rows in one commit, so that the first of a flood does not wait for the last."""
+
+RETRY_S = 0.5
+"""Pause before rows that nobody waits for are tried again."""
+
+CLOSE_TRIES = 3
+"""How often the last rows are tried before `close` gives them up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A row on its way, and who waits for it: nobody, or a future of a loop."""
+
+    record: Record
+    waiter: asyncio.Future[None] | None = None
+
+
+class Writer:
+    """Writes rows to the store at `path`. Made, started and closed in one process, never carried over a fork.
+
+    The queue has no bound: a row is never dropped for want of room.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._opened: Future[None] = Future()
+        self._closed = False
+        self._lost = 0
+        self._failure: str | None = None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last write failed, None since one has succeeded: a reason not to be ready."""
+        return self._failure
+
+    def start(self) -> None:
+        """Open the store in the writer's thread and wait until it is. Raises `StoreError`."""
+        if warning := known_fault():
+            logger.warning("%s", warning)
+        self._thread.start()
+        self._opened.result()
+
+    async def commit(self, record: Record) -> None:
+        """Return when the row is committed. Raises `StoreError` if it could not be; it is then not kept.
+
+        Cancelled while it waits, it has still handed the row over, as `put` does.
+        """
+        self._refuse_if_closed()
+        waiter = asyncio.get_running_loop().create_future()
+        self._queue.put(_Entry(record, waiter))
+        await waiter
+
+    def put(self, record: Record) -> None:
+        """Hand a row over without waiting, from any task or thread; it is tried until it is written."""
+        self._refuse_if_closed()
+        self._queue.put(_Entry(record))
+
+    def close(self) -> None:
+        """Write what was handed over, close the store, join the thread. Raises `StoreError` if rows are lost."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        if self._lost:
+            raise StoreError(f"{self._lost} usage rows could not be written: {self._failure}")
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise StoreError("The usage store is closed.")
+
+    def _run(self) -> None:
+        try:
+            store = open_store(self._path)
+        except BaseException as error:  # whatever it is, `start` waits for it
+            self._opened.set_exception(error)
+            return
+        self._opened.set_result(None)
+        try:
+            self._write_until_closed(store)
+        finally:
+            store.close()
+
+    def _write_until_closed(self, store: Store) -> None:
+        kept: list[_Entry] = []
+        closing = False
+        while not closing:
+            batch, closing = self._next_batch(kept)
+            kept = self._write(store, batch)
+        for _ in range(CLOSE_TRIES):
+            if not kept:
+                return
+            time.sleep(RETRY_S)
+            kept = self._write(store, kept)
+        self._lost = len(kept)
+
+    def _next_batch(self, kept: list[_Entry]) -> tuple[list[_Entry], bool]:
+        """What is to be written next, and whether it is the last: `kept`, and what the queue holds by now."""
+        batch = kept
+        wait_s = RETRY_S if kept else None
+        while len(batch) < BATCH_ROWS + len(kept):
+            try:
+                entry = self._queue.get(timeout=wait_s) if wait_s != 0 else self._queue.get_nowait()
+            except Empty:
+                break
+            if entry is None:
+                return batch, True
+            batch.append(entry)
+            wait_s = 0
+        return batch, False
+
+    def _write(self, store: Store, batch: Sequence[_Entry]) -> list[_Entry]:
+        """Write a batch and tell who waits; returns what has to be tried again."""
+        if not batch:
+            return []
+        try:
+            outcomes = store.insert([entry.record for entry in batch])
+        except StoreError as error:
+            if self._failure is None:
+                logger.error("%s", error)
+            self._failure = str(error)
+            _tell(batch, [error] * len(batch))
+            return [entry for entry in batch if entry.waiter is None]
+        self._failure = None
+        for entry, outcome in zip(batch, outcomes, strict=True):
+            if outcome is not None and entry.waiter is None:
+                logger.error("%s", outcome)
+        _tell(batch, outcomes)
+        return []
+
+
+def _tell(batch: Sequence[_Entry], outcomes: Sequence[StoreError | None]) -> None:
+    """Resolve the futures of a batch, with one wake-up of each loop."""
+    told: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], StoreError | None]]] = {}
+    for entry, outcome in zip(batch, outcomes, strict=True):
+        if entry.waiter is not None:
+            told.setdefault(entry.waiter.get_loop(), []).append((entry.waiter, outcome))
+    for loop, waiters in told.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, waiters)
+
+
+def _resolve(waiters: Sequence[tuple[asyncio.Future[None], StoreError | None]]) -> None:
+    for waiter, outcome in waiters:
+        if waiter.done():
+            continue
+        if outcome is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(outcome)

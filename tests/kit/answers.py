@@ -357,10 +357,10 @@ LISTED = ("listed-b", "listed-a", "vendor/listed-c")
 """What the upstream's own list of models holds, in its order."""
 
 
-def model_list(path: str, anthropic: bool) -> bytes:
-    if path.startswith("/v1beta/"):
+def model_list(path: str, headers: Mapping[str, str]) -> bytes:
+    if path.startswith("/v1beta/") or "x-goog-api-key" in headers:
         return _json({"models": [{"name": f"models/{m}", "displayName": m} for m in LISTED]})
-    if anthropic:
+    if "anthropic-version" in headers:
         made = "2025-01-01T00:00:00Z"
         data = [{"type": "model", "id": m, "display_name": m, "created_at": made} for m in LISTED]
         return _json({"data": data, "has_more": False, "first_id": LISTED[0], "last_id": LISTED[-1]})

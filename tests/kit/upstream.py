@@ -236,7 +236,7 @@ class Upstream:
     def _good(self, exchange: Exchange, fields: Mapping[str, Any]) -> Answer:
         path = exchange.raw_path
         if exchange.method == "GET":
-            return Answer((answers.model_list(path, "anthropic-version" in exchange.headers),))
+            return Answer((answers.model_list(path, exchange.headers),))
         say = answers.BY_PATH.get(path) or answers.BY_ACTION.get(path.rpartition(":")[2])
         assert say is not None, f"no provider has the path {path}"
         return say(Ask(exchange.uid, exchange.model, fields, exchange.query, self._rng))

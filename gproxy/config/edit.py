@@ -7,18 +7,19 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-import tomlkit
+from gproxy.config.document import Document
 
 T = TypeVar("T")
 
 
 def edit(
     path: Path,
-    change: Callable[[tomlkit.TOMLDocument], T],
+    change: Callable[[Document], T],
     *,
     channels: Collection[str],
     environ: Mapping[str, str],
 ) -> T:
+    # `Document(text)`, then `change(document)`, then `document.text`: tomlkit moves tables that stand apart.
     raise NotImplementedError
 
 

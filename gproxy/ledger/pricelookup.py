@@ -1,8 +1,8 @@
 """A program that knows genai-prices: questions on standard input, prices on standard output, one JSON a line.
 
 A question is `["provider id", "model"]`. Its answer is null if the price is unknown, else `{"source",
-"tiers", "per_call", "until"}`: money as in `pricing.py`, `tiers` the fields of its `Tier`, `until` when the price may
-change, in seconds since the epoch, or null. Imports nothing of gproxy, so that it can be run by its path.
+"tiers", "per_call", "until"}`: money as in `pricing.py`, `tiers` the fields of its `Tier`, `until` when the
+price may change, in seconds since the epoch, or null. Imports nothing of gproxy, so that it runs by its path.
 """
 
 import json

@@ -70,8 +70,8 @@ def report(
 ) -> Report:
     """Sum the rows of the store at `path` that started in [since, until), grouped by any of `DIMENSIONS`.
 
-    `user` is the exact name; `model` the upstream's id, the name the client sent, or the alias. Ordered by time
-    where `by` has one, else the dearest first. A store that does not exist yet is an empty report. Raises
+    `user` is the exact name; `model` the upstream's id, the name the client sent, or the alias. In order of
+    time where `by` has one, else the dearest first. A store that does not exist is an empty report. Raises
     ValueError for an unknown dimension, `StoreError` for a store that cannot be read.
     """
     groups = tuple(dict.fromkeys(by))

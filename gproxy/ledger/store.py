@@ -3,6 +3,7 @@
 When rows are written is `writer.py`'s; reading them is `report.py`'s.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,8 @@ _ROW_FAULTS = (
     sqlite3.InterfaceError,
     sqlite3.ProgrammingError,
     sqlite3.DataError,
-    OverflowError,
-    UnicodeError,
 )
-"""What one row can do wrong by itself; any other error is the store's."""
+"""The errors of SQLite that are one row's; any other is the store's."""
 
 
 class Store:
@@ -96,7 +95,9 @@ class Store:
             for record in records:
                 try:
                     run(_INSERT, row_of(record))
-                except _ROW_FAULTS as error:
+                except Exception as error:
+                    if isinstance(error, sqlite3.Error) and not isinstance(error, _ROW_FAULTS):
+                        raise
                     outcomes.append(StoreError(f"The usage row {record.request_id} was refused: {error}."))
                 else:
                     outcomes.append(None)
@@ -113,7 +114,8 @@ class Store:
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            with contextlib.suppress(sqlite3.Error):  # the error that led here is the one to tell
+                self._connection.execute("ROLLBACK")
 
 
 def open_store(path: Path) -> Store:

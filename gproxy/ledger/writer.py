@@ -82,7 +82,7 @@ class Writer:
         self._queue.put(_Entry(record))
 
     def close(self) -> None:
-        """Write what was handed over, close the store, join the thread. Raises `StoreError` if rows are lost."""
+        """Write what was handed over and end the thread. Raises `StoreError` if rows could not be written."""
         if self._closed:
             return
         self._closed = True
@@ -122,9 +122,10 @@ class Writer:
 
     def _next_batch(self, kept: list[_Entry]) -> tuple[list[_Entry], bool]:
         """What is to be written next, and whether it is the last: `kept`, and what the queue holds by now."""
-        batch = kept
+        batch = list(kept)
+        most = len(kept) + BATCH_ROWS
         wait_s = RETRY_S if kept else None
-        while len(batch) < BATCH_ROWS + len(kept):
+        while len(batch) < most:
             try:
                 entry = self._queue.get(timeout=wait_s) if wait_s != 0 else self._queue.get_nowait()
             except Empty:

@@ -22,12 +22,12 @@ class Channel:
     root          its address up to, but without, the prefixes in `speaks`; "" if the user must give one
     speaks        protocol name -> what stands below the root in place of that protocol's own version prefix
                   (`/v1`, Gemini's `/v1beta`); "" if nothing does
-    auth          how the key is sent: "bearer", or the name of a header that holds it alone; under a protocol's
-                  name where that one differs, else under ""
+    auth          how the key is sent: "bearer", or the name of a header that holds it alone; for a protocol
+                  under its name, for the others under ""
     needs_key     False: a server that may ask for none
     prices        its id in genai-prices, "" if it has none there
-    include_usage True: chat streams report usage only if `stream_options.include_usage` asks for it; False: they
-                  always do, or refuse the question
+    include_usage True: chat streams report usage if `stream_options.include_usage` asks; False: they always
+                  do, or refuse the question
     lists_models  False: its list of models is absent, or holds ids that cannot be called
     configurable  True: `settings.protocols` says which of `speaks` an upstream has
     offline       True: it is answered here, by `demo.py`, and has no address
@@ -75,7 +75,7 @@ _ROWS = (
     # Azure's list holds the models that could be deployed, while a request names a deployment.
     Channel(
         name="azure-openai",
-        speaks={p: "/openai/v1" for p in _OPENAI},
+        speaks=dict.fromkeys(_OPENAI, "/openai/v1"),
         auth={"": "api-key"},
         prices="azure",
         lists_models=False,
@@ -83,7 +83,7 @@ _ROWS = (
     Channel(
         name="openrouter",
         root="https://openrouter.ai",
-        speaks={p: "/api/v1" for p in (*_OPENAI, "anthropic_messages")},
+        speaks=dict.fromkeys((*_OPENAI, "anthropic_messages"), "/api/v1"),
         prices="openrouter",
         include_usage=False,
     ),
@@ -122,7 +122,7 @@ _ROWS = (
     Channel(
         name="fireworks",
         root="https://api.fireworks.ai",
-        speaks={p: "/inference/v1" for p in (*_OPENAI, "anthropic_messages")},
+        speaks=dict.fromkeys((*_OPENAI, "anthropic_messages"), "/inference/v1"),
         prices="fireworks",
     ),
     Channel(

@@ -15,7 +15,7 @@ ANTHROPIC_VERSION = "2023-06-01"
 
 _OPENAI = frozenset({"openai_chat", "openai_responses", "openai_embeddings"})
 _LISTS = {"anthropic_messages": "/v1/models?limit=1000", "gemini": "/v1beta/models?pageSize=1000"}
-# The clients of OpenAI's dialects expect the version inside the base URL, so one that ends in a version of its
+# Clients of OpenAI's dialects expect the version inside the base URL, so one that ends in a version of its
 # own (`/api/paas/v4`, `/v1beta/openai`) has all there is.
 _OWN_VERSION = re.compile(r"/v\d+[a-z0-9]*(/openai)?\Z")
 
@@ -23,8 +23,8 @@ _OWN_VERSION = re.compile(r"/v\d+[a-z0-9]*(/openai)?\Z")
 def endpoint(channel: Channel, settings: schema.Settings, protocol_name: str, path: str) -> str:
     """The full URL for `path`, which is what `Protocol.upstream_path` gave (`/v1/…`, Gemini `/v1beta/…`).
 
-    `settings.base_url` may end in a slash, a version, or any part of the channel's own prefix; its query, if it
-    has one, is kept. Raises ConfigError when neither the channel nor the settings hold an address.
+    `settings.base_url` may end in a slash, a version, or any part of the channel's own prefix; its query, if
+    any, is kept. Raises ConfigError when neither the channel nor the settings hold an address.
     """
     address = urlsplit(settings.base_url or channel.root)
     if not address.netloc:
@@ -70,7 +70,7 @@ def speaks(channel: Channel, settings: schema.Settings) -> frozenset[str]:
 
 
 def list_url(channel: Channel, settings: schema.Settings) -> tuple[str, str] | None:
-    """The URL of the upstream's list of models and the protocol whose shape and auth it has; None: no list."""
+    """URL of the upstream's list of models and the protocol whose shape and auth it has; None: no list."""
     if not channel.lists_models or not (channel.root or settings.base_url):
         return None
     spoken = speaks(channel, settings)

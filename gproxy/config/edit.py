@@ -1,13 +1,21 @@
-"""Changes to gproxy.toml: locked, re-validated, atomic, with comments and formatting kept.
+"""Changes to gproxy.toml: locked, re-validated and atomic. What stays of the text is `document.py`'s.
 
 What a command changes is `changes.py`'s.
 """
 
-from collections.abc import Callable, Collection, Mapping
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from gproxy.config.document import Document
+from gproxy.config.load import load
+from gproxy.config.source import overrides
+from gproxy.errors import ConfigError
+
+_PATIENCE_S = 30.0
 
 T = TypeVar("T")
 
@@ -19,9 +27,110 @@ def edit(
     channels: Collection[str],
     environ: Mapping[str, str],
 ) -> T:
-    # `Document(text)`, then `change(document)`, then `document.text`: tomlkit moves tables that stand apart.
-    raise NotImplementedError
+    """Apply `change` to the file and return what it returns; nothing else edits the file meanwhile.
+
+    The result must load without an error under this environment; else, or if `change` raises, the file stays
+    as it was, byte for byte. Raises ConfigError, with the problems of the result if it has any. Of a symbolic
+    link the target is edited.
+    """
+    target = path.resolve()
+    with _locked(target):
+        try:
+            before = target.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        document = _parsed(path, before)
+        result = change(document)
+        after = document.text.encode()
+        if after != before:
+            _refuse_errors(path, after, channels, environ)
+            _replace(target, after)
+    return result
 
 
 def create(path: Path, text: str) -> None:
-    raise NotImplementedError
+    """Write a new file, 0600, in a folder that is made if need be; raises ConfigError if the file exists."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise ConfigError(f"{path} exists: it is left as it is") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+    with open(descriptor, "wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Hold `<file>.lock` against every other thread and process; raises ConfigError if it cannot be had."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{target}.lock", timeout=_PATIENCE_S, mode=0o600)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ConfigError(
+            f"another process has been editing {target} for {_PATIENCE_S:g} s: try again"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be edited: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _parsed(path: Path, text: bytes) -> Document:
+    """The text to edit. Errors other than of syntax are no hindrance: the edit may be what mends them."""
+    try:
+        return Document(text.decode())
+    except (ValueError, RecursionError):
+        _, problems = load(text, channels=())
+        rendered = tuple(problem.render(path.name) for problem in problems)
+        raise ConfigError(f"{path} cannot be edited before it is mended", rendered) from None
+
+
+def _refuse_errors(path: Path, text: bytes, channels: Collection[str], environ: Mapping[str, str]) -> None:
+    _, problems = load(text, channels=channels, overrides=overrides(environ))
+    errors = tuple(problem.render(path.name) for problem in problems if problem.severity == "error")
+    if errors:
+        raise ConfigError(f"{path} would have errors after this change, and so was left as it was", errors)
+
+
+def _replace(target: Path, text: bytes) -> None:
+    """Write beside the target and rename, so that a reader sees the old text or the new one, never a part."""
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with open(descriptor, "wb") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+            _keep_owner(file.fileno(), target)
+        os.replace(temporary, target)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise ConfigError(f"{target} cannot be written: {error.strerror}") from None
+    _sync_folder(target.parent)
+
+
+def _keep_owner(descriptor: int, target: Path) -> None:
+    """An edit under sudo must not take the file from the user whose server reads it."""
+    before, now = target.stat(), os.fstat(descriptor)
+    if os.name != "nt" and (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
+        with contextlib.suppress(PermissionError):
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

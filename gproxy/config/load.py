@@ -3,12 +3,29 @@
 Files, environment and secrets are `source.py`'s.
 """
 
+import dataclasses
+import re
+import tomllib
 from collections.abc import Collection, Mapping
+from typing import Any
 
-from gproxy.config import schema
-from gproxy.config.problems import Problem
+from gproxy.config import rules, schema
+from gproxy.config.problems import Problem, Problems, suggestion
+from gproxy.config.reader import Reader
+from gproxy.config.scan import scan
 
 __all__ = ["Problem", "load"]
+
+_ROWS: dict[str, type[Any]] = {
+    "providers": schema.Provider,
+    "models": schema.Model,
+    "model_aliases": schema.ModelAlias,
+    "users": schema.User,
+    "permissions": schema.Permission,
+    "rate_limits": schema.RateLimit,
+    "quotas": schema.Quota,
+}
+_IGNORED_TABLES = frozenset(schema.IGNORED_KEYS) - {"global", *_ROWS}
 
 
 def load(
@@ -16,6 +33,110 @@ def load(
 ) -> tuple[schema.Config | None, list[Problem]]:
     """The configuration, or None if any problem is an error; problems in the order of their lines.
 
-    `overrides` are values for `[global]` by their origin: `--port`, `GPROXY_PORT` (or plain `port`).
+    `channels` are the names that `channel =` may take. `overrides` are values for `[global]` by their origin
+    (`--port`, `GPROXY_PORT`, or plain `port`), text or typed.
     """
-    raise NotImplementedError
+    try:
+        decoded = text.decode()
+        document = tomllib.loads(decoded)
+        problems = Problems(scan(decoded))
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        return None, [Problem("error", line, "", "is not UTF-8", "save the file as UTF-8")]
+    except RecursionError:
+        return None, [Problem("error", 0, "", "nests too deeply")]
+    except ValueError as error:
+        return None, [_syntax_problem(decoded, str(error))]
+    config = _read(document, problems, channels, overrides)
+    found = sorted(problems.found, key=lambda problem: problem.line)
+    if any(problem.severity == "error" for problem in found):
+        return None, found
+    return _settled(config, channels), found
+
+
+def _syntax_problem(text: str, fault: str) -> Problem:
+    """tomllib tells the place in its text: `… (at line 3, column 9)` or `(at end of document)`."""
+    place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", fault)
+    if place is None:
+        return Problem("error", 0, "", fault)
+    line = int(place[1]) if place[1] else len(text.splitlines())
+    hint = "save the file without a byte-order mark" if text.startswith("\ufeff") else ""
+    return Problem("error", line, "", f"is not TOML: {fault[: place.start()]}", hint)
+
+
+def _read(
+    document: Mapping[str, Any],
+    problems: Problems,
+    channels: Collection[str],
+    overrides: Mapping[str, object],
+) -> schema.Config:
+    """Every table, with every problem noted."""
+    reader = Reader(problems)
+    for name in document:
+        if name in _IGNORED_TABLES:
+            problems.warn((name,), "is GPROXY v1's and has no effect here")
+        elif name != "global" and name not in _ROWS:
+            problems.error((name,), f'unknown table "{name}"', suggestion(name, ["global", *_ROWS]))
+    globals_ = reader.value(schema.Global, document.get("global", {}), schema.Key(help=""), ("global",))
+    globals_, origins = _overlaid(globals_, overrides, reader)
+    tables: dict[str, Any] = {
+        name: reader.rows(cls, _known_part(name, document[name], channels), (name,))
+        for name, cls in _ROWS.items()
+        if name in document
+    }
+    config = schema.Config(globals=globals_, **tables)
+    rules.check(config, problems, channels=channels, origins=origins)
+    return config
+
+
+def _known_part(table: str, rows: Any, channels: Collection[str]) -> Any:
+    """The rows, less what only a channel that we do not have could give a meaning to."""
+    if table != "providers" or not isinstance(rows, list):
+        return rows
+    return [
+        {name: value for name, value in row.items() if name not in ("settings", "credentials")}
+        if isinstance(row, dict) and rules.foreign_channel(row.get("channel"), channels)
+        else row
+        for row in rows
+    ]
+
+
+def _overlaid(
+    globals_: schema.Global, overrides: Mapping[str, object], reader: Reader
+) -> tuple[schema.Global, dict[str, str]]:
+    """`[global]` with the overrides, and the origin of each key that one of them set."""
+    keys = schema.keys_of(schema.Global)
+    types = {field.name: field.type for field in dataclasses.fields(schema.Global)}
+    values: dict[str, Any] = {}
+    origins = {}
+    for origin, raw in overrides.items():
+        name = origin.removeprefix("--").removeprefix("GPROXY_").replace("-", "_").lower()
+        if name not in keys:
+            reader.problems.error((origin,), "there is no such key in [global]", suggestion(name, keys))
+            continue
+        value = reader.override(types[name], raw, keys[name], (origin,))
+        if value is not None:
+            values[name] = value
+            origins[name] = origin
+    return dataclasses.replace(globals_, **values), origins
+
+
+def _settled(config: schema.Config, channels: Collection[str]) -> schema.Config:
+    """The configuration without what was warned of as having no effect, and with each credential named."""
+    return dataclasses.replace(
+        config,
+        providers=tuple(_settled_provider(row, channels) for row in config.providers),
+        models=tuple(row for row in config.models if row.model_id != rules.FALLBACK_MODEL),
+    )
+
+
+def _settled_provider(provider: schema.Provider, channels: Collection[str]) -> schema.Provider:
+    named = (
+        dataclasses.replace(row, label=name)
+        for row, name in zip(provider.credentials, rules.credential_names(provider), strict=True)
+    )
+    return dataclasses.replace(
+        provider,
+        enabled=provider.enabled and provider.channel in channels,
+        credentials=tuple(row for row in named if row.env or row.keyring or row.api_key),
+    )

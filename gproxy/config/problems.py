@@ -16,8 +16,8 @@ KeyPath = tuple[str | int, ...]
 class Problem:
     """One thing to tell the user. `line` counts from 1; 0: it stands in no line of the file.
 
-    `path` is the key (`providers[0].channel`), or the flag or variable (`--port`, `GPROXY_PORT`) that is meant,
-    or empty for the file as a whole. No text here ever holds a secret.
+    `path` is the key (`providers[0].channel`), or the flag or variable (`--port`, `GPROXY_PORT`) that is
+    meant, or empty for the file as a whole. No text here ever holds a secret.
     """
 
     severity: Literal["error", "warning"]

@@ -1,7 +1,8 @@
 """The structs that gproxy.toml is read into, and with each field its one description: the table of keys.
 
-A field's default, help text and bounds stand beside it here and nowhere else; validation (`load.py`), `--help`,
-the reference in `docs/` and the tests of `gproxy.toml.example` are made from them. Reading files is not done here.
+A field's default, help text and bounds stand beside it here and nowhere else; validation (`reader.py`),
+`--help`, the reference in `docs/` and the tests of `gproxy.toml.example` are made from them. Reading files is
+not done here.
 """
 
 import dataclasses
@@ -37,8 +38,14 @@ class Key:
 
 
 def key(help: str, *, default: Any = dataclasses.MISSING, **facts: Any) -> Any:
-    """A dataclass field with its `Key` in the metadata; without a default the key is required."""
-    return field(default=default, metadata={"key": Key(help=help, **facts)})
+    """A dataclass field with its `Key` in the metadata; without a default the key is required.
+
+    A default that is a class (`dict`) is called for each value.
+    """
+    metadata = {"key": Key(help=help, **facts)}
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +89,7 @@ class Settings:
     )
     include_usage: bool = key("ask chat streams for usage", default=True)
     protocols: tuple[str, ...] = key("what a custom channel speaks", default=(), choices=PROTOCOLS)
-    headers: dict[str, str] = key("extra headers on every request", default=None)
+    headers: dict[str, str] = key("extra headers on every request", default=dict)
     proxy: str = key("HTTP(S) proxy for this provider", default="")
 
 
@@ -95,7 +102,7 @@ class Credential:
     api_key: str = field(
         default="", repr=False, metadata={"key": Key(help="the secret itself; prefer the other two")}
     )
-    label: str = key("name in reports and logs", default="")
+    label: str = key("name in reports and logs; absent: `provider#N`, by its place", default="")
     weight: int | None = key("share of the traffic; none set: tried in order", default=None, low=0)
 
 
@@ -249,9 +256,38 @@ IGNORED_KEYS: dict[str, frozenset[str]] = {
             "extra_beta_headers",
         }
     ),
+    "providers.credentials": frozenset(
+        {
+            "access_token",
+            "refresh_token",
+            "id_token",
+            "expires_at_ms",
+            "account_id",
+            "user_email",
+            "cookie",
+            "type",
+            "project_id",
+            "private_key_id",
+            "private_key",
+            "client_email",
+            "client_id",
+            "client_secret",
+            "auth_uri",
+            "token_uri",
+            "auth_provider_x509_cert_url",
+            "client_x509_cert_url",
+            "universe_domain",
+        }
+    ),
     "file_permissions": frozenset({"user_name", "provider_name"}),
 }
 """Keys of GPROXY v1 that are recognised, warned about by name, and have no effect here."""
+
+IGNORED_PREFIXES: dict[str, tuple[str, ...]] = {
+    "models": ("flex_", "scale_", "priority_"),
+    "models.price_tiers": ("flex_", "scale_", "priority_"),
+}
+"""The same for families of keys: prices of service classes."""
 
 
 def keys_of(struct: type[Any]) -> dict[str, Key]:

@@ -3,18 +3,124 @@
 Keys that clients authenticate with are `keys.py`'s.
 """
 
-from collections.abc import Mapping
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from gproxy.config import schema
+from gproxy.config.rules import printable
+from gproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from keyring.backend import KeyringBackend
+
+SERVICE = "gproxy"
+"""The service name of our entries in the OS keyring."""
+
+_PATIENCE_S = 5.0
+"""A locked ring may wait for a prompt that nobody sees, and a D-Bus call blocks."""
+
+_INSTEAD = "use `env` or `api_key` instead"
+
+T = TypeVar("T")
 
 
-def read(credential: schema.Credential, environ: Mapping[str, str]) -> str:
-    raise NotImplementedError
+def read(
+    credential: schema.Credential, environ: Mapping[str, str], *, patience_s: float = _PATIENCE_S
+) -> str:
+    """The secret that a credential names: printable ASCII, never empty. May block for `patience_s`.
+
+    Raises ConfigError with one sentence that says what to do, and holds nothing of the secret.
+    """
+    if credential.env:
+        secret = environ.get(credential.env, "")
+        if not secret:
+            state = "empty" if credential.env in environ else "not set"
+            raise ConfigError(f"the environment variable {credential.env} is {state}: set it and start again")
+        return _checked(secret, f"the environment variable {credential.env}")
+    if credential.keyring:
+        stored = _patiently(lambda: _usable_ring().get_password(SERVICE, credential.keyring), patience_s)
+        if not stored:
+            raise ConfigError(
+                f'the OS keyring has no entry "{credential.keyring}": `gproxy providers set-key` stores one'
+            )
+        return _checked(stored, f'the keyring entry "{credential.keyring}"')
+    return _checked(credential.api_key, "`api_key`")
 
 
-def store(name: str, secret: str) -> None:
-    raise NotImplementedError
+def store(name: str, secret: str, *, patience_s: float = _PATIENCE_S) -> None:
+    """Put a secret into the OS keyring and read it back; raises ConfigError if it cannot be kept there."""
+    _checked(secret, "the secret")
+
+    def write() -> str | None:
+        ring = _usable_ring()
+        ring.set_password(SERVICE, name, secret)
+        return ring.get_password(SERVICE, name)
+
+    if _patiently(write, patience_s) != secret:
+        raise ConfigError(f"the OS keyring did not keep the secret: {_INSTEAD}")
 
 
-def delete(name: str) -> None:
-    raise NotImplementedError
+def delete(name: str, *, patience_s: float = _PATIENCE_S) -> None:
+    """Remove an entry from the OS keyring; raises ConfigError if there is none or the ring cannot be used."""
+    _patiently(lambda: _usable_ring().delete_password(SERVICE, name), patience_s)
+
+
+def _checked(secret: str, source: str) -> str:
+    if not printable(secret):
+        raise ConfigError(
+            f"{source} holds blanks, control or non-ASCII characters, which no key has: set it anew"
+        )
+    return secret
+
+
+def _usable_ring() -> "KeyringBackend":
+    """The backend in force; raises ConfigError if it keeps nothing, or keeps it in clear."""
+    import keyring
+    from keyring.backends import chainer, fail, null
+
+    ring = keyring.get_keyring()
+    if isinstance(ring, chainer.ChainerBackend):
+        ring = next(iter(ring.backends), ring)
+    name = f"{type(ring).__module__}.{type(ring).__name__}"
+    if isinstance(ring, fail.Keyring | null.Keyring | chainer.ChainerBackend):
+        raise ConfigError(f"there is no OS keyring here ({name}): {_INSTEAD}")
+    if "plaintext" in name.lower():
+        raise ConfigError(f"the keyring {name} keeps secrets in clear: {_INSTEAD}")
+    return ring
+
+
+def _patiently(call: Callable[[], T], patience_s: float) -> T:
+    """What `call` returns, from a thread that is left behind if it does not come back in time."""
+    from keyring.errors import KeyringLocked, NoKeyringError, PasswordDeleteError
+
+    outcome: queue.SimpleQueue[tuple[T] | Exception] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            outcome.put((call(),))
+        except Exception as error:
+            outcome.put(error)
+
+    threading.Thread(target=run, name="keyring", daemon=True).start()
+    try:
+        result = outcome.get(timeout=patience_s)
+    except queue.Empty:
+        raise ConfigError(
+            f"the OS keyring did not answer within {patience_s:g} s: unlock it, or {_INSTEAD}"
+        ) from None
+    match result:
+        case (value,):
+            return value
+        case ConfigError():
+            raise result
+        case NoKeyringError():
+            raise ConfigError(f"there is no OS keyring here: {_INSTEAD}")
+        case KeyringLocked():
+            raise ConfigError(f"the OS keyring is locked: unlock it, or {_INSTEAD}")
+        case PasswordDeleteError():
+            raise ConfigError("the OS keyring has no such entry")
+        case _:
+            # Backends raise what their platform raises; only its kind is told, its text may hold anything.
+            raise ConfigError(f"the OS keyring failed ({type(result).__name__}): {_INSTEAD}")

@@ -1,13 +1,14 @@
 """The configuration as the server uses it: immutable indexes, built once per edit and swapped whole.
 
-Reading the file is `load.py`'s, reading secrets `secrets.py`'s. What a name or a permission means is decided in
-`routing/`; this only makes each look-up a dictionary's.
+Reading the file is `load.py`'s, reading secrets `secrets.py`'s. What a name or a permission means is decided
+in `routing/`; this only makes each look-up a dictionary's.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gproxy.config import schema
+from gproxy.config.keys import hash_key, key_id
 from gproxy.config.patterns import Pattern
 from gproxy.values import Target
 
@@ -89,7 +90,68 @@ class Snapshot:
 
 
 def build(
-    config: schema.Config, secrets: Mapping[tuple[str, str], str] = {}, warnings: tuple[str, ...] = ()
+    config: schema.Config, secrets: Mapping[tuple[str, str], str], warnings: tuple[str, ...] = ()
 ) -> Snapshot:
     """The indexes of `config`. `secrets` are those that could be read, by (provider, credential name)."""
-    raise NotImplementedError
+    providers = {row.name: _provider(row, config, secrets) for row in config.providers}
+    return Snapshot(
+        config=config,
+        clients=_clients(config),
+        providers=providers,
+        aliases={row.alias: _alias(row) for row in config.model_aliases if row.enabled},
+        bare=_bare(providers),
+        warnings=warnings,
+    )
+
+
+def _clients(config: schema.Config) -> dict[str, Client]:
+    grants: dict[str, list[Grant]] = {}
+    for row in config.permissions:
+        grants.setdefault(row.user_name, []).append(Grant(row.provider_name, Pattern(row.model_pattern)))
+    clients = {}
+    for user in config.users:
+        for key in user.keys:
+            if user.enabled and key.enabled:
+                stored = key.api_key_hash or hash_key(key.api_key)
+                clients[stored.removeprefix("sha256:")] = Client(
+                    user=user.name,
+                    key_label=key.label,
+                    key_id=key_id(stored),
+                    is_admin=user.is_admin,
+                    expires_at=None if key.expires_at is None else key.expires_at.timestamp(),
+                    grants=tuple(grants.get(user.name, ())),
+                    models=None if key.models is None else tuple(map(Pattern, key.models)),
+                )
+    return clients
+
+
+def _provider(
+    row: schema.Provider, config: schema.Config, secrets: Mapping[tuple[str, str], str]
+) -> Provider:
+    listed = [model for model in config.models if model.provider_name == row.name]
+    return Provider(
+        name=row.name,
+        channel=row.channel,
+        enabled=row.enabled,
+        settings=row.settings,
+        credentials=tuple(
+            Credential(name=c.label, secret=secrets[row.name, c.label], weight=c.weight)
+            for c in row.credentials
+            if (row.name, c.label) in secrets
+        ),
+        models={model.model_id: model for model in listed if model.enabled} if listed else None,
+    )
+
+
+def _alias(row: schema.ModelAlias) -> Alias:
+    more = (Target(target.provider_name, target.model_id, target.weight) for target in row.targets)
+    targets = (Target(row.provider_name, row.model_id), *more)
+    return Alias(name=row.alias, targets=targets, strategy=row.strategy)
+
+
+def _bare(providers: Mapping[str, Provider]) -> dict[str, tuple[str, ...]]:
+    bare: dict[str, tuple[str, ...]] = {}
+    for provider in providers.values():
+        for model_id in (provider.models or {}) if provider.enabled else ():
+            bare[model_id] = (*bare.get(model_id, ()), provider.name)
+    return bare

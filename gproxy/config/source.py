@@ -3,13 +3,18 @@
 What the values mean is `load.py`'s, what the server makes of them `snapshot.py`'s.
 """
 
-from collections.abc import Collection, Mapping
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gproxy.config import schema
-from gproxy.config.problems import Problem
-from gproxy.config.snapshot import Snapshot
+from gproxy.config import schema, secrets, snapshot
+from gproxy.config.load import Problem, load
+from gproxy.config.scan import scan
+from gproxy.errors import ConfigError
+
+FILE_NAME = "gproxy.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,7 @@ class Loaded:
     """One reading of the configuration. `config` and `snapshot` are None exactly when there are errors."""
 
     config: schema.Config | None
-    snapshot: Snapshot | None
+    snapshot: snapshot.Snapshot | None
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -30,13 +35,35 @@ class Loaded:
 
 
 def locate(explicit: Path | None, environ: Mapping[str, str]) -> Path:
-    raise NotImplementedError
+    """The configuration file: the given one, `GPROXY_CONFIG`, `./gproxy.toml`, the user's, by this order.
+
+    It may not exist; where there is neither of the last two it is `./gproxy.toml`.
+    """
+    if explicit is not None:
+        return explicit
+    if named := environ.get("GPROXY_CONFIG"):
+        return Path(named)
+    here = Path(FILE_NAME)
+    if here.exists():
+        return here
+    from platformdirs import user_config_path
+
+    users = user_config_path("gproxy", appauthor=False) / FILE_NAME
+    return users if users.exists() else here
 
 
 def load_file(
     path: Path, *, channels: Collection[str], environ: Mapping[str, str], flags: Mapping[str, object] = {}
 ) -> Loaded:
-    raise NotImplementedError
+    """`load_text` of a file, which is made readable by its owner alone. Raises nothing."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return _failed(Problem("error", 0, "", "there is no such file", "`gproxy init` makes one"))
+    except OSError as error:
+        return _failed(Problem("error", 0, "", f"cannot be read: {error.strerror}"))
+    opened = tuple(_made_private(path))
+    return _load(text, path.resolve().parent, path.name, channels, environ, flags, opened)
 
 
 def load_text(
@@ -47,8 +74,96 @@ def load_text(
     environ: Mapping[str, str],
     flags: Mapping[str, object] = {},
 ) -> Loaded:
-    raise NotImplementedError
+    """The configuration in force: flags over `GPROXY_<KEY>` of `environ` over `text`, with its secrets read.
+
+    `flags` are values of `[global]` by key. An empty variable counts as unset. A secret that cannot be read
+    is a warning, and its credential is left out. `directory` is what relative paths are relative to. Raises
+    nothing; blocks while the OS keyring does.
+    """
+    return _load(text, directory, FILE_NAME, channels, environ, flags, ())
+
+
+def overrides(environ: Mapping[str, str], flags: Mapping[str, object] = {}) -> dict[str, object]:
+    """The values over `[global]`, by the flag or variable that they come from, as `load` takes them."""
+    found: dict[str, object] = {f"--{name.replace('_', '-')}": value for name, value in flags.items()}
+    for name in schema.keys_of(schema.Global):
+        variable = f"GPROXY_{name.upper()}"
+        if name not in flags and environ.get(variable):
+            found[variable] = environ[variable]
+    return found
 
 
 def data_dir(config: schema.Config, directory: Path) -> Path:
-    raise NotImplementedError
+    """The folder of the usage store, made 0700 if there is none; raises ConfigError if it cannot be.
+
+    `directory` is the folder of the configuration file.
+    """
+    folder = directory / Path(config.globals.data_dir).expanduser()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"data_dir {folder} cannot be made: {error.strerror}") from None
+    return folder
+
+
+def _load(
+    text: bytes,
+    directory: Path,
+    name: str,
+    channels: Collection[str],
+    environ: Mapping[str, str],
+    flags: Mapping[str, object],
+    noted: tuple[Problem, ...],
+) -> Loaded:
+    config, problems = load(text, channels=channels, overrides=overrides(environ, flags))
+    problems = [*noted, *problems]
+    if config is not None:
+        problems += _tls_problems(config, directory, text)
+    if config is None or any(problem.severity == "error" for problem in problems):
+        return _failed(*problems)
+    found, missing = _secrets(config, environ)
+    problems += missing
+    rendered = tuple(problem.render(name) for problem in problems)
+    return Loaded(config, snapshot.build(config, found, rendered), tuple(problems))
+
+
+def _failed(*problems: Problem) -> Loaded:
+    return Loaded(None, None, problems)
+
+
+def _secrets(
+    config: schema.Config, environ: Mapping[str, str]
+) -> tuple[dict[tuple[str, str], str], list[Problem]]:
+    """The secrets of the enabled providers by (provider, credential), and a warning for each unread one."""
+    found, problems = {}, []
+    for i, provider in enumerate(config.providers):
+        for credential in provider.credentials if provider.enabled else ():
+            try:
+                found[provider.name, credential.label] = secrets.read(credential, environ)
+            except ConfigError as error:
+                path = f"providers[{i}].credentials"
+                message = f'"{credential.label}" is not used: {error.message}'
+                problems.append(Problem("warning", provider.line, path, message))
+    return found, problems
+
+
+def _tls_problems(config: schema.Config, directory: Path, text: bytes) -> Iterator[Problem]:
+    for name in ("tls_certificate", "tls_key"):
+        value = getattr(config.globals, name)
+        if value and not os.access(directory / Path(value).expanduser(), os.R_OK):
+            line = scan(text.decode()).get(("global", name), 0)
+            yield Problem("error", line, f"global.{name}", "is not a file that can be read")
+
+
+def _made_private(path: Path) -> Iterator[Problem]:
+    """Take the file from everyone but its owner: it may hold secrets."""
+    if os.name == "nt":
+        return
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        try:
+            path.chmod(0o600)
+        except OSError:
+            yield Problem("warning", 0, "", f"others can read it (mode {mode:04o})", "make its mode 0600")
+        else:
+            yield Problem("warning", 0, "", f"others could read it (mode {mode:04o}): its mode is 0600 now")

@@ -165,7 +165,7 @@ def test_errors_are_those_of_the_client_library(client: OpenAI, upstream: Upstre
     assert bad.value.body["type"] == "invalid_request_error"  # type: ignore[index]  # a dict, typed object
     model = upstream.model(Script(status=401, body=b'{"error":{"message":"bad key sk-provider-canary"}}'))
     with pytest.raises(APIStatusError) as failed:
-        client.chat.completions.create(model=f"oa/{model}", messages=HELLO)  # type: ignore[arg-type]  # as above
+        client.chat.completions.create(model=f"fragile-oa/{model}", messages=HELLO)  # type: ignore[arg-type]  # as above
     assert failed.value.status_code == 502
     assert "canary" not in failed.value.message
 

@@ -65,6 +65,10 @@ def everything(upstream: str) -> str:
         provider("priced", "openai", upstream),
         provider("nousage", "openai", upstream, include_usage=False),
         provider("refused", "openai", refused),
+        # Their credential may be taken out for good by a 401.
+        provider("fragile-oa", "openai", upstream),
+        provider("fragile-an", "anthropic", upstream),
+        provider("fragile-ge", "gemini", upstream),
         provider("slow-oa", "openai", upstream, **short),
         provider("slow-an", "anthropic", upstream, **short),
         provider("slow-ge", "gemini", upstream, **short),

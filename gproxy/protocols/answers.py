@@ -1,0 +1,154 @@
+"""Reads what dialects have in common in their answers: fields of any type, token counts, kinds of failure.
+
+Upstreams are not trusted to keep to their own types, so nothing here raises on what they send. Where a
+dialect keeps its fields is its own module's.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, TypeVar
+
+import msgspec
+
+from gproxy.protocols.base import Event
+from gproxy.values import Usage
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+_MOST_TOKENS = 2**53  # a count beyond this is no count, and sums of some still fit SQLite's integers
+_MOST_NANO_USD = 2**60
+_NANO = Decimal(10**9)
+
+_STATUS_OF_KIND = {
+    "invalid_request_error": 400,
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "context_length_exceeded": 400,
+    "invalid_prompt": 400,
+    "authentication_error": 401,
+    "invalid_api_key": 401,
+    "UNAUTHENTICATED": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "PERMISSION_DENIED": 403,
+    "not_found_error": 404,
+    "model_not_found": 404,
+    "NOT_FOUND": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "insufficient_quota": 429,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNAVAILABLE": 503,
+    "timeout_error": 504,
+    "DEADLINE_EXCEEDED": 504,
+    "overloaded_error": 529,
+}
+
+
+def reader(struct: type[T]) -> Callable[[bytes | None], T | None]:
+    """A function that reads just the fields of `struct` out of a JSON object; None for anything else."""
+    decode = msgspec.json.Decoder(struct).decode
+
+    def read(data: bytes | None) -> T | None:
+        if data is None:
+            return None
+        try:
+            return decode(data)
+        except (msgspec.DecodeError, RecursionError):
+            return None
+
+    return read
+
+
+def is_json(data: bytes) -> bool:
+    """Whether `data` is one whole JSON value."""
+    try:
+        msgspec.json.decode(data, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """`value` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def objects(value: object) -> list[Mapping[str, Any]]:
+    """The objects in `value`, if it is an array."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def size(*values: object) -> int:
+    """UTF-8 bytes of those values that are strings."""
+    return sum(len(v) if v.isascii() else len(v.encode()) for v in values if isinstance(v, str))
+
+
+def tokens(value: object) -> int | None:
+    """A token count: None if unreported, 0 if it is no whole number from 0 to 2**53."""
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TOKENS:
+        return 0
+    return value
+
+
+def nano_usd(value: object) -> int | None:
+    """A cost in USD as nano-dollars, rounded half-even; None if unreported, negative or beyond all sense."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    nano = Decimal(str(value)) * _NANO
+    if not nano.is_finite() or not 0 <= nano <= _MOST_NANO_USD:
+        return None
+    return int(nano.to_integral_value(ROUND_HALF_EVEN))
+
+
+def total(*counts: int | None) -> int | None:
+    """The sum of what was reported; None if nothing was."""
+    reported = [count for count in counts if count is not None]
+    return sum(reported) if reported else None
+
+
+def merged(before: Usage | None, now: Usage | None) -> Usage | None:
+    """What is known after `now`: its counts replace those of `before`, what it leaves out stays."""
+    if before is None or now is None:
+        return now or before
+    changes = {name: new for name in Usage.__slots__ if (new := getattr(now, name)) is not None}
+    return replace(before, **changes)
+
+
+def status_of_error(error: object) -> int:
+    """The HTTP status that an error object inside an answer stands for; 500 if it does not say."""
+    for field in ("code", "status", "type"):
+        value = mapping(error).get(field)
+        if isinstance(value, str) and value.isdecimal() and len(value) == 3:
+            value = int(value)
+        if isinstance(value, str) and value in _STATUS_OF_KIND:
+            return _STATUS_OF_KIND[value]
+        if isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600:
+            return value
+    return 500
+
+
+def never(_event: Event) -> bool:
+    """For a dialect without such events."""
+    return False
+
+
+def as_received(answer: bytes, _client_model: str) -> bytes:
+    """For an answer that holds no model name."""
+    return answer
+
+
+def unreported(_answer: bytes) -> Usage | None:
+    """For an answer that holds no usage."""
+    return None
+
+
+def usage_stays(_event: Event, before: Usage | None) -> Usage | None:
+    """For a stream that holds no usage."""
+    return before

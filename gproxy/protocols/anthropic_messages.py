@@ -1,0 +1,177 @@
+"""Anthropic's Messages API: messages and the counting of their tokens.
+
+The answer's `error` events are read here; how our own failures look is in `envelopes.py`.
+"""
+
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+
+from gproxy.protocols import envelopes
+from gproxy.protocols.answers import (
+    as_received,
+    mapping,
+    merged,
+    never,
+    reader,
+    size,
+    status_of_error,
+    tokens,
+    total,
+    unreported,
+    usage_stays,
+)
+from gproxy.protocols.base import Body, Event, Facts, Protocol
+from gproxy.protocols.requests import read_plain, token_limit, with_model
+from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.values import Usage
+
+_MODEL_IN_BODY = ("model",)
+_MODEL_IN_EVENT = ("message", "model")
+_PASSED_PARAMETERS = frozenset({"beta"})
+
+
+class _Message(msgspec.Struct):
+    type: Any = None
+    usage: Any = None
+    message: Any = None
+    delta: Any = None
+    error: Any = None
+
+
+_message = reader(_Message)
+
+
+def read(body: Body, path_model: str | None, query: str) -> Facts:
+    """Facts of a request. Its streams report usage unasked."""
+    return replace(
+        read_plain(body, path_model, query), max_output_tokens=token_limit(body.tree, "max_tokens")
+    )
+
+
+def upstream_path(path: str, query: str) -> str:
+    """`path` with those parameters of the query that the upstream may see."""
+    passed = [(n, v) for n, v in parse_qsl(query, keep_blank_values=True) if n in _PASSED_PARAMETERS]
+    return f"{path}?{urlencode(passed)}" if passed else path
+
+
+def updated(before: Usage | None, fields: object) -> Usage | None:
+    """What is known after a `usage` object, whose counts are cumulative.
+
+    Its `input_tokens` leaves the cache out; ours holds reads and writes. So what it leaves unsaid is taken
+    from `before` part by part, and added up anew.
+    """
+    if not isinstance(fields, dict):
+        return before
+    known = before or Usage()
+    split = mapping(fields.get("cache_creation"))
+    one_hour = tokens(split.get("ephemeral_1h_input_tokens"))
+    written = tokens(fields.get("cache_creation_input_tokens"))
+    if written is None:
+        written = total(tokens(split.get("ephemeral_5m_input_tokens")), one_hour)
+    cached = tokens(fields.get("cache_read_input_tokens"))
+    fresh = tokens(fields.get("input_tokens"))
+    if fresh is None and known.input_tokens is not None:
+        fresh = known.input_tokens - (total(known.cache_read_tokens, known.cache_write_tokens) or 0)
+    written = known.cache_write_tokens if written is None else written
+    cached = known.cache_read_tokens if cached is None else cached
+    now = Usage(
+        input_tokens=total(fresh, cached, written),
+        output_tokens=tokens(fields.get("output_tokens")),
+        cache_read_tokens=cached,
+        cache_write_tokens=written,
+        cache_write_1h_tokens=one_hour,
+        reasoning_tokens=tokens(mapping(fields.get("output_tokens_details")).get("thinking_tokens")),
+    )
+    return merged(before, now)
+
+
+def usage_in_body(answer: bytes) -> Usage | None:
+    found = _message(answer)
+    return None if found is None else updated(None, found.usage)
+
+
+def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+    if event.data is None or b'"usage"' not in event.data:
+        return before
+    found = _message(event.data)
+    if found is None:
+        return before
+    return updated(before, mapping(found.message).get("usage") if found.usage is None else found.usage)
+
+
+def restore_body(answer: bytes, client_model: str) -> bytes:
+    return replace_value(answer, _MODEL_IN_BODY, client_model)
+
+
+def restore_event(event: Event, client_model: str) -> bytes:
+    if event.data is None or b"message_start" not in event.data:
+        return event.raw
+    return replace_in_event(event, _MODEL_IN_EVENT, client_model)
+
+
+def is_terminal(event: Event) -> bool:
+    if event.data is None or b"message_stop" not in event.data:
+        return False
+    found = _message(event.data)
+    return found is not None and found.type == "message_stop"
+
+
+def is_complete(event: Event) -> bool:
+    if event.data is None or b'"stop_reason"' not in event.data:
+        return False
+    found = _message(event.data)
+    return (
+        found is not None and found.type == "message_delta" and bool(mapping(found.delta).get("stop_reason"))
+    )
+
+
+def error_in_event(event: Event) -> int | None:
+    if event.data is None or b'"error"' not in event.data:
+        return None
+    found = _message(event.data)
+    return status_of_error(found.error) if found is not None and found.type == "error" else None
+
+
+def output_text(event: Event) -> int:
+    """Bytes of text, thinking and tool arguments in a delta."""
+    found = _message(event.data)
+    if found is None or found.type != "content_block_delta":
+        return 0
+    delta = mapping(found.delta)
+    return size(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
+
+
+MESSAGES = Protocol(
+    name="anthropic_messages",
+    operation="messages",
+    paths=("/v1/messages",),
+    carried_by=frozenset({"anthropic_messages"}),
+    read=read,
+    with_model=with_model,
+    upstream_path=lambda _model, query: upstream_path("/v1/messages", query),
+    usage_in_body=usage_in_body,
+    usage_in_event=usage_in_event,
+    restore_body=restore_body,
+    restore_event=restore_event,
+    is_usage_only=never,
+    is_terminal=is_terminal,
+    is_complete=is_complete,
+    error_in_event=error_in_event,
+    output_text=output_text,
+    error_body=envelopes.anthropic_body,
+    error_event=envelopes.anthropic_event,
+)
+
+COUNT_TOKENS = replace(
+    MESSAGES,
+    operation="count_tokens",
+    paths=("/v1/messages/count_tokens", "/v1/messages/count-tokens"),
+    metered=False,
+    upstream_path=lambda _model, query: upstream_path("/v1/messages/count_tokens", query),
+    usage_in_body=unreported,
+    usage_in_event=usage_stays,
+    restore_body=as_received,
+)

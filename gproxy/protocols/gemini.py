@@ -1,0 +1,246 @@
+"""Gemini's generateContent family: five actions on a model that is named in the path.
+
+How its streams are framed without `alt=sse` is in `json_array.py`; its lists of models are in `models.py`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl, quote
+
+import msgspec
+
+from gproxy.errors import BadRequest
+from gproxy.protocols import envelopes
+from gproxy.protocols.answers import (
+    as_received,
+    mapping,
+    merged,
+    never,
+    objects,
+    reader,
+    size,
+    status_of_error,
+    tokens,
+    total,
+    unreported,
+    usage_stays,
+)
+from gproxy.protocols.base import Body, Event, Facts, Protocol
+from gproxy.protocols.jsonwalk import Edit, Member, members
+from gproxy.protocols.requests import encoded, token_limit
+from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.protocols.strict import checked_model
+from gproxy.values import Usage
+
+_MODEL = re.compile(r"[A-Za-z0-9._:@/-]+")
+_PREFIX = "models/"
+_VERSION = ("modelVersion",)
+_NESTED_REQUESTS = ("generateContentRequest", "generate_content_request")
+_CONFIGS = ("generationConfig", "generation_config")
+_ARRAY_ENDS = (b"]", b"[]")
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    candidates: Any = None
+    usage_metadata: Any = None
+    prompt_feedback: Any = None
+    error: Any = None
+
+
+_answer = reader(_Answer)
+
+
+def checked_path_model(name: str) -> str:
+    """A model's name fit for a path, without the prefix `models/`. Raises BadRequest."""
+    model = name.removeprefix(_PREFIX)
+    if not _MODEL.fullmatch(model) or any(part in ("", ".", "..") for part in model.split("/")):
+        raise BadRequest("The model in the path must be made of letters, digits and . _ : @ / - only.")
+    return model
+
+
+def read(body: Body, path_model: str | None, query: str) -> Facts:
+    """Facts of a request that is answered whole. Raises BadRequest."""
+    model = checked_path_model(path_model or "")
+    for member in _models_within(body):
+        checked_model(member.value)
+    limits = [
+        token_limit(config, "maxOutputTokens", "max_output_tokens")
+        for name in _CONFIGS
+        if (config := mapping(body.tree.get(name)))
+    ]
+    return Facts(body, model, max_output_tokens=max((n for n in limits if n is not None), default=None))
+
+
+def read_stream(body: Body, path_model: str | None, query: str) -> Facts:
+    """Facts of a request that is answered by a stream: SSE with `alt=sse`, else a JSON array."""
+    return replace(read(body, path_model, query), stream=True, sse=_wants_sse(query))
+
+
+def with_model(facts: Facts, model: str, _ask_usage: bool) -> bytes:
+    """The request with those models changed that its body names: each must be the one in the path."""
+    bare = model.removeprefix(_PREFIX)
+    full = _PREFIX + bare
+    edits: list[Edit] = [
+        (member.start, member.end, json.dumps(full))
+        for member in _models_within(facts.body)
+        if member.value not in (bare, full)
+    ]
+    return encoded(facts.body, edits)
+
+
+def _models_within(body: Body) -> Iterator[Member]:
+    """The places in a body that name a model: its own, that of a request to count, those of a batch."""
+    tree, spans = body.tree, body.spans
+    if "model" in tree:
+        yield Member("model", tree["model"], *spans["model"])
+    for name in _NESTED_REQUESTS:
+        if isinstance(tree.get(name), dict):
+            yield from _models_at(body.text, spans[name][0])
+    if isinstance(tree.get("requests"), list):
+        for element in members(body.text, spans["requests"][0], array=True)[0]:
+            if isinstance(element.value, dict):
+                yield from _models_at(body.text, element.start)
+
+
+def _models_at(text: str, at: int) -> Iterator[Member]:
+    return (member for member in members(text, at)[0] if member.name == "model")
+
+
+def _wants_sse(query: str) -> bool:
+    return ("alt", "sse") in parse_qsl(query)
+
+
+def usage_of(before: Usage | None, fields: object) -> Usage | None:
+    """What is known after a `usageMetadata` object, whose counts are cumulative.
+
+    The prompt includes cached content, but not the results of built-in tools; candidates leave thoughts out.
+    """
+    if not isinstance(fields, dict):
+        return before
+    known = before or Usage()
+    prompt = tokens(fields.get("promptTokenCount"))
+    thoughts = tokens(fields.get("thoughtsTokenCount"))
+    candidates = tokens(fields.get("candidatesTokenCount"))
+    if thoughts is None:
+        thoughts = known.reasoning_tokens
+    if candidates is None and known.output_tokens is not None:
+        candidates = known.output_tokens - (known.reasoning_tokens or 0)
+    now = Usage(
+        input_tokens=None if prompt is None else total(prompt, tokens(fields.get("toolUsePromptTokenCount"))),
+        output_tokens=total(candidates, thoughts),
+        cache_read_tokens=tokens(fields.get("cachedContentTokenCount")),
+        reasoning_tokens=thoughts,
+    )
+    return merged(before, now)
+
+
+def usage_in_body(answer: bytes) -> Usage | None:
+    found = _answer(answer)
+    return None if found is None else usage_of(None, found.usage_metadata)
+
+
+def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+    if event.data is None or b'"usageMetadata"' not in event.data:
+        return before
+    found = _answer(event.data)
+    return before if found is None else usage_of(before, found.usage_metadata)
+
+
+def restore_body(answer: bytes, client_model: str) -> bytes:
+    return replace_value(answer, _VERSION, client_model)
+
+
+def restore_event(event: Event, client_model: str) -> bytes:
+    return replace_in_event(event, _VERSION, client_model)
+
+
+def is_terminal(event: Event) -> bool:
+    """Only a JSON array has an end of its own."""
+    return event.data is None and event.raw.strip() in _ARRAY_ENDS
+
+
+def is_complete(event: Event) -> bool:
+    """A finish reason, or a prompt that was blocked and so has no candidates."""
+    found = _answer(event.data)
+    if found is None:
+        return False
+    blocked = mapping(found.prompt_feedback).get("blockReason")
+    return bool(blocked) or any(c.get("finishReason") for c in objects(found.candidates))
+
+
+def error_in_event(event: Event) -> int | None:
+    if event.data is None or b'"error"' not in event.data:
+        return None
+    found = _answer(event.data)
+    return status_of_error(found.error) if found is not None and found.error else None
+
+
+def output_text(event: Event) -> int:
+    """Bytes of text and of the arguments of function calls in a chunk."""
+    found = _answer(event.data)
+    if found is None:
+        return 0
+    parts = [p for c in objects(found.candidates) for p in objects(mapping(c.get("content")).get("parts"))]
+    return sum(size(part.get("text")) + _arguments_size(part) for part in parts)
+
+
+def _arguments_size(part: Mapping[str, Any]) -> int:
+    arguments = mapping(part.get("functionCall")).get("args")
+    return len(msgspec.json.encode(arguments)) if arguments else 0
+
+
+def _path_of(action: str, suffix: str = "") -> Callable[[str, str], str]:
+    def upstream_path(model: str, query: str) -> str:
+        path = f"/v1beta/models/{quote(checked_path_model(model), safe='')}:{action}"
+        return path + suffix if suffix and _wants_sse(query) else path
+
+    return upstream_path
+
+
+def _paths(action: str) -> tuple[str, ...]:
+    return tuple(f"/{version}/models/{{model}}:{action}" for version in ("v1beta", "v1"))
+
+
+GENERATE = Protocol(
+    name="gemini",
+    operation="generateContent",
+    paths=_paths("generateContent"),
+    carried_by=frozenset({"gemini"}),
+    read=read,
+    with_model=with_model,
+    upstream_path=_path_of("generateContent"),
+    usage_in_body=usage_in_body,
+    usage_in_event=usage_in_event,
+    restore_body=restore_body,
+    restore_event=restore_event,
+    is_usage_only=never,
+    is_terminal=is_terminal,
+    is_complete=is_complete,
+    error_in_event=error_in_event,
+    output_text=output_text,
+    error_body=envelopes.gemini_body,
+    error_event=envelopes.gemini_event,
+)
+
+
+def _action(action: str) -> Protocol:
+    return replace(GENERATE, operation=action, paths=_paths(action), upstream_path=_path_of(action))
+
+
+STREAM = replace(
+    _action("streamGenerateContent"),
+    read=read_stream,
+    upstream_path=_path_of("streamGenerateContent", "?alt=sse"),
+)
+COUNT_TOKENS = replace(
+    _action("countTokens"),
+    metered=False,
+    usage_in_body=unreported,
+    usage_in_event=usage_stays,
+    restore_body=as_received,
+)
+EMBED = _action("embedContent")
+BATCH_EMBED = _action("batchEmbedContents")

@@ -1,0 +1,89 @@
+"""Which headers cross gproxy, by allow-list both ways. Names are lower case throughout.
+
+Keys of clients and upstreams, our own headers and content length are the server's.
+"""
+
+from collections.abc import Iterable
+
+from gproxy.errors import BadRequest
+
+Header = tuple[bytes, bytes]
+
+UPSTREAM = frozenset(
+    {
+        b"accept",
+        b"content-type",
+        b"user-agent",
+        b"idempotency-key",
+        b"anthropic-version",
+        b"anthropic-beta",
+        b"openai-beta",
+        b"x-client-request-id",
+        b"x-goog-api-client",
+        b"x-claude-code-session-id",
+    }
+)
+"""What a client may say to an upstream, `x-stainless-*` besides. What names an account
+(`openai-organization`, `x-goog-user-project`) is not here: the account is the operator's."""
+
+CLIENT = frozenset(
+    {
+        b"content-type",
+        b"content-disposition",
+        b"content-language",
+        b"retry-after",
+        b"retry-after-ms",
+        b"x-should-retry",
+        b"openai-processing-ms",
+        b"openai-version",
+        b"request-id",
+        b"x-request-id",
+    }
+)
+"""What an upstream may say to a client. Rate limits and the organisation describe the operator's account."""
+
+_SDK_PREFIX = b"x-stainless-"
+_BREAKS = (b"\r", b"\n", b"\x00")
+
+
+def upstream_headers(client_headers: Iterable[Header]) -> list[Header]:
+    """What goes up of a client's headers, values byte for byte, and `accept-encoding: identity`.
+
+    Raises BadRequest if any value holds CR, LF or NUL.
+    """
+    received = [(name.lower(), value) for name, value in client_headers]
+    for name, value in received:
+        if _breaks(value):
+            raise BadRequest(f"The header {name.decode('latin-1')} holds a line break or a NUL.")
+    dropped = _listed_in_connection(received)
+    passed = [
+        (name, value)
+        for name, value in received
+        if (name in UPSTREAM or name.startswith(_SDK_PREFIX)) and name not in dropped
+    ]
+    return [*passed, (b"accept-encoding", b"identity")]
+
+
+def client_headers(upstream: Iterable[Header]) -> list[Header]:
+    """What goes down of an upstream's headers, values byte for byte."""
+    received = [(name.lower(), value) for name, value in upstream]
+    dropped = _listed_in_connection(received)
+    return [
+        (name, value)
+        for name, value in received
+        if name in CLIENT and name not in dropped and not _breaks(value)
+    ]
+
+
+def _listed_in_connection(headers: Iterable[Header]) -> set[bytes]:
+    """The names that `connection` says are for this hop alone."""
+    return {
+        listed.strip().lower()
+        for name, value in headers
+        if name == b"connection"
+        for listed in value.split(b",")
+    }
+
+
+def _breaks(value: bytes) -> bool:
+    return any(char in value for char in _BREAKS)

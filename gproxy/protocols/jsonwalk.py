@@ -1,0 +1,76 @@
+"""Where each value of a JSON text stands: one level at a time, values decoded by the standard library.
+
+What a text must be to be accepted is not decided here (`strict.py`), nor what is changed in it (`splice.py`).
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from json import JSONDecodeError, JSONDecoder
+from typing import Any, NamedTuple
+
+RawDecode = Callable[[str, int], tuple[Any, int]]
+Edit = tuple[int, int, str]
+"""(start, end, new text) of one piece of a text."""
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_LENIENT = JSONDecoder()
+
+
+class Member(NamedTuple):
+    """One member of an object, or element of an array (its `name` is ""); `text[start:end]` is the value."""
+
+    name: str
+    value: Any
+    start: int
+    end: int
+
+
+def skip_space(text: str, at: int) -> int:
+    """The first position from `at` on that is no JSON white space."""
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
+def members(
+    text: str, at: int, raw_decode: RawDecode = _LENIENT.raw_decode, *, array: bool = False
+) -> tuple[list[Member], int]:
+    """The members of the object (or `array`) that opens at `at`, repeated names too, and where it ends.
+
+    Raises JSONDecodeError and what `raw_decode` raises (RecursionError, ValueError for very long numbers).
+    """
+    opening, closing = ("[", "]") if array else ("{", "}")
+    if text[at : at + 1] != opening:
+        raise JSONDecodeError(f"Expecting '{opening}'", text, at)
+    found: list[Member] = []
+    at = skip_space(text, at + 1)
+    if text[at : at + 1] == closing:
+        return found, at + 1
+    while True:
+        name = ""
+        if not array:
+            if text[at : at + 1] != '"':
+                raise JSONDecodeError("Expecting a name in double quotes", text, at)
+            name, at = raw_decode(text, at)
+            at = skip_space(text, at)
+            if text[at : at + 1] != ":":
+                raise JSONDecodeError("Expecting ':'", text, at)
+            at = skip_space(text, at + 1)
+        value, end = raw_decode(text, at)
+        found.append(Member(name, value, at, end))
+        at = skip_space(text, end)
+        mark = text[at : at + 1]
+        if mark == closing:
+            return found, at + 1
+        if mark != ",":
+            raise JSONDecodeError(f"Expecting ',' or '{closing}'", text, at)
+        at = skip_space(text, at + 1)
+
+
+def edited(text: str, edits: Iterable[Edit]) -> str:
+    """`text` with each piece replaced; the pieces do not overlap and may come in any order."""
+    pieces: list[str] = []
+    last = 0
+    for start, end, new in sorted(edits):
+        pieces += (text[last:start], new)
+        last = end
+    return "".join(pieces) + text[last:]

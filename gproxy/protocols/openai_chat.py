@@ -1,0 +1,192 @@
+"""OpenAI's chat completions and the older text completions, which stream and count alike.
+
+The Responses API, embeddings and the routes passed through have modules of their own.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from gproxy.errors import BadRequest
+from gproxy.protocols import envelopes
+from gproxy.protocols.answers import (
+    mapping,
+    merged,
+    nano_usd,
+    objects,
+    reader,
+    size,
+    status_of_error,
+    tokens,
+)
+from gproxy.protocols.base import Body, Event, Facts, Protocol
+from gproxy.protocols.jsonwalk import Edit, members
+from gproxy.protocols.requests import encoded, model_edits, read_plain, token_limit
+from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.values import Usage
+
+_MODEL = ("model",)
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_ASKED = '{"include_usage":true}'
+
+
+class _Chunk(msgspec.Struct):
+    choices: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+_chunk = reader(_Chunk)
+
+
+def read(body: Body, path_model: str | None, query: str) -> Facts:
+    """What both operations need to know. Raises BadRequest."""
+    options = body.tree.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        raise BadRequest("`stream_options` must be an object.")
+    asked = mapping(options).get("include_usage") not in (None, False)
+    limit = token_limit(body.tree, "max_tokens", "max_completion_tokens")
+    return replace(read_plain(body, path_model, query), asked_usage=asked, max_output_tokens=limit)
+
+
+def with_model(facts: Facts, model: str, ask_usage: bool) -> bytes:
+    """The request with the upstream's model and, if `ask_usage` on a stream, with usage asked for."""
+    edits = model_edits(facts, model)
+    if ask_usage and facts.stream and not facts.asked_usage:
+        edits += _asking_edits(facts.body)
+    return encoded(facts.body, edits)
+
+
+def _asking_edits(body: Body) -> list[Edit]:
+    span = body.spans.get("stream_options")
+    if span is None:
+        after_stream = body.spans["stream"][1]
+        return [(after_stream, after_stream, f',"stream_options":{_ASKED}')]
+    options = body.tree["stream_options"]
+    if not options:
+        return [(*span, _ASKED)]
+    if "include_usage" in options:
+        found, _ = members(body.text, span[0])
+        return [(m.start, m.end, "true") for m in found if m.name == "include_usage"]
+    return [(span[0] + 1, span[0] + 1, _ASKED[1:-1] + ",")]
+
+
+def usage_of(fields: object) -> Usage | None:
+    """A `usage` object: the prompt includes cached tokens, the completion reasoning. None if it is none."""
+    if not isinstance(fields, dict):
+        return None
+    prompt = mapping(fields.get("prompt_tokens_details"))
+    completion = mapping(fields.get("completion_tokens_details"))
+    cached = prompt.get("cached_tokens")
+    return Usage(
+        input_tokens=tokens(fields.get("prompt_tokens")),
+        output_tokens=tokens(fields.get("completion_tokens")),
+        # DeepSeek's own name for it, beside or instead of the other.
+        cache_read_tokens=tokens(fields.get("prompt_cache_hit_tokens") if cached is None else cached),
+        cache_write_tokens=tokens(prompt.get("cache_write_tokens")),
+        reasoning_tokens=tokens(completion.get("reasoning_tokens")),
+        cost_nano=nano_usd(fields.get("cost")),
+    )
+
+
+def usage_in_body(answer: bytes) -> Usage | None:
+    chunk = _chunk(answer)
+    return None if chunk is None else usage_of(chunk.usage)
+
+
+def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+    if event.data is None or b'"usage"' not in event.data:
+        return before
+    return merged(before, usage_in_body(event.data))
+
+
+def restore_body(answer: bytes, client_model: str) -> bytes:
+    return replace_value(answer, _MODEL, client_model)
+
+
+def restore_event(event: Event, client_model: str) -> bytes:
+    return replace_in_event(event, _MODEL, client_model)
+
+
+def is_usage_only(event: Event) -> bool:
+    if event.data is None or b'"usage"' not in event.data:
+        return False
+    chunk = _chunk(event.data)
+    return chunk is not None and isinstance(chunk.usage, dict) and not chunk.choices and not chunk.error
+
+
+def is_done(event: Event) -> bool:
+    return event.data is not None and event.data.strip() == b"[DONE]"
+
+
+def is_complete(event: Event) -> bool:
+    if event.data is None or not _FINISHED.search(event.data):
+        return False
+    chunk = _chunk(event.data)
+    return chunk is not None and any(c.get("finish_reason") for c in objects(chunk.choices))
+
+
+def error_in_event(event: Event) -> int | None:
+    if event.data is None or b'"error"' not in event.data:
+        return None
+    chunk = _chunk(event.data)
+    return status_of_error(chunk.error) if chunk is not None and chunk.error else None
+
+
+def chat_output(event: Event) -> int:
+    """Bytes of content, reasoning, refusals and tool arguments in a chunk."""
+    chunk = _chunk(event.data)
+    return 0 if chunk is None else sum(_delta_size(mapping(c.get("delta"))) for c in objects(chunk.choices))
+
+
+def _delta_size(delta: Mapping[str, Any]) -> int:
+    calls = [mapping(call.get("function")) for call in objects(delta.get("tool_calls"))]
+    calls.append(mapping(delta.get("function_call")))
+    reasoning = delta.get("reasoning_content")
+    return size(
+        delta.get("content"),
+        delta.get("reasoning") if reasoning is None else reasoning,
+        delta.get("refusal"),
+        *(call.get("arguments") for call in calls),
+    )
+
+
+def text_output(event: Event) -> int:
+    """Bytes of text in a chunk of text completions."""
+    chunk = _chunk(event.data)
+    return 0 if chunk is None else size(*(choice.get("text") for choice in objects(chunk.choices)))
+
+
+CHAT = Protocol(
+    name="openai_chat",
+    operation="chat_completions",
+    paths=("/v1/chat/completions",),
+    carried_by=frozenset({"openai_chat"}),
+    read=read,
+    with_model=with_model,
+    upstream_path=lambda _model, _query: "/v1/chat/completions",
+    usage_in_body=usage_in_body,
+    usage_in_event=usage_in_event,
+    restore_body=restore_body,
+    restore_event=restore_event,
+    is_usage_only=is_usage_only,
+    is_terminal=is_done,
+    is_complete=is_complete,
+    error_in_event=error_in_event,
+    output_text=chat_output,
+    error_body=envelopes.openai_body,
+    error_event=envelopes.openai_event,
+)
+
+COMPLETIONS = replace(
+    CHAT,
+    name="openai_completions",
+    operation="completions",
+    paths=("/v1/completions",),
+    carried_by=frozenset({"openai_chat", "openai_responses", "openai_embeddings"}),
+    upstream_path=lambda _model, _query: "/v1/completions",
+    output_text=text_output,
+)

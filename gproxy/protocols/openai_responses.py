@@ -1,0 +1,133 @@
+"""OpenAI's Responses API.
+
+Chat completions and the other operations have modules of their own.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from gproxy.protocols import envelopes
+from gproxy.protocols.answers import mapping, merged, nano_usd, never, reader, size, status_of_error, tokens
+from gproxy.protocols.base import Body, Event, Facts, Protocol
+from gproxy.protocols.requests import read_plain, token_limit, with_model
+from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.values import Usage
+
+_LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_MODEL_IN_BODY = ("model",)
+_MODEL_IN_EVENT = ("response", "model")
+
+
+class _Answer(msgspec.Struct):
+    usage: Any = None
+
+
+class _Event(msgspec.Struct):
+    type: Any = None
+    response: Any = None
+    delta: Any = None
+    error: Any = None
+    code: Any = None
+
+
+class _Kind(msgspec.Struct):
+    type: Any = None
+
+
+_answer = reader(_Answer)
+_event = reader(_Event)
+_kind_in = reader(_Kind)
+
+
+def read(body: Body, path_model: str | None, query: str) -> Facts:
+    """Facts of a request. Usage always comes with the last event, so there is nothing to ask for."""
+    limit = token_limit(body.tree, "max_output_tokens")
+    return replace(read_plain(body, path_model, query), max_output_tokens=limit)
+
+
+def usage_of(fields: object) -> Usage | None:
+    """A `usage` object: input includes cached tokens, output includes reasoning. None if it is none."""
+    if not isinstance(fields, dict):
+        return None
+    details = mapping(fields.get("input_tokens_details"))
+    return Usage(
+        input_tokens=tokens(fields.get("input_tokens")),
+        output_tokens=tokens(fields.get("output_tokens")),
+        cache_read_tokens=tokens(details.get("cached_tokens")),
+        cache_write_tokens=tokens(details.get("cache_write_tokens")),
+        reasoning_tokens=tokens(mapping(fields.get("output_tokens_details")).get("reasoning_tokens")),
+        cost_nano=nano_usd(fields.get("cost")),
+    )
+
+
+def usage_in_body(answer: bytes) -> Usage | None:
+    found = _answer(answer)
+    return None if found is None else usage_of(found.usage)
+
+
+def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+    if event.data is None or b'"usage"' not in event.data:
+        return before
+    found = _event(event.data)
+    return before if found is None else merged(before, usage_of(mapping(found.response).get("usage")))
+
+
+def restore_body(answer: bytes, client_model: str) -> bytes:
+    return replace_value(answer, _MODEL_IN_BODY, client_model)
+
+
+def restore_event(event: Event, client_model: str) -> bytes:
+    return replace_in_event(event, _MODEL_IN_EVENT, client_model)
+
+
+def is_terminal(event: Event) -> bool:
+    return _kind(event) in _LAST
+
+
+def error_in_event(event: Event) -> int | None:
+    kind = _kind(event)
+    if kind not in ("error", "response.failed"):
+        return None
+    found = _event(event.data)
+    if found is None:
+        return 500
+    if kind == "error":
+        return status_of_error(found.error or {"code": found.code})
+    return status_of_error(mapping(found.response).get("error"))
+
+
+def output_text(event: Event) -> int:
+    """Bytes of a delta of text, reasoning, refusal or tool arguments; audio is base64 and left out."""
+    found = _event(event.data)
+    if found is None or not isinstance(found.type, str) or found.type == "response.audio.delta":
+        return 0
+    return size(found.delta)
+
+
+def _kind(event: Event) -> object:
+    found = _kind_in(event.data)
+    return None if found is None else found.type
+
+
+RESPONSES = Protocol(
+    name="openai_responses",
+    operation="responses",
+    paths=("/v1/responses",),
+    carried_by=frozenset({"openai_responses"}),
+    read=read,
+    with_model=with_model,
+    upstream_path=lambda _model, _query: "/v1/responses",
+    usage_in_body=usage_in_body,
+    usage_in_event=usage_in_event,
+    restore_body=restore_body,
+    restore_event=restore_event,
+    is_usage_only=never,
+    is_terminal=is_terminal,
+    is_complete=is_terminal,
+    error_in_event=error_in_event,
+    output_text=output_text,
+    error_body=envelopes.openai_body,
+    error_event=envelopes.responses_event,
+)

@@ -1,0 +1,53 @@
+"""Reads and changes what dialects have in common in their request bodies.
+
+Which fields a dialect has, and what they mean, is its own module's.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gproxy.errors import BadRequest
+from gproxy.protocols.base import Body, Facts
+from gproxy.protocols.jsonwalk import Edit, edited
+from gproxy.protocols.strict import model_name, stream_flag
+
+
+def read_plain(body: Body, _path_model: str | None, _query: str) -> Facts:
+    """Facts of a body with `model` and perhaps `stream`, and no limit on its output."""
+    return Facts(body, model_name(body.tree), stream=stream_flag(body.tree))
+
+
+def with_model(facts: Facts, model: str, _ask_usage: bool) -> bytes:
+    """The request with its top-level `model` made `model`."""
+    return encoded(facts.body, model_edits(facts, model))
+
+
+def model_edits(facts: Facts, model: str) -> list[Edit]:
+    """What makes the top-level `model` of the body `model`: nothing if it is that already."""
+    if facts.model == model:
+        return []
+    return [(*facts.body.spans["model"], json.dumps(model))]
+
+
+def encoded(body: Body, edits: Iterable[Edit]) -> bytes:
+    """The body as bytes with the edits made; the client's bytes if there are none."""
+    changes = list(edits)
+    return (edited(body.text, changes) if changes else body.text).encode()
+
+
+def token_limit(tree: Mapping[str, Any], *names: str) -> int | None:
+    """The largest of the output limits under `names`, None if there is none.
+
+    Raises BadRequest if one is there and no whole number from 0 up.
+    """
+    limits = [_limit(name, tree[name]) for name in names if tree.get(name) is not None]
+    return max(limits, default=None)
+
+
+def _limit(name: str, value: object) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise BadRequest(f"`{name}` must be a whole number, 0 or more.")
+    return value

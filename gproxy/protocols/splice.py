@@ -1,0 +1,80 @@
+"""Changes one JSON string in place, at a known path, and leaves every other byte as it was.
+
+Which path holds a model's name is the dialects' business.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+from gproxy.protocols.base import Event
+from gproxy.protocols.jsonwalk import edited, members, skip_space
+from gproxy.protocols.sse import with_data
+
+Path = tuple[str, ...]
+
+_PLAIN_STRING_MEMBER = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*("[^"\\\x00-\x1f]*")')
+
+
+def replace_value(data: bytes, path: Path, value: str) -> bytes:
+    """`data`, one JSON object, with the string at `path` (names from the top) made `value`.
+
+    The same bytes come back if nothing is there, if it is no string, or if `data` is not JSON. A name that is
+    repeated at the path is changed each time.
+    """
+    key = b'"%b"' % path[-1].encode()
+    at = data.find(key)
+    if at < 0 and b"\\" not in data:
+        return data
+    if at > 0 and len(path) == 1 and _at_top(data[:at]) and data.find(key, at + 1) < 0:
+        found = _PLAIN_STRING_MEMBER.match(data, at + len(key))
+        if found is not None:
+            return data[: found.start(1)] + json.dumps(value).encode() + data[found.end(1) :]
+    return _replace_exactly(data, path, value)
+
+
+def replace_in_event(event: Event, path: Path, value: str) -> bytes:
+    """The event's raw bytes with `replace_value` done to its data."""
+    if event.data is None:
+        return event.raw
+    data = replace_value(event.data, path, value)
+    return event.raw if data is event.data else with_data(event, data)
+
+
+def _at_top(before: bytes) -> bool:
+    """Whether what follows `before` surely stands in the outermost object and outside its strings.
+
+    One opening brace and no bracket: nothing can be nested. No backslash and an even number of quotes: no
+    string is open. Braces inside strings only make this say no, and the exact way is taken.
+    """
+    return (
+        before.count(b"{") == 1
+        and before.lstrip(b" \t\n\r").startswith(b"{")
+        and b"[" not in before
+        and b"\\" not in before
+        and before.count(b'"') % 2 == 0
+    )
+
+
+def _replace_exactly(data: bytes, path: Path, value: str) -> bytes:
+    try:
+        text = data.decode()
+        start = skip_space(text, 0)
+        spans = list(_spans(text, start, path))
+        if not spans or skip_space(text, members(text, start)[1]) != len(text):
+            return data
+    except (ValueError, RecursionError):
+        return data
+    new = json.dumps(value)
+    return edited(text, ((start, end, new) for start, end in spans)).encode()
+
+
+def _spans(text: str, at: int, path: Path) -> Iterator[tuple[int, int]]:
+    for member in members(text, at)[0]:
+        if member.name != path[0]:
+            continue
+        if len(path) > 1:
+            if isinstance(member.value, dict):
+                yield from _spans(text, member.start, path[1:])
+        elif isinstance(member.value, str):
+            yield member.start, member.end

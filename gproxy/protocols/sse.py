@@ -1,0 +1,113 @@
+"""Server-sent events: bytes to events that keep every byte they came in, for any split of the input.
+
+What an event means is the dialects' business.
+"""
+
+import re
+
+from gproxy.errors import AnswerBroken
+from gproxy.protocols.base import Event
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""The largest single event of a stream; a larger one is AnswerBroken."""
+
+_BOM = b"\xef\xbb\xbf"
+# A line end and an empty line. CR after LF may be half of a CRLF, so it waits for the byte after it; an LF
+# that follows CR CR is one more empty line to the next event, which means the same.
+_END = re.compile(rb"\n(?:\r?\n|\r(?=[^\n]))|\r\r")
+_LINE_ENDS = re.compile(rb"[\r\n]*")
+_LINE = re.compile(rb"([^\r\n]*)(\r\n|\r|\n|\Z)")
+_LONGEST_END = 3
+
+
+class SseFramer:
+    """Cuts a stream into events. The `raw` of all events, put together, is the input.
+
+    Empty lines before an event belong to it. Each byte is looked at once, however small the reads are.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._scanned = 0  # of the buffer
+        self._empty = True  # only line ends so far in this event
+        self._first = True
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that are whole with `data`. Raises AnswerBroken on an event over MAX_EVENT_BYTES."""
+        source: bytes | bytearray = data
+        if self._buffer:
+            self._buffer += data
+            source = self._buffer
+        events: list[Event] = []
+        begin, scan = 0, self._scanned
+        while True:
+            if self._empty:
+                scan = _after(_LINE_ENDS.match(source, scan))
+                self._empty = scan == len(source)
+            end = _END.search(source, scan)
+            if end is None:
+                break
+            events.append(self._event(bytes(source[begin : end.end()])))
+            begin = scan = end.end()
+            self._empty = True
+        if source is data:
+            self._buffer += data[begin:]
+        else:
+            del self._buffer[:begin]
+        # `scan` is past the empty lines in front, and an end may have begun in the last two bytes.
+        self._scanned = max(scan - begin, len(self._buffer) - _LONGEST_END + 1)
+        if len(self._buffer) > MAX_EVENT_BYTES:
+            raise _too_large()
+        return events
+
+    def end(self) -> list[Event]:
+        """What is left at the end of the input: an event without its empty line, if anything."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._scanned, self._empty = 0, True
+        return [self._event(rest)] if rest else []
+
+    def ending(self, event: bytes, body: bytes, *, cut: bool) -> bytes:
+        """What ends a broken stream with the error `event`. `cut`: an unfinished event has gone out."""
+        return b"\n\n" + event if cut else event
+
+    def _event(self, raw: bytes) -> Event:
+        if len(raw) > MAX_EVENT_BYTES:
+            raise _too_large()
+        block = raw
+        if self._first:
+            block = raw.removeprefix(_BOM)
+            self._first = False
+        name, lines = b"", []
+        for line in block.splitlines():
+            field, _, value = line.partition(b":")
+            if field == b"data":
+                lines.append(value.removeprefix(b" "))
+            elif field == b"event":
+                name = value.removeprefix(b" ")
+        return Event(raw, b"\n".join(lines) if lines else None, name)
+
+
+def with_data(event: Event, data: bytes) -> bytes:
+    """The event's raw bytes with `data` in place of its own, which must have as many lines."""
+    old = event.data or b""
+    if event.raw.count(old) == 1:
+        return event.raw.replace(old, data)
+    new_lines = iter(data.split(b"\n"))
+
+    def line(found: re.Match[bytes]) -> bytes:
+        field, colon, value = found.group(1).partition(b":")
+        if field.removeprefix(_BOM) != b"data":
+            return found.group()
+        space = b" " if value.startswith(b" ") else b""
+        return field + colon + space + next(new_lines) + found.group(2)
+
+    return _LINE.sub(line, event.raw)
+
+
+def _after(found: re.Match[bytes] | None) -> int:
+    return 0 if found is None else found.end()
+
+
+def _too_large() -> AnswerBroken:
+    return AnswerBroken(f"one event of the stream is larger than {MAX_EVENT_BYTES} bytes")

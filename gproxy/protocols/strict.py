@@ -1,0 +1,129 @@
+"""The one decoder of request bodies: what passes here is one JSON object that every upstream reads alike.
+
+What the names in it mean is the dialects' business, `model` and `stream` apart, which all of them share.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any, NoReturn
+
+from gproxy.errors import BadRequest
+from gproxy.protocols.base import Body
+from gproxy.protocols.jsonwalk import members, skip_space
+
+MAX_DEPTH = 128
+"""Nesting of objects and arrays, the body itself counted."""
+
+_LONGEST_INTEGER = 309  # digits of the largest finite double
+_SHOWN_CHARS = 40  # of a name out of the body in a message
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_BRACKET = re.compile(r"[\[\]{}]")
+# In valid JSON each backslash starts an escape, so this takes them one by one; group 1 is half a pair alone.
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
+)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadRequest(f"The body is not valid JSON: {name} is not a JSON number.")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _LONGEST_INTEGER + 1 or (
+        len(digits) >= _LONGEST_INTEGER and not math.isfinite(float(digits))
+    ):
+        raise BadRequest("A number in the body is beyond a finite double.")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise BadRequest("A number in the body is beyond a finite double.")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer, parse_float=_float)
+
+
+def decode(raw: bytes) -> Body:
+    """The body as text, tree and spans of its top-level values.
+
+    Raises BadRequest unless `raw` is one JSON object (RFC 8259) in UTF-8, without a byte order mark, repeated
+    names at the top level, lone surrogates, numbers beyond a finite double, nesting over MAX_DEPTH or anything
+    after it.
+    """
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The body is not UTF-8: invalid byte at position {error.start}.") from None
+    if text.startswith("\ufeff"):
+        raise BadRequest("The body starts with a byte order mark; send UTF-8 without one.")
+    start = skip_space(text, 0)
+    if text[start : start + 1] != "{":
+        raise BadRequest("The body must be one JSON object.")
+    try:
+        found, end = members(text, start, _DECODER.raw_decode)
+    except json.JSONDecodeError as error:
+        raise BadRequest(f"The body is not valid JSON: {error.msg} at character {error.pos}.") from None
+    except RecursionError:
+        raise _too_deep() from None
+    end = skip_space(text, end)
+    if end != len(text):
+        raise BadRequest(f"The body must be one JSON object: something follows it at character {end}.")
+    tree = {member.name: member.value for member in found}
+    if len(tree) != len(found):
+        raise BadRequest(f"The body has the name {_repeated([m.name for m in found])} more than once.")
+    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise _too_deep()
+    if "\\ud" in text or "\\uD" in text:
+        _refuse_lone_surrogates(text)
+    return Body(text, tree, {member.name: (member.start, member.end) for member in found})
+
+
+def model_name(tree: Mapping[str, Any]) -> str:
+    """The `model` of a body. Raises BadRequest unless it is a non-empty string without control characters."""
+    if "model" not in tree:
+        raise BadRequest("The body has no `model`.")
+    return checked_model(tree["model"])
+
+
+def checked_model(value: object) -> str:
+    """`value`, if it can be a model's name. Raises BadRequest otherwise."""
+    if not isinstance(value, str) or not value:
+        raise BadRequest("`model` must be a non-empty string.")
+    if _CONTROL.search(value):
+        raise BadRequest("`model` must not contain control characters.")
+    return value
+
+
+def stream_flag(tree: Mapping[str, Any]) -> bool:
+    """Whether the body asks for a stream. Raises BadRequest if `stream` is there and no boolean."""
+    flag = tree.get("stream", False)
+    if not isinstance(flag, bool):
+        raise BadRequest("`stream` must be true or false.")
+    return flag
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _repeated(names: list[str]) -> str:
+    name = next(name for at, name in enumerate(names) if name in names[:at])
+    return json.dumps(name[:_SHOWN_CHARS])
+
+
+def _depth(text: str) -> int:
+    """The deepest nesting of a valid JSON text; counted there, since a tree hides what repeated names held."""
+    outside_strings = "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+    return max(accumulate(1 if mark in "[{" else -1 for mark in _BRACKET.findall(outside_strings)))
+
+
+def _refuse_lone_surrogates(text: str) -> None:
+    for escape in _ESCAPE.finditer(text):
+        if escape.group(1):
+            raise BadRequest(f"The body has half a surrogate pair at character {escape.start()}.")

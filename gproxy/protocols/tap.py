@@ -1,0 +1,121 @@
+"""Watches a stream go by: what to send on and when, and what the stream said of itself.
+
+Reading from the upstream, writing to the client and the ledger are the server's.
+"""
+
+from typing import Protocol as Interface
+
+from gproxy.errors import GatewayError
+from gproxy.protocols.answers import is_json
+from gproxy.protocols.base import Event, Protocol
+from gproxy.values import Usage
+
+
+class Framer(Interface):
+    """How a stream is cut into events: `SseFramer` or `JsonArrayFramer`."""
+
+    def feed(self, data: bytes) -> list[Event]: ...
+
+    def end(self) -> list[Event]: ...
+
+    def ending(self, event: bytes, body: bytes, *, cut: bool) -> bytes: ...
+
+
+class StreamTap:
+    """One stream on its way to the client.
+
+    `client_model` is the name to put back, None if the upstream knows the model by the same name.
+    `withhold_usage`: the client did not ask for the events that hold usage alone. With neither, bytes go out
+    exactly as they come; else whole events do, as soon as they are whole. The terminal event and all after it
+    stay in `tail`, for the caller to send when the ledger holds the row.
+
+    usage          what the events have reported so far
+    complete       the answer is known to be whole: a terminal or a completing event was seen
+    terminal       the terminal event was seen
+    failed         HTTP status of an error event that was seen
+    first_seen     an event with data was seen
+    output_bytes   text, reasoning and tool arguments so far, for estimates
+    """
+
+    def __init__(
+        self, protocol: Protocol, framer: Framer, *, client_model: str | None, withhold_usage: bool
+    ) -> None:
+        self.usage: Usage | None = None
+        self.complete = False
+        self.terminal = False
+        self.failed: int | None = None
+        self.first_seen = False
+        self.output_bytes = 0
+        self._protocol = protocol
+        self._framer = framer
+        self._client_model = client_model
+        self._withhold_usage = withhold_usage
+        self._as_received = client_model is None and not withhold_usage
+        self._unframed = 0  # bytes that came in and belong to no event yet
+        self._tail = bytearray()
+
+    @property
+    def tail(self) -> bytes:
+        """The terminal event and everything after it, as it is to be sent."""
+        return bytes(self._tail)
+
+    def feed(self, data: bytes) -> bytes:
+        """What to send on now. Raises AnswerBroken if one event is too large."""
+        events = self._framer.feed(data)
+        return self._pass_on(data, events) if self._as_received else self._rewrite(events)
+
+    def end(self) -> bytes:
+        """What to send on at the end of the input. Where events are rewritten, half a one is dropped."""
+        events = self._framer.end()
+        if self._as_received:
+            return self._pass_on(b"", events)
+        return self._rewrite(
+            [e for e in events if e.data is None or is_json(e.data) or self._protocol.is_terminal(e)]
+        )
+
+    def abort(self, error: GatewayError, request_id: str) -> bytes:
+        """What to send in place of the rest of a broken stream: the dialect's error, in its framing."""
+        return self._framer.ending(
+            self._protocol.error_event(error, request_id),
+            self._protocol.error_body(error, request_id),
+            cut=self._as_received and self._unframed > 0,
+        )
+
+    def _pass_on(self, data: bytes, events: list[Event]) -> bytes:
+        cut = 0 if self.terminal else len(data)
+        start = -self._unframed  # of the next event, in `data`
+        self._unframed += len(data)
+        for event in events:
+            before = self.terminal
+            self._observe(event)
+            if self.terminal and not before:
+                cut = max(0, start)
+            start += len(event.raw)
+            self._unframed -= len(event.raw)
+        self._tail += data[cut:]
+        return data[:cut]
+
+    def _rewrite(self, events: list[Event]) -> bytes:
+        sent: list[bytes] = []
+        for event in events:
+            self._observe(event)
+            if self._withhold_usage and self._protocol.is_usage_only(event):
+                continue
+            raw = event.raw
+            if self._client_model is not None:
+                raw = self._protocol.restore_event(event, self._client_model)
+            if self.terminal:
+                self._tail += raw
+            else:
+                sent.append(raw)
+        return b"".join(sent)
+
+    def _observe(self, event: Event) -> None:
+        protocol = self._protocol
+        self.first_seen = self.first_seen or event.data is not None
+        self.usage = protocol.usage_in_event(event, self.usage)
+        self.terminal = self.terminal or protocol.is_terminal(event)
+        self.complete = self.complete or self.terminal or protocol.is_complete(event)
+        if self.failed is None:
+            self.failed = protocol.error_in_event(event)
+        self.output_bytes += protocol.output_text(event)

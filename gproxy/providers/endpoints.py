@@ -15,6 +15,7 @@ ANTHROPIC_VERSION = "2023-06-01"
 
 _OPENAI = frozenset({"openai_chat", "openai_responses", "openai_embeddings"})
 _LISTS = {"anthropic_messages": "/v1/models?limit=1000", "gemini": "/v1beta/models?pageSize=1000"}
+_VERSION = re.compile(r"\A/v1(beta)?(?=/)")
 # Clients of OpenAI's dialects expect the version inside the base URL, so one that ends in a version of its
 # own (`/api/paas/v4`, `/v1beta/openai`) has all there is.
 _OWN_VERSION = re.compile(r"/v\d+[a-z0-9]*(/openai)?\Z")
@@ -29,7 +30,7 @@ def endpoint(channel: Channel, settings: schema.Settings, protocol_name: str, pa
     address = urlsplit(settings.base_url or channel.root)
     if not address.netloc:
         raise ConfigError(f"channel {channel.name!r} needs settings.base_url, an http:// or https:// address")
-    tail, _, query = path.removeprefix("/v1beta" if protocol_name == "gemini" else "/v1").partition("?")
+    tail, _, query = _VERSION.sub("", path).partition("?")
     base = address.path.rstrip("/")
     root = _root(channel, base)
     if root == base and protocol_name in _OPENAI and _OWN_VERSION.search(base):

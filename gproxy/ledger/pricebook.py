@@ -56,6 +56,10 @@ class PriceBook:
         entry = self._fresh((prices_id, model))
         return None if entry is None else entry.price
 
+    def known(self, prices_id: str, model: str) -> bool:
+        """Whether `get` would answer at once."""
+        return not _askable((prices_id, model)) or self._fresh((prices_id, model)) is not None
+
     async def get(self, prices_id: str, model: str) -> Price | None:
         """The built-in price in force now, None if there is none or it cannot be told. Never raises.
 

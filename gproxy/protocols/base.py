@@ -65,6 +65,7 @@ class Protocol:
     carried_by      the protocols of `schema.PROTOCOLS` of which a provider must speak one to be asked this
     metered         False: a count or a check that costs nothing, so its answer holds no usage
     binary          the answer may be anything (audio): it is passed through unread
+    estimable       False: not billed by its text (images, audio), so that lost usage cannot be estimated
 
     read            (body, model in the path or None, query) -> Facts; raises BadRequest
     with_model      (facts, upstream's model, ask for usage) -> request bytes: those of the client if nothing must
@@ -89,6 +90,7 @@ class Protocol:
     carried_by: frozenset[str]
     metered: bool = True
     binary: bool = False
+    estimable: bool = True
     read: Callable[[Body, str | None, str], Facts]
     with_model: Callable[[Facts, str, bool], bytes]
     upstream_path: Callable[[str, str], str]

@@ -1,0 +1,146 @@
+"""The ASGI application: requests to models go straight to the pipeline, all else to Quart's routes.
+
+Sockets, signals and files are `supervisor.py`'s. What a request means is the pipeline's.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import MutableMapping
+from typing import Any
+
+from quart import Quart
+
+from gproxy.config.snapshot import Snapshot
+from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed
+from gproxy.ledger.pricebook import PriceBook
+from gproxy.ledger.writer import Writer
+from gproxy.providers.catalog import CHANNELS
+from gproxy.server import control, edge, pipeline
+from gproxy.server.incoming import ClientLeft, Incoming, Receive
+from gproxy.server.lists import ModelLists
+from gproxy.server.opening import Opener
+from gproxy.server.reply import Reply, Send
+from gproxy.server.settlement import Settlement
+from gproxy.server.tasks import Tasks
+from gproxy.server.upstream import Upstream
+
+logger = logging.getLogger(__name__)
+
+
+class Gateway(Quart):
+    """One process's gateway, to be made inside its running loop.
+
+    Requests are served under the snapshot that was in force when they came; `swap` puts a new one in force.
+    """
+
+    def __init__(self, snapshot: Snapshot, writer: Writer, tasks: Tasks) -> None:
+        super().__init__("gproxy", static_folder=None)
+        self.url_map.merge_slashes = False
+        # A framework's time-outs would cut streams without a word; ours are per provider.
+        self.config["RESPONSE_TIMEOUT"] = None
+        self.config["BODY_TIMEOUT"] = None
+        self.own_id = secrets.token_hex(8)
+        self.upstream = Upstream()
+        self.lists = ModelLists(self.upstream, tasks)
+        self.settlement = Settlement(writer, PriceBook(), tasks)
+        self.draining = False
+        self.reload_failure: str | None = None
+        self._tasks = tasks
+        self._serving: set[asyncio.Task[Any]] = set()
+        self.swap(snapshot)
+        control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists)
+
+    def swap(self, snapshot: Snapshot) -> None:
+        """Put a configuration in force for every request that comes from now on."""
+        self.snapshot = snapshot
+        keyless = (p.name for p in snapshot.providers.values() if not _needs_key(p.channel))
+        self._opener = Opener(
+            self.upstream,
+            self.own_id,
+            frozenset(keyless),
+            lambda target: self.settlement.foresee(snapshot, target),
+        )
+        self.lists.forget()
+        self._tasks.spawn(self.settlement.warm(snapshot))
+
+    def not_ready(self) -> list[str]:
+        """Why this process should not be relied on now; empty when it can be."""
+        reasons = [self.reload_failure, self.settlement.failure]
+        if self.draining:
+            reasons.append("the server is stopping")
+        return [reason for reason in reasons if reason]
+
+    def cut_off(self) -> None:
+        """End every request that is still being served; each tells its client and leaves its row."""
+        for task in tuple(self._serving):
+            task.cancel()
+
+    async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await super().asgi_app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await _refuse_websocket(receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(12)}"
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            await self._http(scope, receive, send, request_id)
+        finally:
+            self._serving.discard(task)
+
+    async def _quart(self, scope: Any, receive: Any, send: Any) -> None:
+        await super().asgi_app(scope, receive, send)
+
+    async def _http(self, scope: Any, receive: Receive, send: Send, request_id: str) -> None:
+        found = edge.data_route(scope["raw_path"].decode("latin-1"))
+        shape = found[0] if found else edge.shape_of(scope)
+        reply = Reply(send, request_id, shape.error_body)
+        incoming = Incoming(receive)
+        snapshot = self.snapshot
+        try:
+            headers = edge.guard(scope, snapshot.config.globals, self.own_id)
+            if found is None:
+                scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+                await self._quart(scope, receive, _with_id(send, request_id))
+                return
+            if scope["method"] != "POST":
+                raise MethodNotAllowed("This route takes POST alone.", headers=(("allow", "POST"),))
+            call = await edge.read(scope, headers, incoming, request_id, *found, snapshot)
+            await pipeline.serve(call, incoming, reply, self._opener, self.settlement)
+        except ClientLeft:
+            pass
+        except GatewayError as error:
+            unread = not incoming.ended
+            await incoming.discard()
+            await reply.error(error, close=unread)
+        except Exception:
+            # A head that is out is left without an end: the client sees that the answer is cut short.
+            logger.exception("a fault in request %s", request_id)
+            if not reply.started:
+                await reply.error(InternalFault("A fault inside the proxy."), close=True)
+
+
+def _needs_key(channel: str) -> bool:
+    row = CHANNELS.get(channel)
+    return row is None or row.needs_key
+
+
+def _with_id(send: Send, request_id: str) -> Send:
+    """`send` for Quart, whose answers carry the request's id as ours do."""
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-gproxy-request-id", request_id.encode())]
+        await send(message)
+
+    return sending
+
+
+async def _refuse_websocket(receive: Receive, send: Send) -> None:
+    """There are no WebSocket routes: answered as a refused handshake."""
+    await receive()
+    await send({"type": "websocket.close", "code": 1000})

@@ -1,0 +1,89 @@
+"""The control plane as Quart routes: health, readiness, lists of models, errors in the caller's dialect.
+
+Everything here is read only. Requests to models never come here: `app.py` sends them to `pipeline.py`.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+
+from quart import Quart, Response, request
+from werkzeug.exceptions import HTTPException
+
+from gproxy.config.snapshot import Client, Snapshot
+from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound
+from gproxy.protocols import registry
+from gproxy.server import edge
+from gproxy.server.lists import ModelLists
+
+logger = logging.getLogger(__name__)
+
+
+def add_routes(
+    app: Quart,
+    snapshot: Callable[[], Snapshot],
+    not_ready: Callable[[], list[str]],
+    lists: ModelLists,
+) -> None:
+    """`snapshot` gives the configuration in force, `not_ready` the reasons not to be ready, without secrets."""
+
+    @app.get("/health")
+    async def health() -> Response:
+        return Response("OK", content_type="text/plain; charset=utf-8")
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        reasons = not_ready()
+        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    async def models(provider: str | None = None) -> Response:
+        now = snapshot()
+        entries = await lists.all(now, _client(now), provider)
+        return Response(_shape().model_list(entries), content_type="application/json")
+
+    async def model(model_id: str, provider: str | None = None) -> Response:
+        now = snapshot()
+        client = _client(now)
+        name = model_id.removeprefix("models/")
+        entry = await lists.single(now, client, name, provider)
+        return Response(_shape().model(entry), content_type="application/json")
+
+    for prefix in ("", "/<provider>"):
+        for version in ("v1", "v1beta"):
+            path = f"{prefix}/{version}/models"
+            app.add_url_rule(path, f"models{path}", models, methods=["GET"])
+            app.add_url_rule(f"{path}/<path:model_id>", f"model{path}", model, methods=["GET"])
+
+    app.register_error_handler(Exception, _error)
+    app.register_error_handler(HTTPException, _error)
+
+
+def _client(snapshot: Snapshot) -> Client:
+    headers = tuple(request.scope["headers"])
+    query = request.scope["query_string"].decode("latin-1")
+    return edge.authenticate(headers, query, snapshot, time.time())
+
+
+def _shape() -> registry.Shape:
+    return edge.shape_of(request.scope)
+
+
+async def _error(error: Exception) -> Response:
+    if isinstance(error, HTTPException) and error.code == 405:
+        allowed = sorted(set(getattr(error, "valid_methods", None) or ()) - {"HEAD", "OPTIONS"})
+        error = MethodNotAllowed("That method is not served here.", headers=(("allow", ", ".join(allowed)),))
+    elif isinstance(error, HTTPException) and (error.code or 500) < 500:
+        error = NotFound("There is no such route.")
+    elif not isinstance(error, GatewayError):
+        logger.error("a fault in a control route", exc_info=error)
+        error = InternalFault("A fault inside the proxy.")
+    body = _shape().error_body(error, request.scope["state"]["request_id"])
+    response = Response(body, status=error.status, content_type="application/json")
+    for name, value in error.headers:
+        response.headers[name] = value
+    return response
+
+
+def _json(value: object, status: int) -> Response:
+    return Response(json.dumps(value).encode(), status=status, content_type="application/json")

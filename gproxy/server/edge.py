@@ -1,0 +1,228 @@
+"""From an ASGI scope to a `Call`: framing and Host checks, the key, the size, the body, read once.
+
+Nothing is decided here about models, and nothing is sent.
+"""
+
+import asyncio
+import hashlib
+import ipaddress
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_plus
+
+from gproxy.config.schema import RESERVED_NAMES, Global
+from gproxy.config.snapshot import Client, Snapshot
+from gproxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    HeadersTooLarge,
+    LoopDetected,
+    MisdirectedRequest,
+    NotFound,
+    Unauthenticated,
+    UnsupportedEncoding,
+)
+from gproxy.protocols import registry, strict
+from gproxy.protocols.base import Facts, Protocol
+from gproxy.server import coding
+from gproxy.server.incoming import Incoming
+
+Scope = Mapping[str, Any]
+RawHeaders = tuple[tuple[bytes, bytes], ...]
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 64 * 1024
+LOOP_HEADER = b"x-gproxy-via"
+"""Names the gproxy processes that a request came through, so that one can see itself in it."""
+
+_MISSING = "No API key. Send it as `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `?key=`."
+_INVALID = (
+    "The API key is not valid: it is unknown, disabled or expired, or two different keys came in one request."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request that has passed the door. `query` is the raw query without `key`.
+
+    `snapshot` is the configuration that it is served under to its end. `started` is the event loop's clock,
+    `started_at` seconds since the epoch.
+    """
+
+    request_id: str
+    client: Client
+    protocol: Protocol
+    facts: Facts
+    headers: RawHeaders
+    query: str
+    scoped: str | None
+    snapshot: Snapshot
+    started: float
+    started_at: float
+
+
+def data_route(path: str) -> tuple[Protocol, str | None, str | None] | None:
+    """(protocol, model in the path, provider in the path) if a model is to be asked, else None. `path` is raw."""
+    found = registry.match(path)
+    if found is not None:
+        return *found, None
+    provider, below = _scoped(path)
+    found = registry.match(below) if provider else None
+    return None if found is None else (*found, provider)
+
+
+def shape_of(scope: Scope) -> registry.Shape:
+    """The dialect in which a path that asks no model is answered."""
+    _, below = _scoped(scope["raw_path"].decode("latin-1"))
+    return registry.shape_of(below, scope["headers"], scope["query_string"].decode("latin-1"))
+
+
+def _scoped(path: str) -> tuple[str | None, str]:
+    """The provider that a path names, if its first segment can be one, and the path below it."""
+    first, slash, rest = path.removeprefix("/").partition("/")
+    return (first, f"/{rest}") if slash and first not in RESERVED_NAMES else (None, path)
+
+
+def one(headers: RawHeaders, name: bytes) -> str:
+    """The value of a header that comes at most once, "" if it is absent. Raises BadRequest if it is repeated."""
+    values = [value for key, value in headers if key == name]
+    if len(values) > 1:
+        raise BadRequest(f"The header {name.decode()} was sent more than once.")
+    return values[0].decode("latin-1").strip() if values else ""
+
+
+def guard(scope: Scope, settings: Global, own_id: str) -> RawHeaders:
+    """The checks that hold for every route, before anything else is looked at. Returns the headers.
+
+    Raises BadRequest, HeadersTooLarge, MisdirectedRequest or LoopDetected.
+    """
+    headers: RawHeaders = tuple(scope["headers"])
+    if len(headers) > MAX_HEADERS or sum(len(n) + len(v) for n, v in headers) > MAX_HEADER_BYTES:
+        raise HeadersTooLarge(
+            f"More than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them."
+        )
+    if not scope["raw_path"].startswith(b"/"):
+        raise BadRequest("The request target must be a path.")
+    names = [name for name, _ in headers]
+    if b"transfer-encoding" in names and b"content-length" in names:
+        raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
+    _check_host(one(headers, b"host"), settings, scope.get("server"))
+    if own_id in one(headers, LOOP_HEADER).replace(" ", "").split(","):
+        raise LoopDetected("This request has already come through this proxy: a base_url points back at it.")
+    return headers
+
+
+def _check_host(host: str, settings: Global, server: tuple[str, int | None] | None) -> None:
+    """DNS rebinding: a page of the web may name any host, but not make a browser send another Host header."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    name = name.strip("[]").lower()
+    if not name:
+        raise BadRequest("The Host header is missing.")
+    if name == "localhost" or name == settings.host.lower() or name in map(str.lower, settings.allowed_hosts):
+        return
+    if not _is_here(name, server[0] if server else ""):
+        raise MisdirectedRequest("This Host is not served here; `allowed_hosts` in [global] can add it.")
+
+
+def _is_here(name: str, local: str) -> bool:
+    """Whether a Host is an IP literal that means this machine's end of the connection."""
+    try:
+        address = ipaddress.ip_address(name)
+        return address.is_loopback or address == ipaddress.ip_address(local)
+    except ValueError:
+        return False
+
+
+def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float) -> Client:
+    """Who is calling, by any of the four places for a key. Raises Unauthenticated.
+
+    `now` is seconds since the epoch. Keys are looked up by their hash, so that how long it takes says nothing
+    about how much of a key was right.
+    """
+    scheme, _, token = one(headers, b"authorization").partition(" ")
+    given = {
+        token.strip() if scheme.lower() == "bearer" else "",
+        one(headers, b"x-api-key"),
+        one(headers, b"x-goog-api-key"),
+        *(unquote_plus(value) for name, value in _pairs(query) if name == "key"),
+    } - {""}
+    if not given:
+        raise Unauthenticated(_MISSING)
+    client = None
+    if len(given) == 1:
+        client = snapshot.clients.get(hashlib.sha256(given.pop().encode("utf-8", "replace")).hexdigest())
+    if client is None or (client.expires_at is not None and client.expires_at <= now):
+        raise Unauthenticated(_INVALID)
+    return client
+
+
+def without_key(query: str) -> str:
+    """The query as it came, less the client's key."""
+    if "key" not in query and "%" not in query:
+        return query
+    return "&".join(part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != "key")
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    parts = (part.partition("=") for part in query.split("&") if part)
+    return [(unquote_plus(name), value) for name, _, value in parts]
+
+
+async def read(
+    scope: Scope,
+    headers: RawHeaders,
+    incoming: Incoming,
+    request_id: str,
+    protocol: Protocol,
+    model: str | None,
+    scoped: str | None,
+    snapshot: Snapshot,
+) -> Call:
+    """The call, once its key is known and its body read. `model` and `scoped` are the path's, if it has them.
+
+    Raises Unauthenticated, NotFound, BodyTooLarge, UnsupportedEncoding, BadRequest, BodyTimeout or ClientLeft.
+    """
+    started, started_at = asyncio.get_running_loop().time(), time.time()
+    query = scope["query_string"].decode("latin-1")
+    client = authenticate(headers, query, snapshot, started_at)
+    if scoped is not None and scoped not in snapshot.providers:
+        raise NotFound("No such provider.")
+    query = without_key(query)
+    raw = await _read_body(headers, incoming, snapshot.config.globals.max_body_bytes)
+    return Call(
+        request_id=request_id,
+        client=client,
+        protocol=protocol,
+        facts=protocol.read(strict.decode(raw), model, query),
+        headers=headers,
+        query=query,
+        scoped=scoped,
+        snapshot=snapshot,
+        started=started,
+        started_at=started_at,
+    )
+
+
+async def _read_body(headers: RawHeaders, incoming: Incoming, cap: int) -> bytes:
+    """The whole body, decoded."""
+    media = one(headers, b"content-type").partition(";")[0].strip().lower()
+    if media and media != "application/json" and not media.endswith("+json"):
+        raise UnsupportedEncoding(f"The body must be application/json, not {media[:80]}.")
+    length = one(headers, b"content-length")
+    if length.isdigit() and int(length) > cap:
+        raise BodyTooLarge(f"The body is larger than {cap} bytes.")
+    decoder = coding.request_decoder(one(headers, b"content-encoding"), cap)
+    pieces: list[bytes] = []
+    size = 0
+    while not incoming.ended:
+        data = await incoming.piece()
+        if decoder is not None:
+            data = coding.decode_request(decoder, data, last=incoming.ended, cap=cap)
+        size += len(data)
+        if size > cap:
+            raise BodyTooLarge(f"The body is larger than {cap} bytes.")
+        if data:
+            pieces.append(data)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

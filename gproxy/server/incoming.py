@@ -1,0 +1,59 @@
+"""What comes from the client on one request: the pieces of its body, then at most the news that it has left.
+
+What a body may hold and how large it may be is `edge.py`'s to check.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from gproxy.errors import BodyTimeout
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+BODY_IDLE_SECONDS = 60.0
+"""A sender that is silent for this long inside its body is cut."""
+
+_DISCARD_SECONDS = 2.0
+_DISCARD_BYTES = 4 * 1024 * 1024
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before the end of the answer."""
+
+
+class Incoming:
+    """ASGI's `receive`, which knows whether the body has come to its end."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.ended = False
+
+    async def piece(self) -> bytes:
+        """The next piece of the body; `ended` is True after the last. Raises BodyTimeout or ClientLeft."""
+        try:
+            async with asyncio.timeout(BODY_IDLE_SECONDS):
+                message = await self._receive()
+        except TimeoutError:
+            raise BodyTimeout("The rest of the body did not come.") from None
+        if message["type"] == "http.disconnect":
+            self.ended = True
+            raise ClientLeft
+        self.ended = not message.get("more_body", False)
+        return bytes(message.get("body", b""))
+
+    async def discard(self) -> None:
+        """Read what is left of a body that was refused, within bounds: closed with bytes unread, the connection
+        would be reset, and the client might never see why."""
+        size = 0
+        try:
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while not self.ended and size < _DISCARD_BYTES:
+                    size += len(await self.piece())
+        except (TimeoutError, BodyTimeout):
+            pass
+
+    async def departure(self) -> None:
+        """Return when the client has left; to be called once the body has ended."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

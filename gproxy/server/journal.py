@@ -1,0 +1,121 @@
+"""What became of one request so far; in the end, its row of the ledger.
+
+Deciding and counting happen elsewhere: the stages of the pipeline tell this what they saw.
+"""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from gproxy.protocols import estimate
+from gproxy.routing.failover import Tried
+from gproxy.server.edge import Call
+from gproxy.values import Record, Route, Target, Usage
+
+CLIENT_CLOSED = 499
+
+
+@dataclass(slots=True)
+class Journal:
+    """The story of one request. `status` is what the client got, 0 as long as nothing went out.
+
+    `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen.
+    """
+
+    call: Call
+    route: Route
+    target: Target | None = None
+    credential: str | None = None
+    attempts: int = 0
+    tried: list[Tried] = field(default_factory=list)
+    sent: bool = False
+    status: int = 0
+    outcome: str = "ok"
+    usage: Usage = field(default_factory=Usage)
+    usage_source: str = "none"
+    maybe_billed: bool = False
+    ttft_ms: int | None = None
+    error: str | None = None
+    settled: bool = False
+
+    def attempt(self, target: Target, credential: str) -> None:
+        self.target = target
+        self.credential = credential
+        self.attempts += 1
+        self.sent = True
+
+    def failed(self, tried: Tried) -> None:
+        """The attempt under way came to nothing."""
+        self.tried.append(tried)
+        self.sent = False
+        self.maybe_billed = self.maybe_billed or tried.maybe_billed
+
+    def first_byte(self) -> None:
+        if self.ttft_ms is None:
+            self.ttft_ms = self.elapsed_ms()
+
+    def ended(self, status: int, outcome: str, error: str | None = None) -> None:
+        self.status = status
+        self.outcome = outcome
+        self.error = error
+
+    def observed(self, usage: Usage | None, *, whole: bool, output_bytes: int = 0) -> None:
+        """What the answer reported, and whether all of it came; what is missing is estimated and marked."""
+        protocol = self.call.protocol
+        if not protocol.metered:
+            return
+        if usage is not None and whole:
+            self.usage, self.usage_source = usage, "upstream"
+        elif not protocol.estimable:
+            if usage is not None:
+                self.usage, self.usage_source = usage, "partial"
+        else:
+            output = estimate.output_tokens(output_bytes)
+            if usage is None:
+                self.usage, self.usage_source = Usage(output_tokens=output), "estimated"
+            else:
+                # The count so far is a placeholder in some dialects (Anthropic's message_start says 1 to 8).
+                output = max(usage.output_tokens or 0, output)
+                self.usage, self.usage_source = replace(usage, output_tokens=output), "partial"
+            if self.usage.input_tokens is None:
+                self.usage = replace(
+                    self.usage, input_tokens=estimate.input_tokens(self.call.facts.body.tree)
+                )
+
+    def elapsed_ms(self) -> int:
+        return round((asyncio.get_running_loop().time() - self.call.started) * 1000)
+
+    @property
+    def free(self) -> bool:
+        """Nothing was used: a count, or a refusal."""
+        return not self.call.protocol.metered or (self.usage_source == "none" and self.status >= 400)
+
+    def record(self, cost_nano: int | None, price_source: str | None) -> Record:
+        call = self.call
+        started = datetime.fromtimestamp(call.started_at, UTC)
+        return Record(
+            request_id=call.request_id,
+            started_at=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            user=call.client.user,
+            key_label=call.client.key_label,
+            key_id=call.client.key_id,
+            provider=self.target.provider if self.target else None,
+            credential=self.credential,
+            model=self.target.model if self.target else None,
+            requested_model=call.facts.model,
+            alias=self.route.alias,
+            dialect=call.protocol.name,
+            route="aggregated" if self.route.aggregated else "scoped",
+            stream=call.facts.stream,
+            status=self.status,
+            outcome=self.outcome,
+            attempts=self.attempts,
+            usage=self.usage,
+            usage_source=self.usage_source,
+            cost_nano=cost_nano,
+            maybe_billed=self.maybe_billed,
+            price_source=price_source,
+            latency_ms=self.elapsed_ms(),
+            ttft_ms=self.ttft_ms,
+            error=self.error,
+        )

@@ -1,0 +1,228 @@
+"""The loop over attempts: from a route to an answer that is worth sending on, or to the error that says why not.
+
+Which attempt comes next and what a status means is `routing/failover.py`'s; sending the answer on is `relay.py`'s.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from gproxy.config.snapshot import Credential
+from gproxy.errors import AnswerRefused, BadRequest, UpstreamFault
+from gproxy.protocols.headers import upstream_headers
+from gproxy.protocols.json_array import JsonArrayFramer
+from gproxy.protocols.sse import SseFramer
+from gproxy.protocols.tap import StreamTap
+from gproxy.providers import demo, endpoints
+from gproxy.providers.catalog import CHANNELS
+from gproxy.routing import failover
+from gproxy.routing.failover import Tried, Verdict
+from gproxy.server.edge import LOOP_HEADER, Call, one
+from gproxy.server.journal import Journal
+from gproxy.server.upstream import Answer, Attempt, Upstream
+from gproxy.values import Route, Target
+
+_MAX_ERROR_BODY = 1024 * 1024
+
+
+@dataclass(slots=True)
+class Opened:
+    """An answer with its head read, before anything of it has gone to the client.
+
+    Exactly one holds: `tap` is set (a stream: `first` is what it already let through), or `body` is the whole
+    answer, or neither: bytes to pass on unread. `refused`: an error of the upstream's that is the client's own.
+    """
+
+    answer: Answer
+    tap: StreamTap | None = None
+    first: bytes = b""
+    body: bytes | None = None
+    refused: int = 0
+
+
+@dataclass(slots=True)
+class Opener:
+    """Opens answers for one version of the configuration and one process.
+
+    `keyless` are providers that may be called without a credential; `own_id` is what the loop header carries.
+    `foresee` is told of each target that is tried.
+    """
+
+    upstream: Upstream
+    own_id: str
+    keyless: frozenset[str]
+    foresee: Callable[[Target], None]
+    no_usage: set[str] = field(default_factory=set)
+    """Providers that have refused `stream_options`: they are not asked again until the next reload."""
+
+    def speakers(self, call: Call, route: Route) -> Route:
+        """The route with only those targets that can be asked in the call's dialect. Raises BadRequest."""
+        targets = tuple(t for t in route.targets if _carrier(call, t))
+        if targets:
+            return Route(route.requested, targets, route.alias, route.aggregated, route.strategy)
+        provider = call.snapshot.providers[route.targets[0].provider]
+        spoken = ", ".join(sorted(endpoints.speaks(CHANNELS[provider.channel], provider.settings)))
+        raise BadRequest(
+            f"This request is in the dialect {call.protocol.name}, but the provider {provider.name} of the model "
+            f"speaks {spoken}. Translation between dialects is not available."
+        )
+
+    async def open(self, journal: Journal, route: Route) -> Opened:
+        """The first attempt that gives an answer. Raises the GatewayError that stands for all failed ones."""
+        loop = asyncio.get_running_loop()
+        total = journal.call.snapshot.providers[route.targets[0].provider].settings.total_timeout_s
+        deadline = loop.time() + total if total else None
+        for target, credential in failover.attempts(journal.call.snapshot, route, self.keyless):
+            journal.attempt(target, credential.name)
+            self.foresee(target)
+            began = loop.time()
+            try:
+                opened = await self._one(journal.call, target, credential, deadline)
+                if not opened.refused or failover.judge(opened.refused, opened.body or b"") is Verdict.PASS:
+                    return opened
+                fault, answer = None, opened.answer
+                status = opened.refused
+            except UpstreamFault as caught:
+                fault, answer, status = caught, None, None
+            milliseconds = round((loop.time() - began) * 1000)
+            journal.failed(_tried(target, credential, milliseconds, status, answer, fault))
+            if fault is not None and not failover.may_repeat(fault):
+                break
+        raise failover.exhausted(journal.tried)
+
+    async def _one(
+        self, call: Call, target: Target, credential: Credential, deadline: float | None
+    ) -> Opened:
+        provider = call.snapshot.providers[target.provider]
+        ask = (
+            provider.settings.include_usage
+            and CHANNELS[provider.channel].include_usage
+            and provider.name not in self.no_usage
+        )
+        while True:
+            answer = await self.upstream.send(self._attempt(call, target, credential, ask, deadline))
+            try:
+                opened = await _look(call, answer)
+            except BaseException:
+                answer.close()
+                raise
+            ours = ask and call.facts.stream and not call.facts.asked_usage
+            if not (ours and opened.refused == 400 and b"stream_options" in (opened.body or b"")):
+                return opened
+            self.no_usage.add(provider.name)
+            ask = False
+
+    def _attempt(
+        self, call: Call, target: Target, credential: Credential, ask: bool, deadline: float | None
+    ) -> Attempt:
+        provider = call.snapshot.providers[target.provider]
+        channel = CHANNELS[provider.channel]
+        protocol, facts = call.protocol, call.facts
+        carrier = _carrier(call, target)
+        if channel.offline:
+            offline = partial(
+                demo.respond,
+                protocol.operation,
+                target.model,
+                facts.body.tree,
+                stream=facts.stream,
+                sse=facts.sse,
+            )
+            return Attempt(
+                url="", headers=[], body=b"", settings=provider.settings, deadline=deadline, offline=offline
+            )
+        via = [*filter(None, [one(call.headers, LOOP_HEADER)]), self.own_id]
+        fixed = {
+            **dict(endpoints.auth_headers(channel, carrier, credential.secret)),
+            **{name.lower(): value for name, value in (provider.settings.headers or {}).items()},
+            "content-type": "application/json",
+            LOOP_HEADER.decode(): ", ".join(via),
+        }
+        replaced = {name.encode() for name in fixed}
+        passed = [(n, v) for n, v in upstream_headers(call.headers) if n not in replaced]
+        sent = {n for n, _ in passed} | replaced
+        defaults = endpoints.default_headers(channel, carrier)
+        passed += [(n.encode(), v.encode()) for n, v in defaults if n.encode() not in sent]
+        passed += [(n.encode(), v.encode()) for n, v in fixed.items()]
+        return Attempt(
+            url=endpoints.endpoint(
+                channel, provider.settings, carrier, protocol.upstream_path(target.model, call.query)
+            ),
+            headers=passed,
+            body=protocol.with_model(facts, target.model, ask),
+            settings=provider.settings,
+            proxy=provider.settings.proxy or call.snapshot.config.globals.proxy,
+            deadline=deadline,
+        )
+
+
+def _carrier(call: Call, target: Target) -> str:
+    """The protocol by which the target's provider carries this operation, "" if it does not."""
+    provider = call.snapshot.providers[target.provider]
+    spoken = endpoints.speaks(CHANNELS[provider.channel], provider.settings)
+    return min(call.protocol.carried_by & spoken, default="")
+
+
+async def _look(call: Call, answer: Answer) -> Opened:
+    """Read enough of an answer to know what it is. Raises UpstreamFault."""
+    verdict = failover.judge(answer.status)
+    if verdict is not Verdict.ANSWER:
+        body = await answer.whole(_MAX_ERROR_BODY) if verdict is Verdict.PASS else b""
+        answer.close()
+        return Opened(answer, body=body, refused=answer.status)
+    media = answer.media
+    if media == "text/event-stream":
+        return await _first_event(call, answer, SseFramer())
+    if media == "application/json" or media.endswith("+json"):
+        if call.facts.stream and not call.facts.sse:
+            return await _first_event(call, answer, JsonArrayFramer())
+        body = await answer.whole()
+        if body.lstrip()[:1] not in (b"{", b"["):
+            raise AnswerRefused("it answered 200 without a JSON body")
+        return Opened(answer, body=body)
+    if call.protocol.binary and media not in ("", "text/html"):
+        return Opened(answer)
+    raise AnswerRefused(f"it answered 200 with {media or 'no content type'}")
+
+
+async def _first_event(call: Call, answer: Answer, framer: SseFramer | JsonArrayFramer) -> Opened:
+    """A stream up to its first event, so that an error inside a 200 is seen while another attempt can be made."""
+    facts = call.facts
+    tap = StreamTap(
+        call.protocol, framer, client_model=facts.model, withhold_usage=facts.stream and not facts.asked_usage
+    )
+    first: list[bytes] = []
+    while not tap.first_seen:
+        data = await answer.read()
+        if not data:
+            first.append(tap.end())
+            break
+        first.append(tap.feed(data))
+    if tap.failed is not None:
+        answer.close()
+        return Opened(answer, body=b"".join(first), refused=tap.failed)
+    if not tap.first_seen:
+        raise AnswerRefused("it answered 200 with an empty stream")
+    return Opened(answer, tap=tap, first=b"".join(first))
+
+
+def _tried(
+    target: Target,
+    credential: Credential,
+    milliseconds: int,
+    status: int | None,
+    answer: Answer | None,
+    fault: UpstreamFault | None,
+) -> Tried:
+    after = answer.header(b"retry-after") if answer else ""
+    return Tried(
+        provider=target.provider,
+        credential=credential.name,
+        reason=fault.reason if fault else f"status {status}",
+        milliseconds=milliseconds,
+        status=status,
+        timed_out=bool(fault and fault.timed_out),
+        maybe_billed=bool(fault and fault.maybe_billed),
+        retry_after=int(after) if after.isdigit() else None,
+    )

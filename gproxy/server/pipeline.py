@@ -1,0 +1,82 @@
+"""The stages of one request in their order, and nothing else; what each does is in the module it is named after."""
+
+import asyncio
+
+from gproxy.errors import GatewayError, InternalFault, Unavailable
+from gproxy.routing import access, resolve
+from gproxy.server.departure import Departure
+from gproxy.server.edge import Call
+from gproxy.server.incoming import ClientLeft, Incoming
+from gproxy.server.journal import CLIENT_CLOSED, Journal
+from gproxy.server.opening import Opened, Opener
+from gproxy.server.relay import relay
+from gproxy.server.reply import Reply
+from gproxy.server.settlement import Settlement
+
+
+async def serve(call: Call, incoming: Incoming, reply: Reply, opener: Opener, settlement: Settlement) -> None:
+    """Answer one call, whatever becomes of it, and leave its row. Raises GatewayError while there is no row yet:
+    for a name that means nothing, is not allowed, or is not there."""
+    named = resolve.resolve(call.snapshot, call.facts.model, call.scoped)
+    route = resolve.available(call.snapshot, access.permit(call.client, named))
+    journal = Journal(call, route)
+    opened: Opened | None = None
+    try:
+        async with Departure(incoming):
+            if settlement.failure is not None:
+                raise Unavailable("The usage store cannot be written now; try again later.")
+            opened = await opener.open(journal, opener.speakers(call, route))
+            await relay(opened, journal, reply, settlement)
+    except ClientLeft:
+        _interrupted(journal, CLIENT_CLOSED, "client_closed", "the client left")
+    except GatewayError as error:
+        await _failed(error, journal, reply, settlement)
+    except asyncio.CancelledError:
+        _interrupted(journal, reply.status or 503, "interrupted", "the server was stopping")
+        await _stopping(opened, reply)
+        raise
+    except Exception:
+        if not reply.started:
+            await _failed(InternalFault("A fault inside the proxy."), journal, reply, settlement)
+        raise
+    finally:
+        if opened is not None:
+            opened.answer.close()
+        settlement.settle_late(journal)
+
+
+async def _failed(error: GatewayError, journal: Journal, reply: Reply, settlement: Settlement) -> None:
+    """The error as the answer, its row before it."""
+    journal.ended(error.status, outcome_of(error), error.message)
+    try:
+        await settlement.settle(journal)
+    except Unavailable as unavailable:
+        error = unavailable
+    if not reply.started:
+        await reply.error(error)
+
+
+def _interrupted(journal: Journal, status: int, outcome: str, error: str) -> None:
+    """The row of a request that was cut off: what the answer reported, or what was sent and is now estimated."""
+    if journal.settled:
+        return
+    if journal.sent and journal.usage_source == "none":
+        journal.observed(None, whole=False)
+        journal.maybe_billed = True
+    journal.ended(status, outcome, error)
+
+
+async def _stopping(opened: Opened | None, reply: Reply) -> None:
+    """Tell the client of a request that the end of the drain cuts off."""
+    error = Unavailable("The proxy is stopping; try again later.")
+    if not reply.started:
+        await reply.error(error, close=True)
+    elif reply.streaming and opened is not None and opened.tap is not None:
+        await reply.end(opened.tap.abort(error, reply.request_id))
+
+
+def outcome_of(error: GatewayError) -> str:
+    """The ledger's word for how a request ended."""
+    if error.status in (502, 504, 529, 429):
+        return "upstream_error"
+    return "refused" if error.status < 500 else "error"

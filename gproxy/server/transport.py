@@ -1,0 +1,113 @@
+"""httpx's transport interface on aiohttp: pooled connections without httpx's own pool below it.
+
+httpx 0.28's pool scans every connection twice per request and loses a slot for each connect that is cancelled;
+aiohttp does neither. Time limits beyond the connect are set by `upstream.py`, which is the only user.
+"""
+
+import ssl
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import aiohttp
+import httpx
+from aiohttp import hdrs
+from yarl import URL
+
+POOL_KEEP_ALIVE_SECONDS = 15.0
+"""How long an idle connection is kept: less than upstreams keep theirs, so that theirs seldom ends first."""
+
+_NO_DEFAULTS = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE)
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """One pool for all origins, to be made inside the running loop.
+
+    Redirects, cookies, decompression and environment proxies are off. `request.extensions` may hold
+    `timeout` (`{"connect": seconds}`) and `proxy` (a URL, or "").
+    """
+
+    def __init__(self) -> None:
+        traced = aiohttp.TraceConfig()
+        traced.on_connection_reuseconn.append(_mark_reused)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEP_ALIVE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            skip_auto_headers=_NO_DEFAULTS,
+            trace_configs=[traced],
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The head of the answer; the body is read from its stream. Raises httpx.TransportError."""
+        connect = request.extensions.get("timeout", {}).get("connect")
+        timeout = aiohttp.ClientTimeout(total=None, connect=connect)
+        context = SimpleNamespace(reused=False)
+        while True:
+            context.reused = False
+            try:
+                answer = await self._session.request(
+                    request.method,
+                    URL(str(request.url), encoded=True),
+                    headers=request.headers.multi_items(),
+                    data=request.content or None,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    proxy=request.extensions.get("proxy") or None,
+                    trace_request_ctx=context,
+                )
+            except aiohttp.ServerDisconnectedError as error:
+                # The peer closed a kept connection before any byte of an answer, which is how an idle one
+                # ends: the request goes out once more. Each turn uses one such connection up.
+                if context.reused:
+                    continue
+                raise httpx.RemoteProtocolError(str(error)) from error
+            except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError) as error:
+                raise httpx.ConnectTimeout("no connection in time") from error
+            except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, ssl.SSLError) as error:
+                raise httpx.ConnectError(str(error)) from error
+            except (aiohttp.InvalidURL, ValueError) as error:
+                raise httpx.UnsupportedProtocol(str(error)) from error
+            except (aiohttp.ClientError, OSError) as error:
+                raise httpx.ReadError(str(error)) from error
+            break
+        return httpx.Response(
+            answer.status,
+            headers=answer.raw_headers,
+            stream=AnswerStream(answer),
+            request=request,
+        )
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+
+async def _mark_reused(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionReuseconnParams
+) -> None:
+    context.trace_request_ctx.reused = True
+
+
+class AnswerStream(httpx.AsyncByteStream):
+    """The body as it comes in, by `read` or as an iterator."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+
+    async def read(self) -> bytes:
+        """The next piece, b"" at the end. Raises httpx.ReadError."""
+        try:
+            return await self._answer.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            raise httpx.ReadError(str(error)) from error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self.read():
+            yield data
+
+    def abort(self) -> None:
+        """Close the connection, unless the body was read to its end and it is back in the pool."""
+        self._answer.close()
+
+    async def aclose(self) -> None:
+        self.abort()

@@ -1,0 +1,59 @@
+"""Notices that the configuration file has changed, and puts what it now says in force, or says why not.
+
+What a change means is `config/`'s; the file is only looked at here.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gproxy.config.snapshot import Snapshot
+from gproxy.config.source import Loaded
+
+POLL_SECONDS = 0.25
+
+_Seen = tuple[int, int, int] | None
+
+
+async def watch(
+    path: Path,
+    load: Callable[[], Loaded],
+    swap: Callable[[Snapshot], None],
+    fail: Callable[[str | None], None],
+) -> None:
+    """Runs until it is cancelled. `swap` gets each good version; `fail` a reason, and None when it is gone.
+
+    The file is polled: editors replace it by renaming another, and a poll sees that on every file system. It is
+    read when two polls have found it the same, so that a half-written one is seldom read, and never kept.
+    """
+    used = current = _look(path)
+    while True:
+        await asyncio.sleep(POLL_SECONDS)
+        last, current = current, _look(path)
+        if current == used or current != last:
+            continue
+        used = current
+        loaded = await asyncio.to_thread(load)  # a keyring may take its time
+        for problem in loaded.problems:
+            print(f"gproxy: {problem.render(path.name)}", file=sys.stderr, flush=True)
+        if loaded.snapshot is None:
+            first = loaded.errors[0].render(path.name)
+            fail(f"the last edit of the configuration is not in force: {first}")
+            print(
+                "gproxy: the edit is not in force; the configuration before it is.",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            swap(loaded.snapshot)
+            fail(None)
+            print("gproxy: configuration reloaded", file=sys.stderr, flush=True)
+
+
+def _look(path: Path) -> _Seen:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

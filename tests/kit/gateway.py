@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -27,6 +27,9 @@ NARROW_KEY = "sk-client-bob"
 
 UPSTREAM_KEY = "sk-provider-canary-4711"
 """The secret of every provider; it must turn up nowhere but at the upstream."""
+
+ROOT = str(Path(__file__).resolve().parents[2])
+"""The folder that holds the package, so that a child process runs the code under test."""
 
 T = TypeVar("T")
 
@@ -48,10 +51,11 @@ def poll(look: Callable[[], T | None], what: str, within: float = DEADLINE_S) ->
 class Gateway:
     """Use as a context manager: serves from entry to exit, and asserts a clean end.
 
-    `config` is the text of gproxy.toml, without the `[global]` keys `port` and `data_dir`.
+    `config` is the text of gproxy.toml, without the `[global]` keys `port` and `data_dir`; `env` comes on top of
+    this process's own.
     """
 
-    def __init__(self, folder: Path, config: str, *flags: str) -> None:
+    def __init__(self, folder: Path, config: str, *flags: str, env: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.path = folder / "gproxy.toml"
         self.path.write_text(config, encoding="utf-8")
@@ -60,6 +64,8 @@ class Gateway:
         self.lines: list[str] = []
         self.url = ""
         self._flags = flags
+        self._more_env = env or {}
+        self._over = False
         self._news = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -67,13 +73,10 @@ class Gateway:
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        if self.process.poll() is not None:
-            assert kind is not None, f"gproxy ended by itself: {self.stderr}"
-        elif kind is None:
+        if kind is None and not self._over:
             self.stop()
-        else:
-            self.process.kill()
-            self.process.wait()
+        elif not self._over:
+            self.kill()
             print(self.stderr)
 
     def start(self) -> None:
@@ -86,12 +89,21 @@ class Gateway:
         self.url = self.wait_line(_LISTENING).group(1)
 
     def stop(self) -> None:
-        """SIGTERM; fails unless the process ends by itself, with 0 and without a traceback."""
+        """SIGTERM; fails unless the process was alive and ends with 0 and without a traceback."""
+        assert self.process.poll() is None, f"gproxy ended by itself: {self.stderr}"
         self.process.send_signal(signal.SIGTERM)
         self.ended()
 
+    def kill(self) -> None:
+        """SIGKILL: the process gets no chance to write anything more."""
+        self._over = True
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(DEADLINE_S)
+
     def ended(self) -> None:
         """Waits for the end of a process that was told to stop, and asserts that it was clean."""
+        self._over = True
         try:
             code = self.process.wait(DEADLINE_S * 2)
         except subprocess.TimeoutExpired:
@@ -104,13 +116,13 @@ class Gateway:
 
     def _env(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.upper().endswith("_PROXY")}
-        root = str(Path(__file__).resolve().parents[2])
         # Every proxy variable points at a closed port: one that is heeded fails the test.
         return kept | {
-            "PYTHONPATH": root,
+            "PYTHONPATH": ROOT,
             "PYTHONUNBUFFERED": "1",
             "HTTP_PROXY": "http://127.0.0.1:9",
             "ALL_PROXY": "http://127.0.0.1:9",
+            **self._more_env,
         }
 
     def _read(self) -> None:

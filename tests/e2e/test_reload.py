@@ -1,0 +1,144 @@
+"""Edits of a running server: in force within two seconds, with no request lost; a bad edit changes nothing."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.kit.calls import BY_ID
+from tests.kit.gateway import KEY, Gateway, poll
+from tests.kit.settings import everything, provider
+from tests.kit.upstream import Upstream
+
+CHAT = BY_ID["chat"]
+
+
+class Load:
+    """Fifty requests a second from ten clients; `failures` is what went wrong, `done` how many were answered."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.failures: list[str] = []
+        self.done = 0
+        self._gateway = gateway
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._work) for _ in range(10)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        with self._gateway.client() as client:
+            while not self._over.wait(0.2):
+                try:
+                    answer = client.post("/v1/chat/completions", json=CHAT.fields("chat-default"))
+                except httpx.TransportError as error:
+                    self.failures.append(repr(error))
+                    continue
+                self.done += 1
+                if answer.status_code != 200 or "inner" in answer.text:
+                    self.failures.append(answer.text)
+
+
+@pytest.fixture(scope="module")
+def running(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with Gateway(tmp_path_factory.mktemp("reload"), everything(upstream.url)) as gateway:
+        yield gateway
+
+
+def in_force(look: Callable[[], bool], what: str) -> float:
+    """Waits for an edit that is just over; seconds until it held, at most 2."""
+    began = time.monotonic()
+    poll(look, what, within=2.0)
+    return time.monotonic() - began
+
+
+def status(gateway: Gateway, name: str, key: str = KEY) -> int:
+    return gateway.post("/v1/chat/completions", CHAT.fields(name), key=key).status_code
+
+
+def test_keys_aliases_and_providers_come_to_life_under_load(running: Gateway, upstream: Upstream) -> None:
+    with Load(running) as load:
+        fresh = running.cli("keys", "create", "--user", "alice", "--label", "fresh").strip()
+        in_force(lambda: status(running, "chat-default", fresh) == 200, "the new key")
+
+        running.cli("alias", "set", "brand-new", "oa/some-model")
+        in_force(lambda: status(running, "brand-new") == 200, "the alias")
+
+        running.edit(lambda text: text + provider("added", "openai", upstream.url))
+        in_force(lambda: status(running, "added/m") == 200, "the provider")
+
+        running.cli("keys", "revoke", "alice/fresh")
+        in_force(lambda: status(running, "chat-default", fresh) == 401, "the revoked key")
+        assert load.done > 20
+    assert load.failures == []
+    assert "# Served by the end-to-end tests." in running.path.read_text()
+
+
+BROKEN = {
+    "syntax": "\n[[providers]\nname = 3\n",
+    "unknown-key": '\n[[model_aliases]]\nalias = "z"\nprovider_nam = "oa"\nmodel_id = "m"\n',
+    "dangling": '\n[[model_aliases]]\nalias = "z"\nprovider_name = "nobody"\nmodel_id = "m"\n',
+}
+
+
+@pytest.mark.parametrize("id", BROKEN)
+def test_a_broken_file_changes_nothing_and_says_so(running: Gateway, id: str) -> None:
+    good = running.path.read_text()
+    line = good.count("\n") + 2
+    seen = len(running.lines)
+    with Load(running) as load:
+        running.edit(lambda text: text + BROKEN[id])
+        ready = poll(lambda: not_ready(running), "/ready says no", within=2.0)
+        assert status(running, "chat-default") == 200
+        named = running.wait_line(r"gproxy\.toml:(\d+)", since=seen)
+        assert line - 1 <= int(named.group(1)) <= line + 5
+        assert ready.headers["content-type"].startswith("application/json")
+        assert "gproxy.toml" in ready.text
+        running.edit(lambda _: good)
+        in_force(lambda: running.get("/ready", key=None).status_code == 200, "the mended file")
+    assert load.failures == []
+
+
+def not_ready(gateway: Gateway) -> httpx.Response | None:
+    answer = gateway.get("/ready", key=None)
+    return answer if answer.status_code == 503 else None
+
+
+def test_a_file_that_is_gone_or_empty_for_a_moment_changes_nothing(running: Gateway) -> None:
+    good = running.path.read_text()
+    with Load(running) as load:
+        running.path.rename(running.path.with_suffix(".away"))
+        time.sleep(1.2)  # longer than the server looks away
+        assert status(running, "chat-default") == 200
+        running.path.with_suffix(".away").rename(running.path)
+        running.edit(lambda _: good + "\n")
+        in_force(lambda: running.get("/ready", key=None).status_code == 200, "the file is back")
+    assert load.failures == []
+
+
+def test_an_edit_in_place_is_noticed_too(running: Gateway) -> None:
+    with running.path.open("a") as file:
+        file.write('\n[[model_aliases]]\nalias = "in-place"\nprovider_name = "oa"\nmodel_id = "m"\n')
+    in_force(lambda: status(running, "in-place") == 200, "the alias")
+
+
+def test_many_edits_at_once_all_arrive(running: Gateway) -> None:
+    threads = [
+        threading.Thread(target=running.cli, args=("alias", "set", f"many-{n}", f"oa/m-{n}"))
+        for n in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n in range(6):
+        in_force(lambda n=n: status(running, f"many-{n}") == 200, f"alias {n}")  # type: ignore[misc]  # bound now

@@ -1,0 +1,55 @@
+"""The table of keys is sound: what is made from it (docs, --help, validation) can rely on it."""
+
+import dataclasses
+import typing
+from typing import Any
+
+import pytest
+
+from gproxy.config import schema
+
+STRUCTS = [
+    schema.Global,
+    schema.Settings,
+    schema.Credential,
+    schema.Provider,
+    schema.PriceTier,
+    schema.Model,
+    schema.AliasTarget,
+    schema.ModelAlias,
+    schema.UserKey,
+    schema.User,
+    schema.Permission,
+    schema.RateLimit,
+    schema.Quota,
+]
+
+
+@pytest.mark.parametrize("struct", STRUCTS)
+def test_every_key_has_help_and_a_default_within_its_bounds(struct: type[Any]) -> None:
+    for field in dataclasses.fields(struct):
+        if field.name == "line":
+            continue
+        key = schema.keys_of(struct)[field.name]
+        assert key.help
+        if key.choices and isinstance(field.default, str | int):
+            assert str(field.default) in key.choices
+        if isinstance(field.default, int | float):
+            assert key.low is None or field.default >= key.low
+            assert key.high is None or field.default <= key.high
+
+
+@pytest.mark.parametrize("struct", STRUCTS)
+def test_no_struct_shows_a_secret_when_it_is_printed(struct: type[Any]) -> None:
+    for field in dataclasses.fields(struct):
+        if field.name in ("api_key", "password"):
+            assert not field.repr
+
+
+def test_the_tables_of_the_file_are_the_fields_of_the_configuration() -> None:
+    assert set(typing.get_type_hints(schema.Config)) >= schema.PLANNED_TABLES
+
+
+def test_each_set_of_headers_is_its_own() -> None:
+    assert schema.Settings().headers == {}
+    assert schema.Settings().headers is not schema.Settings().headers

@@ -1,15 +1,19 @@
 """How commands find, read and edit the configuration file. Validation and safe writing are `config/`'s."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gproxy.config.load import Problem
+    from gproxy.config.document import Document
+    from gproxy.config.problems import Problem
+    from gproxy.config.schema import Config
     from gproxy.config.source import Loaded
+
+T = TypeVar("T")
 
 
 def find(explicit: Path | None) -> Path:
@@ -39,7 +43,33 @@ def load(path: Path, flags: dict[str, object] | None = None) -> "Loaded":
     return load_file(path, channels=CHANNELS, environ=os.environ, flags=flags or {})
 
 
-def refused(filename: str, errors: "Collection[Problem]") -> ConfigError:
-    """The failure that stands for errors already printed."""
+def read(path: Path) -> "Config":
+    """The effective configuration without its secrets; raises ConfigError with the errors if it has any."""
+    from gproxy.config.load import load as load_bytes
+    from gproxy.config.source import overrides
+    from gproxy.providers.catalog import CHANNELS
+
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    config, problems = load_bytes(text, channels=CHANNELS, overrides=overrides(os.environ))
+    if config is None:
+        name = shown(path)
+        errors = [problem for problem in problems if problem.severity == "error"]
+        raise refused(name, errors, tuple(error.render(name) for error in errors))
+    return config
+
+
+def edit(explicit: Path | None, change: "Callable[[Document], T]") -> T:
+    """Apply a change to the configuration file of this call, under its lock, and return what it returns."""
+    from gproxy.config.edit import edit as edit_file
+    from gproxy.providers.catalog import CHANNELS
+
+    return edit_file(find(explicit), change, channels=CHANNELS, environ=os.environ)
+
+
+def refused(filename: str, errors: "Collection[Problem]", shown: tuple[str, ...] = ()) -> ConfigError:
+    """The failure that stands for the errors of a file; `shown` are those still to be printed."""
     count = f"{len(errors)} error" + ("s" if len(errors) > 1 else "")
-    return ConfigError(f"{filename} has {count}: mend the file and try again")
+    return ConfigError(f"{filename} has {count}: mend the file and try again", shown)

@@ -11,12 +11,22 @@ from typing import Annotated
 import typer
 
 from gproxy import __version__
-from gproxy.cli import output, serve
+from gproxy.cli import config, init, keys, models, output, providers, serve, usage, users
 from gproxy.cli.options import group
 from gproxy.errors import ConfigError, GatewayError, StoreError
 
 app = group("One proxy for OpenAI, Anthropic and Gemini traffic, with your own keys and an honest ledger.")
+app.command("init")(init.init)
 app.command("serve")(serve.serve)
+app.command("check")(config.check)
+app.add_typer(config.app, name="config")
+app.add_typer(providers.app, name="providers")
+app.add_typer(keys.app, name="keys")
+app.add_typer(users.users, name="users")
+app.add_typer(users.permissions, name="permissions")
+app.add_typer(models.alias, name="alias")
+app.add_typer(models.models, name="models")
+app.add_typer(usage.app, name="usage")
 
 
 def _version(asked: bool) -> None:

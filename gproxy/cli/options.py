@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
 ConfigOption = Annotated[
     Path | None,
@@ -12,10 +13,11 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def group(help: str) -> typer.Typer:
-    """A group of commands: plain help, no tracebacks with local values, usage shown for a bare call."""
+def group(help: str, *, cls: type[TyperGroup] = TyperGroup) -> typer.Typer:
+    """A group of commands: plain help of at most 80 columns, shown for a bare call; no pretty tracebacks."""
     return typer.Typer(
         help=help,
+        cls=cls,
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,

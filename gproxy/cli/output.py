@@ -1,14 +1,18 @@
-"""What commands print: problems, tables, JSON, CSV. What is in them is the commands'."""
+"""What commands print: problems, tables, JSON, CSV, and what they ask. What is in it is the commands'."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gproxy.config.load import Problem
+from gproxy.errors import ConfigError
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
-"""The exit codes."""
+if TYPE_CHECKING:
+    from gproxy.config.problems import Problem
+
+DONE, FAILED = 0, 1
+"""The exit codes that are ours; 2, wrong usage, is given by the parser of arguments."""
+
+WIDTH = 80
 
 
 def note(message: str) -> None:
@@ -17,7 +21,7 @@ def note(message: str) -> None:
 
 
 def problems(found: "Iterable[Problem]", filename: str) -> None:
-    """Warnings and errors of a configuration, one per line."""
+    """Warnings and errors of a configuration, one per line, on stderr."""
     for problem in found:
         note(problem.render(filename))
 
@@ -27,3 +31,74 @@ def failure(message: str, details: Iterable[str] = ()) -> None:
     for detail in details:
         note(detail)
     note(f"gproxy: {message}")
+
+
+def show(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> None:
+    """Rows of equal keys as a table or a JSON array; `empty` is what to do where there are none."""
+    if as_json:
+        show_json(rows)
+    elif rows:
+        show_table(list(rows[0]), [list(row.values()) for row in rows])
+    else:
+        note(empty)
+
+
+def show_json(value: object) -> None:
+    """One JSON value, times as RFC 3339."""
+    import json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """CSV with a header; an unknown value is an empty cell."""
+    import csv
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table of at most 80 columns, longer cells folded; numbers stand to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [list(row) for row in rows]
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        numeric = all(type(row[place]) in (int, float, type(None)) for row in rows)
+        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    console = Console(highlight=False, soft_wrap=False)
+    console.width = min(console.width, WIDTH)
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.6f}"
+        case list() | tuple():
+            return ", ".join(map(str, value)) or "-"
+        case _:
+            return str(value)
+
+
+def secret(prompt: str) -> str:
+    """A secret: asked for without an echo at a terminal, else the first line of standard input."""
+    if sys.stdin.isatty():
+        import getpass
+
+        value = getpass.getpass(f"{prompt}: ")
+    else:
+        value = sys.stdin.readline()
+    if not value.strip():
+        raise ConfigError("no secret was given: type it at the prompt, or pipe it in")
+    return value.strip()

@@ -50,11 +50,11 @@ def _annotation(field: "dataclasses.Field[Any]") -> object:
     flag = f"--{name}/--no-{name}" if field.type is bool else f"--{name}"
     default = ", ".join(field.default) if isinstance(field.default, tuple) else field.default
     text = f"{key.help} [{default}]" if default != "" and field.type is not bool else key.help
-    # Bounds and choices are not repeated here: the loader checks flags as it checks the file.
+    # Bounds and choices are not checked here: the loader checks flags as it checks the file.
     metavar = "|".join(key.choices) or ("NUMBER" if field.type is int else "TEXT")
-    if field.type is bool:
-        metavar = None
-    option = typer.Option(flag, help=text, metavar=metavar, show_default=False)
+    option = typer.Option(
+        flag, help=text, metavar=None if field.type is bool else metavar, show_default=False
+    )
     plain: Any = list[str] if isinstance(field.default, tuple) else field.type
     return Annotated[plain | None, option]
 

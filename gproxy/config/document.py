@@ -11,8 +11,9 @@ from typing import Any
 
 import tomlkit
 
-from gproxy.config.problems import KeyPath
+from gproxy.config.problems import KeyPath, render_path
 from gproxy.config.spans import Section, Spans
+from gproxy.errors import ConfigError
 
 _REST_OF_LINE = re.compile(r"[ \t]*(?:#[^\n\r]*)?(?=\r?\n|\Z)")
 _COMMENT_LINES = re.compile(r"(?:[ \t]*#[^\n]*(?:\n|\Z))*")
@@ -33,11 +34,16 @@ class Document:
         self._take(text)
 
     def tables(self, *path: str | int) -> list[dict[str, Any]]:
-        """The tables of the array at `path`, as plain values; empty if there is no such array."""
+        """The tables of the array at `path`, as plain values; empty if there is no such array.
+
+        Raises ConfigError if something else stands there.
+        """
         here: Any = self._tree
         for part in path:
             here = here.get(part, []) if isinstance(part, str) else here[part]
-        return list(here)
+        if not isinstance(here, list) or not all(isinstance(table, dict) for table in here):
+            raise ConfigError(f"{render_path(path)} is no array of tables: `gproxy check` says where")
+        return here
 
     def set(self, table: KeyPath, key: str, value: object) -> None:
         """Give a key of a table a value: in its place if it has one, else behind the table's last key."""
@@ -200,3 +206,8 @@ def render(value: object) -> str:
 def render_key(name: str) -> str:
     """A key as TOML, quoted where it must be."""
     return tomlkit.key(name).as_string()
+
+
+def dump(tree: Mapping[str, object]) -> str:
+    """A whole tree as TOML, with a header for each table."""
+    return tomlkit.dumps(tree)

@@ -35,10 +35,7 @@ def edit(
     """
     target = path.resolve()
     with _locked(target):
-        try:
-            before = target.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        before = _bytes_of(target)
         document = _parsed(path, before)
         result = change(document)
         after = document.text.encode()
@@ -46,6 +43,22 @@ def edit(
             _refuse_errors(path, after, channels, environ)
             _replace(target, after)
     return result
+
+
+def replace(
+    path: Path, before: bytes, after: bytes, *, channels: Collection[str], environ: Mapping[str, str]
+) -> None:
+    """Put the whole text `after` in the place of `before`, on the terms of `edit`.
+
+    Raises ConfigError if the file is no longer `before`.
+    """
+    target = path.resolve()
+    with _locked(target):
+        if _bytes_of(target) != before:
+            raise ConfigError(f"{path} was changed by someone else meanwhile, and so was left as it is")
+        if after != before:
+            _refuse_errors(path, after, channels, environ)
+            _replace(target, after)
 
 
 def create(path: Path, text: str) -> None:
@@ -81,6 +94,13 @@ def _locked(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _bytes_of(target: Path) -> bytes:
+    try:
+        return target.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{target} cannot be read: {error.strerror}") from None
 
 
 def _parsed(path: Path, text: bytes) -> Document:

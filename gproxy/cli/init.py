@@ -1,0 +1,96 @@
+"""`gproxy init`: a first configuration file, with a first provider and a first key."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gproxy.cli import files, output
+from gproxy.cli.options import ConfigOption
+from gproxy.cli.providers import Secret, ask_secret, key_variable
+from gproxy.config.schema import Provider, keys_of
+from gproxy.errors import ConfigError
+
+
+def init(
+    demo: Annotated[bool, typer.Option("--demo", help="With the offline demo as its provider.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Ask nothing: take the providers whose keys are in the environment.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Write a gproxy.toml with a first provider and a first key, and say what to do next."""
+    from gproxy.cli import templates
+    from gproxy.config.edit import create
+    from gproxy.config.keys import make_key
+
+    path = config or Path(os.environ.get("GPROXY_CONFIG") or "gproxy.toml")
+    if path.exists():
+        raise ConfigError(
+            f"{path} exists: edit it with `gproxy config edit`, or choose another with --config"
+        )
+    if demo:
+        providers = templates.DEMO_PROVIDER
+    elif yes:
+        providers = _offered()
+    else:
+        providers = _asked()
+    key = make_key()
+    create(path, templates.first_file(providers or templates.NO_PROVIDER, key))
+    where = "" if config is None else f" --config {path}"
+    print(f"Wrote {files.shown(path)}. Your first key, shown only now:\n\n{key}\n")
+    print(f"Next:\n\ngproxy serve{where}\n")
+    print(templates.demo_curl(templates.URL, key) if demo else templates.list_curl(templates.URL, key))
+    if not (demo or providers):
+        output.note(f"It has no provider yet: `gproxy providers add NAME --channel CHANNEL{where}`.")
+
+
+def _offered() -> str:
+    """A table for each channel whose key is in the environment under its usual name."""
+    from gproxy.cli.templates import provider
+    from gproxy.providers.catalog import CHANNELS
+
+    found = [
+        name
+        for name, channel in CHANNELS.items()
+        if channel.root and channel.needs_key and os.environ.get(key_variable(name))
+    ]
+    for name in found:
+        output.note(f"Took {key_variable(name)} for the provider {name}.")
+    return "\n".join(provider(name, name, None, Secret("env", key_variable(name))) for name in found)
+
+
+def _asked() -> str:
+    """The table of a provider that the user describes; empty if none is wanted yet."""
+    import re
+
+    from gproxy.cli.templates import provider
+    from gproxy.providers.catalog import CHANNELS
+
+    output.note(f"Channels: {', '.join(CHANNELS)}.")
+    channel = _prompt("Channel of the first provider (empty: none yet)", "")
+    if not channel:
+        return ""
+    if channel not in CHANNELS:
+        raise ConfigError(f"there is no channel {channel}: choose one of those listed")
+    name = _prompt("Its name here", channel)
+    if not re.fullmatch(keys_of(Provider)["name"].pattern, name):
+        raise ConfigError(f"{name} cannot be a name: use a-z, 0-9, - and _")
+    base_url = None if CHANNELS[channel].root or CHANNELS[channel].offline else _prompt("Its base URL", None)
+    secret = _asked_secret(name, channel) if CHANNELS[channel].needs_key else None
+    if secret:
+        secret.store()
+    return provider(name, channel, base_url, secret)
+
+
+def _asked_secret(name: str, channel: str) -> Secret | None:
+    place = _prompt("Where is its key? env, keyring or literal (in the file)", "env")
+    if place not in ("env", "keyring", "literal"):
+        raise ConfigError(f"{place} is no place for a key: answer env, keyring or literal")
+    env = _prompt("Which variable", key_variable(channel)) if place == "env" else None
+    return ask_secret(name, env=env, keyring=place == "keyring", entry=None, literal=place == "literal")
+
+
+def _prompt(question: str, default: str | None) -> str:
+    return str(typer.prompt(question, default=default, show_default=bool(default), err=True)).strip()

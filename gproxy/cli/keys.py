@@ -1,0 +1,197 @@
+"""`gproxy keys`: the keys that clients authenticate with. How keys are made and stored is `config/`'s."""
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gproxy.cli import files, output
+from gproxy.cli.options import ConfigOption, JsonOption, group
+
+app = group("The keys that clients call with.")
+
+KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Its label, user/label or id.")]
+
+
+def create(
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose key; else the only user's, else default's.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="TEXT", help="Its name in reports.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Narrow it to these models; repeat for more."),
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="30d, 12h, or an RFC 3339 time.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key and print it, once: only its hash is kept."""
+    from gproxy.config import changes
+    from gproxy.config.document import Document
+    from gproxy.config.keys import hash_key, key_hint, key_id, make_key
+
+    key = make_key()
+    values: dict[str, object] = {
+        "label": label,
+        "api_key_hash": hash_key(key),
+        "key_hint": key_hint(key),
+        "expires_at": _expiry(expires),
+        "models": model,
+    }
+
+    def change(document: Document) -> tuple[str, str, bool]:
+        owner, made = (user, False) if user else changes.key_owner(document)
+        if made:
+            changes.add_user(document, owner)
+            changes.allow(document, owner, "*")
+        given = {name: value for name, value in values.items() if value}
+        return owner, changes.add_key(document, owner, given), made
+
+    owner, label, made = files.edit(config, change)
+    if made:
+        output.note(f"Made the user {owner}, who may use every model.")
+    if as_json:
+        found = {"key": key, "id": key_id(hash_key(key)), "user": owner, "label": label}
+        output.show_json(found | {"expires_at": _iso(values["expires_at"]), "models": model or None})
+    else:
+        _print_once(key, f"{owner}/{label}")
+
+
+app.command("create")(create)
+app.command("add", help="The same as create.")(create)
+
+
+@app.command("list")
+def list_keys(
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="Only this user's.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the keys, without what they are."""
+    from gproxy.config.keys import hash_key, key_hint, key_id
+
+    rows = []
+    for owner in files.read(files.find(config)).users:
+        for key in owner.keys if user in (None, owner.name) else ():
+            rows.append(
+                {
+                    "user": owner.name,
+                    "label": key.label,
+                    "id": key_id(key.api_key_hash or hash_key(key.api_key)),
+                    "hint": key.key_hint or (key_hint(key.api_key) if key.api_key else ""),
+                    "enabled": key.enabled and owner.enabled,
+                    "expires_at": _iso(key.expires_at),
+                    "models": None if key.models is None else list(key.models),
+                }
+            )
+    output.show(rows, as_json=as_json, empty="No keys yet: `gproxy keys create` makes one.")
+
+
+@app.command()
+def disable(key: KeyArgument, config: ConfigOption = None) -> None:
+    """Refuse a key until it is enabled again."""
+    _switch(config, key, False)
+
+
+@app.command()
+def enable(key: KeyArgument, config: ConfigOption = None) -> None:
+    """Accept a disabled key again."""
+    _switch(config, key, True)
+
+
+@app.command()
+def revoke(key: KeyArgument, config: ConfigOption = None) -> None:
+    """Remove a key for good."""
+    from gproxy.config import changes
+    from gproxy.config.document import Document
+
+    def change(document: Document) -> str:
+        found = changes.find_key(document, key)
+        changes.remove_key(document, found)
+        return found.name
+
+    output.note(f"Revoked {files.edit(config, change)}.")
+
+
+@app.command()
+def rotate(key: KeyArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Replace a key by a new one of the same label and policy, and print it, once."""
+    from gproxy.config import changes
+    from gproxy.config.document import Document
+    from gproxy.config.keys import hash_key, key_id, make_key
+
+    new = make_key()
+
+    def change(document: Document) -> changes.FoundKey:
+        found = changes.find_key(document, key)
+        changes.replace_key(document, found, new)
+        return found
+
+    found = files.edit(config, change)
+    if as_json:
+        label = found.values.get("label")
+        output.show_json({"key": new, "id": key_id(hash_key(new)), "user": found.user, "label": label})
+    else:
+        _print_once(new, found.name)
+
+
+@app.command("hash")
+def hash_literals(
+    keys: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY]...", help="Labels, user/label or ids; none: all.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Put the hash of a key in place of the key itself in the file; it keeps working."""
+    from gproxy.config import changes
+    from gproxy.config.document import Document
+
+    def change(document: Document) -> list[str]:
+        found = [changes.find_key(document, key) for key in keys] if keys else list(changes.keys(document))
+        return [key.name for key in found if changes.hash_literal(document, key)]
+
+    done = files.edit(config, change)
+    output.note(f"Hashed {', '.join(done)}." if done else "No key stands in the file itself.")
+
+
+def _switch(config: Path | None, key: str, enabled: bool) -> None:
+    from gproxy.config import changes
+    from gproxy.config.document import Document
+
+    def change(document: Document) -> str:
+        found = changes.find_key(document, key)
+        changes.enable_key(document, found, enabled)
+        return found.name
+
+    output.note(f"{'Enabled' if enabled else 'Disabled'} {files.edit(config, change)}.")
+
+
+def _expiry(text: str | None) -> datetime | None:
+    from gproxy.ledger.when import parse_when
+
+    if text is None:
+        return None
+    now = datetime.now(UTC)
+    try:
+        moment = parse_when(text, now, ahead=True)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--expires") from None
+    if moment <= now:
+        raise typer.BadParameter(f"{text} has passed", param_hint="--expires")
+    return moment.replace(microsecond=0)
+
+
+def _iso(moment: object) -> str | None:
+    return moment.isoformat().replace("+00:00", "Z") if isinstance(moment, datetime) else None
+
+
+def _print_once(key: str, name: str) -> None:
+    """The key alone on stdout, so that a script can take it; what people need to know beside it on stderr."""
+    print(key)
+    output.note(f"This is {name}. It is shown only now: keep it.")
+    sys.stdout.flush()

@@ -1,0 +1,98 @@
+"""`gproxy alias` and `gproxy models`: the names that clients may send."""
+
+from typing import Annotated
+
+import typer
+
+from gproxy.cli import files, output
+from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.config.schema import ModelAlias, keys_of
+
+alias = group("Names of your own for models.")
+models = group("The models that are configured.")
+
+AliasArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name that clients send.")]
+
+
+@alias.command("set")
+def set_alias(
+    name: AliasArgument,
+    targets: Annotated[
+        list[str], typer.Argument(metavar="PROVIDER/MODEL...", help="What it stands for, in order.")
+    ],
+    strategy: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(keys_of(ModelAlias)["strategy"].choices), help="How one is chosen."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Make an alias, or give one other targets."""
+    from gproxy.config import changes
+
+    choices = keys_of(ModelAlias)["strategy"].choices
+    if strategy is not None and strategy not in choices:
+        raise typer.BadParameter(f"{strategy} is not one of {', '.join(choices)}", param_hint="--strategy")
+    places = [_place(target) for target in targets]
+    new = files.edit(config, lambda document: changes.set_alias(document, name, places, strategy=strategy))
+    output.note(f"{name} {'is' if new else 'is now'} {', '.join(targets)}.")
+
+
+@alias.command("list")
+def list_aliases(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the aliases."""
+    rows = [
+        {
+            "alias": row.alias,
+            "targets": [
+                f"{row.provider_name}/{row.model_id}",
+                *(f"{target.provider_name}/{target.model_id}" for target in row.targets),
+            ],
+            "strategy": row.strategy,
+            "enabled": row.enabled,
+        }
+        for row in files.read(files.find(config)).model_aliases
+    ]
+    output.show(rows, as_json=as_json, empty="No aliases yet: `gproxy alias set NAME PROVIDER/MODEL`.")
+
+
+@alias.command("remove")
+def remove_alias(name: AliasArgument, config: ConfigOption = None) -> None:
+    """Remove an alias."""
+    from gproxy.config import changes
+
+    files.edit(config, lambda document: changes.remove_alias(document, name))
+    output.note(f"Removed {name}.")
+
+
+@models.command("list")
+def list_models(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List models and aliases that are enabled, by the names that clients may send.
+
+    A provider without [[models]] passes every id on: it is listed as provider/*.
+    """
+    found = files.read(files.find(config))
+    enabled = {provider.name for provider in found.providers if provider.enabled}
+    listed = {model.provider_name for model in found.models}
+    named = [
+        (f"{model.provider_name}/{model.model_id}", "model", model.provider_name, model.display_name)
+        for model in found.models
+        if model.enabled and model.provider_name in enabled
+    ]
+    aliases = [
+        (row.alias, "alias", row.provider_name, f"{row.provider_name}/{row.model_id}")
+        for row in found.model_aliases
+        if row.enabled
+    ]
+    open_ended = [(f"{name}/*", "any id", name, "") for name in enabled - listed]
+    rows = [
+        {"id": row[0], "kind": row[1], "provider": row[2], "name": row[3]}
+        for row in sorted([*named, *aliases, *open_ended])
+    ]
+    output.show(rows, as_json=as_json, empty="No models: `gproxy providers add` brings some.")
+
+
+def _place(target: str) -> dict[str, object]:
+    provider, slash, model = target.partition("/")
+    if not (provider and slash and model):
+        raise typer.BadParameter(f"{target} is not PROVIDER/MODEL", param_hint="TARGETS")
+    return {"provider_name": provider, "model_id": model}

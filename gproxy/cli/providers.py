@@ -1,0 +1,216 @@
+"""`gproxy providers`: the upstreams and their keys. Where secrets are kept is `config/secrets.py`'s."""
+
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from gproxy.cli import files, output
+from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.config.schema import PROTOCOLS, Credential
+from gproxy.errors import ConfigError
+
+app = group("The upstreams that serve the models.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the provider.")]
+EnvOption = Annotated[
+    str | None, typer.Option(metavar="VARIABLE", help="Its key is in this environment variable.")
+]
+KeyringOption = Annotated[
+    bool, typer.Option("--keyring", help="Ask for its key and keep it in the OS keyring.")
+]
+EntryOption = Annotated[
+    str | None,
+    typer.Option("--keyring-entry", metavar="NAME", help="The same, under this name in the keyring."),
+]
+LiteralOption = Annotated[bool, typer.Option("--literal", help="Ask for its key and write it to the file.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Where a provider's key is to stand: `form` is the credential's key in the file, `value` what it says.
+
+    `stored` is what goes into the keyring under `value`.
+    """
+
+    form: str
+    value: str
+    stored: str | None = None
+
+    def store(self) -> None:
+        """Put it into the keyring if that is its place; raises ConfigError if that cannot hold it."""
+        if self.stored is None:
+            return
+        from gproxy.config import secrets
+
+        try:
+            secrets.store(self.value, self.stored)
+        except ConfigError as error:
+            raise ConfigError(f"{error.message} (options --env VARIABLE and --literal)") from None
+
+
+def key_variable(channel: str) -> str:
+    """The environment variable in which a channel's key is usually found."""
+    return f"{channel.upper().replace('-', '_')}_API_KEY"
+
+
+def ask_secret(
+    provider: str, *, env: str | None, keyring: bool, entry: str | None, literal: bool
+) -> Secret | None:
+    """The secret that the options name, asked for where it must be; None if they name none."""
+    in_keyring = keyring or entry is not None
+    if (env is not None) + in_keyring + literal > 1:
+        raise typer.BadParameter("give one of --env, --keyring and --literal")
+    if env is not None:
+        if not os.environ.get(env):
+            output.note(f"{env} is not set here: it must be where `gproxy serve` runs.")
+        return Secret("env", env)
+    if in_keyring:
+        return Secret("keyring", entry or provider, output.secret(f"Key of {provider}"))
+    if literal:
+        return Secret("api_key", output.secret(f"Key of {provider}"))
+    return None
+
+
+@app.command()
+def add(
+    name: NameArgument,
+    channel: Annotated[str, typer.Option(metavar="CHANNEL", help="What kind of upstream it is.")],
+    base_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Its address, if not the channel's own.")
+    ] = None,
+    env: EnvOption = None,
+    keyring: KeyringOption = False,
+    entry: EntryOption = None,
+    literal: LiteralOption = False,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PROTOCOL", help=f"What a custom one speaks: {', '.join(PROTOCOLS)}."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Add a provider; its key is never an argument, but asked for, piped in, or named."""
+    from gproxy.config import changes
+    from gproxy.config.document import Document
+    from gproxy.providers.catalog import CHANNELS
+
+    files.find(config)
+    if channel not in CHANNELS:
+        raise typer.BadParameter(f"{channel} is not one of {', '.join(CHANNELS)}", param_hint="--channel")
+    secret = ask_secret(name, env=env, keyring=keyring, entry=entry, literal=literal)
+    if secret is None and CHANNELS[channel].needs_key:
+        if key_variable(channel) not in os.environ:
+            raise typer.BadParameter(
+                f"where is the key of {name}? Give --env VARIABLE, --keyring or --literal"
+            )
+        secret = Secret("env", key_variable(channel))
+        output.note(f"Its key is taken from {secret.value}.")
+    settings = {"base_url": base_url, "protocols": protocol}
+    values: dict[str, object] = {"name": name, "channel": channel}
+    if any(settings.values()):
+        values["settings"] = {key: value for key, value in settings.items() if value}
+    if secret:
+        values["credentials"] = [{secret.form: secret.value}]
+
+    def change(document: Document) -> None:
+        changes.add_provider(document, values)
+        if secret:
+            secret.store()
+
+    files.edit(config, change)
+    output.note(f"Added {name}. Clients call its models as {name}/MODEL.")
+
+
+@app.command("list")
+def list_providers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """List the providers, and whether their keys can be read here."""
+    from gproxy.providers.catalog import CHANNELS
+
+    found = files.read(files.find(config))
+    rows = []
+    for provider in found.providers:
+        channel = CHANNELS.get(provider.channel)
+        credentials = [
+            {"name": credential.label, "problem": _unreadable(credential)}
+            for credential in provider.credentials
+        ]
+        rows.append(
+            {
+                "name": provider.name,
+                "channel": provider.channel,
+                "base_url": provider.settings.base_url or (channel.root if channel else ""),
+                "enabled": provider.enabled,
+                "credentials": credentials
+                if as_json
+                else [f"{c['name']}: {'unreadable' if c['problem'] else 'ok'}" for c in credentials],
+            }
+        )
+    output.show(rows, as_json=as_json, empty="No providers yet: `gproxy providers add` brings one.")
+
+
+@app.command()
+def remove(
+    name: NameArgument,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="With the models, aliases and permissions that name it.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Remove a provider, and its entry in the OS keyring if no other uses that."""
+    from gproxy.config import changes, secrets
+    from gproxy.config.document import Document
+
+    def change(document: Document) -> tuple[list[str], set[str]]:
+        before = changes.keyring_entries(document)
+        gone = changes.remove_provider(document, name, cascade=cascade)
+        return gone, before - changes.keyring_entries(document)
+
+    gone, entries = files.edit(config, change)
+    output.note(f"Removed {', '.join([name, *gone])}.")
+    for entry in entries:
+        try:
+            secrets.delete(entry)
+        except ConfigError as error:
+            output.note(f"Its keyring entry {entry} is left: {error.message}.")
+
+
+@app.command("set-key")
+def set_key(
+    name: NameArgument,
+    env: EnvOption = None,
+    keyring: KeyringOption = False,
+    entry: EntryOption = None,
+    literal: LiteralOption = False,
+    label: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Which credential; a new label adds one.")
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Give a provider another key, or one more under a new label."""
+    from gproxy.config import changes
+    from gproxy.config.document import Document
+
+    files.find(config)
+    default_entry = entry or (f"{name}-{label}" if label and keyring else None)
+    secret = ask_secret(name, env=env, keyring=keyring, entry=default_entry, literal=literal)
+    if secret is None:
+        raise typer.BadParameter("give one of --env, --keyring and --literal")
+
+    def change(document: Document) -> None:
+        changes.set_secret(document, name, secret.form, secret.value, label=label)
+        secret.store()
+
+    files.edit(config, change)
+    output.note(f"Set the key of {name}.")
+
+
+def _unreadable(credential: Credential) -> str | None:
+    """Why a credential's secret cannot be read here; None if it can."""
+    from gproxy.config import secrets
+
+    try:
+        secrets.read(credential, os.environ)
+    except ConfigError as error:
+        return error.message
+    return None

@@ -12,12 +12,14 @@ from gproxy.errors import BadRequest
 from gproxy.providers import demo_anthropic, demo_gemini, demo_media, demo_openai, demo_responses
 from gproxy.providers.demo_wire import Ask, DemoAnswer, encode, json_answer
 
-__all__ = ["MODELS", "DemoAnswer", "respond"]
+__all__ = ["MODELS", "OPERATIONS", "DemoAnswer", "respond"]
 
 MODELS = ("echo-1", "echo-1-mini", "embed-1")
 """The models it lists. It answers to any name, and each of them on every route."""
 
-_OPERATIONS: Mapping[str, Callable[[Ask], DemoAnswer]] = {
+_Operations = Mapping[str, Callable[[Ask], DemoAnswer]]
+
+_OPENAI: _Operations = {
     "chat_completions": demo_openai.chat_completions,
     "completions": demo_openai.completions,
     "responses": demo_responses.responses,
@@ -26,24 +28,20 @@ _OPERATIONS: Mapping[str, Callable[[Ask], DemoAnswer]] = {
     "moderations": demo_media.moderations,
     "audio_speech": demo_media.audio_speech,
     "rerank": demo_media.rerank,
+}
+_ANTHROPIC: _Operations = {
     "messages": demo_anthropic.messages,
     "count_tokens": demo_anthropic.count_tokens,
-    "generate_content": demo_gemini.generate_content,
-    "stream_generate_content": demo_gemini.stream_generate_content,
-    "count_tokens_gemini": demo_gemini.count_tokens,
-    "embed_content": demo_gemini.embed_content,
-    "batch_embed_contents": demo_gemini.batch_embed_contents,
 }
-_ANTHROPIC = frozenset({"messages", "count_tokens"})
-_GEMINI = frozenset(
-    {
-        "generate_content",
-        "stream_generate_content",
-        "count_tokens_gemini",
-        "embed_content",
-        "batch_embed_contents",
-    }
-)
+_GEMINI: _Operations = {
+    "generateContent": demo_gemini.generate_content,
+    "streamGenerateContent": demo_gemini.stream_generate_content,
+    "countTokens": demo_gemini.count_tokens,
+    "embedContent": demo_gemini.embed_content,
+    "batchEmbedContents": demo_gemini.batch_embed_contents,
+}
+OPERATIONS: _Operations = {**_OPENAI, **_ANTHROPIC, **_GEMINI}
+"""Every `Protocol.operation` and what answers it."""
 
 
 def respond(operation: str, model: str, tree: Mapping[str, Any], *, stream: bool, sse: bool) -> DemoAnswer:
@@ -55,7 +53,7 @@ def respond(operation: str, model: str, tree: Mapping[str, Any], *, stream: bool
     parts = [operation, model, tree, stream, sse]
     ask = Ask(operation, model, tree, stream, sse, hashlib.sha256(encode(parts)).hexdigest())
     try:
-        return _OPERATIONS[operation](ask)
+        return OPERATIONS[operation](ask)
     except BadRequest as error:
         return json_answer(_error(operation, error.message), status=error.status, delay=0.0)
 

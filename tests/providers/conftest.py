@@ -20,13 +20,6 @@ _OPERATIONS = {
     "/v1/messages": "messages",
     "/v1/messages/count_tokens": "count_tokens",
 }
-_ACTIONS = {
-    "generateContent": "generate_content",
-    "streamGenerateContent": "stream_generate_content",
-    "countTokens": "count_tokens_gemini",
-    "embedContent": "embed_content",
-    "batchEmbedContents": "batch_embed_contents",
-}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -36,8 +29,8 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         tree = json.loads(self.rfile.read(int(self.headers["content-length"])))
         if ":" in path:
-            model, _, action = path.rpartition("/")[2].partition(":")
-            operation, stream = _ACTIONS[action], action.startswith("stream")
+            model, _, operation = path.rpartition("/")[2].partition(":")
+            stream = operation.startswith("stream")
         else:
             model, operation, stream = tree.get("model", ""), _OPERATIONS[path], tree.get("stream") is True
         answer = respond(operation, model, tree, stream=stream, sse="alt=sse" in query or ":" not in path)

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gproxy.providers.demo import _OPERATIONS, MODELS, DemoAnswer, respond
-
-OPERATIONS = sorted(_OPERATIONS)
+from gproxy.protocols.registry import PROTOCOLS
+from gproxy.providers.demo import MODELS, OPERATIONS, DemoAnswer, respond
 
 MESSAGES = [{"role": "user", "content": "Hello there"}]
 CONTENTS = [{"parts": [{"text": "Hello there"}]}]
@@ -23,11 +22,11 @@ GOOD = {
     "rerank": {"query": "Hello", "documents": ["Hello there"]},
     "messages": {"messages": MESSAGES, "max_tokens": 100},
     "count_tokens": {"messages": MESSAGES},
-    "generate_content": {"contents": CONTENTS},
-    "stream_generate_content": {"contents": CONTENTS},
-    "count_tokens_gemini": {"contents": CONTENTS},
-    "embed_content": {"content": CONTENTS[0]},
-    "batch_embed_contents": {"requests": [{"content": CONTENTS[0]}]},
+    "generateContent": {"contents": CONTENTS},
+    "streamGenerateContent": {"contents": CONTENTS},
+    "countTokens": {"contents": CONTENTS},
+    "embedContent": {"content": CONTENTS[0]},
+    "batchEmbedContents": {"requests": [{"content": CONTENTS[0]}]},
 }
 
 # Objects made of the names that the demo reads, at every depth, with values of every kind.
@@ -55,6 +54,10 @@ def call(operation: str, tree: dict, *, stream: bool = False, sse: bool = True) 
     return respond(operation, "echo-1", tree, stream=stream, sse=sse)
 
 
+def test_it_answers_every_operation_of_every_dialect() -> None:
+    assert set(OPERATIONS) == {protocol.operation for protocol in PROTOCOLS}
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_answers_a_plain_request(operation) -> None:
     answer = call(operation, GOOD[operation])
@@ -63,7 +66,7 @@ def test_every_operation_answers_a_plain_request(operation) -> None:
 
 
 @given(
-    operation=st.sampled_from(OPERATIONS),
+    operation=st.sampled_from(sorted(OPERATIONS)),
     tree=st.dictionaries(NAMES, VALUES, max_size=6),
     good=st.booleans(),
     stream=st.booleans(),
@@ -101,7 +104,7 @@ def test_nonsense_is_400_in_the_dialect_of_the_route(operation) -> None:
     if operation in ("messages", "count_tokens"):
         assert body["type"] == "error"
         assert body["error"]["type"] == "invalid_request_error"
-    elif "content" in operation or "gemini" in operation:
+    elif operation == "countTokens" or "Content" in operation:
         assert body["error"]["status"] == "INVALID_ARGUMENT"
         assert body["error"]["code"] == 400
     else:

@@ -39,8 +39,8 @@ def test_a_stream_adds_up_to_the_whole(client) -> None:
 
 def test_a_stream_without_sse_is_one_json_array() -> None:
     tree = {"contents": [{"parts": [{"text": QUESTION}]}]}
-    answer = respond("stream_generate_content", "echo-1", tree, stream=True, sse=False)
-    events = respond("stream_generate_content", "echo-1", tree, stream=True, sse=True).body
+    answer = respond("streamGenerateContent", "echo-1", tree, stream=True, sse=False)
+    events = respond("streamGenerateContent", "echo-1", tree, stream=True, sse=True).body
     elements = json.loads(answer.body)
     texts = [json.loads(line.removeprefix(b"data: ")) for line in events.split(b"\n") if line]
     assert answer.content_type.startswith("application/json")
@@ -97,7 +97,7 @@ def test_a_count_is_the_input_that_the_answer_reports(client) -> None:
     answer = client.models.generate_content(model="echo-1", contents=QUESTION)
     assert counted.total_tokens == answer.usage_metadata.prompt_token_count
     inner = {"generateContentRequest": {"contents": [{"parts": [{"text": QUESTION}]}]}}
-    wrapped = json.loads(respond("count_tokens_gemini", "echo-1", inner, stream=False, sse=False).body)
+    wrapped = json.loads(respond("countTokens", "echo-1", inner, stream=False, sse=False).body)
     assert wrapped["totalTokens"] == counted.total_tokens
 
 
@@ -106,7 +106,7 @@ def test_contents_are_embedded_in_the_dimensions_asked_for(client) -> None:
     answer = client.models.embed_content(model="echo-1", contents=["one", "two"], config=config)
     assert [len(e.values) for e in answer.embeddings] == [8, 8]
     one = {"content": {"parts": [{"text": "one"}]}, "outputDimensionality": 8}
-    single = json.loads(respond("embed_content", "echo-1", one, stream=False, sse=False).body)
+    single = json.loads(respond("embedContent", "echo-1", one, stream=False, sse=False).body)
     assert single["embedding"]["values"] == answer.embeddings[0].values
 
 
@@ -117,7 +117,7 @@ def test_snake_case_is_understood_as_well() -> None:
         "tool_config": {"function_calling_config": {"mode": "ANY", "allowed_function_names": ["clock"]}},
         "generation_config": {"max_output_tokens": 1},
     }
-    body = json.loads(respond("generate_content", "echo-1", tree, stream=False, sse=False).body)
+    body = json.loads(respond("generateContent", "echo-1", tree, stream=False, sse=False).body)
     assert body["candidates"][0]["content"]["parts"] == [{"functionCall": {"name": "clock", "args": {}}}]
 
 

@@ -1,0 +1,190 @@
+"""Bytes in, configuration or every problem out; GPROXY v1's files load with warnings."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.config import schema
+from gproxy.config.load import Problem, load
+
+CHANNELS = ("openai", "anthropic", "aistudio", "custom", "demo")
+
+V1_SEED = """\
+[global]
+host = "127.0.0.1"
+port = 8787
+proxy = ""
+spoof_emulation = "chrome_136"
+update_source = "github"
+enable_usage = true
+enable_upstream_log = false
+enable_upstream_log_body = false
+enable_downstream_log = false
+enable_downstream_log_body = false
+dsn = "sqlite://./data/gproxy.db?mode=rwc"
+data_dir = "./data"
+
+[[providers]]
+name = "openai-main"
+channel = "openai"
+label = "main"
+settings = { base_url = "https://api.openai.com", user_agent = "x", max_retries_on_429 = 3, sanitize_rules = [], \
+rewrite_rules = [{ path = "a.b", action = { type = "remove" } }] }
+routing = { rules = [] }
+credentials = [{ api_key = "sk-provider-1" }, { access_token = "a", refresh_token = "r", expires_at_ms = 1 }]
+
+[[providers]]
+name = "anthropic-main"
+channel = "anthropic"
+settings = { enable_magic_cache = true, cache_breakpoints = [], flatten_system_before_cache = false, \
+extra_beta_headers = [] }
+credentials = [{ api_key = "sk-ant-1" }]
+
+[[providers]]
+name = "vertex-main"
+channel = "vertex"
+settings = { base_url = "", location = "us" }
+credentials = [{ project_id = "p", client_email = "c", private_key = "k" }]
+
+[[models]]
+provider_name = "openai-main"
+model_id = "gpt-4.1-mini"
+display_name = "GPT-4.1 mini"
+enabled = true
+price_each_call = 0.0
+flex_price_each_call = 0.0
+price_tiers = [{ input_tokens_up_to = 200000, price_input_tokens = 0.4, price_output_tokens = 1.6 }]
+priority_price_tiers = [{ price_input_tokens = 1 }]
+
+[[models]]
+provider_name = "openai-main"
+model_id = "default"
+
+[[model_aliases]]
+alias = "chat-default"
+provider_name = "openai-main"
+model_id = "gpt-4.1-mini"
+enabled = true
+
+[[users]]
+name = "admin"
+password = "secret"
+enabled = true
+is_admin = true
+
+[[users.keys]]
+api_key = "sk-admin-1"
+label = "default"
+enabled = true
+
+[[permissions]]
+user_name = "admin"
+model_pattern = "*"
+
+[[file_permissions]]
+user_name = "admin"
+provider_name = "openai-main"
+"""
+
+
+def test_a_gproxy_v1_seed_loads_unchanged_and_warns_by_name() -> None:
+    config, problems = load(V1_SEED.encode(), channels=CHANNELS)
+    assert config is not None
+    assert {problem.severity for problem in problems} == {"warning"}
+    told = "\n".join(problem.render("gproxy.toml") for problem in problems)
+    for name in (
+        *("spoof_emulation", "update_source", "dsn", "label", "routing", "user_agent", "max_retries_on_429"),
+        *("sanitize_rules", "rewrite_rules", "enable_magic_cache", "cache_breakpoints", "extra_beta_headers"),
+        *("flatten_system_before_cache", "access_token", "refresh_token", "vertex", "flex_price_each_call"),
+        *("priority_price_tiers", "password", "file_permissions", "keys hash", "models[1].model_id"),
+    ):
+        assert name in told
+    for secret in ("sk-admin-1", "sk-provider-1", "secret"):
+        assert secret not in told.replace("secret that", "")
+
+
+def test_of_a_gproxy_v1_seed_everything_acts_that_we_implement() -> None:
+    config, _ = load(V1_SEED.encode(), channels=CHANNELS)
+    assert config is not None
+    assert [row.enabled for row in config.providers] == [True, True, False]
+    assert [row.model_id for row in config.models] == ["gpt-4.1-mini"]
+    assert config.models[0].price_tiers[0].price_output_tokens == 1.6
+    assert [row.api_key for row in config.users[0].keys] == ["sk-admin-1"]
+    assert config.model_aliases[0].alias == "chat-default"
+
+
+def test_credentials_are_named_by_their_place_also_behind_one_that_is_left_out() -> None:
+    text = (
+        b'[[providers]]\nname = "p"\nchannel = "openai"\n'
+        b'credentials = [{ cookie = "c" }, { env = "A" }, { env = "B", label = "b" }]'
+    )
+    config, _ = load(text, channels=CHANNELS)
+    assert config is not None
+    assert [row.label for row in config.providers[0].credentials] == ["p#2", "b"]
+
+
+def test_an_empty_file_is_the_defaults() -> None:
+    assert load(b"", channels=CHANNELS) == (schema.Config(), [])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"[global]\nport = ", 2),
+        (b"[global]\nport = 1\nport = 2\n\n", 3),
+        (b"[global]\n# \xff\n", 2),
+        (b"\xef\xbb\xbf[global]\n", 1),
+        (b"a = " + b"[" * 5000, 0),
+        (b"a = " + b"1" * 5000, 0),
+    ],
+)
+def test_a_text_that_is_no_toml_is_one_error_at_its_line(text: bytes, line: int) -> None:
+    """Or at the next line, where tomllib notices only there."""
+    config, problems = load(text, channels=CHANNELS)
+    assert config is None
+    assert [(problem.severity, problem.path) for problem in problems] == [("error", "")]
+    assert problems[0].line in (line, line + 1)
+
+
+def test_unknown_tables_and_tables_of_the_wrong_kind_are_errors() -> None:
+    _, problems = load(b"[[global]]\n[providers]\n[[modles]]\n[user]\n", channels=CHANNELS)
+    assert [problem.render("f") for problem in problems] == [
+        "f:1: error: global: must be a table, is an array",
+        "f:2: error: providers: must be an array, is a table",
+        'f:3: error: modles: unknown table "modles"; did you mean "models"?',
+        'f:4: error: user: unknown table "user"; did you mean "users"?',
+    ]
+
+
+def test_problems_come_in_the_order_of_the_file() -> None:
+    text = b'[[permissions]]\nuser_name = "x"\nmodel_pattern = "*"\n[global]\nport = "x"\nhost = "0.0.0.0"'
+    _, problems = load(text, channels=CHANNELS)
+    assert [problem.line for problem in problems] == [2, 5, 6]
+
+
+def test_overrides_go_over_the_file_and_are_named_by_their_origin() -> None:
+    text = b'[global]\nport = 1\nhost = "127.0.0.1"'
+    config, problems = load(text, channels=CHANNELS, overrides={"--port": 2, "GPROXY_DATA_DIR": "/d"})
+    assert (config and config.globals.port, config and config.globals.data_dir) == (2, "/d")
+    assert problems == []
+    _, problems = load(
+        text, channels=CHANNELS, overrides={"GPROXY_PORT": "abc", "--workers": 2, "--host": "0.0.0.0"}
+    )
+    assert {(p.severity, p.path, p.line) for p in problems} == {
+        ("error", "GPROXY_PORT", 0),
+        ("error", "--workers", 0),
+        ("warning", "--host", 0),
+    }
+
+
+def test_an_override_of_no_key_is_an_error() -> None:
+    _, problems = load(b"", channels=CHANNELS, overrides={"--prot": 1})
+    assert problems == [
+        Problem("error", 0, "--prot", "there is no such key in [global]", 'did you mean "port"?')
+    ]
+
+
+@given(st.binary(max_size=60) | st.text("[]{}=.,#\"'\\\n\r \tab1-", max_size=40).map(str.encode))
+def test_no_bytes_raise(text: bytes) -> None:
+    config, problems = load(text, channels=CHANNELS)
+    assert (config is None) == any(problem.severity == "error" for problem in problems)

@@ -1,0 +1,227 @@
+"""What must hold between rows: names once, references that lead somewhere, forms that exclude each other."""
+
+import pytest
+
+from gproxy.config.keys import hash_key
+from gproxy.config.load import load
+
+CHANNELS = ("openai", "anthropic", "gemini", "vertexexpress", "groq", "custom")
+
+BASE = """\
+[[providers]]
+name = "p"
+channel = "openai"
+[[users]]
+name = "u"
+"""
+
+KEY = 'api_key_hash = "sha256:' + "0" * 64 + '"\n'
+
+
+def found(text: str, severity: str) -> list[str]:
+    _, problems = load((BASE + text).encode(), channels=CHANNELS)
+    return [f"{p.path}: {p.message}" for p in problems if p.severity == severity]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('[[providers]]\nname = "p"\nchannel = "openai"', "providers[1].name: this provider is given twice"),
+        ('[[users]]\nname = "u"', "users[1].name: this user is given twice"),
+        (
+            '[[models]]\nprovider_name = "p"\nmodel_id = "m"\n' * 2,
+            "models[1].model_id: this model is given twice",
+        ),
+        (
+            '[[model_aliases]]\nalias = "a"\nprovider_name = "p"\nmodel_id = "m"\n' * 2,
+            "model_aliases[1].alias: this alias is given twice",
+        ),
+        (
+            '[[permissions]]\nuser_name = "u"\nmodel_pattern = "*"\n' * 2,
+            "permissions[1]: this permission is given twice",
+        ),
+        (
+            f'[[users.keys]]\nlabel = "l"\n{KEY}[[users.keys]]\nlabel = "l"\napi_key = "k"\n',
+            "users[0].keys[1].label: this label is given twice",
+        ),
+        (
+            f'[[users.keys]]\napi_key = "sk-1"\n[[users]]\nname = "v"\n'
+            f'[[users.keys]]\napi_key_hash = "{hash_key("sk-1")}"',
+            "users[1].keys[0].api_key_hash: this key is given twice",
+        ),
+        (
+            '[[models]]\nprovider_name = "q"\nmodel_id = "m"',
+            'models[0].provider_name: there is no provider "q"',
+        ),
+        (
+            '[[model_aliases]]\nalias = "a"\nprovider_name = "p"\nmodel_id = "m"\n'
+            'targets = [{ provider_name = "q", model_id = "m" }]',
+            'model_aliases[0].targets[0].provider_name: there is no provider "q"',
+        ),
+        (
+            '[[permissions]]\nuser_name = "w"\nmodel_pattern = "*"',
+            'permissions[0].user_name: there is no user "w"',
+        ),
+        (
+            '[[permissions]]\nuser_name = "u"\nprovider_name = "q"\nmodel_pattern = "*"',
+            'permissions[0].provider_name: there is no provider "q"',
+        ),
+        (f'[[users.keys]]\n{KEY}api_key = "k"', "users[0].keys[0]: only one of api_key_hash, api_key"),
+        ("[[users.keys]]", "users[0].keys[0]: needs one of api_key_hash, api_key"),
+        ('[[users.keys]]\napi_key = "a b"', "users[0].keys[0].api_key: must be ASCII without blanks"),
+        (f'[[users.keys]]\n{KEY}models = [""]', "users[0].keys[0].models[0]: must not be empty"),
+        (f"[[users.keys]]\n{KEY}quota = 0", "users[0].keys[0].quota: must be above 0"),
+        ("[global]\nworkers = 2", "global.workers: this version serves with one worker only"),
+        ('[global]\nhost = ""', "global.host: must be an address or a host name"),
+        ('[global]\ndata_dir = ""', "global.data_dir: must not be empty"),
+        ('[global]\nproxy = "socks5://x:1"', "global.proxy: must be an http:// or https:// address"),
+        ('[global]\ntls_key = "k.pem"', "global.tls_key: needs `tls_certificate` too"),
+        ('[global]\ntls_certificate = "c.pem"', "global.tls_certificate: needs `tls_key` too"),
+    ],
+)
+def test_an_error_is_found_at_its_place(text: str, error: str) -> None:
+    assert [message for message in found(text, "error") if message.startswith(error)]
+
+
+@pytest.mark.parametrize("name", ["v1", "admin", "health", "metrics"])
+def test_a_provider_cannot_take_a_path_of_ours(name: str) -> None:
+    assert found(f'[[providers]]\nname = "{name}"\nchannel = "openai"', "error")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        'base_url = "ftp://x"',
+        'base_url = "api.example.com"',
+        'base_url = "https://"',
+        'base_url = "https://x:99999"',
+        'base_url = "https://x/?a=1"',
+        'base_url = "https://user:key@x"',
+        'base_url = "https://x y"',
+        'proxy = "socks5://x:1"',
+        'headers = { "a b" = "c" }',
+        'headers = { "Content-Length" = "1" }',
+        'headers = { a = "é" }',
+    ],
+)
+def test_settings_that_could_not_work_are_refused(settings: str) -> None:
+    text = f'[[providers]]\nname = "q"\nchannel = "custom"\nsettings = {{ {settings} }}'
+    assert found(text, "error")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "https://x.example/v1/", "http://[::1]:1/base"])
+def test_addresses_in_every_usual_form_pass(url: str) -> None:
+    text = f'[[providers]]\nname = "q"\nchannel = "custom"\nsettings = {{ base_url = "{url}" }}'
+    assert found(text, "error") == []
+
+
+@pytest.mark.parametrize(
+    ("credentials", "error"),
+    [
+        ('[{ env = "A", api_key = "k" }]', "credentials[0]: only one of env, api_key can be given"),
+        ('[{ label = "x" }]', "credentials[0]: needs one of env, keyring, api_key"),
+        (
+            '[{ env = "A", label = "x" }, { env = "B", label = "x" }]',
+            "credentials[1]: this credential's name",
+        ),
+        ('[{ env = "A", label = "q#2" }, { env = "B" }]', "credentials[1]: this credential's name"),
+    ],
+)
+def test_credentials_have_one_form_and_one_name(credentials: str, error: str) -> None:
+    text = f'[[providers]]\nname = "q"\nchannel = "openai"\ncredentials = {credentials}'
+    assert any(f"providers[1].{error}" in message for message in found(text, "error"))
+
+
+def test_a_misspelt_channel_is_an_error_with_a_suggestion() -> None:
+    _, problems = load(b'[[providers]]\nname = "q"\nchannel = "opnai"', channels=CHANNELS)
+    assert [problem.render("gproxy.toml") for problem in problems] == [
+        'gproxy.toml:3: error: providers[0].channel: unknown channel "opnai"; did you mean "openai"?'
+    ]
+
+
+@pytest.mark.parametrize("channel", ["vertex", "geminicli", "claudecode", "codex", "kiro", "grok"])
+def test_a_channel_we_do_not_have_is_loaded_disabled_with_a_warning(channel: str) -> None:
+    """Its settings and credentials are its own, so nothing in them is unknown."""
+    text = (
+        f'[[providers]]\nname = "q"\nchannel = "{channel}"\n'
+        'settings = { odd = 1 }\ncredentials = [{ session = "s" }]\n'
+        '[[models]]\nprovider_name = "q"\nmodel_id = "m"'
+    )
+    config, problems = load(text.encode(), channels=CHANNELS)
+    assert config is not None
+    assert [problem.severity for problem in problems] == ["warning"]
+    assert not config.providers[0].enabled
+    assert config.providers[0].credentials == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "*"\nrpm = 1',
+        '[[quotas]]\nuser_name = "u"\nquota = 1',
+        *(
+            f"[[users.keys]]\n{KEY}{name} = 1"
+            for name in ("rpm", "rpd", "tpm", "tpd", "max_concurrency", "quota")
+        ),
+    ],
+)
+def test_what_cannot_be_enforced_is_refused(text: str) -> None:
+    assert [message.split(": ")[1] for message in found(text, "error")] == ["this version cannot enforce it"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ('[[rate_limits]]\nuser_name = "w"\nmodel_pattern = "*"\nrpm = 1', 'there is no user "w"'),
+        ('[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "*"', "sets no limit"),
+        (
+            '[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "*"\ntpd = 1\ntotal_tokens = 1',
+            "tpd and total_tokens are the same limit",
+        ),
+        ('[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "*"\nrpm = 1\n' * 2, "this limit is given twice"),
+        ('[[quotas]]\nuser_name = "u"\nquota = 1\n' * 2, "this quota is given twice"),
+        ('[[quotas]]\nuser_name = "w"\nquota = 1', 'there is no user "w"'),
+        ('[[quotas]]\nuser_name = "u"\nquota = -1', "must be at least 0"),
+        ('[[quotas]]\nuser_name = "u"\nquota = 1\nperiod = "week"', "must be one of total, day, month"),
+    ],
+)
+def test_what_is_planned_is_validated_all_the_same(text: str, error: str) -> None:
+    assert any(error in message for message in found(text, "error"))
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ('[[quotas]]\nuser_name = "u"\nquota = 0', "quotas[0].quota: 0 is unlimited"),
+        ('[[users.keys]]\napi_key = "sk-admin-1"', "users[0].keys[0].api_key: stands here in clear"),
+        ('[global]\nhost = "0.0.0.0"', "global.host: is not a loopback address"),
+        ('[global]\nhost = "proxy.example"', "global.host: is not a loopback address"),
+        ("[global]\nenable_upstream_log = true", "global.enable_upstream_log: has no effect yet"),
+        (
+            "[global]\nenable_downstream_log_body = true",
+            "global.enable_downstream_log_body: has no effect yet",
+        ),
+        (
+            '[[models]]\nprovider_name = "p"\nmodel_id = "m"\n'
+            '[[model_aliases]]\nalias = "a"\nprovider_name = "p"\nmodel_id = "n"',
+            'model_aliases[0].model_id: is not among the [[models]] of "p"',
+        ),
+        (
+            '[[models]]\nprovider_name = "p"\nmodel_id = "m"\nprice_tiers = [{}, { input_tokens_up_to = 5 }]',
+            "models[0].price_tiers[1]: is never reached",
+        ),
+    ],
+)
+def test_a_warning_is_given_at_its_place(text: str, warning: str) -> None:
+    assert [message for message in found(text, "warning") if message.startswith(warning)]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
+def test_a_loopback_host_is_no_cause_for_warning(host: str) -> None:
+    assert found(f'[global]\nhost = "{host}"', "warning") == []
+
+
+def test_one_fault_is_told_once() -> None:
+    """A row that lacks its name is not taken for a second row of the same, empty, name."""
+    text = "[[providers]]\n[[providers]]\n[[users]]\n[[users]]"
+    assert [message for message in found(text, "error") if "missing" not in message] == []

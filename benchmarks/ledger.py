@@ -1,8 +1,8 @@
 """What the ledger adds to a request: commits on the event loop against the writer's thread with group commit.
 
 Each of `c` clients runs a closed loop: some CPU work that stands for a request, then its row. Prints, per way
-and per `c`, rows a second, the time from handing the row over to its commit, the time of a whole turn, and the
-CPU time per row above that of the same work without a ledger. Run as `python -m benchmarks.ledger [rows]`.
+and per `c`, rows a second, the time from handing the row over to its commit, the time of a whole turn and
+the CPU time per row beyond that of the same work without a ledger. `python -m benchmarks.ledger [rows]`
 """
 
 import asyncio

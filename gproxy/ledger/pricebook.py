@@ -50,6 +50,7 @@ class PriceBook:
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._wanted: dict[tuple[str, str], None] = {}
         self._one_child = asyncio.Lock()
+        self._failing = False
 
     def cached(self, prices_id: str, model: str) -> Price | None:
         """What is known without waiting: None if unknown, or not looked up yet."""
@@ -65,7 +66,8 @@ class PriceBook:
 
         Only a pair not known yet waits, some 0.3 s; look-ups that come together share a child.
         """
-        await self.warm(((prices_id, model),))
+        if self._fresh((prices_id, model)) is None:
+            await self.warm(((prices_id, model),))
         return self.cached(prices_id, model)
 
     async def warm(self, pairs: Iterable[tuple[str, str]]) -> None:
@@ -90,11 +92,15 @@ class PriceBook:
     async def _look_up(self, pairs: Sequence[tuple[str, str]]) -> None:
         try:
             answers = _entries_of(await _run(self._command, pairs), len(pairs))
-        except (OSError, ValueError, TypeError, TimeoutError) as error:
-            logger.warning(
-                "Built-in prices cannot be looked up (%s); costs stay unknown until they can.", error
-            )
+        except (OSError, ValueError, TypeError, LookupError) as error:  # TimeoutError is an OSError
+            if not self._failing:
+                logger.warning(
+                    "Built-in prices cannot be looked up (%r); costs stay unknown till then.", error
+                )
+            self._failing = True
             answers = [_Entry(None, self._clock() + RETRY_S)] * len(pairs)
+        else:
+            self._failing = False
         for pair, entry in zip(pairs, answers, strict=True):
             self._entries.pop(pair, None)
             while len(self._entries) >= MOST_ENTRIES:

@@ -86,6 +86,8 @@ class Writer:
         if self._closed:
             return
         self._closed = True
+        if not self._thread.is_alive():
+            return
         self._queue.put(None)
         self._thread.join()
         if self._lost:
@@ -121,10 +123,13 @@ class Writer:
         self._lost = len(kept)
 
     def _next_batch(self, kept: list[_Entry]) -> tuple[list[_Entry], bool]:
-        """What is to be written next, and whether it is the last: `kept`, and what the queue holds by now."""
+        """What is to be written next, and whether it is the last: `kept`, and what the queue holds by now.
+
+        After a failure it may be nothing, soon: so the store is tried again though no request comes.
+        """
         batch = list(kept)
         most = len(kept) + BATCH_ROWS
-        wait_s = RETRY_S if kept else None
+        wait_s = RETRY_S if self._failure else None
         while len(batch) < most:
             try:
                 entry = self._queue.get(timeout=wait_s) if wait_s != 0 else self._queue.get_nowait()
@@ -138,15 +143,18 @@ class Writer:
 
     def _write(self, store: Store, batch: Sequence[_Entry]) -> list[_Entry]:
         """Write a batch and tell who waits; returns what has to be tried again."""
-        if not batch:
+        if not batch and self._failure is None:
             return []
         try:
             outcomes = store.insert([entry.record for entry in batch])
-        except StoreError as error:
+        except Exception as error:  # whatever it is, who waits must hear of it
+            failed = (
+                error if isinstance(error, StoreError) else StoreError(f"The usage store failed: {error!r}.")
+            )
             if self._failure is None:
-                logger.error("%s", error)
-            self._failure = str(error)
-            _tell(batch, [error] * len(batch))
+                logger.error("%s", failed)
+            self._failure = str(failed)
+            _tell(batch, [failed] * len(batch))
             return [entry for entry in batch if entry.waiter is None]
         self._failure = None
         for entry, outcome in zip(batch, outcomes, strict=True):

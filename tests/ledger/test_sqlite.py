@@ -1,0 +1,144 @@
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gproxy.errors import StoreError
+from gproxy.ledger import sqlite
+from gproxy.ledger.sqlite import connect, connect_read_only, known_fault, sqlite3
+
+
+@pytest.fixture
+def open_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
+def guarded_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that this process may not write: root gives up its rights for the time."""
+    tmp_path.chmod(0o555)
+    above = [folder for folder in tmp_path.parents if folder.stat().st_uid == os.geteuid()]
+    modes = [(folder, stat.S_IMODE(folder.stat().st_mode)) for folder in above if folder != Path("/")]
+    root = os.geteuid() == 0
+    if root:
+        for folder, mode in modes:
+            folder.chmod(mode | 0o055)
+        os.seteuid(65534)
+    yield tmp_path
+    if root:
+        os.seteuid(0)
+        for folder, mode in modes:
+            folder.chmod(mode)
+    tmp_path.chmod(0o755)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.mark.usefixtures("open_umask")
+def test_whatever_the_umask_the_store_is_its_owners_alone(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "gproxy.db"
+    connection = connect(path)
+    connection.execute("CREATE TABLE t (a)")
+    assert {file.name: mode(file) for file in path.parent.iterdir()} == {
+        "gproxy.db": 0o600,
+        "gproxy.db-wal": 0o600,
+        "gproxy.db-shm": 0o600,
+    }
+    assert mode(path.parent) == 0o700
+    connection.close()
+
+
+def test_a_store_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    path.touch()
+    path.chmod(0o666)
+    connect(path).close()
+    assert mode(path) == 0o600
+
+
+def test_a_connection_writes_ahead_and_syncs_as_promised(tmp_path: Path) -> None:
+    connection = connect(tmp_path / "gproxy.db")
+    settings = {
+        name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+    }
+    connection.close()
+    assert settings == {
+        "journal_mode": "wal",
+        "synchronous": 1,
+        "foreign_keys": 1,
+        "busy_timeout": sqlite.BUSY_TIMEOUT_MS,
+    }
+
+
+def test_a_file_that_is_no_database_is_said_to_be_none_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    path.write_text("a letter to my aunt, " * 100)
+    for opening in (connect, connect_read_only):
+        with pytest.raises(StoreError, match="not a usable SQLite database: move it away"):
+            opening(path)
+    assert path.read_text().startswith("a letter")
+
+
+def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "gproxy.db").mkdir()
+    with pytest.raises(StoreError, match=r"gproxy\.db .*directory"):
+        connect(tmp_path / "gproxy.db")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="choose another data_dir"):
+        connect(tmp_path / "file" / "gproxy.db")
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(guarded_folder: Path) -> None:
+    with pytest.raises(StoreError, match=r"Permission denied.*make it writable"):
+        connect(guarded_folder / "gproxy.db")
+
+
+def test_a_locked_store_is_said_to_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 50)
+    path = tmp_path / "gproxy.db"
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("CREATE TABLE t (a)")
+    holder.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="locked by another program"):
+        connect(path)
+    holder.close()
+
+
+def test_reading_makes_no_store_and_changes_none(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    with pytest.raises(StoreError, match="Cannot open"):
+        connect_read_only(path)
+    assert not path.exists()
+    connect(path).close()
+    connection = connect_read_only(path)
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        connection.execute("CREATE TABLE t (a)")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "faulty"),
+    [
+        ((3, 40, 1), True),
+        ((3, 44, 5), True),
+        ((3, 44, 6), False),
+        ((3, 45, 0), True),
+        ((3, 50, 6), True),
+        ((3, 50, 7), False),
+        ((3, 51, 2), True),
+        ((3, 51, 3), False),
+        ((3, 53, 4), False),
+    ],
+)
+def test_a_sqlite_that_can_lose_rows_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int], faulty: bool
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
+    assert (known_fault() is not None) == faulty

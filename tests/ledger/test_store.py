@@ -1,0 +1,190 @@
+import multiprocessing
+import re
+import sqlite3 as stdlib_sqlite
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.errors import StoreError
+from gproxy.ledger.sqlite import connect
+from gproxy.ledger.store import MOST_TOKENS, open_store, row_of
+from gproxy.values import Usage
+from tests.ledger.rows import record
+
+COLUMNS = re.split(
+    r",\s+",
+    """id, request_id, started_at, user, key_label, key_id, provider, credential, model, requested_model,
+    alias, dialect, route, stream, status, outcome, attempts, input_tokens, output_tokens, cache_read_tokens,
+    cache_write_tokens, cache_write_1h_tokens, reasoning_tokens, total_tokens, usage_source, cost_usd,
+    extra_attempt_cost_usd, maybe_billed, price_source, latency_ms, ttft_ms, error""",
+)
+"""The contract: the columns of the table `usage`, in order."""
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    """As a user reads them, with the sqlite3 of the standard library."""
+    with closing(stdlib_sqlite.connect(path)) as connection:
+        cursor = connection.execute("SELECT * FROM usage ORDER BY id")
+        names = [column[0] for column in cursor.description]
+        return [dict(zip(names, row, strict=True)) for row in cursor]
+
+
+def test_the_columns_are_the_contracts_in_its_order(tmp_path: Path) -> None:
+    open_store(tmp_path / "gproxy.db").close()
+    with closing(connect(tmp_path / "gproxy.db")) as connection:
+        assert [row[1] for row in connection.execute("PRAGMA table_info(usage)")] == COLUMNS
+
+
+def test_every_field_of_a_record_stands_in_its_column(tmp_path: Path) -> None:
+    usage = Usage(
+        input_tokens=100,
+        output_tokens=50,
+        cache_read_tokens=30,
+        cache_write_tokens=20,
+        cache_write_1h_tokens=5,
+        reasoning_tokens=40,
+    )
+    full = replace(
+        record("req-7", usage=usage, stream=True, status=502, outcome="upstream_error", alias="fast"),
+        usage_source="partial",
+        cost_nano=1_000_000_001,
+        extra_attempt_cost_nano=7,
+        maybe_billed=True,
+        ttft_ms=11,
+        error="two attempts failed",
+        attempts=2,
+    )
+    store = open_store(tmp_path / "gproxy.db")
+    assert store.insert([full]) == [None]
+    store.close()
+    assert rows_of(tmp_path / "gproxy.db") == [
+        {
+            "id": 1,
+            "request_id": "req-7",
+            "started_at": "2026-11-25T12:00:00.000Z",
+            "user": "alice",
+            "key_label": "laptop",
+            "key_id": "k1",
+            "provider": "main",
+            "credential": "main#1",
+            "model": "large",
+            "requested_model": "main/large",
+            "alias": "fast",
+            "dialect": "openai_chat",
+            "route": "aggregated",
+            "stream": 1,
+            "status": 502,
+            "outcome": "upstream_error",
+            "attempts": 2,
+            "input_tokens": 100,
+            "output_tokens": 50,
+            "cache_read_tokens": 30,
+            "cache_write_tokens": 20,
+            "cache_write_1h_tokens": 5,
+            "reasoning_tokens": 40,
+            "total_tokens": 150,
+            "usage_source": "partial",
+            "cost_usd": 1.000000001,
+            "extra_attempt_cost_usd": 7e-9,
+            "maybe_billed": 1,
+            "price_source": "config",
+            "latency_ms": 20,
+            "ttft_ms": 11,
+            "error": "two attempts failed",
+        }
+    ]
+
+
+def test_what_is_not_known_is_null(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "gproxy.db")
+    store.insert([record("req-1", usage=Usage(), usage_source="none", cost_nano=None, price_source=None)])
+    store.close()
+    (row,) = rows_of(tmp_path / "gproxy.db")
+    unknown = [name for name in COLUMNS if row[name] is None]
+    assert {"input_tokens", "output_tokens", "total_tokens", "cost_usd", "ttft_ms", "error"} <= set(unknown)
+
+
+@given(st.integers(0, 10**15))
+def test_nano_dollars_come_back_from_dollars_exactly(nano: int) -> None:
+    cost_usd = row_of(record("req-1", cost_nano=nano))[COLUMNS.index("cost_usd") - 1]
+    assert round(cost_usd * 1e9) == nano
+
+
+@given(st.integers(-(10**30), 10**30))
+def test_any_count_of_an_upstream_fits_its_column(count: int) -> None:
+    row = row_of(record("req-1", usage=Usage(input_tokens=count, output_tokens=count)))
+    for name in ("input_tokens", "output_tokens", "total_tokens"):
+        assert 0 <= row[COLUMNS.index(name) - 1] <= MOST_TOKENS
+
+
+def test_a_row_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "gproxy.db")
+    outcomes = store.insert(
+        [record("a"), record("b"), record("a"), record("\ud800"), record("c", latency_ms=2**70), record("d")]
+    )
+    store.close()
+    assert [outcome is None for outcome in outcomes] == [True, True, False, False, False, True]
+    assert "UNIQUE" in str(outcomes[2])
+    assert [row["request_id"] for row in rows_of(tmp_path / "gproxy.db")] == ["a", "b", "d"]
+
+
+def test_opening_again_changes_nothing(tmp_path: Path) -> None:
+    for number in range(3):
+        store = open_store(tmp_path / "gproxy.db")
+        assert store.insert([record(f"req-{number}")]) == [None]
+        store.close()
+    assert len(rows_of(tmp_path / "gproxy.db")) == 3
+
+
+def test_a_store_of_a_newer_gproxy_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    open_store(path).close()
+    with closing(connect(path)) as connection:
+        connection.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('gproxy', 'later', '')"
+        )
+    with pytest.raises(StoreError, match=r"newer gproxy.*'later'.*update gproxy"):
+        open_store(path)
+
+
+def test_a_database_with_another_table_usage_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE usage (mine)")
+    with pytest.raises(StoreError, match=r"could not be brought up to date.*move it away"):
+        open_store(path)
+    with closing(connect(path)) as connection:
+        tables = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+    assert tables == ["usage"]
+
+
+def _open_and_insert(path: Path, number: int) -> None:
+    store = open_store(path)
+    assert store.insert([record(f"req-{number}")]) == [None]
+    store.close()
+
+
+def test_processes_that_start_together_share_one_migration(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(4) as pool:
+        pool.starmap(_open_and_insert, [(tmp_path / "gproxy.db", number) for number in range(8)])
+    assert len(rows_of(tmp_path / "gproxy.db")) == 8
+
+
+def test_a_store_that_cannot_be_written_says_so_and_recovers(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    store = open_store(path)
+    store._connection.execute("PRAGMA busy_timeout = 20")
+    with closing(connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match=r"cannot be written.*locked"):
+            store.insert([record("a")])
+        other.execute("ROLLBACK")
+    assert store.insert([record("a")]) == [None]
+    store.close()

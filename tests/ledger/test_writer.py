@@ -1,0 +1,263 @@
+import asyncio
+import logging
+import multiprocessing
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from gproxy.errors import StoreError
+from gproxy.ledger import sqlite, writer
+from gproxy.ledger.sqlite import connect, connect_read_only
+from gproxy.ledger.writer import Writer
+from tests.ledger.rows import record
+
+
+def ids(path: Path) -> list[str]:
+    with closing(connect_read_only(path)) as connection:
+        return [name for (name,) in connection.execute("SELECT request_id FROM usage ORDER BY id")]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Writer]:
+    it = Writer(path)
+    it.start()
+    try:
+        yield it
+    finally:
+        it.close()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program's lock on the store."""
+    with closing(connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "gproxy.db"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks and retries are given up in milliseconds."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(writer, "RETRY_S", 0.02)
+
+
+async def test_a_commit_that_returned_can_be_read_by_anyone(path: Path) -> None:
+    with writing(path) as it:
+        for number in range(5):
+            await it.commit(record(f"req-{number}"))
+            assert ids(path)[-1] == f"req-{number}"
+
+
+async def test_rows_handed_over_together_are_all_written_in_their_order(path: Path) -> None:
+    names = [f"req-{number}" for number in range(2 * writer.BATCH_ROWS + 7)]
+    with writing(path) as it:
+        await asyncio.gather(*(it.commit(record(name)) for name in names))
+        assert ids(path) == names
+
+
+def test_rows_put_survive_close(path: Path) -> None:
+    with writing(path) as it:
+        for number in range(2000):
+            it.put(record(f"req-{number}"))
+    assert len(ids(path)) == 2000
+
+
+def test_rows_put_from_many_threads_all_arrive(path: Path) -> None:
+    with writing(path) as it:
+        threads = [
+            threading.Thread(target=lambda start=start: [it.put(record(f"{start}-{n}")) for n in range(100)])
+            for start in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(set(ids(path))) == 800
+
+
+async def test_a_cancelled_commit_has_still_handed_over_its_row(path: Path) -> None:
+    with writing(path) as it:
+        task = asyncio.get_running_loop().create_task(it.commit(record("left")))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert ids(path) == ["left"]
+
+
+async def test_a_cancelled_task_can_put_its_row(path: Path) -> None:
+    with writing(path) as it:
+
+        async def request() -> None:
+            try:
+                await asyncio.sleep(30)
+            finally:
+                it.put(record("client-left"))
+
+        task = asyncio.get_running_loop().create_task(request())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert ids(path) == ["client-left"]
+
+
+async def test_a_row_that_exists_fails_alone_and_the_store_stays_ready(path: Path) -> None:
+    with writing(path) as it:
+        await it.commit(record("a"))
+        outcomes = await asyncio.gather(
+            it.commit(record("b")), it.commit(record("a")), it.commit(record("c")), return_exceptions=True
+        )
+        assert it.failure is None
+    assert [type(outcome) for outcome in outcomes] == [type(None), StoreError, type(None)]
+    assert ids(path) == ["a", "b", "c"]
+
+
+def test_a_row_put_twice_is_written_once_and_said_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with writing(path) as it:
+        it.put(record("a"))
+        it.put(record("a"))
+    assert ids(path) == ["a"]
+    assert [line.levelno for line in caplog.records] == [logging.ERROR]
+    assert "UNIQUE" in caplog.text
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_locked_store_fails_commits_keeps_what_was_put_and_recovers(path: Path) -> None:
+    with writing(path) as it:
+        with locked(path):
+            it.put(record("kept"))
+            with pytest.raises(StoreError, match="locked"):
+                await it.commit(record("failed"))
+            assert it.failure is not None
+            assert "locked" in it.failure
+        await it.commit(record("after"))
+        assert it.failure is None
+        assert ids(path) == ["kept", "after"]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_was_put_is_written_when_the_lock_goes_without_another_row(path: Path) -> None:
+    with writing(path) as it:
+        with locked(path):
+            it.put(record("kept"))
+            with pytest.raises(StoreError):
+                await it.commit(record("failed"))
+        async with asyncio.timeout(5):
+            while it.failure:
+                await asyncio.sleep(0.01)
+        assert ids(path) == ["kept"]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_store_is_found_usable_again_though_no_row_comes(path: Path) -> None:
+    """Who looks at /ready sends no requests until it says so."""
+    with writing(path) as it:
+        with locked(path), pytest.raises(StoreError):
+            await it.commit(record("failed"))
+        async with asyncio.timeout(5):
+            while it.failure:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_short_lock_is_waited_for(path: Path) -> None:
+    with writing(path) as it:
+        with locked(path):
+            commit = asyncio.get_running_loop().create_task(it.commit(record("a")))
+            await asyncio.sleep(0.05)
+            assert not commit.done()
+        await commit
+    assert ids(path) == ["a"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_close_says_how_many_rows_it_could_not_write(path: Path) -> None:
+    it = Writer(path)
+    it.start()
+    with locked(path):
+        it.put(record("a"))
+        it.put(record("b"))
+        with pytest.raises(StoreError, match=r"2 usage rows could not be written: .*locked"):
+            it.close()
+
+
+async def test_a_closed_writer_takes_nothing_and_says_so(path: Path) -> None:
+    it = Writer(path)
+    it.start()
+    it.close()
+    it.close()
+    with pytest.raises(StoreError, match="closed"):
+        await it.commit(record("a"))
+    with pytest.raises(StoreError, match="closed"):
+        it.put(record("a"))
+
+
+def test_a_store_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
+    (tmp_path / "gproxy.db").write_text("no database" * 100)
+    it = Writer(tmp_path / "gproxy.db")
+    with pytest.raises(StoreError, match="not a usable SQLite database"):
+        it.start()
+    it.close()
+
+
+def _write_from_a_process(path: Path, start: int) -> None:
+    with writing(path) as it:
+        for number in range(100):
+            it.put(record(f"{start}-{number}"))
+
+
+def test_several_processes_write_to_one_store(path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3) as pool:
+        pool.starmap(_write_from_a_process, [(path, start) for start in range(3)])
+    assert len(set(ids(path))) == 300
+
+
+_COMMIT_FOR_EVER = """
+import asyncio, itertools, sys
+from pathlib import Path
+from gproxy.ledger.writer import Writer
+from tests.ledger.rows import record
+
+async def client(writer, start):
+    for number in itertools.count():
+        await writer.commit(record(f"{start}-{number}"))
+        print(f"{start}-{number}", flush=True)
+
+async def main():
+    writer = Writer(Path(sys.argv[1]))
+    writer.start()
+    await asyncio.gather(*(client(writer, start) for start in range(8)))
+
+asyncio.run(main())
+"""
+
+
+def test_kill_9_loses_no_row_that_was_committed(path: Path) -> None:
+    root = Path(__file__).parents[2]
+    child = subprocess.Popen(
+        [sys.executable, "-c", _COMMIT_FOR_EVER, str(path)], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    with child:
+        assert child.stdout is not None
+        acknowledged = {child.stdout.readline().strip() for _ in range(500)}
+        child.send_signal(signal.SIGKILL)
+        # The last line may be cut where the kill fell.
+        acknowledged |= {line.strip() for line in child.stdout if line.endswith("\n")}
+    assert len(acknowledged) >= 500
+    assert acknowledged <= set(ids(path))
+    with closing(connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -188,3 +188,21 @@ def test_a_store_that_cannot_be_written_says_so_and_recovers(tmp_path: Path) -> 
         other.execute("ROLLBACK")
     assert store.insert([record("a")]) == [None]
     store.close()
+
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text()
+
+
+def test_the_documented_queries_run_and_find_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    store = open_store(path)
+    store.insert([record("a", started_at="2999-01-01T00:00:00.000Z", status=502)])
+    store.close()
+    queries = re.findall(r'data/gproxy\.db "\n(.*?)"\n```', DOCUMENT, re.DOTALL)
+    with closing(stdlib_sqlite.connect(path)) as connection:
+        assert [len(connection.execute(query).fetchall()) for query in queries] == [1, 1, 1]
+
+
+def test_every_column_is_documented_in_order() -> None:
+    first_cells = [line.split("|")[1] for line in DOCUMENT.splitlines() if line.startswith("| `")]
+    assert [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)] == COLUMNS

@@ -1,0 +1,154 @@
+"""The indexes hold what may be used and nothing that is switched off."""
+
+import hashlib
+
+from gproxy.config.keys import hash_key, key_id
+from gproxy.config.load import load
+from gproxy.config.snapshot import Client, Snapshot, build
+from gproxy.values import Target
+
+FILE = f"""\
+[[providers]]
+name = "a"
+channel = "openai"
+settings = {{ max_attempts = 2 }}
+credentials = [{{ env = "A", label = "one", weight = 3 }}, {{ env = "B" }}]
+
+[[providers]]
+name = "b"
+channel = "openai"
+
+[[providers]]
+name = "off"
+channel = "openai"
+enabled = false
+
+[[providers]]
+name = "closed"
+channel = "openai"
+
+[[models]]
+provider_name = "a"
+model_id = "m"
+[[models]]
+provider_name = "a"
+model_id = "only-a"
+[[models]]
+provider_name = "a"
+model_id = "hidden"
+enabled = false
+[[models]]
+provider_name = "off"
+model_id = "m"
+[[models]]
+provider_name = "closed"
+model_id = "m"
+enabled = false
+
+[[model_aliases]]
+alias = "x"
+provider_name = "a"
+model_id = "m"
+strategy = "weighted"
+targets = [{{ provider_name = "b", model_id = "n", weight = 5 }}]
+[[model_aliases]]
+alias = "y"
+provider_name = "a"
+model_id = "m"
+enabled = false
+
+[[users]]
+name = "alice"
+is_admin = true
+[[users.keys]]
+label = "laptop"
+api_key_hash = "{hash_key("k1")}"
+expires_at = 2027-01-01T01:00:00+01:00
+models = ["a/*", "x"]
+[[users.keys]]
+api_key = "sk-literal"
+[[users.keys]]
+label = "lost"
+api_key = "sk-lost"
+enabled = false
+
+[[users]]
+name = "mallory"
+enabled = false
+[[users.keys]]
+api_key = "sk-mallory"
+
+[[permissions]]
+user_name = "alice"
+provider_name = "a"
+model_pattern = "m*"
+[[permissions]]
+user_name = "mallory"
+model_pattern = "*"
+"""
+
+
+def snapshot() -> Snapshot:
+    config, problems = load(FILE.encode(), channels=("openai",))
+    assert config is not None, problems
+    return build(config, {("a", "a#2"): "s2"}, ("one warning",))
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def test_clients_are_found_by_the_digest_of_their_key_also_of_a_literal_one() -> None:
+    clients = snapshot().clients
+    assert clients.keys() == {digest("k1"), digest("sk-literal")}
+    assert clients[digest("sk-literal")].key_id == key_id(hash_key("sk-literal"))
+
+
+def test_a_client_carries_what_its_user_and_key_may_do() -> None:
+    client = snapshot().clients[digest("k1")]
+    assert (client.user, client.key_label, client.is_admin) == ("alice", "laptop", True)
+    assert client.expires_at == 1798761600.0
+    assert [(grant.provider, grant.pattern.glob) for grant in client.grants] == [("a", "m*")]
+    assert [pattern.glob for pattern in client.models or ()] == ["a/*", "x"]
+
+
+def test_a_key_without_models_is_narrowed_by_nothing() -> None:
+    client = snapshot().clients[digest("sk-literal")]
+    assert (client.models, client.expires_at) == (None, None)
+
+
+def test_a_disabled_user_or_key_is_in_no_index() -> None:
+    clients: list[Client] = list(snapshot().clients.values())
+    assert {client.user for client in clients} == {"alice"}
+    assert digest("sk-lost") not in snapshot().clients
+
+
+def test_only_credentials_whose_secret_could_be_read_are_left() -> None:
+    credentials = snapshot().providers["a"].credentials
+    assert [(row.name, row.secret, row.weight) for row in credentials] == [("a#2", "s2", None)]
+    assert "s2" not in repr(credentials)
+
+
+def test_a_provider_with_models_serves_those_alone_also_if_all_are_disabled() -> None:
+    providers = snapshot().providers
+    assert providers["a"].models is not None
+    assert providers["a"].models.keys() == {"m", "only-a"}
+    assert providers["b"].models is None
+    assert providers["closed"].models == {}
+
+
+def test_bare_names_lead_to_enabled_providers_that_list_them() -> None:
+    assert snapshot().bare == {"m": ("a",), "only-a": ("a",)}
+
+
+def test_an_alias_stands_for_its_own_target_and_then_the_others() -> None:
+    aliases = snapshot().aliases
+    assert aliases.keys() == {"x"}
+    assert aliases["x"].targets == (Target("a", "m"), Target("b", "n", 5))
+    assert aliases["x"].strategy == "weighted"
+
+
+def test_settings_and_warnings_are_carried_along() -> None:
+    assert snapshot().providers["a"].settings.max_attempts == 2
+    assert not snapshot().providers["off"].enabled
+    assert snapshot().warnings == ("one warning",)

@@ -16,7 +16,7 @@ from genai_prices.types import (
     TieredPrices,
     TimeOfDateConstraint,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.ledger.pricebook import _entry_of
@@ -55,6 +55,7 @@ def theirs(usage: Usage, provider: Provider, model: ModelInfo) -> Decimal:
 
 
 @pytest.mark.parametrize("provider", providers, ids=lambda provider: provider.id)
+@settings(deadline=None, max_examples=25)  # an example is all models of a provider
 @given(usage=consistent_usages())
 def test_a_cost_is_that_of_genai_prices_for_every_model_priced_by_tokens(
     provider: Provider, usage: Usage

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
@@ -178,6 +178,7 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pat
     store.close()
 
 
+@settings(deadline=None)  # an example is a transaction on a disk
 @given(
     data=st.lists(
         st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 10**15), st.integers(0, 10**12)),

@@ -86,6 +86,11 @@ def size(*values: object) -> int:
     return sum(len(v) if v.isascii() else len(v.encode()) for v in values if isinstance(v, str))
 
 
+def json_size(value: object) -> int:
+    """Bytes of `value` as JSON; 0 if it is empty or absent."""
+    return len(msgspec.json.encode(value)) if value else 0
+
+
 def tokens(value: object) -> int | None:
     """A token count: None if unreported, 0 if it is no whole number from 0 to 2**53."""
     if value is None:

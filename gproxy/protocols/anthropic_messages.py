@@ -12,9 +12,11 @@ import msgspec
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
     as_received,
+    json_size,
     mapping,
     merged,
     never,
+    objects,
     reader,
     size,
     status_of_error,
@@ -38,6 +40,7 @@ class _Message(msgspec.Struct):
     usage: Any = None
     message: Any = None
     delta: Any = None
+    content: Any = None
     error: Any = None
 
 
@@ -136,12 +139,16 @@ def error_in_event(event: Event) -> int | None:
 
 
 def output_text(event: Event) -> int:
-    """Bytes of text, thinking and tool arguments in a delta."""
+    """Bytes of text, thinking and tool arguments in a delta, or in a whole answer."""
     found = _message(event.data)
-    if found is None or found.type != "content_block_delta":
+    if found is None:
         return 0
-    delta = mapping(found.delta)
-    return size(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
+    blocks = objects(found.content) if found.type == "message" else [mapping(found.delta)]
+    return sum(
+        size(block.get("text"), block.get("thinking"), block.get("partial_json"))
+        + json_size(block.get("input"))
+        for block in blocks
+    )
 
 
 MESSAGES = Protocol(

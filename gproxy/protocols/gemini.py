@@ -5,7 +5,7 @@ How its streams are framed without `alt=sse` is in `json_array.py`; its lists of
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -16,6 +16,7 @@ from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
     as_received,
+    json_size,
     mapping,
     merged,
     never,
@@ -184,12 +185,9 @@ def output_text(event: Event) -> int:
     if found is None:
         return 0
     parts = [p for c in objects(found.candidates) for p in objects(mapping(c.get("content")).get("parts"))]
-    return sum(size(part.get("text")) + _arguments_size(part) for part in parts)
-
-
-def _arguments_size(part: Mapping[str, Any]) -> int:
-    arguments = mapping(part.get("functionCall")).get("args")
-    return len(msgspec.json.encode(arguments)) if arguments else 0
+    return sum(
+        size(part.get("text")) + json_size(mapping(part.get("functionCall")).get("args")) for part in parts
+    )
 
 
 def _path_of(action: str, suffix: str = "") -> Callable[[str, str], str]:

@@ -29,6 +29,7 @@ from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.values import Usage
 
 _MODEL = ("model",)
+_HAS_USAGE = re.compile(rb'"usage"\s*:\s*\{')  # it is null on most chunks
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _ASKED = '{"include_usage":true}'
 
@@ -98,7 +99,7 @@ def usage_in_body(answer: bytes) -> Usage | None:
 
 
 def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
-    if event.data is None or b'"usage"' not in event.data:
+    if event.data is None or not _HAS_USAGE.search(event.data):
         return before
     return merged(before, usage_in_body(event.data))
 
@@ -112,7 +113,7 @@ def restore_event(event: Event, client_model: str) -> bytes:
 
 
 def is_usage_only(event: Event) -> bool:
-    if event.data is None or b'"usage"' not in event.data:
+    if event.data is None or not _HAS_USAGE.search(event.data):
         return False
     chunk = _chunk(event.data)
     return chunk is not None and isinstance(chunk.usage, dict) and not chunk.choices and not chunk.error
@@ -137,19 +138,21 @@ def error_in_event(event: Event) -> int | None:
 
 
 def chat_output(event: Event) -> int:
-    """Bytes of content, reasoning, refusals and tool arguments in a chunk."""
+    """Bytes of content, reasoning, refusals and tool arguments in a chunk, or in a whole answer."""
     chunk = _chunk(event.data)
-    return 0 if chunk is None else sum(_delta_size(mapping(c.get("delta"))) for c in objects(chunk.choices))
+    if chunk is None:
+        return 0
+    return sum(_message_size(mapping(c.get("delta") or c.get("message"))) for c in objects(chunk.choices))
 
 
-def _delta_size(delta: Mapping[str, Any]) -> int:
-    calls = [mapping(call.get("function")) for call in objects(delta.get("tool_calls"))]
-    calls.append(mapping(delta.get("function_call")))
-    reasoning = delta.get("reasoning_content")
+def _message_size(message: Mapping[str, Any]) -> int:
+    calls = [mapping(call.get("function")) for call in objects(message.get("tool_calls"))]
+    calls.append(mapping(message.get("function_call")))
+    reasoning = message.get("reasoning_content")
     return size(
-        delta.get("content"),
-        delta.get("reasoning") if reasoning is None else reasoning,
-        delta.get("refusal"),
+        message.get("content"),
+        message.get("reasoning") if reasoning is None else reasoning,
+        message.get("refusal"),
         *(call.get("arguments") for call in calls),
     )
 

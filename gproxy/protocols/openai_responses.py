@@ -9,7 +9,17 @@ from typing import Any
 import msgspec
 
 from gproxy.protocols import envelopes
-from gproxy.protocols.answers import mapping, merged, nano_usd, never, reader, size, status_of_error, tokens
+from gproxy.protocols.answers import (
+    mapping,
+    merged,
+    nano_usd,
+    never,
+    objects,
+    reader,
+    size,
+    status_of_error,
+    tokens,
+)
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.requests import read_plain, token_limit, with_model
 from gproxy.protocols.splice import replace_in_event, replace_value
@@ -30,6 +40,7 @@ class _Event(msgspec.Struct):
     delta: Any = None
     error: Any = None
     code: Any = None
+    output: Any = None
 
 
 class _Kind(msgspec.Struct):
@@ -99,11 +110,20 @@ def error_in_event(event: Event) -> int | None:
 
 
 def output_text(event: Event) -> int:
-    """Bytes of a delta of text, reasoning, refusal or tool arguments; audio is base64 and left out."""
+    """Bytes of text, reasoning, refusal or tool arguments in a delta, or in a whole answer.
+
+    Audio is base64 and left out.
+    """
     found = _event(event.data)
-    if found is None or not isinstance(found.type, str) or found.type == "response.audio.delta":
+    if found is None or found.type == "response.audio.delta":
         return 0
-    return size(found.delta)
+    items = objects(found.output)
+    parts = [part for item in items for part in objects(item.get("content")) + objects(item.get("summary"))]
+    return size(
+        found.delta,
+        *(item.get("arguments") for item in items),
+        *(text for part in parts for text in (part.get("text"), part.get("refusal"))),
+    )
 
 
 def _kind(event: Event) -> object:

@@ -81,14 +81,18 @@ def _locked(target: Path) -> Iterator[None]:
     """Hold `<file>.lock` against every other thread and process; raises ConfigError if it cannot be had."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(f"{target}.lock", timeout=_PATIENCE_S, mode=0o600)
+    name = f"{target}.lock"
+    lock = FileLock(name, timeout=_PATIENCE_S, mode=0o600)
     try:
+        target.stat()
         lock.acquire()
+        _give_to_owner_of(target, name)
     except Timeout:
         raise ConfigError(
             f"another process has been editing {target} for {_PATIENCE_S:g} s: try again"
         ) from None
     except OSError as error:
+        lock.release()
         raise ConfigError(f"{target} cannot be edited: {error.strerror}") from None
     try:
         yield
@@ -129,7 +133,7 @@ def _replace(target: Path, text: bytes) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-            _keep_owner(file.fileno(), target)
+        _give_to_owner_of(target, temporary)
         os.replace(temporary, target)
     except OSError as error:
         if temporary:
@@ -138,12 +142,12 @@ def _replace(target: Path, text: bytes) -> None:
     _sync_folder(target.parent)
 
 
-def _keep_owner(descriptor: int, target: Path) -> None:
-    """An edit under sudo must not take the file from the user whose server reads it."""
-    before, now = target.stat(), os.fstat(descriptor)
-    if os.name != "nt" and (before.st_uid, before.st_gid) != (now.st_uid, now.st_gid):
+def _give_to_owner_of(target: Path, path: str) -> None:
+    """An edit under sudo must not take the file, or its lock, from the user whose server reads it."""
+    owner, now = target.stat(), os.stat(path)
+    if os.name != "nt" and (owner.st_uid, owner.st_gid) != (now.st_uid, now.st_gid):
         with contextlib.suppress(PermissionError):
-            os.fchown(descriptor, before.st_uid, before.st_gid)
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _sync_folder(folder: Path) -> None:

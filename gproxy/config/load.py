@@ -58,7 +58,8 @@ def _syntax_problem(text: str, fault: str) -> Problem:
     """tomllib tells the place in its text: `… (at line 3, column 9)` or `(at end of document)`."""
     place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", fault)
     if place is None:
-        return Problem("error", 0, "", fault)
+        # Python's own limit on the digits of a number, which tomllib lets through.
+        return Problem("error", 0, "", "is not TOML: a number in it has too many digits")
     line = int(place[1]) if place[1] else len(text.splitlines())
     hint = "save the file without a byte-order mark" if text.startswith("\ufeff") else ""
     return Problem("error", line, "", f"is not TOML: {fault[: place.start()]}", hint)

@@ -45,17 +45,18 @@ class Reader:
     def struct(self, cls: Any, table: Mapping[str, object], path: KeyPath) -> Any:
         """One table. Unknown keys are errors, GPROXY v1's are warnings."""
         hints = _hints(cls)
-        keys = schema.keys_of(cls)
+        keys = _keys(cls)
+        required = _required(cls)
         self._foreign_keys(table, path, keys)
         values: dict[str, Any] = {}
         for name, key in keys.items():
             if name in table:
                 values[name] = self.value(hints[name], table[name], key, (*path, name))
-                if values[name] == "" and _required(cls, name):
+                if values[name] == "" and name not in _text_by_default(cls) and not key.pattern:
                     self.problems.error((*path, name), "must not be empty")
                 if key.ignored:
                     self.problems.warn((*path, name), "is GPROXY v1's and has no effect here")
-            elif _required(cls, name):
+            elif name in required:
                 self.problems.error(path, f"`{name}` is missing")
         if "line" in hints:
             values["line"] = self.problems.line(path)
@@ -182,6 +183,11 @@ def _from_text(hint: Any, text: str) -> Any:
 
 
 @functools.cache
+def _keys(cls: Any) -> Mapping[str, schema.Key]:
+    return schema.keys_of(cls)
+
+
+@functools.cache
 def _hints(cls: Any) -> Mapping[str, Any]:
     return typing.get_type_hints(cls)
 
@@ -192,15 +198,22 @@ def _without_none(hint: Any) -> Any:
     return hint
 
 
-def _required(cls: Any, name: str) -> bool:
-    field = next(f for f in dataclasses.fields(cls) if f.name == name)
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+@functools.cache
+def _required(cls: Any) -> frozenset[str]:
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(cls)
+    return frozenset(f.name for f in fields if f.default is missing and f.default_factory is missing)
+
+
+@functools.cache
+def _text_by_default(cls: Any) -> frozenset[str]:
+    """The keys with a text as default: an empty one is theirs to judge."""
+    return frozenset(f.name for f in dataclasses.fields(cls) if isinstance(f.default, str))
 
 
 def _filled(cls: Any, values: Mapping[str, Any]) -> Any:
     """The struct, with values that are None left to their defaults and required ones made empty."""
     given = {name: value for name, value in values.items() if value is not None}
-    for name in schema.keys_of(cls):
-        if name not in given and _required(cls, name):
-            given[name] = _hints(cls)[name]()
+    for name in _required(cls) - given.keys():
+        given[name] = _hints(cls)[name]()
     return cls(**given)

@@ -46,6 +46,8 @@ def read(struct: type[Any], text: str) -> tuple[Any, list[Problem]]:
         (schema.Provider, 'name = "A"\nchannel = "c"', "does not have the form [a-z0-9][a-z0-9_-]*"),
         (schema.Provider, 'name = "a"', "`channel` is missing"),
         (schema.Permission, 'user_name = "a"\nmodel_pattern = ""', "must not be empty"),
+        (schema.Permission, 'user_name = "a"\nprovider_name = ""\nmodel_pattern = "*"', "must not be empty"),
+        (schema.Provider, 'name = ""\nchannel = "c"', "does not have the form [a-z0-9][a-z0-9_-]*"),
         (schema.User, 'name = "a"\nkeys = {}', "must be an array, is a table"),
         (schema.User, 'name = "a"\nkeys = [1]', "must be a table, is a whole number"),
     ],

@@ -1,0 +1,286 @@
+"""An edit is whole or nothing, loses no other edit, and keeps every byte that it is not about."""
+
+import multiprocessing
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gproxy.config.document import Document
+from gproxy.config.edit import create, edit
+from gproxy.config.load import load
+from gproxy.errors import ConfigError
+
+CHANNELS = ("demo",)
+
+FILE = """\
+# top
+[global]
+port = 8787   # the port
+
+[[users]]
+name = "alice" # first
+"""
+
+
+def write(folder: Path, text: str = FILE) -> Path:
+    path = folder / "gproxy.toml"
+    path.write_bytes(text.encode())
+    path.chmod(0o600)
+    return path
+
+
+def add_user(path: Path, name: str) -> None:
+    edit(
+        path, lambda document: document.add(("users",), {"name": name}), channels=CHANNELS, environ=os.environ
+    )
+
+
+def test_the_result_of_the_change_is_returned_and_the_file_changed(tmp_path: Path) -> None:
+    path = write(tmp_path)
+
+    def change(document: Document) -> int:
+        document.set(("global",), "port", 9000)
+        return 42
+
+    assert edit(path, change, channels=CHANNELS, environ={}) == 42
+    assert path.read_text() == FILE.replace("8787", "9000")
+
+
+def test_an_edit_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    before = path.stat()
+    edit(path, lambda document: None, channels=CHANNELS, environ={})
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_a_result_with_errors_is_refused_with_all_of_them_and_the_file_left(tmp_path: Path) -> None:
+    path = write(tmp_path)
+
+    def change(document: Document) -> None:
+        document.add(("permissions",), {"user_name": "bob", "model_pattern": "*"})
+        document.set(("global",), "port", 70000)
+
+    with pytest.raises(ConfigError, match="would have errors") as caught:
+        edit(path, change, channels=CHANNELS, environ={})
+    assert len(caught.value.problems) == 2
+    assert caught.value.problems[0].startswith("gproxy.toml:3: error: global.port")
+    assert path.read_text() == FILE
+
+
+def test_a_change_that_raises_leaves_the_file_and_the_lock(tmp_path: Path) -> None:
+    path = write(tmp_path)
+
+    def change(document: Document) -> None:
+        document.set(("global",), "port", 1)
+        raise LookupError("no such user")
+
+    with pytest.raises(LookupError):
+        edit(path, change, channels=CHANNELS, environ={})
+    assert path.read_text() == FILE
+    add_user(path, "bob")
+
+
+def test_a_file_that_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "[global]\nport = ")
+    with pytest.raises(ConfigError, match="before it is mended") as caught:
+        add_user(path, "bob")
+    assert caught.value.problems == ("gproxy.toml:2: error: is not TOML: Invalid value",)
+    assert path.read_text() == "[global]\nport = "
+
+
+def test_an_edit_may_mend_what_was_wrong(tmp_path: Path) -> None:
+    path = write(tmp_path, FILE.replace("8787", "99999"))
+    edit(path, lambda document: document.set(("global",), "port", 1), channels=CHANNELS, environ={})
+    assert path.read_text() == FILE.replace("8787", "1")
+
+
+def test_the_result_is_held_against_the_environment_that_it_will_run_in(tmp_path: Path) -> None:
+    """The half of a pair that the environment gives counts; a variable that is wrong is told by name."""
+    path = write(tmp_path)
+
+    def change(document: Document) -> None:
+        document.set(("global",), "tls_certificate", "c.pem")
+
+    with pytest.raises(ConfigError):
+        edit(path, change, channels=CHANNELS, environ={})
+    edit(path, change, channels=CHANNELS, environ={"GPROXY_TLS_KEY": "k.pem"})
+    with pytest.raises(ConfigError) as caught:
+        edit(
+            path,
+            lambda document: document.set(("global",), "port", 1),
+            channels=CHANNELS,
+            environ={"GPROXY_TLS_KEY": "k.pem", "GPROXY_PORT": "abc"},
+        )
+    assert caught.value.problems == ("error: GPROXY_PORT: must be a whole number",)
+
+
+def test_a_missing_file_is_refused_with_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be edited: No such file"):
+        add_user(tmp_path / "gproxy.toml", "bob")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_the_file_its_lock_and_nothing_else_are_left_private_under_any_umask(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.chmod(0o644)
+    before = os.umask(0)
+    try:
+        add_user(path, "bob")
+    finally:
+        os.umask(before)
+    modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()}
+    assert modes == {"gproxy.toml": 0o600, "gproxy.toml.lock": 0o600}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_of_a_link_the_target_is_edited(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    target = write(tmp_path / "real")
+    link = tmp_path / "gproxy.toml"
+    link.symlink_to(target)
+    add_user(link, "bob")
+    assert link.is_symlink()
+    assert 'name = "bob"' in target.read_text()
+
+
+def test_a_lock_that_cannot_be_made_is_refused_with_one_sentence(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    (tmp_path / "gproxy.toml.lock").mkdir()
+    with pytest.raises(ConfigError, match="cannot be edited"):
+        add_user(path, "bob")
+    assert path.read_text() == FILE
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can give files away")
+def test_an_edit_by_root_leaves_file_and_lock_to_their_owner(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    os.chown(path, 1234, 1234)
+    add_user(path, "bob")
+    assert {entry.stat().st_uid for entry in tmp_path.iterdir()} == {1234}
+
+
+def test_edits_of_parallel_threads_lose_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    names = [f"t{n}" for n in range(24)]
+    threads = [threading.Thread(target=add_user, args=(path, name)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert users(path) == {"alice", *names}
+
+
+def test_edits_of_parallel_processes_lose_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    names = [f"p{n}" for n in range(8)]
+    spawned = multiprocessing.get_context("spawn")
+    processes = [spawned.Process(target=add_user, args=(path, name)) for name in names]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert users(path) == {"alice", *names}
+
+
+def test_a_reader_never_sees_a_part_of_an_edit(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    done = threading.Event()
+    seen: list[bool] = []
+
+    def watch() -> None:
+        while not done.is_set():
+            config, _ = load(path.read_bytes(), channels=CHANNELS)
+            seen.append(config is not None and bool(config.users))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for n in range(30):
+        add_user(path, f"u{n}")
+    done.set()
+    watcher.join()
+    assert all(seen)
+
+
+def users(path: Path) -> set[str]:
+    config, problems = load(path.read_bytes(), channels=CHANNELS)
+    assert config is not None, problems
+    return {user.name for user in config.users}
+
+
+REMARKS = st.sampled_from(["", "  # a remark", "# [[users]]", '\t# name = "x"', "   "])
+BLOCKS = {
+    "[global]": [
+        "port = 8787 # p",
+        "host='127.0.0.1'",
+        'allowed_hosts = [ # hosts\n  "a",\n  "b", # last\n]',
+    ],
+    "[[providers]]": ['name = "p{n}"', "channel = 'demo' # d", "settings.max_attempts=3"],
+    "[[users]]": ['"name" = "u{n}"', "is_admin   =   true # !"],
+}
+
+
+@st.composite
+def files(draw: st.DrawFn) -> str:
+    """A valid file in untidy shape: tables of one array apart, remarks anywhere, any line end, or none at last."""
+    heads = draw(st.lists(st.sampled_from(["[[providers]]", "[[users]]"]), max_size=5))
+    heads.insert(draw(st.integers(0, len(heads))), "[global]")
+    lines = [draw(REMARKS)]
+    for n, head in enumerate(heads):
+        lines += [draw(st.sampled_from(["", "  "])) + head + draw(st.sampled_from(["", " # head"]))]
+        for line in draw(st.permutations(BLOCKS[head])):
+            lines += [line.replace("{n}", str(n)), draw(REMARKS)]
+    end = draw(st.sampled_from(["\n", ""]))
+    return ("\n".join(lines) + end).replace("\n", draw(st.sampled_from(["\n", "\r\n"])))
+
+
+# Each example flushes to the disk twice: how long that takes is the machine's affair.
+@settings(deadline=None)
+@given(files())
+def test_adding_and_removing_a_table_keeps_every_other_line(
+    tmp_path_factory: pytest.TempPathFactory, text: str
+) -> None:
+    path = write(tmp_path_factory.mktemp("edit"), text)
+    add_user(path, "new")
+    grown = path.read_bytes().decode()
+    assert "new" in users(path)
+    ending = "\r\n" if "\r\n" in text else "\n"
+    assert grown.count("\r\n") == (grown.count("\n") if ending == "\r\n" else 0)
+    assert grown.endswith("\n") == text.endswith("\n")
+    rest = iter(grown.split(ending))
+    assert all(line in rest for line in text.split(ending)), "every line is still there, in the same order"
+
+    def remove(document: Document) -> None:
+        names = [user["name"] for user in document.tables("users")]
+        document.remove(("users", names.index("new")))
+
+    edit(path, remove, channels=CHANNELS, environ={})
+    shrunk = path.read_bytes().decode()
+    assert [line for line in shrunk.split(ending) if line.strip()] == [
+        line for line in text.split(ending) if line.strip()
+    ]
+
+
+def test_a_new_file_is_written_private_in_a_folder_made_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "config" / "gproxy.toml"
+    create(path, "# ünï\n")
+    assert path.read_bytes() == "# ünï\n".encode()
+    assert os.name == "nt" or stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_an_existing_file_or_link_is_never_overwritten(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    with pytest.raises(ConfigError, match="exists"):
+        create(path, "new")
+    assert path.read_text() == FILE
+    link = tmp_path / "link.toml"
+    link.symlink_to(tmp_path / "nowhere.toml")
+    with pytest.raises(ConfigError, match="exists"):
+        create(link, "new")
+    assert not (tmp_path / "nowhere.toml").exists()

@@ -77,8 +77,8 @@ class PriceBook:
             return
         self._wanted.update(missing)
         async with self._one_child:
-            # Who waited here finds that the one before asked for it too.
-            asked = [pair for pair in self._wanted if self._fresh(pair) is None]
+            # Who waited here finds that the one before asked for it too, unless that one was cancelled.
+            asked = [pair for pair in self._wanted | missing if self._fresh(pair) is None]
             self._wanted.clear()
             if asked:
                 await self._look_up(asked)
@@ -95,7 +95,7 @@ class PriceBook:
         except (OSError, ValueError, TypeError, LookupError) as error:  # TimeoutError is an OSError
             if not self._failing:
                 logger.warning(
-                    "Built-in prices cannot be looked up (%r); costs stay unknown till then.", error
+                    "Built-in prices cannot be looked up (%r); costs are unknown until they can.", error
                 )
             self._failing = True
             answers = [_Entry(None, self._clock() + RETRY_S)] * len(pairs)

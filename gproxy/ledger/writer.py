@@ -51,6 +51,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._opened: Future[None] = Future()
         self._closed = False
+        self._last = threading.Lock()
         self._lost = 0
         self._failure: str | None = None
 
@@ -71,31 +72,32 @@ class Writer:
 
         Cancelled while it waits, it has still handed the row over, as `put` does.
         """
-        self._refuse_if_closed()
         waiter = asyncio.get_running_loop().create_future()
-        self._queue.put(_Entry(record, waiter))
+        self._hand_over(_Entry(record, waiter))
         await waiter
 
     def put(self, record: Record) -> None:
         """Hand a row over without waiting, from any task or thread; it is tried until it is written."""
-        self._refuse_if_closed()
-        self._queue.put(_Entry(record))
+        self._hand_over(_Entry(record))
 
     def close(self) -> None:
         """Write what was handed over and end the thread. Raises `StoreError` if rows could not be written."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._last:
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
         if not self._thread.is_alive():
             return
-        self._queue.put(None)
         self._thread.join()
         if self._lost:
             raise StoreError(f"{self._lost} usage rows could not be written: {self._failure}")
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise StoreError("The usage store is closed.")
+    def _hand_over(self, entry: _Entry) -> None:
+        with self._last:  # held for no longer than this: nothing is queued behind the end
+            if self._closed:
+                raise StoreError("The usage store is closed.")
+            self._queue.put(entry)
 
     def _run(self) -> None:
         try:
@@ -155,10 +157,10 @@ class Writer:
                 logger.error("%s", failed)
             self._failure = str(failed)
             _tell(batch, [failed] * len(batch))
-            return [entry for entry in batch if entry.waiter is None]
+            return [entry for entry in batch if entry.waiter is None or entry.waiter.cancelled()]
         self._failure = None
         for entry, outcome in zip(batch, outcomes, strict=True):
-            if outcome is not None and entry.waiter is None:
+            if outcome is not None and (entry.waiter is None or entry.waiter.cancelled()):
                 logger.error("%s", outcome)
         _tell(batch, outcomes)
         return []

@@ -83,11 +83,13 @@ async def test_prices_come_from_genai_prices_which_is_not_imported_here() -> Non
 async def test_a_model_is_asked_for_once_and_then_known_without_waiting(child: Child) -> None:
     book = PriceBook(child.command)
     assert book.cached("main", "large") is None
+    assert not book.known("main", "large")
     price = await book.get("main", "large")
     assert price is not None
     assert (price.source, price.tiers[0].cache_write_1h, price.per_call) == ("s", 5, 6)
     assert await book.get("main", "large") is price
     assert book.cached("main", "large") is price
+    assert book.known("main", "large")
     assert child.runs == [1]
 
 
@@ -117,6 +119,7 @@ async def test_warming_asks_for_what_is_missing_in_one_go(child: Child) -> None:
 async def test_a_provider_without_prices_and_an_endless_name_start_no_child(child: Child) -> None:
     book = PriceBook(child.command)
     assert await book.get("", "local") is None
+    assert book.known("", "local")
     assert await book.get("main", "m" * 1000) is None
     assert child.runs == []
 
@@ -173,6 +176,23 @@ async def test_who_leaves_ends_its_child_and_the_next_asks_again(tmp_path: Path)
     assert await second is not None
     with pytest.raises(asyncio.CancelledError):
         await first
+
+
+async def test_who_waited_for_the_one_who_leaves_still_gets_its_price(tmp_path: Path) -> None:
+    """The second asks for the third's model too; the third must not take its going for an answer."""
+    child = Child(tmp_path, _hang(tmp_path))
+    book = PriceBook(child.command)
+    tasks = [asyncio.get_running_loop().create_task(book.get("main", model)) for model in "abc"]
+    for number, task in enumerate(tasks[:2], start=1):
+        async with asyncio.timeout(10):
+            while len(child.runs) < number:
+                await asyncio.sleep(0.01)
+        if number == 2:
+            child.answer(_ANSWER % "null")
+        task.cancel()
+    assert await tasks[2] is not None
+    assert [task.cancelled() for task in tasks] == [True, True, False]
+    assert child.runs == [1, 2, 1]
 
 
 async def test_a_price_is_asked_for_anew_when_it_may_have_changed(tmp_path: Path) -> None:

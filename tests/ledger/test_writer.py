@@ -98,6 +98,21 @@ async def test_a_cancelled_commit_has_still_handed_over_its_row(path: Path) -> N
     assert ids(path) == ["left"]
 
 
+@pytest.mark.usefixtures("impatient")
+async def test_a_cancelled_commit_that_then_fails_is_tried_again_as_what_was_put(path: Path) -> None:
+    with writing(path) as it:
+        with locked(path):
+            task = asyncio.get_running_loop().create_task(it.commit(record("left")))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            with pytest.raises(StoreError):
+                await it.commit(record("failed"))
+        await it.commit(record("after"))
+    assert ids(path) == ["left", "after"]
+
+
 async def test_a_cancelled_task_can_put_its_row(path: Path) -> None:
     with writing(path) as it:
 

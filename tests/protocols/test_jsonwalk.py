@@ -1,0 +1,34 @@
+"""Members are found where they stand, whatever white space is around them."""
+
+import json
+
+import pytest
+
+from gproxy.protocols.jsonwalk import Member, edited, members, skip_space
+
+
+def test_members_are_found_with_their_places() -> None:
+    text = ' { "a" : [1, 2] ,"a":"x"}'
+    assert members(text, 1) == ([Member("a", [1, 2], 9, 15), Member("a", "x", 21, 24)], len(text))
+
+
+def test_elements_of_an_array_have_no_name() -> None:
+    assert members('[1, {"a":2}]', 0, array=True)[0] == [Member("", 1, 1, 2), Member("", {"a": 2}, 4, 11)]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"a"}', '{"a":}', '{"a":1', '{"a":1;}', "{1:2}", "{", ""])
+def test_what_is_no_object_is_refused(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        members(text, 0)
+
+
+def test_an_empty_object_has_no_members() -> None:
+    assert members("{ }", 0) == ([], 3)
+
+
+def test_edits_may_come_in_any_order() -> None:
+    assert edited("0123456789", [(8, 9, "b"), (1, 3, "a"), (5, 5, "-")]) == "0a34-567b9"
+
+
+def test_only_json_white_space_is_skipped() -> None:
+    assert skip_space(" \t\r\n\u00a0x", 0) == 4

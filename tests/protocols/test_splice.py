@@ -1,0 +1,98 @@
+"""One string changes and no other byte does, wherever else its name or its value stands."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.protocols.base import Event
+from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.protocols.sse import SseFramer
+
+names = st.sampled_from(["model", "message", "response", "mod\\el", 'a"model', "x"])
+values = st.recursive(
+    st.none() | st.integers() | st.text() | st.sampled_from(["model", '"model":"x"', '{"model": "y"}', "\\"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=15,
+)
+trees = st.dictionaries(names, values, max_size=5)
+paths = st.sampled_from([("model",), ("message", "model"), ("response", "model"), ("x", "x", "model")])
+
+
+def _changed(tree: Any, path: tuple[str, ...], value: str) -> Any:
+    if not isinstance(tree, dict) or path[0] not in tree:
+        return tree
+    if len(path) > 1:
+        return tree | {path[0]: _changed(tree[path[0]], path[1:], value)}
+    return tree | {path[0]: value} if isinstance(tree[path[0]], str) else tree
+
+
+@given(trees, paths, st.text(), st.sampled_from([(",", ":"), (", ", " : ")]), st.booleans())
+def test_a_splice_equals_decode_change_encode(
+    tree: dict[str, Any], path: tuple[str, ...], value: str, separators: tuple[str, str], ascii_only: bool
+) -> None:
+    """Byte for byte: what stands around the string is found again as it was."""
+    value = value.encode("utf-8", "replace").decode()
+    mark = "\x00mark\x00"
+
+    def encode(changed: Any) -> bytes:
+        return json.dumps(changed, separators=separators, ensure_ascii=ascii_only).encode()
+
+    marked = encode(_changed(tree, path, mark))
+    expected = marked.replace(json.dumps(mark).encode(), json.dumps(value).encode())
+    assert replace_value(encode(tree), path, value) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"model":"a"}', b'{"model":"NEW"}'),
+        (b' {\n"id" : 1,\n"model"\t:\r\n "a" , "b":[]}', b' {\n"id" : 1,\n"model"\t:\r\n "NEW" , "b":[]}'),
+        (b'{"x":{"model":"a"},"model":"a"}', b'{"x":{"model":"a"},"model":"NEW"}'),
+        (b'{"x":{"model":"a"}}', b'{"x":{"model":"a"}}'),
+        (b'{"x":["model","a"]}', b'{"x":["model","a"]}'),
+        (b'{"x":"model","model":"a"}', b'{"x":"model","model":"NEW"}'),
+        (b'{"x":"\\"model\\":\\"a\\"","model":"a"}', b'{"x":"\\"model\\":\\"a\\"","model":"NEW"}'),
+        (b'{"x":"{","model":"a"}', b'{"x":"{","model":"NEW"}'),
+        (b'{"mod\\u0065l":"a"}', b'{"mod\\u0065l":"NEW"}'),
+        (b'{"model":"a\\"b"}', b'{"model":"NEW"}'),
+        (b'{"model":"a","model":"b"}', b'{"model":"NEW","model":"NEW"}'),
+        (b'{"model":null}', b'{"model":null}'),
+        (b'{"model":{"model":"a"}}', b'{"model":{"model":"a"}}'),
+        (b'[{"model":"a"}]', b'[{"model":"a"}]'),
+        (b'<p>{"model":"a"}', b'<p>{"model":"a"}'),
+        (b'{"\xff":1,"x":{},"model":"a"}', b'{"\xff":1,"x":{},"model":"a"}'),
+        (b'{"x":{},"model":"a"} trailing', b'{"x":{},"model":"a"} trailing'),
+        (b'{"x":' + b"[" * 5000 + b',"model":"a"}', b'{"x":' + b"[" * 5000 + b',"model":"a"}'),
+        (b"", b""),
+        (b"[DONE]", b"[DONE]"),
+    ],
+)
+def test_only_the_string_at_the_path_changes(data: bytes, expected: bytes) -> None:
+    assert replace_value(data, ("model",), "NEW") == expected
+
+
+def test_nothing_to_change_gives_the_same_bytes_back() -> None:
+    data = b'{"a":1}'
+    assert replace_value(data, ("model",), "NEW") is data
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'id: 1\r\ndata: {"model":"a"}\r\n\r\n', b'id: 1\r\ndata: {"model":"NEW"}\r\n\r\n'),
+        (b'data:{"a":1,\ndata:  "model":"a"}\n\n', b'data:{"a":1,\ndata:  "model":"NEW"}\n\n'),
+        (b': {"model":"a"}\ndata: {"model":"a"}\n\n', b': {"model":"a"}\ndata: {"model":"NEW"}\n\n'),
+        (b'\xef\xbb\xbfdata: {\rdata: "model":"a"}\r\r', b'\xef\xbb\xbfdata: {\rdata: "model":"NEW"}\r\r'),
+        (b": ping\n\n", b": ping\n\n"),
+    ],
+)
+def test_an_event_keeps_its_framing(raw: bytes, expected: bytes) -> None:
+    (event,) = SseFramer().feed(raw)
+    assert replace_in_event(event, ("model",), "NEW") == expected
+
+
+def test_an_event_without_data_stays() -> None:
+    assert replace_in_event(Event(b"\n", None), ("model",), "NEW") == b"\n"

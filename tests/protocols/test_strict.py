@@ -1,0 +1,142 @@
+"""What passes is what every upstream reads alike; anything else is a 400 and never another failure."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.errors import BadRequest
+from gproxy.protocols.strict import MAX_DEPTH, decode, model_name, stream_flag
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+json_objects = st.dictionaries(st.text(), json_values, max_size=6)
+
+
+def _nested(depth: int) -> bytes:
+    return b'{"a":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+@given(json_objects, st.booleans(), st.sampled_from([None, 1, "\t"]))
+def test_any_json_object_passes_with_the_spans_of_its_values(
+    tree: dict[str, object], ascii_only: bool, indent: int | str | None
+) -> None:
+    text = json.dumps(tree, ensure_ascii=ascii_only, indent=indent)
+    body = decode(text.encode())
+    assert body.tree == tree
+    assert body.text == text
+    assert {name: json.loads(text[start:end]) for name, (start, end) in body.spans.items()} == tree
+
+
+@given(st.binary() | st.text().map(str.encode) | json_values.map(lambda v: json.dumps(v).encode()))
+def test_any_bytes_pass_or_are_a_bad_request(raw: bytes) -> None:
+    try:
+        assert isinstance(decode(raw).tree, dict)
+    except BadRequest as error:
+        assert len(error.message) < 200
+
+
+@given(json_objects, st.data())
+def test_a_body_that_was_cut_short_is_refused(tree: dict[str, object], data: st.DataObject) -> None:
+    raw = json.dumps(tree).encode()
+    with pytest.raises(BadRequest):
+        decode(raw[: data.draw(st.integers(0, len(raw) - 1))])
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"", "one JSON object"),
+        (b"[]", "one JSON object"),
+        (b'"text"', "one JSON object"),
+        (b"null", "one JSON object"),
+        (b"{}{}", "follows it at character 2"),
+        (b'{"a":1} x', "follows it at character 8"),
+        (b'\xef\xbb\xbf{"a":1}', "byte order mark"),
+        (b'{"a":"\xff"}', "not UTF-8: invalid byte at position 6"),
+        (b'{"a":"\xed\xa0\x80"}', "not UTF-8"),
+        (b'{"a":1,"a":2}', '"a" more than once'),
+        (b'{"model":1,"mod\\u0065l":2}', '"model" more than once'),
+        (b'{"a":NaN}', "NaN"),
+        (b'{"a":[-Infinity]}', "-Infinity"),
+        (b'{"a":1e400}', "finite double"),
+        (b'{"a":[{"b":-1e400}]}', "finite double"),
+        (b'{"a":' + b"9" * 309 + b"}", "finite double"),
+        (b'{"a":' + b"9" * 5000 + b"}", "finite double"),
+        (b'{"a":{"b":1e999,"b":1}}', "finite double"),
+        (b'{"a":"\\ud800"}', "half a surrogate pair at character 6"),
+        (b'{"a":"\\uDC00\\ud800"}', "half a surrogate pair"),
+        (b'{"a":"\\ud83d\\\\ude00"}', "half a surrogate pair"),
+        (b'{"a":"\\ud83d\\\\\\\\\\ude00"}', "half a surrogate pair"),
+        (b'{"\\ud800":1}', "half a surrogate pair"),
+        (b'{"a":{"b":"\\ud800","b":1}}', "half a surrogate pair"),
+        (b'{"a":"\x01"}', "not valid JSON"),
+        (b'{"a":"\\x"}', "not valid JSON"),
+        (b'{"a":01}', "not valid JSON"),
+        (b"{'a':1}", "not valid JSON"),
+        (b'{"a":1,}', "not valid JSON"),
+        (b'{"a" 1}', "not valid JSON"),
+        (b'{"a":[1,]}', "not valid JSON"),
+        (b'\xa0{"a":1}', "not UTF-8"),
+        ('\u00a0{"a":1}'.encode(), "one JSON object"),
+        (_nested(MAX_DEPTH + 1), "deeper than 128"),
+        (_nested(100_000), "deeper than 128"),
+        (b'{"a":' * 200 + b"1" + b"}" * 200, "deeper than 128"),
+        (b'{"a":{"b":' + b"[" * 127 + b"]" * 127 + b',"b":1}}', "deeper than 128"),
+    ],
+)
+def test_what_upstreams_could_read_differently_is_refused(raw: bytes, says: str) -> None:
+    with pytest.raises(BadRequest, match=says.replace("(", r"\(")):
+        decode(raw)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        _nested(MAX_DEPTH),
+        b'{"a":"' + b"[{" * 500 + b'"}',
+        b'{"a":"' + b'\\"[' * 500 + b'\\\\"}',
+        b'{"a":[' + b"[]," * 300 + b"{}]}",
+        b'{"a":"\\ud83d\\ude00"}',
+        b'{"a":"\\\\ud800"}',
+        b'{"a":"\\uD83D\\uDE00 \\\\\\\\ud800"}',
+        b'{"a":{"b":1,"b":2}}',
+        b'{"a":' + b"9" * 308 + b"}",
+        b'{"a":-' + b"1" * 309 + b"}",
+        b'{"a":1e-400}',
+        b' \r\n\t{"a" : 1 } \n',
+    ],
+)
+def test_what_only_looks_odd_passes(raw: bytes) -> None:
+    assert decode(raw).text.encode() == raw
+
+
+def test_a_message_shows_no_more_of_the_body_than_a_short_name() -> None:
+    name = b'"' + b"x" * 1000 + b'"'
+    with pytest.raises(BadRequest) as caught:
+        decode(b"{" + name + b":1," + name + b":2}")
+    assert len(caught.value.message) < 100
+
+
+@pytest.mark.parametrize("value", [None, 5, True, [], {}, "", "a\nb", "a\x00", "a\x7f", "a\x85"])
+def test_a_model_is_a_name_in_one_line(value: object) -> None:
+    with pytest.raises(BadRequest, match="model"):
+        model_name({"model": value})
+
+
+def test_a_model_must_be_given() -> None:
+    with pytest.raises(BadRequest, match="no `model`"):
+        model_name({})
+    assert model_name({"model": "a/b c ä"}) == "a/b c ä"
+
+
+@pytest.mark.parametrize("value", [None, 0, 1, "true", []])
+def test_stream_is_a_boolean(value: object) -> None:
+    with pytest.raises(BadRequest, match="stream"):
+        stream_flag({"stream": value})
+    assert stream_flag({}) is False
+    assert stream_flag({"stream": True}) is True

@@ -26,7 +26,8 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for problem in loaded.problems:
             print(problem.render(name))
         if not loaded.errors:
-            print(f"{name} is good" + (f", with {len(loaded.warnings)} warnings" if loaded.warnings else ""))
+            count = len(loaded.warnings)
+            print(f"{name} can be served" + (f"; {count} warning{'s' * (count > 1)}" if count else ""))
     if loaded.errors:
         raise files.refused(name, loaded.errors)
 
@@ -62,7 +63,7 @@ def edit(config: ConfigOption = None) -> None:
     from gproxy.providers.catalog import CHANNELS
 
     path = files.find(config)
-    before = path.read_bytes()
+    before = files.read_bytes(path)
     descriptor, name = tempfile.mkstemp(prefix="gproxy-", suffix=".toml")
     copy = Path(name)
     with open(descriptor, "wb") as file:

@@ -21,7 +21,7 @@ def find(explicit: Path | None) -> Path:
     from gproxy.config.source import locate
 
     path = locate(explicit, os.environ)
-    if not path.exists():
+    if not os.path.exists(path):
         raise ConfigError(
             f"no configuration file at {path}: `gproxy init` makes one, "
             "`gproxy serve --demo` tries gproxy without one"
@@ -43,17 +43,21 @@ def load(path: Path, flags: dict[str, object] | None = None) -> "Loaded":
     return load_file(path, channels=CHANNELS, environ=os.environ, flags=flags or {})
 
 
+def read_bytes(path: Path) -> bytes:
+    """The file as it is; raises ConfigError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+
+
 def read(path: Path) -> "Config":
     """The effective configuration without its secrets; raises ConfigError with the errors if it has any."""
     from gproxy.config.load import load as load_bytes
     from gproxy.config.source import overrides
     from gproxy.providers.catalog import CHANNELS
 
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    config, problems = load_bytes(text, channels=CHANNELS, overrides=overrides(os.environ))
+    config, problems = load_bytes(read_bytes(path), channels=CHANNELS, overrides=overrides(os.environ))
     if config is None:
         name = shown(path)
         errors = [problem for problem in problems if problem.severity == "error"]

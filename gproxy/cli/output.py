@@ -9,9 +9,6 @@ from gproxy.errors import ConfigError
 if TYPE_CHECKING:
     from gproxy.config.problems import Problem
 
-DONE, FAILED = 0, 1
-"""The exit codes that are ours; 2, wrong usage, is given by the parser of arguments."""
-
 WIDTH = 80
 
 
@@ -24,13 +21,6 @@ def problems(found: "Iterable[Problem]", filename: str) -> None:
     """Warnings and errors of a configuration, one per line, on stderr."""
     for problem in found:
         note(problem.render(filename))
-
-
-def failure(message: str, details: Iterable[str] = ()) -> None:
-    """What is behind a failure, one per line, then the one sentence that names it and what to do."""
-    for detail in details:
-        note(detail)
-    note(f"gproxy: {message}")
 
 
 def show(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> None:
@@ -79,7 +69,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
 
 def _cell(value: object) -> str:
     match value:
-        case None | "":
+        case None:
             return "-"
         case bool():
             return "yes" if value else "no"

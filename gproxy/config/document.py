@@ -18,7 +18,7 @@ from gproxy.errors import ConfigError
 _REST_OF_LINE = re.compile(r"[ \t]*(?:#[^\n\r]*)?(?=\r?\n|\Z)")
 _COMMENT_LINES = re.compile(r"(?:[ \t]*#[^\n]*(?:\n|\Z))*")
 _BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
-_COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*,")
+_COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*+)*+,")
 
 Edit = tuple[int, int, str]
 """From, to, and what comes there instead."""
@@ -66,7 +66,7 @@ class Document:
     def add(self, array: KeyPath, values: Mapping[str, object]) -> None:
         """Append a table to an array, behind the last of its kind and written as those are."""
         if array in self._spans.values:
-            self._apply(self._into_brackets(array, render(dict(values))))
+            self._apply([self._into_brackets(array, render(dict(values)))])
         elif array[:-1] in self._spans.values:
             self._apply([self._into_braces(array[:-1], f"{array[-1]} = {render([dict(values)])}")])
         else:
@@ -113,23 +113,23 @@ class Document:
             return (max(inside), max(inside), f", {pair}")
         return (span.start, span.end, f"{{ {pair} }}")
 
-    def _into_brackets(self, array: KeyPath, element: str) -> list[Edit]:
+    def _into_brackets(self, array: KeyPath, element: str) -> Edit:
         """An element appended to an inline array, on a line of its own if the others stand so."""
         span, size = self._spans.values[array], len(self.tables(*array))
         if not size:
             end = span.end - 1
             own_line = not self.text[self.text.rfind("\n", 0, end) + 1 : end].strip()
-            return [(end, end, f"  {element},{self._newline}" if own_line else element)]
+            return (end, end, f"  {element},{self._newline}" if own_line else element)
         last = self._spans.values[(*array, size - 1)]
         comma = _COMMA.match(self.text, last.end)
         line_start = self.text.rfind("\n", 0, last.start) + 1
         rest = _REST_OF_LINE.match(self.text, comma.end() if comma else last.end)
         if self.text[line_start : last.start].strip() or rest is None:
-            return [(last.end, last.end, f", {element}")]
+            return (last.end, last.end, f", {element}")
         line = f"{self._newline}{self.text[line_start : last.start]}{element}"
         if comma:
-            return [(rest.end(), rest.end(), f"{line},")]
-        return [(last.end, last.end, ","), (rest.end(), rest.end(), line)]
+            return (rest.end(), rest.end(), f"{line},")
+        return (last.end, rest.end(), f",{self.text[last.end : rest.end()]}{line}")
 
     def _without_element(self, entry: KeyPath) -> Edit:
         """An element of an inline array gone with its comma, and with its line if that held nothing else."""

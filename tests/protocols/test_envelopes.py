@@ -1,0 +1,24 @@
+"""The events' framing; `test_error_shape.py` holds the shapes of all errors in all dialects."""
+
+import json
+
+from gproxy.errors import UpstreamFailed
+from gproxy.protocols import envelopes
+
+ERROR = UpstreamFailed("gone")
+
+
+def test_openais_and_geminis_events_are_data_lines() -> None:
+    assert envelopes.openai_event(ERROR, "r") == b"data: " + envelopes.openai_body(ERROR, "r") + b"\n\n"
+    assert envelopes.gemini_event(ERROR, "r") == b"data: " + envelopes.gemini_body(ERROR, "r") + b"\n\n"
+
+
+def test_anthropics_event_is_named() -> None:
+    expected = b"event: error\ndata: " + envelopes.anthropic_body(ERROR, "r") + b"\n\n"
+    assert envelopes.anthropic_event(ERROR, "r") == expected
+
+
+def test_the_responses_event_has_its_fields_at_the_top() -> None:
+    data = envelopes.responses_event(ERROR, "r").removeprefix(b"event: error\ndata: ")
+    fields = json.loads(data)
+    assert (fields["type"], fields["code"], fields["message"]) == ("error", "upstream_error", "gone")

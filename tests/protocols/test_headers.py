@@ -1,0 +1,71 @@
+"""What is not on a list does not cross."""
+
+import pytest
+
+from gproxy.errors import BadRequest
+from gproxy.protocols.headers import client_headers, upstream_headers
+
+IDENTITY = (b"accept-encoding", b"identity")
+
+
+def test_what_an_upstream_needs_goes_up_byte_for_byte() -> None:
+    passed = [
+        (b"content-type", b"application/json"),
+        (b"anthropic-version", b"2023-06-01"),
+        (b"anthropic-beta", b"a-2025,  b-2026 "),
+        (b"x-stainless-lang", b"python"),
+        (b"user-agent", b"sdk/\xe4"),
+        (b"idempotency-key", b"1"),
+    ]
+    assert upstream_headers(passed) == [*passed, IDENTITY]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"host", b"content-length",
+        b"transfer-encoding", b"x-forwarded-for", b"forwarded", b"via", b"origin", b"referer", b"cf-ray",
+        b"openai-organization", b"openai-project", b"x-goog-user-project", b"accept-encoding",
+        b"content-encoding", b"expect", b"te", b"upgrade", b"x-unknown",
+    ],
+)  # fmt: skip
+def test_what_is_the_clients_own_stays_here(name: bytes) -> None:
+    assert upstream_headers([(name, b"x")]) == [IDENTITY]
+
+
+def test_names_listed_in_connection_are_for_one_hop() -> None:
+    sent = [(b"Connection", b"close, Anthropic-Beta"), (b"anthropic-beta", b"x"), (b"Accept", b"*/*")]
+    assert upstream_headers(sent) == [(b"accept", b"*/*"), IDENTITY]
+    assert client_headers([(b"connection", b"retry-after"), (b"retry-after", b"1")]) == []
+
+
+@pytest.mark.parametrize("value", [b"a\r\nx: y", b"a\nb", b"a\x00"])
+def test_a_line_break_in_a_value_is_refused(value: bytes) -> None:
+    with pytest.raises(BadRequest, match="x-anything"):
+        upstream_headers([(b"x-anything", value)])
+    assert client_headers([(b"request-id", value)]) == []
+
+
+def test_what_a_client_needs_comes_down() -> None:
+    passed = [
+        (b"content-type", b"text/event-stream"),
+        (b"retry-after", b"3"),
+        (b"retry-after-ms", b"2500"),
+        (b"x-should-retry", b"false"),
+        (b"openai-processing-ms", b"12"),
+        (b"request-id", b"req_1"),
+        (b"content-disposition", b"attachment"),
+    ]
+    assert client_headers(passed) == passed
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Set-Cookie", b"server", b"content-length", b"content-encoding", b"transfer-encoding", b"alt-svc",
+        b"strict-transport-security", b"openai-organization", b"x-ratelimit-remaining-requests",
+        b"anthropic-ratelimit-tokens-limit", b"anthropic-organization-id", b"cf-ray", b"via", b"location",
+    ],
+)  # fmt: skip
+def test_what_describes_the_operators_account_or_the_hop_does_not_come_down(name: bytes) -> None:
+    assert client_headers([(name, b"x")]) == []

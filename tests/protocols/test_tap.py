@@ -1,0 +1,97 @@
+"""When bytes go out, beyond what the walk over all recorded streams shows."""
+
+import json
+
+import pytest
+
+from gproxy.errors import UpstreamFailed
+from gproxy.protocols.anthropic_messages import MESSAGES
+from gproxy.protocols.gemini import STREAM
+from gproxy.protocols.json_array import JsonArrayFramer
+from gproxy.protocols.openai_chat import CHAT
+from gproxy.protocols.sse import SseFramer
+from gproxy.protocols.tap import StreamTap
+
+CHUNK = b'data: {"model":"up","choices":[{"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def _tap(client_model: str | None = None, *, withhold_usage: bool = False) -> StreamTap:
+    return StreamTap(CHAT, SseFramer(), client_model=client_model, withhold_usage=withhold_usage)
+
+
+def test_bytes_that_need_no_change_go_out_before_their_event_is_whole() -> None:
+    tap = _tap()
+    assert tap.feed(CHUNK[:10]) == CHUNK[:10]
+    assert not tap.first_seen
+    assert tap.feed(CHUNK[10:]) == CHUNK[10:]
+    assert tap.first_seen
+
+
+def test_an_event_to_be_changed_goes_out_when_it_is_whole() -> None:
+    tap = _tap("alias")
+    assert tap.feed(CHUNK[:-1]) == b""
+    assert tap.feed(CHUNK[-1:]) == CHUNK.replace(b'"up"', b'"alias"')
+
+
+@pytest.mark.parametrize("client_model", [None, "up"])
+def test_the_terminal_event_and_what_follows_it_wait_in_the_tail(client_model: str | None) -> None:
+    tap = _tap(client_model)
+    assert tap.feed(CHUNK + DONE + b": bye\n\n") == CHUNK
+    assert (tap.terminal, tap.complete) == (True, True)
+    assert tap.feed(b": more\n\n") == b""
+    assert tap.end() == b""
+    assert tap.tail == DONE + b": bye\n\n: more\n\n"
+
+
+def test_the_rest_of_a_terminal_event_waits_when_its_start_has_gone_out() -> None:
+    tap = _tap()
+    assert tap.feed(CHUNK + DONE[:5]) == CHUNK + DONE[:5]
+    assert tap.feed(DONE[5:]) == b""
+    assert tap.tail == DONE[5:]
+
+
+def test_half_an_event_at_the_end_is_dropped_where_it_would_show_the_upstreams_name() -> None:
+    tap = _tap("alias")
+    assert tap.feed(CHUNK + b'data: {"model":"up","cho') + tap.end() == CHUNK.replace(b"up", b"alias")
+    assert not tap.complete
+
+
+def test_a_whole_event_without_its_empty_line_is_sent_at_the_end() -> None:
+    tap = _tap("alias")
+    assert tap.feed(CHUNK[:-2]) == b""
+    assert tap.end() == CHUNK[:-2].replace(b"up", b"alias")
+
+
+def test_the_end_of_the_input_alone_shows_nothing_to_be_complete() -> None:
+    tap = _tap()
+    tap.feed(CHUNK)
+    tap.end()
+    assert (tap.complete, tap.terminal) == (False, False)
+
+
+def test_only_an_event_of_usage_alone_is_withheld() -> None:
+    beside = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":1}}\n\n'
+    filters = b'data: {"choices":[],"prompt_filter_results":[]}\n\n'
+    alone = b'data: {"choices":[],"usage":{"prompt_tokens":3}}\n\n'
+    tap = _tap(withhold_usage=True)
+    assert tap.feed(filters + beside + alone) == filters + beside
+    assert tap.usage is not None
+    assert tap.usage.input_tokens == 3
+
+
+@pytest.mark.parametrize("client_model", [None, "alias"])
+def test_a_broken_sse_stream_ends_with_the_dialects_error(client_model: str | None) -> None:
+    tap = StreamTap(MESSAGES, SseFramer(), client_model=client_model, withhold_usage=False)
+    sent = tap.feed(b"event: ping\ndata: {}\n\ndata: {") + tap.abort(UpstreamFailed("gone"), "req_1")
+    events = SseFramer().feed(sent)
+    assert events[-1].name == b"error"
+    assert json.loads(events[-1].data or b"")["request_id"] == "req_1"
+
+
+def test_a_broken_array_stream_ends_as_an_array() -> None:
+    tap = StreamTap(STREAM, JsonArrayFramer(), client_model="alias", withhold_usage=False)
+    sent = tap.feed(b'[{"modelVersion":"up"},\n{"modelV') + tap.end()
+    array = json.loads(sent + tap.abort(UpstreamFailed("gone"), "req_1"))
+    assert array[0] == {"modelVersion": "alias"}
+    assert array[1]["error"]["code"] == 502

@@ -1,0 +1,75 @@
+"""Cumulative usage whose input leaves the cache out, and the query that clients send."""
+
+import json
+from typing import Any
+
+import pytest
+
+from gproxy.protocols.anthropic_messages import COUNT_TOKENS, MESSAGES
+from gproxy.protocols.base import Event
+from gproxy.values import Usage
+
+
+def _after(*usages: dict[str, Any]) -> Usage | None:
+    """What is known after a message_start with the first of them and a message_delta with each other."""
+    usage: Usage | None = None
+    for at, fields in enumerate(usages):
+        tree: dict[str, Any] = {"type": "message_delta", "usage": fields}
+        if at == 0:
+            tree = {"type": "message_start", "message": {"usage": fields}}
+        data = json.dumps(tree).encode()
+        usage = MESSAGES.usage_in_event(Event(data, data), usage)
+    return usage
+
+
+START = {
+    "input_tokens": 10,
+    "cache_creation_input_tokens": 3,
+    "cache_read_input_tokens": 5,
+    "output_tokens": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("deltas", "total_input", "output"),
+    [
+        ([{"output_tokens": 9}], 18, 9),
+        ([{"output_tokens": 4}, {"output_tokens": 9}], 18, 9),
+        ([START | {"output_tokens": 9}], 18, 9),
+        ([{"input_tokens": 12, "output_tokens": 9}], 20, 9),
+        ([{"cache_read_input_tokens": 7, "output_tokens": 9}], 20, 9),
+        ([{"input_tokens": None, "output_tokens": 9}], 18, 9),
+        ([{"input_tokens": 0, "output_tokens": 9}], 8, 9),
+    ],
+)
+def test_later_counts_replace_and_what_they_leave_out_stays(
+    deltas: list[dict[str, Any]], total_input: int, output: int
+) -> None:
+    usage = _after(START, *deltas)
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens, usage.cache_write_tokens) == (total_input, output, 3)
+
+
+def test_the_split_of_cache_writes_is_no_extra() -> None:
+    split = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
+    expected = Usage(input_tokens=18, output_tokens=1, cache_read_tokens=5, cache_write_tokens=3)
+    assert _after(START) == expected
+    usage = _after(START | {"cache_creation": split})
+    assert usage is not None
+    assert (usage.input_tokens, usage.cache_write_1h_tokens) == (18, 2)
+    alone = _after({"input_tokens": 1, "cache_creation": split})
+    assert alone == Usage(input_tokens=4, cache_write_tokens=3, cache_write_1h_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [("", ""), ("beta=true", "?beta=true"), ("key=secret&beta=true&x=1", "?beta=true"), ("x=1", "")],
+)
+def test_beta_is_all_of_the_query_that_goes_up(query: str, expected: str) -> None:
+    assert MESSAGES.upstream_path("m", query) == "/v1/messages" + expected
+    assert COUNT_TOKENS.upstream_path("m", query) == "/v1/messages/count_tokens" + expected
+
+
+def test_counting_is_not_metered_and_its_answer_is_no_usage() -> None:
+    assert not COUNT_TOKENS.metered
+    assert COUNT_TOKENS.usage_in_body(b'{"input_tokens":14,"usage":{"input_tokens":14}}') is None

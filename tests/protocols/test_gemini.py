@@ -1,0 +1,110 @@
+"""The model is in the path, and every model in the body must be that one."""
+
+import pytest
+
+from gproxy.errors import BadRequest
+from gproxy.protocols.base import Protocol
+from gproxy.protocols.gemini import BATCH_EMBED, COUNT_TOKENS, EMBED, GENERATE, STREAM
+from gproxy.protocols.strict import decode
+
+
+@pytest.mark.parametrize("model", ["gemini", "models/gemini"])
+def test_the_prefix_of_a_model_is_not_part_of_its_name(model: str) -> None:
+    assert GENERATE.read(decode(b"{}"), model, "").model == "gemini"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "",
+        "models/",
+        "a?b",
+        "a#b",
+        "a b",
+        "a%2Fb",
+        "..",
+        "a/../b",
+        "./a",
+        "a//b",
+        "/a",
+        "a/",
+        "ä",
+        "a\\b",
+        "a\nb",
+        "a\n",
+    ],
+)
+def test_a_model_that_could_change_the_path_is_refused(model: str) -> None:
+    with pytest.raises(BadRequest, match="path"):
+        GENERATE.read(decode(b"{}"), model, "")
+    with pytest.raises(BadRequest, match="path"):
+        GENERATE.upstream_path(model, "")
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ("alt=sse", "/v1beta/models/tuned%2Fm%3A1%40x:streamGenerateContent?alt=sse"),
+        ("key=secret&alt=sse&fields=x", "/v1beta/models/tuned%2Fm%3A1%40x:streamGenerateContent?alt=sse"),
+        ("alt=json", "/v1beta/models/tuned%2Fm%3A1%40x:streamGenerateContent"),
+        ("", "/v1beta/models/tuned%2Fm%3A1%40x:streamGenerateContent"),
+    ],
+)
+def test_alt_sse_is_all_of_the_query_that_goes_up(query: str, path: str) -> None:
+    assert STREAM.upstream_path("models/tuned/m:1@x", query) == path
+    assert STREAM.read(decode(b"{}"), "m", query).sse is ("alt=sse" in query)
+
+
+def test_a_whole_answer_has_no_query() -> None:
+    assert GENERATE.upstream_path("m", "alt=sse&key=k") == "/v1beta/models/m:generateContent"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b'{"model":"models/other","x":{"model":"keep"}}', b'{"model":"models/up","x":{"model":"keep"}}'),
+        (b'{"model":"alias"}', b'{"model":"models/up"}'),
+        (b'{"model":"up"}', b'{"model":"up"}'),
+        (
+            b'{"generateContentRequest":{"contents":[{"model":"keep"}], "model":"models/alias"}}',
+            b'{"generateContentRequest":{"contents":[{"model":"keep"}], "model":"models/up"}}',
+        ),
+        (
+            b'{"generate_content_request" : {"model":"models/alias"}}',
+            b'{"generate_content_request" : {"model":"models/up"}}',
+        ),
+        (
+            b'{"requests":[{"model":"models/a"}, {"model":"models/up"},{"content":{"model":"keep"}},5]}',
+            b'{"requests":[{"model":"models/up"}, {"model":"models/up"},{"content":{"model":"keep"}},5]}',
+        ),
+        (b'{"contents":[]}', b'{"contents":[]}'),
+    ],
+)
+@pytest.mark.parametrize("protocol", [GENERATE, COUNT_TOKENS, EMBED, BATCH_EMBED], ids=lambda p: p.operation)
+def test_models_in_the_body_become_the_one_in_the_path(
+    protocol: Protocol, raw: bytes, expected: bytes
+) -> None:
+    assert protocol.with_model(protocol.read(decode(raw), "alias", ""), "up", True) == expected
+
+
+@pytest.mark.parametrize("raw", [b'{"model":5}', b'{"requests":[{"model":""}]}'])
+def test_a_model_in_the_body_is_a_name(raw: bytes) -> None:
+    with pytest.raises(BadRequest, match="model"):
+        BATCH_EMBED.read(decode(raw), "m", "")
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"generationConfig":{"maxOutputTokens":7}}',
+        b'{"generation_config":{"max_output_tokens":7}}',
+        b'{"generationConfig":{"maxOutputTokens":3},"generation_config":{"max_output_tokens":7}}',
+    ],
+)
+def test_the_output_limit_is_read_in_both_spellings(raw: bytes) -> None:
+    assert GENERATE.read(decode(raw), "m", "").max_output_tokens == 7
+
+
+def test_counting_is_not_metered() -> None:
+    assert not COUNT_TOKENS.metered
+    assert COUNT_TOKENS.usage_in_body(b'{"totalTokens":3,"usageMetadata":{"promptTokenCount":3}}') is None

@@ -1,0 +1,90 @@
+"""Asking for usage on a client's behalf: merged in, in place, and only where a stream was asked for."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.errors import BadRequest
+from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
+from gproxy.protocols.strict import decode
+
+
+def _asked(raw: bytes, model: str = "m") -> bytes:
+    return CHAT.with_model(CHAT.read(decode(raw), None, ""), model, True)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (
+            b'{"model":"m","stream": true ,"n":1}',
+            b'{"model":"m","stream": true,"stream_options":{"include_usage":true} ,"n":1}',
+        ),
+        (
+            b'{"model":"m","stream":true,"stream_options": { "x":{"include_usage":false}}}',
+            b'{"model":"m","stream":true,"stream_options": {"include_usage":true, "x":{"include_usage":false}}}',
+        ),
+        (
+            b'{"model":"m","stream":true,"stream_options":{"x":1,"include_usage" : false }}',
+            b'{"model":"m","stream":true,"stream_options":{"x":1,"include_usage" : true }}',
+        ),
+        (
+            b'{"stream_options":null,"model":"m","stream":true}',
+            b'{"stream_options":{"include_usage":true},"model":"m","stream":true}',
+        ),
+        (
+            b'{"stream_options":{ },"model":"m","stream":true}',
+            b'{"stream_options":{"include_usage":true},"model":"m","stream":true}',
+        ),
+    ],
+)
+def test_usage_is_asked_for_in_place(raw: bytes, expected: bytes) -> None:
+    assert _asked(raw) == expected
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"model":"m"}',
+        b'{"model":"m","stream":false}',
+        b'{"model":"m","stream":false,"stream_options":{"include_usage":false}}',
+        b'{"model":"m","stream":true,"stream_options":{"include_usage":true}}',
+    ],
+)
+def test_nothing_is_asked_for_without_a_stream_or_twice(raw: bytes) -> None:
+    assert _asked(raw) == raw
+
+
+@given(
+    st.dictionaries(st.sampled_from(["include_usage", "x", "y"]), st.none() | st.just(False) | st.integers())
+    | st.none(),
+    st.booleans(),
+    st.text(min_size=1, alphabet=st.characters(categories=["L", "P"])),
+)
+def test_the_changed_request_equals_decode_change_encode(options: Any, given_too: bool, model: str) -> None:
+    tree: dict[str, Any] = {"messages": [{"model": "a"}], "model": "a", "stream": True}
+    if given_too:
+        tree["stream_options"] = options
+    expected = tree | {"model": model}
+    if (options or {}).get("include_usage") in (None, False) or not given_too:
+        before = options if given_too and options else {}
+        expected["stream_options"] = before | {"include_usage": True}
+    assert json.loads(_asked(json.dumps(tree).encode(), model)) == expected
+
+
+def test_stream_options_are_an_object() -> None:
+    with pytest.raises(BadRequest, match="stream_options"):
+        CHAT.read(decode(b'{"model":"m","stream":true,"stream_options":[]}'), None, "")
+
+
+def test_both_output_limits_are_known() -> None:
+    facts = CHAT.read(decode(b'{"model":"m","max_tokens":5,"max_completion_tokens":9}'), None, "")
+    assert facts.max_output_tokens == 9
+
+
+def test_the_two_operations_go_to_their_own_paths_without_the_clients_query() -> None:
+    assert CHAT.upstream_path("m", "key=secret") == "/v1/chat/completions"
+    assert COMPLETIONS.upstream_path("m", "x=1") == "/v1/completions"

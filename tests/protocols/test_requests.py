@@ -1,0 +1,31 @@
+"""One value changes in a request, and an output limit is a number."""
+
+import pytest
+
+from gproxy.errors import BadRequest
+from gproxy.protocols.requests import read_plain, token_limit, with_model
+from gproxy.protocols.strict import decode
+
+
+def test_a_body_whose_model_needs_no_change_stays_as_it_came() -> None:
+    raw = b' {"model" : "a/\\u0062","x": 1.50e1, "y":"\\u00e4"}\n'
+    facts = read_plain(decode(raw), None, "")
+    assert facts.model == "a/b"
+    assert with_model(facts, "a/b", True) == raw
+
+
+def test_only_the_models_value_changes() -> None:
+    raw = b'{"tools":[{"model":"a"}], "model" : "a","x":"\\"model\\":\\"a\\""}'
+    changed = with_model(read_plain(decode(raw), None, ""), 'b"c', False)
+    assert changed == b'{"tools":[{"model":"a"}], "model" : "b\\"c","x":"\\"model\\":\\"a\\""}'
+
+
+def test_the_largest_limit_counts() -> None:
+    assert token_limit({"a": 5, "b": 7.0, "c": None}, "a", "b", "c") == 7
+    assert token_limit({}, "a") is None
+
+
+@pytest.mark.parametrize("value", [-1, 1.5, "5", True, [], {}])
+def test_a_limit_that_is_no_whole_number_is_refused(value: object) -> None:
+    with pytest.raises(BadRequest, match="max_tokens"):
+        token_limit({"max_tokens": value}, "max_tokens")

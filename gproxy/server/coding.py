@@ -117,6 +117,8 @@ class _Zstd:
             if self._decoder.eof:
                 raise CodingBroken("bytes after the end of the compressed data")
             yield self._decoder.decompress(data[start : start + 512])
+            if self._decoder.unused_data:
+                raise CodingBroken("bytes after the end of the compressed data")
 
     def finish(self) -> None:
         if self._begun and not self._decoder.eof:

@@ -70,7 +70,8 @@ def _shape() -> registry.Shape:
 
 
 async def _error(error: Exception) -> Response:
-    if isinstance(error, HTTPException) and error.code == 405:
+    # A Gemini action that is not served is a path that is not there, though a model's own path takes GET.
+    if isinstance(error, HTTPException) and error.code == 405 and ":" not in request.path:
         allowed = sorted(set(getattr(error, "valid_methods", None) or ()) - {"HEAD", "OPTIONS"})
         error = MethodNotAllowed("That method is not served here.", headers=(("allow", ", ".join(allowed)),))
     elif isinstance(error, HTTPException) and (error.code or 500) < 500:

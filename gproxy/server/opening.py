@@ -10,6 +10,7 @@ from functools import partial
 
 from gproxy.config.snapshot import Credential
 from gproxy.errors import AnswerRefused, BadRequest, UpstreamFault
+from gproxy.protocols.base import Event
 from gproxy.protocols.headers import upstream_headers
 from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.sse import SseFramer
@@ -178,8 +179,10 @@ async def _look(call: Call, answer: Answer) -> Opened:
         if call.facts.stream and not call.facts.sse:
             return await _first_event(call, answer, JsonArrayFramer())
         body = await answer.whole()
-        if body.lstrip()[:1] not in (b"{", b"["):
+        if body.lstrip()[:1] not in (b"{", b"[") or body.rstrip()[-1:] not in (b"}", b"]"):
             raise AnswerRefused("it answered 200 without a JSON body")
+        if failed := call.protocol.error_in_event(Event(body, body)):
+            return Opened(answer, body=body, refused=failed)
         return Opened(answer, body=body)
     if call.protocol.binary and media not in ("", "text/html"):
         return Opened(answer)

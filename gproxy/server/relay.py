@@ -75,7 +75,7 @@ async def _stream(
         while not tap.terminal and (data := await answer.read()):
             if out := tap.feed(data):
                 await reply.piece(out)
-        rest = b"" if tap.terminal else tap.end()
+        rest = tap.end()
         if tap.failed is not None:
             # The upstream's own error event has been passed on: it ends the stream.
             fault = AnswerBroken("the upstream reported an error inside the stream")

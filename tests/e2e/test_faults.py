@@ -88,7 +88,7 @@ WRONG = {
     "cut-json": Script(body=b'{"id": "SECRET-TEXT", "cho'),
     "reset": Script(stop_after=0, then="reset"),
     "error-in-200": Script(
-        body=b'{"error": {"message": "SECRET-TEXT", "type": "server_error", "code": 500}}'
+        body=b'{"type": "error", "error": {"message": "SECRET-TEXT", "type": "api_error", "code": 500}}'
     ),
 }
 
@@ -214,7 +214,7 @@ def test_an_error_event_of_the_upstream_is_passed_on(gateway: Gateway, upstream:
     gateway.post(call.url(good, "an"), call.fields(good))
     error = b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"busy"}}\n\n'
     head = [chunk.replace(good.encode(), b"errs-late") for chunk in upstream.only(good).sent[:4]]
-    model = upstream.model(Script(chunks=(*head, error)), "errs-late")
+    model = upstream.model(Script(chunks=(*head, error), delay_s=0.05), "errs-late")
     answer = gateway.post(call.url(model, "an"), call.fields(model))
     assert answer.content.count(b"event: error") == 1
     assert b"overloaded_error" in answer.content

@@ -37,6 +37,8 @@ def test_text(gateway: Gateway, upstream: Upstream, scope: str) -> None:
     assert upstream.only(model).told.differs_from(gateway.row(model=model)) == {}
 
 
+# The SDK subclasses aiohttp's session, which aiohttp deprecates.
+@pytest.mark.filterwarnings("ignore:Inheritance class:DeprecationWarning")
 async def test_text_async_by_alias(gateway: Gateway) -> None:
     client = connect(gateway)
     answer = await client.aio.models.generate_content(model="models/gemini-default", contents="Hello")

@@ -206,9 +206,7 @@ def test_a_foreign_content_type_is_refused(gateway: Gateway) -> None:
 
 
 @BY_FAMILY
-@pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "10.1.2.3", "127.0.0.1.nip.io", ""]
-)
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "10.1.2.3", "127.0.0.1.nip.io"])
 def test_a_foreign_host_is_421(gateway: Gateway, call: Call, host: str) -> None:
     answer = gateway.post(call.url(call.alias), call.fields(call.alias), host=host)
     message_of(answer, call.family, 421)
@@ -229,12 +227,13 @@ def test_a_provider_of_another_dialect_is_400_and_both_are_named(
     gateway: Gateway, upstream: Upstream, call: Call, scope: str
 ) -> None:
     model = upstream.model()
-    message = message_of(gateway.post(call.url(model, scope), call.fields(model)), call.family, 400)
+    answer = gateway.post(call.url(model, scope), call.fields(model))
+    message = message_of(answer, call.family, 400)
     assert call.column in message
     assert {"oa": "openai_chat", "an": "anthropic_messages", "ge": "gemini"}[scope] in message
     assert upstream.exchanges(model) == []
-    row = gateway.row(model=model)
-    assert (row["status"], row["total_tokens"]) == (400, None)
+    row = gateway.row(request_id=answer.headers["x-gproxy-request-id"])
+    assert (row["status"], row["requested_model"], row["total_tokens"]) == (400, model, None)
 
 
 def test_a_refused_request_leaves_no_row(gateway: Gateway) -> None:

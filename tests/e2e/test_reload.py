@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -95,17 +96,26 @@ def test_a_broken_file_changes_nothing_and_says_so(running: Gateway, id: str) ->
     good = running.path.read_text()
     line = good.count("\n") + 2
     seen = len(running.lines)
-    with Load(running) as load:
+    with Load(running) as load, restored(running):
         running.edit(lambda text: text + BROKEN[id])
         ready = poll(lambda: not_ready(running), "/ready says no", within=2.0)
         assert status(running, "chat-default") == 200
-        named = running.wait_line(r"gproxy\.toml:(\d+)", since=seen)
+        named = running.wait_line(r"gproxy\.toml:(\d+): error", since=seen)
         assert line - 1 <= int(named.group(1)) <= line + 5
         assert ready.headers["content-type"].startswith("application/json")
         assert "gproxy.toml" in ready.text
-        running.edit(lambda _: good)
-        in_force(lambda: running.get("/ready", key=None).status_code == 200, "the mended file")
     assert load.failures == []
+
+
+@contextmanager
+def restored(gateway: Gateway) -> Iterator[None]:
+    """Mends the file at the end, come what may, and waits until the server is content with it."""
+    good = gateway.path.read_text()
+    try:
+        yield
+    finally:
+        gateway.edit(lambda _: good)
+    in_force(lambda: gateway.get("/ready", key=None).status_code == 200, "the mended file")
 
 
 def not_ready(gateway: Gateway) -> httpx.Response | None:

@@ -1,0 +1,30 @@
+"""Values stay as they were made, and a total is never made up."""
+
+from dataclasses import FrozenInstanceError, fields
+
+import pytest
+
+from gproxy.values import Route, Target, Usage
+
+
+@pytest.mark.parametrize(
+    ("usage", "total"),
+    [
+        (Usage(), None),
+        (Usage(cache_read_tokens=3, cost_nano=1), None),
+        (Usage(input_tokens=0), 0),
+        (Usage(input_tokens=2), 2),
+        (Usage(output_tokens=3), 3),
+        (Usage(input_tokens=2, output_tokens=3, cache_read_tokens=2, reasoning_tokens=3), 5),
+    ],
+)
+def test_a_total_is_input_and_output_and_unreported_without_either(usage: Usage, total: int | None) -> None:
+    """Cached tokens are inside the input, reasoning is inside the output: neither is added again."""
+    assert usage.total_tokens == total
+
+
+@pytest.mark.parametrize("value", [Usage(), Target("a", "m"), Route("m", ())])
+def test_a_value_cannot_be_written_into(value: object) -> None:
+    name = fields(value)[0].name  # type: ignore[arg-type]  # each of them is a dataclass
+    with pytest.raises(FrozenInstanceError):
+        setattr(value, name, 1)

@@ -65,7 +65,7 @@ class Protocol:
     carried_by      the protocols of `schema.PROTOCOLS` of which a provider must speak one to be asked this
     metered         False: a count or a check that costs nothing, so its answer holds no usage
     binary          the answer may be anything (audio): it is passed through unread
-    estimable       False: not billed by its text (images, audio), so that lost usage cannot be estimated
+    estimable       False: not billed by its text, so that usage which was not reported cannot be estimated
 
     read            (body, model in the path or None, query) -> Facts; raises BadRequest
     with_model      (facts, upstream's model, ask for usage) -> request bytes: those of the client if nothing must

@@ -86,16 +86,16 @@ def _operation(name: str, operation: str, path: str) -> Protocol:
         is_usage_only=never,
         is_complete=is_complete,
         output_text=lambda _event: 0,
+        estimable=False,
     )
 
 
-IMAGES = replace(_operation("openai_images", "images_generations", "/v1/images/generations"), estimable=False)
+IMAGES = _operation("openai_images", "images_generations", "/v1/images/generations")
 MODERATIONS = _operation("openai_moderations", "moderations", "/v1/moderations")
 RERANK = _operation("openai_rerank", "rerank", "/v1/rerank")
 SPEECH = replace(
     _operation("openai_speech", "audio_speech", "/v1/audio/speech"),
     binary=True,
-    estimable=False,
     read=read_speech,
     usage_in_body=unreported,
     usage_in_event=usage_stays,

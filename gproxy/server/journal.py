@@ -7,6 +7,7 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from gproxy.ledger.when import stamp
 from gproxy.protocols import estimate
 from gproxy.routing.failover import Tried
 from gproxy.server.edge import Call
@@ -92,10 +93,9 @@ class Journal:
 
     def record(self, cost_nano: int | None, price_source: str | None) -> Record:
         call = self.call
-        started = datetime.fromtimestamp(call.started_at, UTC)
         return Record(
             request_id=call.request_id,
-            started_at=started.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            started_at=stamp(datetime.fromtimestamp(call.started_at, UTC)),
             user=call.client.user,
             key_label=call.client.key_label,
             key_id=call.client.key_id,

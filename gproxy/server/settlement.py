@@ -72,7 +72,9 @@ class Settlement:
         snapshot = journal.call.snapshot
         listed = (snapshot.providers[target.provider].models or {}).get(target.model)
         configured = price_from_model(listed) if listed else None
-        builtin = await self._prices.get(_prices_id(snapshot, target), target.model)
+        builtin = None
+        if configured is None and journal.usage.cost_nano is None:
+            builtin = await self._prices.get(_prices_id(snapshot, target), target.model)
         return settle(journal.usage, configured, builtin)
 
 

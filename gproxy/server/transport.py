@@ -5,7 +5,7 @@ aiohttp does neither. Time limits beyond the connect are set by `upstream.py`, w
 """
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 
 import aiohttp
@@ -23,12 +23,14 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     """One pool for all origins, to be made inside the running loop.
 
     Redirects, cookies, decompression and environment proxies are off. `request.extensions` may hold
-    `timeout` (`{"connect": seconds}`) and `proxy` (a URL, or "").
+    `timeout` (`{"connect": seconds}`), `proxy` (a URL, or "") and `connected`, which is called each time that
+    the request has got a connection.
     """
 
     def __init__(self) -> None:
         traced = aiohttp.TraceConfig()
-        traced.on_connection_reuseconn.append(_mark_reused)
+        traced.on_connection_create_end.append(_on_new)
+        traced.on_connection_reuseconn.append(_on_reused)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEP_ALIVE_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -42,7 +44,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """The head of the answer; the body is read from its stream. Raises httpx.TransportError."""
         connect = request.extensions.get("timeout", {}).get("connect")
         timeout = aiohttp.ClientTimeout(total=None, connect=connect)
-        context = SimpleNamespace(reused=False)
+        context = _Context(request.extensions.get("connected", lambda: None))
         while True:
             context.reused = False
             try:
@@ -82,10 +84,23 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         await self._session.close()
 
 
-async def _mark_reused(
-    session: aiohttp.ClientSession, context: SimpleNamespace, params: aiohttp.TraceConnectionReuseconnParams
-) -> None:
-    context.trace_request_ctx.reused = True
+class _Context:
+    """What is known of the connection that one request got."""
+
+    def __init__(self, connected: Callable[[], None]) -> None:
+        self.connected = connected
+        self.reused = False
+
+
+async def _on_new(session: aiohttp.ClientSession, trace: SimpleNamespace, params: object) -> None:
+    context: _Context = trace.trace_request_ctx
+    context.connected()
+
+
+async def _on_reused(session: aiohttp.ClientSession, trace: SimpleNamespace, params: object) -> None:
+    context: _Context = trace.trace_request_ctx
+    context.reused = True
+    context.connected()
 
 
 class AnswerStream(httpx.AsyncByteStream):

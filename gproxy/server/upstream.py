@@ -131,18 +131,27 @@ class Upstream:
         if attempt.offline is not None:
             return _play(attempt.offline(), attempt)
         settings = attempt.settings
-        until = asyncio.get_running_loop().time() + settings.connect_timeout_s + settings.first_byte_timeout_s
-        if attempt.deadline is not None:
-            until = min(until, attempt.deadline)
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout_at(attempt.deadline)
+
+        def connected() -> None:
+            # From here on the upstream is at work; the time that a connection took has a limit of its own.
+            until = loop.time() + settings.first_byte_timeout_s
+            limit.reschedule(until if attempt.deadline is None else min(until, attempt.deadline))
+
         request = httpx.Request(
             attempt.method,
             attempt.url,
             headers=attempt.headers,
             content=attempt.body,
-            extensions={"timeout": {"connect": settings.connect_timeout_s}, "proxy": attempt.proxy},
+            extensions={
+                "timeout": {"connect": settings.connect_timeout_s},
+                "proxy": attempt.proxy,
+                "connected": connected,
+            },
         )
         try:
-            async with asyncio.timeout_at(until):
+            async with limit:
                 response = await self._transport.handle_async_request(request)
         except TimeoutError:
             raise FirstByteTimedOut("no answer in time") from None

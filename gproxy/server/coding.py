@@ -73,11 +73,14 @@ class _Zlib:
         if self._wbits == zlib.MAX_WBITS and data and not self._begun and data[0] & 0x0F != 8:
             # "deflate" is zlib's format by the book, and raw deflate from some senders.
             self._decoder = zlib.decompressobj(-zlib.MAX_WBITS)
-        while data:
+        full = False  # after a full step zlib may hold output back though its input is used up
+        while data or full:
             self._begun = True
-            if self._decoder.eof:
+            if data and self._decoder.eof:
                 raise CodingBroken("bytes after the end of the compressed data")
-            yield self._decoder.decompress(data, _STEP)
+            out = self._decoder.decompress(data, _STEP)
+            full = len(out) == _STEP
+            yield out
             data = self._decoder.unconsumed_tail or self._decoder.unused_data
 
     def finish(self) -> None:

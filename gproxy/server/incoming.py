@@ -50,7 +50,7 @@ class Incoming:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while not self.ended and size < _DISCARD_BYTES:
                     size += len(await self.piece())
-        except (TimeoutError, BodyTimeout):
+        except (TimeoutError, BodyTimeout, ClientLeft):
             pass
 
     async def departure(self) -> None:

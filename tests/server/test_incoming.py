@@ -1,0 +1,98 @@
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+
+from gproxy.errors import BodyTimeout
+from gproxy.server import incoming
+from gproxy.server.incoming import ClientLeft, Incoming
+from tests.server.parts import Visit
+
+MEGABYTE = bytes(1024 * 1024)
+
+
+async def silence() -> MutableMapping[str, Any]:
+    await asyncio.Event().wait()
+    return {}
+
+
+async def test_pieces_come_as_they_are_and_the_last_ends_the_body() -> None:
+    body = Incoming(Visit(b"a", b"", b"b").receive)
+    got = []
+    while not body.ended:
+        got.append(await body.piece())
+    assert got == [b"a", b"", b"b"]
+
+
+async def test_a_message_without_a_body_is_an_empty_last_piece() -> None:
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request"}
+
+    body = Incoming(receive)
+    assert (await body.piece(), body.ended) == (b"", True)
+
+
+async def test_a_client_that_leaves_inside_its_body_has_left() -> None:
+    body = Incoming(Visit(b"a", then_leave=True).receive)
+    await body.piece()
+    with pytest.raises(ClientLeft):
+        await body.piece()
+    assert body.ended
+
+
+async def test_a_sender_that_falls_silent_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "BODY_IDLE_SECONDS", 0.01)
+    with pytest.raises(BodyTimeout):
+        await Incoming(silence).piece()
+
+
+async def test_the_rest_of_a_refused_body_is_read_to_its_end() -> None:
+    body = Incoming(Visit(*[MEGABYTE] * 3).receive)
+    await body.discard()
+    assert body.ended
+
+
+async def test_a_body_that_has_ended_is_not_read_on() -> None:
+    body = Incoming(Visit(b"all").receive)
+    await body.piece()
+    async with asyncio.timeout(1):
+        await body.discard()
+
+
+async def test_only_so_much_of_a_refused_body_is_read() -> None:
+    visit = Visit(*[MEGABYTE] * 100)
+    body = Incoming(visit.receive)
+    await body.discard()
+    assert not body.ended
+    left = Incoming(visit.receive)
+    count = 0
+    while not left.ended:
+        await left.piece()
+        count += 1
+    assert count == 96
+
+
+async def test_only_so_long_is_a_refused_body_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(incoming, "_DISCARD_SECONDS", 0.01)
+    async with asyncio.timeout(5):
+        await Incoming(silence).discard()
+    monkeypatch.setattr(incoming, "BODY_IDLE_SECONDS", 0.001)
+    await Incoming(silence).discard()
+
+
+async def test_a_client_that_leaves_while_its_refused_body_is_read_is_no_fault() -> None:
+    body = Incoming(Visit(b"a", then_leave=True).receive)
+    await body.discard()
+    assert body.ended
+
+
+async def test_departure_is_when_the_client_leaves_and_not_before() -> None:
+    visit = Visit(b"")
+    body = Incoming(visit.receive)
+    await body.piece()
+    waiting = asyncio.create_task(body.departure())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    visit.leave()
+    await asyncio.wait_for(waiting, 5)

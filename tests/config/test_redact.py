@@ -1,0 +1,32 @@
+import json
+
+from gproxy.config.load import load
+from gproxy.config.redact import redacted
+
+SECRETS = ("SECRET-api", "SECRET-key", "SECRET-pass", "SECRET-header", "SECRET-proxy", "ab" * 32)
+TEXT = f"""
+[global]
+proxy = "http://me:SECRET-proxy@127.0.0.1:3128"
+[[providers]]
+name = "p"
+channel = "custom"
+settings = {{ base_url = "http://127.0.0.1:1", headers = {{ "x-team" = "SECRET-header" }} }}
+credentials = [{{ api_key = "SECRET-api" }}, {{ env = "A_VARIABLE" }}]
+[[users]]
+name = "u"
+password = "SECRET-pass"
+keys = [{{ label = "a", api_key = "SECRET-key" }}, {{ label = "b", api_key_hash = "sha256:{"ab" * 32}" }}]
+"""
+
+
+def test_no_secret_is_shown_and_the_rest_is() -> None:
+    config, problems = load(TEXT.encode(), channels=["custom"])
+    assert config is not None, problems
+    shown = redacted(config)
+    text = json.dumps(shown, default=str)
+    assert not [secret for secret in SECRETS if secret in text]
+    assert shown["global"]["port"] == 8787
+    assert shown["global"]["proxy"] == "http://[redacted]@127.0.0.1:3128"
+    assert shown["providers"][0]["credentials"][1]["env"] == "A_VARIABLE"
+    assert shown["providers"][0]["settings"]["headers"] == {"x-team": "[redacted]"}
+    assert next(iter(shown)) == "global"

@@ -1,7 +1,7 @@
 """Relayed operations: little is read of them, and of sound nothing."""
 
 from gproxy.protocols.base import Event
-from gproxy.protocols.passthrough import IMAGES, RERANK, SPEECH
+from gproxy.protocols.passthrough import IMAGES, MODERATIONS, RERANK, SPEECH
 from gproxy.protocols.strict import decode
 from gproxy.values import Usage
 
@@ -19,7 +19,7 @@ def test_speech_streams_when_asked_in_its_own_way() -> None:
 
 
 def test_what_is_not_billed_by_its_text_is_not_estimated() -> None:
-    assert [p.estimable for p in (IMAGES, SPEECH, RERANK)] == [False, False, True]
+    assert [p.estimable for p in (IMAGES, MODERATIONS, SPEECH, RERANK)] == [False, False, False, True]
 
 
 def test_a_total_alone_is_input() -> None:

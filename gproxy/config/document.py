@@ -7,6 +7,7 @@ together, and appends behind a last element without a comma. What commands chang
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from itertools import groupby
 from typing import Any
 
 import tomlkit
@@ -176,20 +177,19 @@ class Document:
     def _without_sections(self, entry: KeyPath) -> list[Edit]:
         """The sections of an entry gone; those that stand together go with what is between them."""
         edits: list[Edit] = []
-        gone, run_start = self._below(entry), -1
-        for section, following in zip(self._spans.sections, [*self._spans.sections[1:], None], strict=True):
-            if section not in gone:
+        gone = self._below(entry)
+        for is_gone, sections in groupby(self._spans.sections, gone.__contains__):
+            run = list(sections)
+            if not is_gone:
                 continue
-            run_start = section.start if run_start < 0 else run_start
-            if following in gone:
-                continue
-            end = self._next_line(section.end)
-            before = self.text[:run_start].removesuffix("\n").removesuffix("\r")
+            start, end = run[0].start, self._next_line(run[-1].end)
+            before = self.text[:start].removesuffix("\n").removesuffix("\r")
             if not before or before.endswith("\n"):
                 blanks = _BLANK_LINES.match(self.text, end)
                 end = blanks.end() if blanks else end
-            edits.append((run_start, end, ""))
-            run_start = -1
+            if end == len(self.text) and start:
+                start = self._next_line(len(self.text[:start].rstrip()))
+            edits.append((start, end, ""))
         return edits
 
 

@@ -64,6 +64,8 @@ CASES: list[tuple[str, Change, str]] = [
     ("a = [\n  {x=1},\n  {x=2}\n]", remove("a", 1), "a = [\n  {x=1},\n]"),
     ("# c\n[[a]]\ny=1\n\n# d\n[[b]]\n", remove("a", 0), "# c\n\n# d\n[[b]]\n"),
     ("[[a]]\ny=1\n\n[[b]]\n", remove("a", 0), "[[b]]\n"),
+    ("[[b]]\n\n[[a]]\ny=1\n", remove("a", 0), "[[b]]\n"),
+    ("# c\n\n[[a]]\ny=1", remove("a", 0), "# c\n"),
     ("[[a]]\n[[c]]\n[[a.b]]\n[[a]]\n", remove("a", 0), "[[c]]\n[[a]]\n"),
     ("[[a]]\n# in\n[[a.b]]\ny=1\n# out\n", remove("a", 0), "# out\n"),
     ("[[a]]\n[[a.b]]\n[a.s]\nz=1\n", remove("a", 0, "b", 0), "[[a]]\n[a.s]\nz=1\n"),

@@ -1,0 +1,41 @@
+"""The tree of commands. What each does is in its own module, which imports what it needs only when called."""
+
+from typing import Annotated
+
+import typer
+
+from gproxy import __version__
+from gproxy.cli import config, init, keys, models, providers, serve, usage, users
+from gproxy.cli.options import group
+
+app = group("One proxy for OpenAI, Anthropic and Gemini traffic, with your own keys and an honest ledger.")
+app.command("init")(init.init)
+app.command("serve")(serve.serve)
+app.command("check")(config.check)
+app.add_typer(config.app, name="config")
+app.add_typer(providers.app, name="providers")
+app.add_typer(keys.app, name="keys")
+app.add_typer(users.users, name="users")
+app.add_typer(users.permissions, name="permissions")
+app.add_typer(models.alias, name="alias")
+app.add_typer(models.models, name="models")
+app.add_typer(usage.app, name="usage")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"gproxy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+command = typer.main.get_command(app)
+"""The whole tree as one command, ready to be called with arguments."""

@@ -93,10 +93,14 @@ def _show(found: Any) -> None:
     rows = [[row[place] for place in places] for row in [*found.rows, totals]]
     output.show_table([*found.columns[:groups], *_SHOWN.values()], rows)
     named = dict(zip(found.columns[groups:], found.totals, strict=True))
-    if named["unpriced"]:
-        output.note(f"The price of {named['unpriced']} requests is not known: they are not in the cost.")
-    if named["estimated"]:
-        output.note(f"The tokens of {named['estimated']} requests are estimated in part.")
+    if count := named["unpriced"]:
+        output.note(f"The price of {_requests(count)} not known: the cost is without it.")
+    if count := named["estimated"]:
+        output.note(f"The tokens of {_requests(count)} in part an estimate.")
+
+
+def _requests(count: int) -> str:
+    return f"{count} request is" if count == 1 else f"{count} requests is"
 
 
 def _when(text: str | None, option: str) -> datetime | None:

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from gproxy.cli import files
+from gproxy.errors import ConfigError
+
+
+def test_a_path_is_shown_as_it_would_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert files.shown(Path("gproxy.toml")) == "gproxy.toml"
+    assert files.shown(tmp_path / "below" / "a" / "b.toml") == "a/b.toml"
+    assert files.shown(tmp_path / "gproxy.toml") == str(tmp_path / "gproxy.toml")
+
+
+def test_a_folder_is_no_configuration_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        files.read(files.find(tmp_path))
+    with pytest.raises(ConfigError, match="cannot be"):
+        files.edit(tmp_path, lambda document: None)
+
+
+def test_reading_raises_every_error_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.toml"
+    path.write_text("[global]\nport = -1\nhst = 'x'\n")
+    with pytest.raises(ConfigError, match="has 2 errors") as caught:
+        files.read(path)
+    assert [problem.split(":")[1] for problem in caught.value.problems] == ["2", "3"]

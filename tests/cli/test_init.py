@@ -1,0 +1,145 @@
+import os
+import pty
+import stat
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gproxy.config.keys import hash_key, looks_made_here
+from tests.cli.conftest import Ran, Run
+
+
+def made(path: Path, ran: Ran) -> dict[str, Any]:
+    """The file that was written, whose first key must be the one printed."""
+    tree = tomllib.loads(path.read_text())
+    key = next(line for line in ran.out.splitlines() if looks_made_here(line))
+    assert tree["users"][0]["keys"][0]["api_key_hash"] == hash_key(key)
+    assert ran.out.count("\ngproxy serve") == 1
+    assert f"Bearer {key}" in ran.out.splitlines()[-1]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    return tree
+
+
+def test_demo_writes_a_file_that_can_be_served(run: Run, tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        ran = run("init", "--demo")
+    finally:
+        os.umask(old)
+    tree = made(tmp_path / "gproxy.toml", ran)
+    assert [table["channel"] for table in tree["providers"]] == ["demo"]
+    checked = run("check")
+    assert (checked.code, checked.out) == (0, "gproxy.toml can be served\n")
+
+
+def test_yes_takes_what_the_environment_offers(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-secret")
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    ran = run("init", "--yes")
+    tree = made(tmp_path / "gproxy.toml", ran)
+    assert tree["providers"] == [
+        {"name": "anthropic", "channel": "anthropic", "credentials": [{"env": "ANTHROPIC_API_KEY"}]}
+    ]
+    assert "sk-secret" not in (tmp_path / "gproxy.toml").read_text() + ran.out + ran.err
+    assert run("check").code == 0
+
+
+def test_yes_without_an_offer_leaves_the_provider_as_a_comment(run: Run, tmp_path: Path) -> None:
+    ran = run("init", "--yes")
+    assert "providers" not in made(tmp_path / "gproxy.toml", ran)
+    assert "providers add NAME" in ran.err
+    assert run("check").code == 0
+
+
+@pytest.mark.parametrize(
+    ("answers", "provider"),
+    [
+        ("\n", None),
+        (
+            "openai\nmain\nenv\nMY_KEY\n",
+            {"name": "main", "channel": "openai", "credentials": [{"env": "MY_KEY"}]},
+        ),
+        (
+            "openai\n\nliteral\nsk-piped\n",
+            {"name": "openai", "channel": "openai", "credentials": [{"api_key": "sk-piped"}]},
+        ),
+        (
+            "custom\nmine\nhttp://127.0.0.1:9/v1\n",
+            {"name": "mine", "channel": "custom", "settings": {"base_url": "http://127.0.0.1:9/v1"}},
+        ),
+    ],
+)
+def test_answers_make_the_first_provider(
+    run: Run, tmp_path: Path, answers: str, provider: dict[str, Any] | None
+) -> None:
+    tree = made(tmp_path / "gproxy.toml", run("init", stdin=answers))
+    assert tree.get("providers") == (provider and [provider])
+    assert run("check").code == 0
+
+
+@pytest.mark.parametrize(
+    "answers", ["opnai\n", "openai\nBad Name\n", "openai\n\nsafe\n", "openai\n\nkeyring\nsk-1\n", "openai\n"]
+)
+def test_an_answer_that_cannot_be_writes_nothing(run: Run, tmp_path: Path, answers: str) -> None:
+    ran = run("init", stdin=answers)
+    assert ran.code == 1
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "gproxy.toml").exists()
+
+
+def test_a_file_that_is_there_is_never_overwritten(run: Run, file: Path) -> None:
+    before = file.read_bytes()
+    ran = run("init", "--yes")
+    assert ran.code == 1
+    assert "gproxy config edit" in ran.err
+    assert file.read_bytes() == before
+
+
+def test_the_file_may_be_elsewhere(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "mine.toml"
+    ran = run("init", "--demo", "--config", str(path))
+    assert f"gproxy serve --config {path}\n" in ran.out
+    assert path.exists()
+
+
+def test_a_key_typed_at_a_terminal_is_not_echoed(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-m", "gproxy", "init"]
+    environ = os.environ | {"PYTHONPATH": os.getcwd()}
+    environ.pop("GPROXY_CONFIG", None)
+    with subprocess.Popen(
+        argv, cwd=tmp_path, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        for answer in (b"openai", b"main", b"literal", b"sk-typed"):
+            seen += until_prompt(ours)
+            os.write(ours, answer + b"\n")
+        while chunk := read(ours):
+            seen += chunk
+        assert process.wait() == 0
+    os.close(ours)
+    assert b"sk-typed" not in seen
+    assert 'api_key = "sk-typed"' in (tmp_path / "gproxy.toml").read_text()
+
+
+def until_prompt(terminal: int) -> bytes:
+    seen = b""
+    while not seen.endswith(b": "):
+        chunk = read(terminal)
+        assert chunk, seen
+        seen += chunk
+    return seen
+
+
+def read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 4096)
+    except OSError:  # the other side has closed it
+        return b""

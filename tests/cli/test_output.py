@@ -1,0 +1,51 @@
+import io
+import json
+
+import pytest
+
+from gproxy.cli import output
+from gproxy.errors import ConfigError
+
+ROWS = [
+    {"name": "a" * 70, "count": 1, "cost": 0.5, "on": True, "when": None, "of": ["x", "y"]},
+    {"name": "[bold]b[/bold]", "count": 22, "cost": 1e-9, "on": False, "when": "", "of": []},
+]
+
+
+@pytest.mark.parametrize("variables", [{}, {"NO_COLOR": "1"}, {"COLUMNS": "200"}, {"COLUMNS": "40"}])
+def test_a_piped_table_is_plain_fits_and_loses_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    output.show(ROWS, as_json=False, empty="none")
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert max(map(len, out.splitlines())) <= int(variables.get("COLUMNS", 80)) or "COLUMNS" in variables
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.count("a") >= 70
+    assert "bold" in out
+
+
+def test_json_is_an_array_of_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show(ROWS, as_json=True, empty="none")
+    assert json.loads(capsys.readouterr().out) == ROWS
+    output.show([], as_json=True, empty="none")
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_no_rows_is_a_remark_and_no_output(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show([], as_json=False, empty="none")
+    assert capsys.readouterr() == ("", "none\n")
+
+
+def test_csv_quotes_and_leaves_the_unknown_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show_csv(["a", "b"], [['x,"y"', None], ["z", 0]])
+    assert capsys.readouterr().out == 'a,b\n"x,""y""",\nz,0\n'
+
+
+@pytest.mark.parametrize("piped", ["", "\n", "  \n"])
+def test_an_empty_secret_is_refused(monkeypatch: pytest.MonkeyPatch, piped: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(piped))
+    with pytest.raises(ConfigError, match="no secret was given"):
+        output.secret("Key")

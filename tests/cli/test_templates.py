@@ -1,0 +1,39 @@
+import json
+import shlex
+
+import pytest
+
+from gproxy.cli import templates
+from gproxy.cli.providers import Secret
+from gproxy.config.load import load
+from gproxy.providers.catalog import CHANNELS
+
+KEY = "op_test"
+
+
+@pytest.mark.parametrize(
+    "providers",
+    [
+        templates.DEMO_PROVIDER,
+        templates.NO_PROVIDER,
+        templates.provider("a", "custom", 'http://h/"q"', Secret("api_key", "back\\slash")),
+        templates.provider("a", "openai", None, None),
+    ],
+)
+def test_what_is_written_loads_without_an_error(providers: str) -> None:
+    text = templates.first_file(providers, KEY)
+    _, problems = load(text.encode(), channels=CHANNELS)
+    assert not [problem for problem in problems if problem.severity == "error"]
+    assert KEY not in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_the_demo_file_loads_without_a_problem() -> None:
+    assert load(templates.demo_file(KEY).encode(), channels=CHANNELS)[1] == []
+
+
+def test_the_curl_lines_are_one_command_each() -> None:
+    argv = shlex.split(templates.demo_curl("http://h:1", KEY))
+    assert argv[:2] == ["curl", "http://h:1/v1/chat/completions"]
+    assert json.loads(argv[-1])["model"].startswith("demo/")
+    assert shlex.split(templates.list_curl("http://h:1", KEY))[-1] == f"Authorization: Bearer {KEY}"

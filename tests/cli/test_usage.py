@@ -1,0 +1,107 @@
+import csv
+import io
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from gproxy.ledger.writer import Writer
+from tests.cli.conftest import Run
+from tests.ledger.rows import record
+
+
+@pytest.fixture
+def ledger(file: Path) -> Path:
+    """Three requests of two users, the last without a price."""
+    folder = file.with_name("data")
+    folder.mkdir()
+    writer = Writer(folder / "gproxy.db")
+    writer.start()
+    writer.put(record("a"))
+    writer.put(record("b", user="bob", started_at="2026-11-24T01:00:00.000Z", status=502, model="small"))
+    writer.put(record("c", cost_nano=None, price_source=None, alias="fast"))
+    writer.close()
+    return folder
+
+
+def rows(run: Run, *argv: str) -> list[dict[str, object]]:
+    ran = run("usage", *argv, "--json")
+    assert ran.code == 0, ran.err
+    found: list[dict[str, object]] = json.loads(ran.out)["rows"]
+    return found
+
+
+@pytest.mark.parametrize("command", [(), ("report",)])
+def test_usage_is_grouped_by_several_columns(run: Run, ledger: Path, command: tuple[str, ...]) -> None:
+    found = rows(run, *command, "--by", "user", "--by", "day")
+    assert [(r["user"], r["day"], r["requests"], r["errors"], r["input_tokens"]) for r in found] == [
+        ("alice", "2026-11-25", 2, 0, 24),
+        ("bob", "2026-11-24", 1, 1, 12),
+    ]
+
+
+def test_totals_are_exact_and_what_has_no_price_is_said(run: Run, ledger: Path) -> None:
+    assert json.loads(run("usage", "--json").out)["totals"]["cost_usd"] == 0.000003
+    ran = run("usage")
+    assert ran.out.splitlines()[-1].split() == ["total", "3", "1", "36", "9", "0", "0.000003"]
+    assert "price of 1 request is" in ran.err
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
+def test_without_by_it_is_by_model(run: Run, ledger: Path) -> None:
+    assert [row["model"] for row in rows(run)] == ["large", "small"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "count"),
+    [
+        (("--user", "bob"), 1),
+        (("--model", "fast"), 1),
+        (("--model", "large"), 2),
+        (("--since", "2026-11-25T00:00:00Z"), 2),
+        (("--until", "2026-11-25"), 1),
+        (("--since", "2099-01-01"), 0),
+    ],
+)
+def test_usage_is_filtered(run: Run, ledger: Path, argv: tuple[str, ...], count: int) -> None:
+    assert sum(int(str(row["requests"])) for row in rows(run, *argv)) == count
+
+
+def test_csv_has_every_measure(run: Run, ledger: Path) -> None:
+    table = list(csv.DictReader(io.StringIO(run("usage", "--by", "alias", "--csv").out)))
+    assert [(row["alias"], row["requests"], row["cost_usd"]) for row in table] == [
+        ("", "2", "3e-06"),
+        ("fast", "1", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv", [("--by", "nope"), ("--since", "soon"), ("--until", "7x"), ("--json", "--csv"), ("--live",)]
+)
+def test_wrong_usage_is_exit_2(run: Run, file: Path, argv: tuple[str, ...]) -> None:
+    assert run("usage", *argv).code == 2
+
+
+def test_before_the_first_request_the_report_is_empty(run: Run, file: Path) -> None:
+    assert rows(run) == []
+    assert run("usage").code == 0
+
+
+def test_a_store_that_is_none_is_told_without_a_traceback(run: Run, file: Path) -> None:
+    folder = file.with_name("data")
+    folder.mkdir()
+    (folder / "gproxy.db").write_text("not a database, though long enough to look like a header of one " * 9)
+    ran = run("usage")
+    assert ran.code == 1
+    assert ran.err.startswith("gproxy: ")
+    assert "Traceback" not in ran.err
+
+
+def test_the_data_folder_follows_the_environment(
+    run: Run, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = ledger.rename(ledger.with_name("elsewhere"))
+    monkeypatch.setenv("GPROXY_DATA_DIR", str(moved))
+    assert len(rows(run, "--by", "user")) == 2
+    assert not stat.S_IMODE(moved.stat().st_mode) & 0o002

@@ -32,7 +32,7 @@ class StreamTap:
     usage          what the events have reported so far
     complete       the answer is known to be whole: a terminal or a completing event was seen
     terminal       the terminal event was seen
-    failed         HTTP status of an error event that was seen
+    failed         HTTP status of an error event that was seen; `failure` is its data
     first_seen     an event with data was seen
     output_bytes   text, reasoning and tool arguments so far, for estimates
     """
@@ -44,6 +44,7 @@ class StreamTap:
         self.complete = False
         self.terminal = False
         self.failed: int | None = None
+        self.failure = b""
         self.first_seen = False
         self.output_bytes = 0
         self._protocol = protocol
@@ -118,4 +119,5 @@ class StreamTap:
         self.complete = self.complete or self.terminal or protocol.is_complete(event)
         if self.failed is None:
             self.failed = protocol.error_in_event(event)
+            self.failure = event.data or b"" if self.failed is not None else b""
         self.output_bytes += protocol.output_text(event)

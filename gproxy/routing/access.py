@@ -6,6 +6,7 @@ Whether a model exists is not asked here, so that a refusal says nothing about i
 from gproxy.config.patterns import Pattern
 from gproxy.config.snapshot import Client
 from gproxy.errors import Forbidden
+from gproxy.routing.resolve import shown
 from gproxy.values import Route, Target
 
 
@@ -13,7 +14,7 @@ def permit(client: Client, route: Route) -> Route:
     """The route with only the targets that `client` may use. Raises Forbidden if none is left."""
     targets = tuple(t for t in route.targets if allowed(client, t, route.alias))
     if not targets:
-        raise Forbidden("This key may not use that model.")
+        raise Forbidden(f"You do not have access to model {shown(route.requested)}")
     if targets == route.targets:
         return route
     return Route(route.requested, targets, route.alias, route.aggregated, route.strategy)

@@ -32,7 +32,7 @@ def resolve(snapshot: Snapshot, name: str, scoped: str | None = None) -> Route:
     if len(owners) == 1:
         return Route(name, (Target(owners[0], name),))
     raise BadRequest(
-        f'The model "{_shown(name)}" has no provider prefix and is no alias. '
+        f'The model "{shown(name)}" has no provider prefix and is no alias. '
         'Write it as "provider/model", or define an alias for it with `gproxy alias set`.'
     )
 
@@ -44,7 +44,7 @@ def available(snapshot: Snapshot, route: Route) -> Route:
     """
     targets = tuple(t for t in route.targets if serves(snapshot, t))
     if not targets:
-        raise NotFound(f'The model "{_shown(route.requested)}" does not exist here.')
+        raise NotFound(f'The model "{shown(route.requested)}" does not exist here.')
     return route if targets == route.targets else _with_targets(route, targets)
 
 
@@ -78,5 +78,6 @@ def _with_targets(route: Route, targets: tuple[Target, ...]) -> Route:
     return Route(route.requested, targets, route.alias, route.aggregated, route.strategy)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """A name as it is told in a message."""
     return name if len(name) <= 200 else name[:200] + "…"

@@ -6,7 +6,7 @@ Sockets, signals and files are `supervisor.py`'s. What a request means is the pi
 import asyncio
 import logging
 import secrets
-from collections.abc import MutableMapping
+import time
 from typing import Any
 
 from quart import Quart
@@ -16,8 +16,9 @@ from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
-from gproxy.server import control, edge, pipeline
+from gproxy.server import accesslog, control, edge, pipeline
 from gproxy.server.incoming import ClientLeft, Incoming, Receive
+from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
 from gproxy.server.opening import Opener
 from gproxy.server.reply import Reply, Send
@@ -92,52 +93,54 @@ class Gateway(Quart):
         finally:
             self._serving.discard(task)
 
+    async def _http(self, scope: Any, receive: Receive, send: Send, request_id: str) -> None:
+        path = scope["raw_path"].decode("latin-1")
+        found = edge.data_route(path)
+        shape = found[0] if found else edge.shape_of(scope)
+        reply = Reply(send, request_id, shape.error_body)
+        style = self.snapshot.config.globals.log_format
+        began = time.monotonic()
+        journal = await self._answer(scope, found, Incoming(receive), reply)
+        if found is not None:
+            status = journal.status if journal else reply.status
+            milliseconds = round((time.monotonic() - began) * 1000)
+            accesslog.write(style, scope["method"], path, status, milliseconds, journal)
+
     async def _quart(self, scope: Any, receive: Any, send: Any) -> None:
         await super().asgi_app(scope, receive, send)
 
-    async def _http(self, scope: Any, receive: Receive, send: Send, request_id: str) -> None:
-        found = edge.data_route(scope["raw_path"].decode("latin-1"))
-        shape = found[0] if found else edge.shape_of(scope)
-        reply = Reply(send, request_id, shape.error_body)
-        incoming = Incoming(receive)
+    async def _answer(
+        self, scope: Any, found: edge.DataRoute | None, incoming: Incoming, reply: Reply
+    ) -> Journal | None:
+        """Answer one request; what became of it, if it came as far as to have a row."""
         snapshot = self.snapshot
         try:
             headers = edge.guard(scope, snapshot.config.globals, self.own_id)
             if found is None:
-                scope["state"] = {**scope.get("state", {}), "request_id": request_id}
-                await self._quart(scope, receive, _with_id(send, request_id))
-                return
-            if scope["method"] != "POST":
+                scope["state"] = {**scope.get("state", {}), "request_id": reply.request_id}
+                await self._quart(scope, incoming.receive, reply.send_with_id)
+            elif scope["method"] != "POST":
                 raise MethodNotAllowed("This route takes POST alone.", headers=(("allow", "POST"),))
-            call = await edge.read(scope, headers, incoming, request_id, *found, snapshot)
-            await pipeline.serve(call, incoming, reply, self._opener, self.settlement)
+            else:
+                call = await edge.read(scope, headers, incoming, reply.request_id, *found, snapshot)
+                return await pipeline.serve(call, incoming, reply, self._opener, self.settlement)
         except ClientLeft:
-            pass
+            reply.status = CLIENT_CLOSED
         except GatewayError as error:
             unread = not incoming.ended
             await incoming.discard()
             await reply.error(error, close=unread)
         except Exception:
             # A head that is out is left without an end: the client sees that the answer is cut short.
-            logger.exception("a fault in request %s", request_id)
+            logger.exception("a fault in request %s", reply.request_id)
             if not reply.started:
                 await reply.error(InternalFault("A fault inside the proxy."), close=True)
+        return None
 
 
 def _needs_key(channel: str) -> bool:
     row = CHANNELS.get(channel)
     return row is None or row.needs_key
-
-
-def _with_id(send: Send, request_id: str) -> Send:
-    """`send` for Quart, whose answers carry the request's id as ours do."""
-
-    async def sending(message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-gproxy-request-id", request_id.encode())]
-        await send(message)
-
-    return sending
 
 
 async def _refuse_websocket(receive: Receive, send: Send) -> None:

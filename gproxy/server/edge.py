@@ -63,8 +63,12 @@ class Call:
     started_at: float
 
 
-def data_route(path: str) -> tuple[Protocol, str | None, str | None] | None:
-    """(protocol, model in the path, provider in the path) if a model is to be asked, else None. `path` is raw."""
+DataRoute = tuple[Protocol, str | None, str | None]
+"""An operation, the model in the path, and the provider in the path; None where the path has none."""
+
+
+def data_route(path: str) -> DataRoute | None:
+    """What a raw path asks of which model; None if it asks no model."""
     found = registry.match(path)
     if found is not None:
         return *found, None
@@ -87,10 +91,14 @@ def _scoped(path: str) -> tuple[str | None, str]:
 
 def one(headers: RawHeaders, name: bytes) -> str:
     """The value of a header that comes at most once, "" if it is absent. Raises BadRequest if it is repeated."""
-    values = [value for key, value in headers if key == name]
+    values = _all(headers, name)
     if len(values) > 1:
         raise BadRequest(f"The header {name.decode()} was sent more than once.")
-    return values[0].decode("latin-1").strip() if values else ""
+    return values[0] if values else ""
+
+
+def _all(headers: RawHeaders, name: bytes) -> list[str]:
+    return [value.decode("latin-1").strip() for key, value in headers if key == name]
 
 
 def guard(scope: Scope, settings: Global, own_id: str) -> RawHeaders:
@@ -118,8 +126,6 @@ def _check_host(host: str, settings: Global, server: tuple[str, int | None] | No
     """DNS rebinding: a page of the web may name any host, but not make a browser send another Host header."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.strip("[]").lower()
-    if not name:
-        raise BadRequest("The Host header is missing.")
     if name == "localhost" or name == settings.host.lower() or name in map(str.lower, settings.allowed_hosts):
         return
     if not _is_here(name, server[0] if server else ""):
@@ -141,11 +147,10 @@ def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float
     `now` is seconds since the epoch. Keys are looked up by their hash, so that how long it takes says nothing
     about how much of a key was right.
     """
-    scheme, _, token = one(headers, b"authorization").partition(" ")
     given = {
-        token.strip() if scheme.lower() == "bearer" else "",
-        one(headers, b"x-api-key"),
-        one(headers, b"x-goog-api-key"),
+        *map(_bearer, _all(headers, b"authorization")),
+        *_all(headers, b"x-api-key"),
+        *_all(headers, b"x-goog-api-key"),
         *(unquote_plus(value) for name, value in _pairs(query) if name == "key"),
     } - {""}
     if not given:
@@ -156,6 +161,12 @@ def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float
     if client is None or (client.expires_at is not None and client.expires_at <= now):
         raise Unauthenticated(_INVALID)
     return client
+
+
+def _bearer(authorization: str) -> str:
+    """The key in an Authorization header, "" if it holds something else."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def without_key(query: str) -> str:

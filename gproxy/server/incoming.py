@@ -26,14 +26,14 @@ class Incoming:
     """ASGI's `receive`, which knows whether the body has come to its end."""
 
     def __init__(self, receive: Receive) -> None:
-        self._receive = receive
+        self.receive = receive
         self.ended = False
 
     async def piece(self) -> bytes:
         """The next piece of the body; `ended` is True after the last. Raises BodyTimeout or ClientLeft."""
         try:
             async with asyncio.timeout(BODY_IDLE_SECONDS):
-                message = await self._receive()
+                message = await self.receive()
         except TimeoutError:
             raise BodyTimeout("The rest of the body did not come.") from None
         if message["type"] == "http.disconnect":
@@ -55,5 +55,5 @@ class Incoming:
 
     async def departure(self) -> None:
         """Return when the client has left; to be called once the body has ended."""
-        while (await self._receive())["type"] != "http.disconnect":
+        while (await self.receive())["type"] != "http.disconnect":
             pass

@@ -204,7 +204,7 @@ async def _first_event(call: Call, answer: Answer, framer: SseFramer | JsonArray
         first.append(tap.feed(data))
     if tap.failed is not None:
         answer.close()
-        return Opened(answer, body=b"".join(first), refused=tap.failed)
+        return Opened(answer, body=tap.failure, refused=tap.failed)
     if not tap.first_seen:
         raise AnswerRefused("it answered 200 with an empty stream")
     return Opened(answer, tap=tap, first=b"".join(first))

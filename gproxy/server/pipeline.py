@@ -14,9 +14,13 @@ from gproxy.server.reply import Reply
 from gproxy.server.settlement import Settlement
 
 
-async def serve(call: Call, incoming: Incoming, reply: Reply, opener: Opener, settlement: Settlement) -> None:
-    """Answer one call, whatever becomes of it, and leave its row. Raises GatewayError while there is no row yet:
-    for a name that means nothing, is not allowed, or is not there."""
+async def serve(
+    call: Call, incoming: Incoming, reply: Reply, opener: Opener, settlement: Settlement
+) -> Journal:
+    """Answer one call, whatever becomes of it, and leave its row; returns what became of it.
+
+    Raises GatewayError while there is no row yet: for a name that means nothing, is not allowed, or not there.
+    """
     named = resolve.resolve(call.snapshot, call.facts.model, call.scoped)
     route = resolve.available(call.snapshot, access.permit(call.client, named))
     journal = Journal(call, route)
@@ -43,6 +47,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, opener: Opener, se
         if opened is not None:
             opened.answer.close()
         settlement.settle_late(journal)
+    return journal
 
 
 async def _failed(error: GatewayError, journal: Journal, reply: Reply, settlement: Settlement) -> None:

@@ -28,6 +28,13 @@ class Reply:
         self.streaming = False
         self.status = 0
 
+    async def send_with_id(self, message: MutableMapping[str, Any]) -> None:
+        """ASGI's `send` for an answer that is made elsewhere: it gets the request's id too."""
+        if message["type"] == "http.response.start":
+            await self.start(message["status"], message["headers"])
+        else:
+            await self._send(message)
+
     async def start(self, status: int, headers: Headers) -> None:
         self.started = True
         self.status = status

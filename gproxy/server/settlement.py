@@ -3,6 +3,8 @@
 The arithmetic is `ledger/pricing.py`'s, the writing `ledger/writer.py`'s.
 """
 
+import asyncio
+
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import StoreError, Unavailable
 from gproxy.ledger.pricebook import PriceBook
@@ -59,7 +61,13 @@ class Settlement:
         self._tasks.spawn(self._put(journal))
 
     async def _put(self, journal: Journal) -> None:
-        self._writer.put(await self._record(journal))
+        try:
+            record = await self._record(journal)
+        except asyncio.CancelledError:
+            # The process is ending: a row without its price is worth more than none.
+            self._writer.put(journal.record(None, None))
+            raise
+        self._writer.put(record)
 
     async def _record(self, journal: Journal) -> Record:
         cost, source = await self._cost(journal)

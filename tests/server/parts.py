@@ -16,8 +16,12 @@ from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import load_text
 from gproxy.ledger.sqlite import connect_read_only
 from gproxy.ledger.writer import Writer
+from gproxy.protocols import strict
+from gproxy.protocols.base import Protocol
+from gproxy.protocols.openai_chat import CHAT
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.app import Gateway
+from gproxy.server.edge import Call, authenticate
 from gproxy.server.tasks import Tasks
 
 KEY = "sk-client"
@@ -81,6 +85,22 @@ def scope(
         "state": {},
         "extensions": {},
     }
+
+
+def call(here: Snapshot, body: bytes, protocol: Protocol = CHAT, *, started: float = 0.0) -> Call:
+    """A call by alice's key below `/up`, as `edge.read` makes it."""
+    return Call(
+        request_id="req_1",
+        client=authenticate(((b"x-api-key", KEY.encode()),), "", here, 0),
+        protocol=protocol,
+        facts=protocol.read(strict.decode(body), None, ""),
+        headers=(),
+        query="",
+        scoped="up",
+        snapshot=here,
+        started=started,
+        started_at=1_795_612_800.0625,
+    )
 
 
 class Visit:

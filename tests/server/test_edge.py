@@ -1,0 +1,424 @@
+"""The door: what is refused before a model is looked at, and what of a request is handed on."""
+
+import contextlib
+import gzip
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.config.schema import RESERVED_NAMES, Global
+from gproxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    GatewayError,
+    HeadersTooLarge,
+    LoopDetected,
+    MisdirectedRequest,
+    NotFound,
+    Unauthenticated,
+    UnsupportedEncoding,
+)
+from gproxy.protocols import registry
+from gproxy.protocols.openai_chat import CHAT
+from gproxy.server import edge
+from gproxy.server.edge import MAX_HEADER_BYTES, MAX_HEADERS, Call
+from gproxy.server.incoming import ClientLeft, Incoming
+from tests.server.parts import Headers, Visit, provider, scope, snapshot
+
+FILE = (
+    "[global]\nmax_body_bytes = 2000\n"
+    + provider("http://up")
+    + """
+[[users]]
+name = "alice"
+[[users.keys]]
+label = "laptop"
+api_key = "sk-client"
+[[users.keys]]
+label = "old"
+api_key = "sk-expired"
+expires_at = 2026-01-01T00:00:00Z
+[[users.keys]]
+label = "off"
+api_key = "sk-off"
+enabled = false
+[[users.keys]]
+label = "odd"
+api_key = "a+b/c=&d"
+[[users]]
+name = "gone"
+enabled = false
+[[users.keys]]
+api_key = "sk-gone"
+"""
+)
+HERE = snapshot(FILE)
+NOW = 1_795_000_000.0
+
+
+def guard(settings: Global | None = None, **more: Any) -> edge.RawHeaders:
+    return edge.guard(scope("/v1/models", **more), settings or Global(), "me")
+
+
+# Host.
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "LocalHost:8787", "127.0.0.1", "127.0.0.1:1", "127.9.9.9:80", "[::1]", "[::1]:8787",
+        "my.host", "MY.Host:80", "Proxy.Example:443", "10.0.0.7:8787",
+    ],
+)  # fmt: skip
+def test_a_host_that_is_this_machine_or_configured_is_served(host: str) -> None:
+    settings = Global(host="my.host", allowed_hosts=("proxy.example",))
+    at = scope("/", host=host) | {"server": ("10.0.0.7", 8787)}
+    assert edge.guard(at, settings, "me")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.8", "0.0.0.0", "[::]",
+        "[::2]:80", "my.host.", "evil.example:127", "xlocalhost", "2130706433", "0x7f.1", "127.1",
+        "user@localhost", "localhost/x", ":80",
+    ],
+)  # fmt: skip
+def test_any_other_host_is_421(host: str) -> None:
+    at = scope("/", host=host) | {"server": ("10.0.0.7", 8787)}
+    with pytest.raises(MisdirectedRequest):
+        edge.guard(at, Global(host="my.host"), "me")
+
+
+def test_a_server_without_an_address_still_knows_loopback_names() -> None:
+    at = scope("/") | {"server": None}
+    assert edge.guard(at, Global(), "me")
+
+
+def test_two_host_headers_are_400() -> None:
+    with pytest.raises(BadRequest):
+        guard(headers=[(b"host", b"localhost")])
+
+
+def test_no_host_header_is_refused() -> None:
+    at = scope("/")
+    at["headers"] = [header for header in at["headers"] if header[0] != b"host"]
+    with pytest.raises((MisdirectedRequest, BadRequest)):
+        edge.guard(at, Global(), "me")
+
+
+# Framing, size, loops.
+
+
+def test_content_length_with_transfer_encoding_is_400() -> None:
+    with pytest.raises(BadRequest):
+        guard(headers=[(b"content-length", b"1"), (b"transfer-encoding", b"chunked")])
+
+
+def test_a_target_that_is_no_path_is_400() -> None:
+    for target in ("http://localhost/v1/models", "*", "localhost:443", ""):
+        with pytest.raises(BadRequest):
+            edge.guard(scope("/") | {"raw_path": target.encode()}, Global(), "me")
+
+
+def test_so_many_headers_pass_and_one_more_does_not() -> None:
+    assert len(guard(headers=[(b"x", b"y")] * (MAX_HEADERS - 2))) == MAX_HEADERS
+    with pytest.raises(HeadersTooLarge):
+        guard(headers=[(b"x", b"y")] * (MAX_HEADERS - 1))
+
+
+def test_so_many_bytes_of_headers_pass_and_one_more_does_not() -> None:
+    used = sum(len(n) + len(v) for n, v in guard())
+    assert guard(headers=[(b"x", bytes(MAX_HEADER_BYTES - used - 1))])
+    with pytest.raises(HeadersTooLarge):
+        guard(headers=[(b"x", bytes(MAX_HEADER_BYTES - used))])
+
+
+@pytest.mark.parametrize("via", [b"me", b"other, me", b"other,me , third"])
+def test_a_request_that_came_through_here_before_is_508(via: bytes) -> None:
+    with pytest.raises(LoopDetected):
+        guard(headers=[(edge.LOOP_HEADER, via)])
+
+
+@pytest.mark.parametrize("via", [b"other", b"mee, xme", b""])
+def test_a_request_that_came_through_others_passes(via: bytes) -> None:
+    assert guard(headers=[(edge.LOOP_HEADER, via)])
+
+
+# Keys.
+
+
+def who(*headers: tuple[bytes, bytes], query: str = "") -> str:
+    return edge.authenticate(headers, query, HERE, NOW).key_label
+
+
+PLACES: list[tuple[tuple[tuple[bytes, bytes], ...], str]] = [
+    (((b"authorization", b"Bearer sk-client"),), ""),
+    (((b"authorization", b"bearer  sk-client "),), ""),
+    (((b"authorization", b"BEARER sk-client"),), ""),
+    (((b"x-api-key", b"sk-client"),), ""),
+    (((b"x-goog-api-key", b" sk-client "),), ""),
+    ((), "key=sk-client"),
+    ((), "alt=sse&k%65y=sk%2Dclient"),
+    (((b"x-api-key", b"sk-client"), (b"authorization", b"Bearer sk-client")), "key=sk-client"),
+    (((b"x-api-key", b""), (b"authorization", b"Bearer sk-client")), "key="),
+    (((b"authorization", b"Basic dXNlcg=="), (b"x-api-key", b"sk-client")), ""),
+    (((b"authorization", b"Bearer"), (b"x-api-key", b"sk-client")), ""),
+]
+
+
+@pytest.mark.parametrize(("headers", "query"), PLACES)
+def test_a_key_is_taken_from_any_of_four_places(headers: tuple[tuple[bytes, bytes], ...], query: str) -> None:
+    assert who(*headers, query=query) == "laptop"
+
+
+def test_a_key_of_any_format_is_taken_from_the_query() -> None:
+    assert who(query="key=a%2Bb%2Fc%3D%26d") == "odd"
+    assert who((b"authorization", b"Bearer a+b/c=&d")) == "odd"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Bearer sk-client"), (b"x-api-key", b"sk-off")],
+        [(b"authorization", b"Bearer sk-client"), (b"x-goog-api-key", b"sk-unknown")],
+        [(b"x-api-key", b"sk-client"), (b"x-api-key", b"sk-unknown")],
+        [(b"authorization", b"Bearer sk-client"), (b"authorization", b"Bearer sk-unknown")],
+    ],
+)
+def test_two_different_keys_are_refused_with_the_text_for_a_bad_one(headers: Headers) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        who(*headers)
+    with pytest.raises(Unauthenticated) as unknown:
+        who((b"x-api-key", b"sk-unknown"))
+    assert refused.value.message == unknown.value.message
+
+
+def test_two_different_keys_in_the_query_are_refused() -> None:
+    with pytest.raises(Unauthenticated):
+        who(query="key=sk-client&key=sk-unknown")
+
+
+def test_every_bad_key_is_refused_in_the_same_words() -> None:
+    messages = set()
+    for key in (b"sk-unknown", b"sk-off", b"sk-expired", b"sk-gone", b"sk-clien", b"sk-client2", b"\xff"):
+        with pytest.raises(Unauthenticated) as refused:
+            who((b"x-api-key", key))
+        messages.add(refused.value.message)
+    assert len(messages) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        ((b"authorization", b"Bearer "),),
+        ((b"authorization", b"sk-client"),),
+        ((b"authorization", b"Basic sk-client"),),
+        ((b"x-api-key", b"  "),),
+        ((b"api-key", b"sk-client"),),
+    ],
+)
+def test_no_key_is_refused_in_words_that_name_the_four_places(
+    headers: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        who(*headers)
+    for place in ("Bearer", "x-api-key", "x-goog-api-key", "?key="):
+        assert place in refused.value.message
+
+
+def test_a_stored_hash_is_no_key() -> None:
+    for stored in HERE.clients:
+        with pytest.raises(Unauthenticated):
+            who((b"x-api-key", stored.encode()))
+        with pytest.raises(Unauthenticated):
+            who((b"x-api-key", b"sha256:" + stored.encode()))
+
+
+def test_a_key_holds_up_to_the_moment_it_expires() -> None:
+    at = HERE.clients[hashlib.sha256(b"sk-expired").hexdigest()].expires_at
+    assert at is not None
+    headers = ((b"x-api-key", b"sk-expired"),)
+    assert edge.authenticate(headers, "", HERE, at - 0.001).key_label == "old"
+    with pytest.raises(Unauthenticated):
+        edge.authenticate(headers, "", HERE, at)
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        ("", ""),
+        ("alt=sse", "alt=sse"),
+        ("key=s", ""),
+        ("alt=sse&key=s&beta=true", "alt=sse&beta=true"),
+        ("k%65y=s&a=%2f", "a=%2f"),
+        ("key=a&key=b&monkey=1", "monkey=1"),
+        ("keys=1&KEY=2&x=key", "keys=1&KEY=2&x=key"),
+        ("key", ""),
+    ],
+)
+def test_the_key_is_taken_out_of_the_query_and_the_rest_kept_as_it_was(query: str, left: str) -> None:
+    assert edge.without_key(query) == left
+
+
+@given(st.lists(st.sampled_from(["key=x", "%6bey=y", "a=1", "b=%26key=2", "", "k+ey=3"]), max_size=6))
+def test_no_key_is_left_in_a_query(parts: list[str]) -> None:
+    left = edge.without_key("&".join(parts))
+    assert left == "&".join(part for part in parts if part not in ("key=x", "%6bey=y"))
+
+
+# Paths.
+
+
+def test_a_path_below_a_provider_is_that_providers() -> None:
+    assert edge.data_route("/up/v1/chat/completions") == (CHAT, None, "up")
+    assert edge.data_route("/v1/chat/completions") == (CHAT, None, None)
+
+
+@pytest.mark.parametrize("first", sorted(RESERVED_NAMES))
+def test_a_first_segment_of_ours_is_no_provider(first: str) -> None:
+    assert edge.data_route(f"/{first}/v1/chat/completions") is None
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "", "//v1/messages", "/a/b/v1/messages", "/v1/messages/", "/up/v1", "/health"]
+)
+def test_any_other_path_asks_no_model(path: str) -> None:
+    assert edge.data_route(path) is None
+
+
+def test_an_error_about_a_path_is_told_in_the_shape_of_what_is_below_the_provider() -> None:
+    for path, shape in (
+        ("/up/v1beta/models", registry.GEMINI),
+        ("/v1beta/x", registry.GEMINI),
+        ("/up/v1/messages", registry.ANTHROPIC),
+        ("/up/v1/chat/completions", registry.OPENAI),
+        ("/nowhere", registry.OPENAI),
+    ):
+        assert edge.shape_of(scope(path)) is shape
+
+
+# Bodies.
+
+BODY = {"model": "up/m", "messages": []}
+
+
+async def read(
+    *pieces: bytes, headers: Headers | None = None, query: str = "", scoped: str | None = None, **more: Any
+) -> Call:
+    raw = list(pieces) or [json.dumps(BODY).encode()]
+    at = scope("/v1/chat/completions", headers=headers, query=query, **more)
+    incoming = Incoming(Visit(*raw).receive)
+    return await edge.read(at, tuple(at["headers"]), incoming, "req_1", CHAT, None, scoped, HERE)
+
+
+async def test_a_call_holds_what_came() -> None:
+    call = await read(query="key=sk-client&beta=true", scoped="up")
+    assert (call.request_id, call.client.user, call.protocol, call.scoped) == ("req_1", "alice", CHAT, "up")
+    assert call.facts.model == "up/m"
+    assert call.query == "beta=true"
+    assert call.snapshot is HERE
+
+
+async def test_a_body_in_pieces_is_one_body() -> None:
+    raw = json.dumps(BODY).encode()
+    call = await read(*(raw[at : at + 3] for at in range(0, len(raw), 3)))
+    assert call.facts.body.text.encode() == raw
+
+
+@pytest.mark.parametrize(
+    "media", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"]
+)
+async def test_json_is_taken_by_whatever_name(media: str) -> None:
+    assert await read(headers=[(b"content-type", media.encode())])
+
+
+@pytest.mark.parametrize(
+    "media", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "json"]
+)
+async def test_any_other_content_type_is_415(media: str) -> None:
+    with pytest.raises(UnsupportedEncoding):
+        await read(headers=[(b"content-type", media.encode())])
+
+
+async def test_the_key_is_looked_at_before_the_body() -> None:
+    for headers, scoped in (
+        ([(b"content-type", b"text/plain")], "nobody"),
+        ([(b"content-length", b"9" * 9)], None),
+    ):
+        with pytest.raises(Unauthenticated):
+            await read(b"junk", key=None, headers=headers, scoped=scoped)
+
+
+async def test_a_provider_that_is_not_there_is_404_before_the_body_is_read() -> None:
+    at = scope("/nobody/v1/chat/completions")
+    visit = Visit(b"junk")
+    with pytest.raises(NotFound):
+        await edge.read(at, tuple(at["headers"]), Incoming(visit.receive), "r", CHAT, None, "nobody", HERE)
+    assert (await visit.receive())["body"] == b"junk"
+
+
+def sized(size: int) -> bytes:
+    return json.dumps({**BODY, "user": ""}).encode().replace(b'""', b'"' + b"x" * (size - 45) + b'"')
+
+
+async def test_a_body_as_large_as_allowed_passes_and_one_byte_more_is_413() -> None:
+    assert len(sized(2000)) == 2000
+    assert await read(sized(2000))
+    with pytest.raises(BodyTooLarge):
+        await read(sized(2001))
+    with pytest.raises(BodyTooLarge):
+        await read(*[b" " * 100] * 21)
+
+
+async def test_a_length_beyond_the_cap_is_413_before_anything_is_read() -> None:
+    at = scope("/v1/chat/completions", headers=[(b"content-length", b"2001")])
+    visit = Visit(sized(100))
+    with pytest.raises(BodyTooLarge):
+        await edge.read(at, tuple(at["headers"]), Incoming(visit.receive), "r", CHAT, None, None, HERE)
+    assert (await visit.receive())["body"] == sized(100)
+
+
+async def test_a_compressed_body_is_read_and_its_cap_is_on_what_comes_out() -> None:
+    coding = [(b"content-encoding", b"gzip")]
+    assert (await read(gzip.compress(sized(2000)), headers=coding)).facts.model == "up/m"
+    with pytest.raises(BodyTooLarge):
+        await read(gzip.compress(sized(2001)), headers=coding)
+    with pytest.raises(BadRequest):
+        await read(gzip.compress(sized(2000))[:-1], headers=coding)
+    with pytest.raises(UnsupportedEncoding):
+        await read(b"x", headers=[(b"content-encoding", b"lzma")])
+
+
+@pytest.mark.parametrize("name", [b"content-type", b"content-length", b"content-encoding"])
+async def test_a_header_about_the_body_that_comes_twice_is_400(name: bytes) -> None:
+    with pytest.raises(BadRequest):
+        await read(headers=[(name, b"1"), (name, b"2")])
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"{}", b'{"model": 7}', b'{"model": "a", "model": "b"}'])
+async def test_a_body_that_is_no_request_is_400(raw: bytes) -> None:
+    with pytest.raises(BadRequest):
+        await read(raw)
+
+
+async def test_a_client_that_leaves_inside_its_body_has_left() -> None:
+    at = scope("/v1/chat/completions")
+    incoming = Incoming(Visit(b"{", then_leave=True).receive)
+    with pytest.raises(ClientLeft):
+        await edge.read(at, tuple(at["headers"]), incoming, "r", CHAT, None, None, HERE)
+
+
+@given(
+    st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=20)), max_size=5), st.binary(max_size=30)
+)
+def test_nothing_in_the_headers_is_a_fault_of_ours(headers: Headers, host: bytes) -> None:
+    at = scope("/v1/models", headers=[(name.lower(), value) for name, value in headers])
+    at["headers"] = [(b"host", host), *at["headers"][1:]]
+    with contextlib.suppress(GatewayError):
+        edge.authenticate(edge.guard(at, Global(), "me"), host.decode("latin-1"), HERE, NOW)

@@ -1,0 +1,220 @@
+"""Rows and prices at the end of a request, against a real store."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gproxy.errors import Unavailable
+from gproxy.ledger import sqlite
+from gproxy.ledger.pricebook import PriceBook
+from gproxy.ledger.sqlite import connect
+from gproxy.ledger.writer import Writer
+from gproxy.server.journal import Journal
+from gproxy.server.settlement import Settlement
+from gproxy.server.tasks import Tasks
+from gproxy.values import Route, Target, Usage
+from tests.server.parts import ALICE, SECRET, call, rows, snapshot
+
+FILE = f"""
+[[providers]]
+name = "up"
+channel = "openai"
+credentials = [{{ api_key = "{SECRET}" }}]
+[[models]]
+provider_name = "up"
+model_id = "priced"
+price_tiers = [{{ price_input_tokens = 2.0, price_output_tokens = 8.0 }}]
+[[models]]
+provider_name = "up"
+model_id = "plain"
+"""
+HERE = snapshot(FILE + ALICE)
+SILENT = snapshot("[global]\nenable_usage = false\n" + FILE + ALICE)
+USED = Usage(input_tokens=10, output_tokens=5)
+
+# Programs in place of the one that knows prices: it gives a line for each that it is asked.
+PRICE = (
+    '{"source": "table", "tiers": [[null, 1000000000, 1000000000, 0, 0, 0]], "per_call": 0, "until": null}'
+)
+TABLE = (sys.executable, "-Sc", f"import sys\nfor _ in sys.stdin: print('{PRICE}')")
+NEVER = (sys.executable, "-Sc", "import time; time.sleep(60)")
+
+
+class Books:
+    """A settlement over a store of its own."""
+
+    def __init__(self, path: Path, command: tuple[str, ...]) -> None:
+        self.path = path
+        self.writer = Writer(path)
+        self.tasks = Tasks()
+        self.prices = PriceBook(command)
+        self.settlement = Settlement(self.writer, self.prices, self.tasks)
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """All rows, those under way included."""
+        await self.tasks.drain(5)
+        self.writer.close()
+        return rows(self.path)
+
+
+@asynccontextmanager
+async def books(folder: Path, command: tuple[str, ...] = TABLE) -> AsyncIterator[Books]:
+    it = Books(folder / "gproxy.db", command)
+    it.writer.start()
+    try:
+        yield it
+    finally:
+        await it.tasks.drain(0)
+        it.writer.close()
+
+
+def answered(model: str = "priced", usage: Usage = USED, status: int = 200) -> Journal:
+    """A request that a model of the file has answered."""
+    it = Journal(call(HERE, b'{"model": "m", "messages": []}'), Route("m", (Target("up", model),)))
+    it.attempt(Target("up", model), "up#1")
+    it.observed(usage, whole=True)
+    it.ended(status, "ok")
+    return it
+
+
+async def test_the_row_is_there_for_anyone_when_settling_returns(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        await it.settlement.settle(answered())
+        (row,) = rows(it.path)
+    assert (row["request_id"], row["input_tokens"], row["output_tokens"]) == ("req_1", 10, 5)
+
+
+async def test_a_price_of_the_configuration_is_the_price(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        await it.settlement.settle(answered("priced"))
+        (row,) = rows(it.path)
+    assert row["cost_usd"] == pytest.approx((10 * 2.0 + 5 * 8.0) / 1e6)
+    assert row["price_source"] == "config"
+
+
+async def test_without_one_the_built_in_price_is_waited_for(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        await it.settlement.settle(answered("plain"))
+        (row,) = rows(it.path)
+    assert row["price_source"] == "table"
+    assert row["cost_usd"] == pytest.approx(15 * 1.0 / 1e6)
+
+
+async def test_the_cost_that_the_upstream_reported_comes_before_both(tmp_path: Path) -> None:
+    async with books(tmp_path, NEVER) as it:
+        await it.settlement.settle(answered("plain", Usage(input_tokens=10, output_tokens=5, cost_nano=7)))
+        (row,) = rows(it.path)
+    assert row["cost_usd"] == 7e-9
+
+
+async def test_a_refusal_costs_nothing_and_asks_for_no_price(tmp_path: Path) -> None:
+    journal = answered("plain")
+    journal.usage, journal.usage_source = Usage(), "none"
+    journal.ended(502, "upstream_error", "why")
+    async with books(tmp_path, NEVER) as it:
+        await it.settlement.settle(journal)
+        (row,) = rows(it.path)
+    assert (row["cost_usd"], row["price_source"], row["error"]) == (0, None, "why")
+
+
+async def test_a_request_is_settled_once(tmp_path: Path) -> None:
+    journal = answered()
+    async with books(tmp_path) as it:
+        await it.settlement.settle(journal)
+        await it.settlement.settle(journal)
+        it.settlement.settle_late(journal)
+        assert len(await it.rows()) == 1
+
+
+async def test_a_request_that_is_being_cancelled_leaves_its_row_soon(tmp_path: Path) -> None:
+    journal = answered("plain")
+    async with books(tmp_path) as it:
+        it.settlement.settle_late(journal)
+        assert journal.settled
+        (row,) = await it.rows()
+    assert row["price_source"] == "table"
+
+
+async def test_a_request_that_is_cut_off_while_its_price_is_looked_up_still_leaves_its_row(
+    tmp_path: Path,
+) -> None:
+    journal = answered("plain")
+    async with books(tmp_path, NEVER) as it:
+        settling = asyncio.create_task(it.settlement.settle(journal))
+        await asyncio.sleep(0)
+        settling.cancel()
+        await asyncio.wait([settling])
+        assert settling.cancelled()
+        assert not journal.settled
+        # As the pipeline does in the end: here with a price that the answer itself had.
+        journal.usage = Usage(input_tokens=10, output_tokens=5, cost_nano=7)
+        it.settlement.settle_late(journal)
+        (row,) = await it.rows()
+    assert row["input_tokens"] == 10
+
+
+async def test_a_row_whose_price_never_comes_is_written_without_it_at_the_end(tmp_path: Path) -> None:
+    async with books(tmp_path, NEVER) as it:
+        it.settlement.settle_late(answered("plain"))
+        await it.tasks.drain(0.05)
+        await asyncio.sleep(0)
+        (row,) = await it.rows()
+    assert (row["input_tokens"], row["cost_usd"], row["price_source"]) == (10, None, None)
+
+
+async def test_a_request_that_is_cut_off_while_its_row_is_committed_leaves_one(tmp_path: Path) -> None:
+    journal = answered()
+    async with books(tmp_path) as it:
+        settling = asyncio.create_task(it.settlement.settle(journal))
+        while not journal.settled:
+            await asyncio.sleep(0)
+        settling.cancel()
+        await asyncio.wait([settling])
+        it.settlement.settle_late(journal)
+        assert len(await it.rows()) == 1
+
+
+async def test_a_store_that_takes_no_row_is_unavailable_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    async with books(tmp_path) as it:
+        with closing(connect(it.path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable):
+                await it.settlement.settle(answered())
+            assert it.settlement.failure
+            other.execute("ROLLBACK")
+        await it.settlement.settle(answered())
+        assert it.settlement.failure is None
+
+
+async def test_with_usage_switched_off_there_are_no_rows(tmp_path: Path) -> None:
+    journal = answered()
+    journal.call = call(SILENT, b'{"model": "m", "messages": []}')
+    async with books(tmp_path) as it:
+        await it.settlement.settle(journal)
+        it.settlement.settle_late(journal)
+        assert await it.rows() == []
+
+
+async def test_warming_looks_up_every_model_that_the_file_names(tmp_path: Path) -> None:
+    alias = '[[model_aliases]]\nalias = "a"\nprovider_name = "other"\nmodel_id = "aliased"\n'
+    other = FILE.partition("[[models]]")[0].replace('"up"', '"other"')
+    here = snapshot(FILE + other + alias + ALICE)
+    async with books(tmp_path) as it:
+        assert not it.prices.known("openai", "plain")
+        await it.settlement.warm(here)
+        assert all(it.prices.known("openai", model) for model in ("priced", "plain", "aliased"))
+
+
+async def test_a_request_on_its_way_has_its_price_looked_up_meanwhile(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        it.settlement.foresee(HERE, Target("up", "new"))
+        await it.tasks.drain(5)
+        assert it.prices.known("openai", "new")

@@ -3,6 +3,7 @@
 The commands are in `tree.py`.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,9 @@ from gproxy.errors import ConfigError, GatewayError, StoreError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed or problem found, 2 wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without Unicode gets `?` for what it cannot show, as it does on stderr.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

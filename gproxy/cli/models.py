@@ -43,10 +43,7 @@ def list_aliases(config: ConfigOption = None, as_json: JsonOption = False) -> No
     rows = [
         {
             "alias": row.alias,
-            "targets": [
-                f"{row.provider_name}/{row.model_id}",
-                *(f"{target.provider_name}/{target.model_id}" for target in row.targets),
-            ],
+            "targets": [f"{provider}/{model}" for provider, model in _targets(row)],
             "strategy": row.strategy,
             "enabled": row.enabled,
         }
@@ -81,7 +78,7 @@ def list_models(config: ConfigOption = None, as_json: JsonOption = False) -> Non
     aliases = [
         (row.alias, "alias", row.provider_name, f"{row.provider_name}/{row.model_id}")
         for row in found.model_aliases
-        if row.enabled
+        if row.enabled and any(provider in enabled for provider, _ in _targets(row))
     ]
     open_ended = [(f"{name}/*", "any id", name, "") for name in enabled - listed]
     rows = [
@@ -89,6 +86,11 @@ def list_models(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         for row in sorted([*named, *aliases, *open_ended])
     ]
     output.show(rows, as_json=as_json, empty="No models: `gproxy providers add` brings some.")
+
+
+def _targets(row: ModelAlias) -> list[tuple[str, str]]:
+    more = [(target.provider_name, target.model_id) for target in row.targets]
+    return [(row.provider_name, row.model_id), *more]
 
 
 def _place(target: str) -> dict[str, object]:

@@ -158,7 +158,7 @@ def remove(
     config: ConfigOption = None,
 ) -> None:
     """Remove a provider, and its entry in the OS keyring if no other uses that."""
-    from gproxy.config import changes, secrets
+    from gproxy.config import changes
     from gproxy.config.document import Document
 
     def change(document: Document) -> tuple[list[str], set[str]]:
@@ -168,11 +168,7 @@ def remove(
 
     gone, entries = files.edit(config, change)
     output.note(f"Removed {', '.join([name, *gone])}.")
-    for entry in entries:
-        try:
-            secrets.delete(entry)
-        except ConfigError as error:
-            output.note(f"Its keyring entry {entry} is left: {error.message}.")
+    _forget(entries)
 
 
 @app.command("set-key")
@@ -187,7 +183,7 @@ def set_key(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Give a provider another key, or one more under a new label."""
+    """Give a provider another key, or one more under a new label; what it replaces is forgotten."""
     from gproxy.config import changes
     from gproxy.config.document import Document
 
@@ -197,12 +193,26 @@ def set_key(
     if secret is None:
         raise typer.BadParameter("give one of --env, --keyring and --literal")
 
-    def change(document: Document) -> None:
+    def change(document: Document) -> set[str]:
+        before = changes.keyring_entries(document)
         changes.set_secret(document, name, secret.form, secret.value, label=label)
         secret.store()
+        return before - changes.keyring_entries(document)
 
-    files.edit(config, change)
+    entries = files.edit(config, change)
     output.note(f"Set the key of {name}.")
+    _forget(entries)
+
+
+def _forget(entries: set[str]) -> None:
+    """Delete keyring entries that no provider names any more."""
+    from gproxy.config import secrets
+
+    for entry in entries:
+        try:
+            secrets.delete(entry)
+        except ConfigError as error:
+            output.note(f"The keyring entry {entry} is left: {error.message}.")
 
 
 def _unreadable(credential: Credential) -> str | None:

@@ -31,12 +31,7 @@ class ReportByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = group("What was used, and what it cost.", cls=ReportByDefault)
-
-
-@app.callback()
-def usage() -> None:
-    """What was used, and what it cost; without a command: report."""
+app = group("What was used, and what it cost; without a command: report.", cls=ReportByDefault)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Start-up, exit codes and what a failure looks like, as a shell sees them."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,19 @@ def test_without_a_file_one_sentence_names_the_ways_out(run: Run, argv: tuple[st
         "gproxy: no configuration file at gproxy.toml: `gproxy init` makes one, "
         "`gproxy serve --demo` tries gproxy without one\n"
     )
+
+
+def test_a_terminal_without_unicode_is_served(run: Run, file: Path) -> None:
+    run("keys", "create")
+    ran = subprocess.run(
+        [sys.executable, "-m", "gproxy", "keys", "list", "--config", str(file)],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "op_?" in ran.stdout
 
 
 def test_a_reader_that_leaves_is_no_error_of_ours(file: Path) -> None:

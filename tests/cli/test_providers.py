@@ -4,8 +4,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import PasswordDeleteError
 
 from tests.cli.conftest import MINIMAL, Run
+
+
+class MemoryRing(KeyringBackend):
+    """A keyring that works."""
+
+    priority = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: dict[str, str] = {}
+
+    def get_password(self, service: str, username: str) -> str | None:
+        return self.entries.get(f"{service}/{username}")
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        self.entries[f"{service}/{username}"] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        if self.entries.pop(f"{service}/{username}", None) is None:
+            raise PasswordDeleteError
+
+
+@pytest.fixture
+def ring(run: Run, monkeypatch: pytest.MonkeyPatch) -> MemoryRing:
+    ring = MemoryRing()
+    monkeypatch.setattr("keyring.get_keyring", lambda: ring)
+    return ring
 
 
 def provider(path: Path, name: str) -> dict[str, Any]:
@@ -65,6 +94,38 @@ def test_without_a_keyring_the_other_ways_are_named(run: Run, file: Path) -> Non
     assert "no OS keyring" in ran.err
     assert "--env" in ran.err
     assert file.read_text() == MINIMAL
+
+
+def test_a_key_goes_into_the_keyring_and_out_again_with_its_provider(
+    run: Run, file: Path, ring: MemoryRing
+) -> None:
+    assert run("providers", "add", "up", "--channel", "openai", "--keyring", stdin="sk-1\n").code == 0
+    assert provider(file, "up")["credentials"] == [{"keyring": "up"}]
+    argv = ("providers", "set-key", "up", "--label", "spare")
+    assert run(*argv, "--keyring", stdin="sk-2").code == 0
+    assert run(*argv, "--keyring-entry", "other", stdin="sk-3").code == 0
+    assert ring.entries == {"gproxy/up": "sk-1", "gproxy/other": "sk-3"}
+    assert "sk-" not in file.read_text().replace("sk-alice-1", "")
+    assert run("providers", "remove", "up").code == 0
+    assert ring.entries == {}
+    assert file.read_text() == MINIMAL
+
+
+def test_an_entry_that_another_provider_uses_stays(run: Run, file: Path, ring: MemoryRing) -> None:
+    for name in ("one", "two"):
+        argv = ("providers", "add", name, "--channel", "openai", "--keyring-entry", "shared")
+        assert run(*argv, stdin="sk-1").code == 0
+    run("providers", "remove", "one")
+    assert ring.entries == {"gproxy/shared": "sk-1"}
+    ring.entries.clear()
+    ran = run("providers", "remove", "two")
+    assert ran.code == 0
+    assert "keyring entry shared is left" in ran.err
+
+
+def test_a_refused_name_stores_nothing(run: Run, file: Path, ring: MemoryRing) -> None:
+    assert run("providers", "add", "local", "--channel", "openai", "--keyring", stdin="sk-1").code == 1
+    assert ring.entries == {}
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ IMPURE = {
 ONLY_IN = {
     "httpx": {"server/upstream.py", "server/transport.py"},
     "aiohttp": {"server/transport.py"},
-    "tomlkit": {"config/edit.py", "config/changes.py"},
+    "tomlkit": {"config/document.py"},
     "keyring": {"config/secrets.py"},
 }
 # Words that are a channel's name and also a dialect's.

@@ -78,16 +78,19 @@ def _asked() -> str:
     if not re.fullmatch(keys_of(Provider)["name"].pattern, name):
         raise ConfigError(f"{name} cannot be a name: use a-z, 0-9, - and _")
     base_url = None if CHANNELS[channel].root or CHANNELS[channel].offline else _prompt("Its base URL", None)
-    secret = _asked_secret(name, channel) if CHANNELS[channel].needs_key else None
+    secret = None if CHANNELS[channel].offline else _asked_secret(name, channel)
     if secret:
         secret.store()
     return provider(name, channel, base_url, secret)
 
 
 def _asked_secret(name: str, channel: str) -> Secret | None:
-    place = _prompt("Where is its key? env, keyring or literal (in the file)", "env")
-    if place not in ("env", "keyring", "literal"):
-        raise ConfigError(f"{place} is no place for a key: answer env, keyring or literal")
+    from gproxy.providers.catalog import CHANNELS
+
+    usual = "env" if CHANNELS[channel].needs_key else "none"
+    place = _prompt("Where is its key? env, keyring, literal (in the file) or none", usual)
+    if place not in ("env", "keyring", "literal", "none"):
+        raise ConfigError(f"{place} is no place for a key: answer env, keyring, literal or none")
     env = _prompt("Which variable", key_variable(channel)) if place == "env" else None
     return ask_secret(name, env=env, keyring=place == "keyring", entry=None, literal=place == "literal")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 DemoOption = Annotated[bool, typer.Option("--demo", help="Serve the offline demo; needs no file.")]
 
 
-def serve(demo: bool, config: Path | None, **flags: object) -> None:
+def serve(*, demo: DemoOption = False, config: ConfigOption = None, **flags: object) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Each key of [global] is an option here and a variable GPROXY_<KEY>; an option goes over the variable, and
@@ -36,10 +36,9 @@ def serve(demo: bool, config: Path | None, **flags: object) -> None:
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
-    """The parameters of `serve`: its own two and one per key of `[global]`, None where not given."""
+    """The parameters of `serve`: its own, and one per key of `[global]`, None where not given."""
     kind = inspect.Parameter.KEYWORD_ONLY
-    yield inspect.Parameter("demo", kind, default=False, annotation=DemoOption)
-    yield inspect.Parameter("config", kind, default=None, annotation=ConfigOption)
+    yield from (own for own in inspect.signature(serve).parameters.values() if own.kind is kind)
     for field in dataclasses.fields(Global):
         yield inspect.Parameter(field.name, kind, default=None, annotation=_annotation(field))
 
@@ -96,7 +95,7 @@ def _run(
 ) -> int:
     """Print the problems of the first load and serve; the server loads anew, and prints what comes later."""
     first = load()
-    name = files.shown(path) if path else "demo"
+    name = files.shown(path) if path else "the configuration"
     output.problems(first.problems, name)
     if first.errors:
         raise files.refused(name, first.errors)

@@ -70,7 +70,7 @@ def test_yes_without_an_offer_leaves_the_provider_as_a_comment(run: Run, tmp_pat
             {"name": "openai", "channel": "openai", "credentials": [{"api_key": "sk-piped"}]},
         ),
         (
-            "custom\nmine\nhttp://127.0.0.1:9/v1\n",
+            "custom\nmine\nhttp://127.0.0.1:9/v1\n\n",
             {"name": "mine", "channel": "custom", "settings": {"base_url": "http://127.0.0.1:9/v1"}},
         ),
     ],

@@ -4,6 +4,7 @@ httpx 0.28's pool scans every connection twice per request and loses a slot for 
 aiohttp does neither. Time limits beyond the connect are set by `upstream.py`, which is the only user.
 """
 
+import errno
 import ssl
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
@@ -58,12 +59,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     proxy=request.extensions.get("proxy") or None,
                     trace_request_ctx=context,
                 )
-            except aiohttp.ServerDisconnectedError as error:
-                # The peer closed a kept connection before any byte of an answer, which is how an idle one
-                # ends: the request goes out once more. Each turn uses one such connection up.
-                if context.reused:
-                    continue
-                raise httpx.RemoteProtocolError(str(error)) from error
             except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError) as error:
                 raise httpx.ConnectTimeout("no connection in time") from error
             except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, ssl.SSLError) as error:
@@ -71,6 +66,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             except (aiohttp.InvalidURL, ValueError) as error:
                 raise httpx.UnsupportedProtocol(str(error)) from error
             except (aiohttp.ClientError, OSError) as error:
+                # The peer closed a kept connection before any byte of an answer, which is how an idle one
+                # ends: the request goes out once more. Each turn uses one such connection up.
+                if context.reused and _ended_unanswered(error):
+                    continue
                 raise httpx.ReadError(str(error)) from error
             break
         return httpx.Response(
@@ -82,6 +81,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._session.close()
+
+
+def _ended_unanswered(error: Exception) -> bool:
+    """Whether a connection was closed or reset with nothing of an answer in it."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return isinstance(error.message, str)  # else it is the part of a head that came
+    return isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
 
 
 class _Context:

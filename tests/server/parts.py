@@ -4,7 +4,6 @@ Real throughout: the ASGI application, the SQLite store and the sockets are thos
 """
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager, closing
@@ -266,13 +265,11 @@ class Peer:
             while not writer.is_closing() and (seen := await _request(reader, number)) is not None:
                 self.seen.append(seen)
                 await self.script(seen, writer)
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the other side left, or the block has ended
         finally:
             self._tasks.discard(task)
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+            writer.transport.abort()
 
 
 async def _request(reader: asyncio.StreamReader, connection: int) -> Seen | None:
@@ -291,7 +288,7 @@ async def _request(reader: asyncio.StreamReader, connection: int) -> Seen | None
 async def peer(script: Script) -> AsyncIterator[Peer]:
     """A peer that follows `script`, until the end of the block."""
     it = Peer(script)
-    server = await asyncio.start_server(it._serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(it._serve, "127.0.0.1", 0, backlog=1000)
     it.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield it

@@ -1,0 +1,299 @@
+"""What goes over the socket is what was asked for, and what ends a connection is told by httpx's names."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from gproxy.server.transport import AiohttpTransport, AnswerStream
+from tests.kit.settings import closed_port
+from tests.server.parts import GOOD, Script, Seen, always, http, peer
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[AiohttpTransport]:
+    it = AiohttpTransport()
+    yield it
+    await it.aclose()
+
+
+async def send(transport: AiohttpTransport, url: str, **more: object) -> httpx.Response:
+    fields: dict[str, object] = {"method": "POST", "content": b"{}", **more}
+    return await transport.handle_async_request(httpx.Request(url=url, **fields))  # type: ignore[arg-type]  # by name
+
+
+async def whole(answer: httpx.Response) -> bytes:
+    assert isinstance(answer.stream, AnswerStream)
+    return b"".join([piece async for piece in answer.stream])
+
+
+@contextmanager
+def full_listener() -> Iterator[int]:
+    """A port whose queue is full, so that a connection to it is neither taken nor refused."""
+    with ExitStack() as open_sockets:
+        listener = open_sockets.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port: int = listener.getsockname()[1]
+        for _ in range(4):
+            filler = open_sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End the connection as a crash would: no FIN, an RST."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def then(*scripts: Script) -> Script:
+    """One script after the other, a request each; the last one for all that follow."""
+    left = list(scripts)
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await (left.pop(0) if len(left) > 1 else left[0])(seen, writer)
+
+    return script
+
+
+async def closing(_: Seen, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def resetting(_: Seen, writer: asyncio.StreamWriter) -> None:
+    reset(writer)
+
+
+async def breaking(_: Seen, writer: asyncio.StreamWriter) -> None:
+    """Half a head."""
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-le")
+    await writer.drain()
+    writer.close()
+
+
+async def test_method_target_headers_and_body_arrive_as_they_were_given(transport: AiohttpTransport) -> None:
+    async with peer(always(GOOD)) as up:
+        headers = [(b"X-One", b"a"), (b"accept-encoding", b"identity"), (b"x-one", b"b\xff")]
+        await whole(
+            await send(transport, f"{up.url}/v1/a%2Fb:c%20d?x=%61&y=%2B", headers=headers, content=b"\x00{}")
+        )
+    (seen,) = up.seen
+    assert (seen.method, seen.target, seen.body) == ("POST", "/v1/a%2Fb:c%20d?x=%61&y=%2B", b"\x00{}")
+    assert seen.headers["accept-encoding"] == "identity"
+    assert seen.headers["content-length"] == "3"
+    assert set(seen.headers) == {"host", "x-one", "accept-encoding", "content-length"}
+
+
+async def test_a_connection_is_used_again(transport: AiohttpTransport) -> None:
+    async with peer(always(GOOD)) as up:
+        for _ in range(3):
+            await whole(await send(transport, up.url))
+    assert [seen.connection for seen in up.seen] == [1, 1, 1]
+
+
+async def test_connections_side_by_side_are_not_bounded(transport: AiohttpTransport) -> None:
+    arrived = asyncio.Barrier(120)
+
+    async def together(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await arrived.wait()
+        await always(http(seen.body))(seen, writer)
+
+    async with peer(together) as up:
+        bodies = [str(number).encode() for number in range(120)]
+        answers = await asyncio.gather(*(send(transport, up.url, content=body) for body in bodies))
+        assert [await whole(answer) for answer in answers] == bodies
+
+
+@pytest.mark.parametrize("ending", [closing, resetting])
+async def test_a_kept_connection_that_ends_unanswered_is_replaced(
+    transport: AiohttpTransport, ending: Script
+) -> None:
+    """That is how an idle connection looks which the peer closed at the same moment."""
+    async with peer(then(always(GOOD), ending, always(http(b"again")))) as up:
+        await whole(await send(transport, up.url))
+        assert await whole(await send(transport, up.url, content=b"second")) == b"again"
+    assert [(seen.connection, seen.body) for seen in up.seen] == [(1, b"{}"), (1, b"second"), (2, b"second")]
+
+
+@pytest.mark.parametrize("ending", [closing, resetting])
+async def test_a_new_connection_that_ends_unanswered_is_an_error(
+    transport: AiohttpTransport, ending: Script
+) -> None:
+    async with peer(ending) as up:
+        with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+            await send(transport, up.url)
+    assert len(up.seen) == 1
+
+
+async def test_a_kept_connection_that_ends_inside_the_head_is_an_error(transport: AiohttpTransport) -> None:
+    """The request has been answered, if badly: it must not go out a second time."""
+    async with peer(then(always(GOOD), breaking, always(GOOD))) as up:
+        await whole(await send(transport, up.url))
+        with pytest.raises(httpx.TransportError):
+            await send(transport, up.url)
+    assert len(up.seen) == 2
+
+
+async def test_a_refused_connection_is_a_connect_error(transport: AiohttpTransport) -> None:
+    with pytest.raises(httpx.ConnectError):
+        await send(transport, f"http://127.0.0.1:{closed_port()}")
+
+
+async def test_a_host_without_an_address_is_a_connect_error(transport: AiohttpTransport) -> None:
+    with pytest.raises(httpx.ConnectError):
+        await send(transport, "http://no-such-host.invalid")
+
+
+async def test_tls_to_a_peer_that_speaks_none_is_a_connect_error(transport: AiohttpTransport) -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GOOD)
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(httpx.ConnectError):
+            await send(transport, f"https://127.0.0.1:{port}")
+
+
+async def test_a_connection_that_is_never_taken_is_a_connect_time_out(transport: AiohttpTransport) -> None:
+    with full_listener() as port, pytest.raises(httpx.ConnectTimeout):
+        await send(
+            transport, f"http://127.0.0.1:{port}", extensions={"timeout": {"connect": 0.05}, "proxy": ""}
+        )
+
+
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 50 + b"\r\n\r\n"]
+)
+async def test_a_peer_that_speaks_no_http_is_an_error(transport: AiohttpTransport, answer: bytes) -> None:
+    async with peer(always(answer)) as up:
+        with pytest.raises(httpx.TransportError):
+            await send(transport, up.url)
+
+
+@pytest.mark.parametrize("url", ["http:///v1", "ftp://127.0.0.1/", "http://127.0.0.1:99999/"])
+async def test_an_address_that_is_none_is_an_error(transport: AiohttpTransport, url: str) -> None:
+    with pytest.raises((httpx.TransportError, httpx.InvalidURL)):
+        await send(transport, url)
+
+
+async def test_a_header_that_would_split_the_request_is_an_error(transport: AiohttpTransport) -> None:
+    async with peer(always(GOOD)) as up:
+        with pytest.raises(httpx.TransportError):
+            await send(transport, up.url, headers=[(b"x-a", b"1\r\nx-b: 2")])
+    assert up.seen == []
+
+
+async def test_a_redirect_is_the_answer(transport: AiohttpTransport) -> None:
+    async with peer(always(http(status=307, more=("location: /elsewhere",)))) as up:
+        answer = await send(transport, up.url)
+        assert (answer.status_code, answer.headers["location"]) == (307, "/elsewhere")
+    assert len(up.seen) == 1
+
+
+async def test_a_cookie_is_not_kept(transport: AiohttpTransport) -> None:
+    async with peer(always(http(more=("set-cookie: a=b",)))) as up:
+        for _ in range(2):
+            await whole(await send(transport, up.url))
+    assert "cookie" not in up.seen[1].headers
+
+
+async def test_an_encoded_answer_is_left_as_it_came(transport: AiohttpTransport) -> None:
+    async with peer(always(http(b"no gzip", more=("content-encoding: gzip",)))) as up:
+        assert await whole(await send(transport, up.url)) == b"no gzip"
+
+
+async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
+    transport = AiohttpTransport()
+    async with peer(always(GOOD)) as up:
+        await whole(await send(transport, up.url))
+    await transport.aclose()
+
+
+async def test_a_proxy_that_is_asked_for_is_used(transport: AiohttpTransport) -> None:
+    async with peer(always(http(b"by proxy"))) as proxy:
+        answer = await send(transport, "http://far.invalid/v1", extensions={"proxy": proxy.url})
+        assert await whole(answer) == b"by proxy"
+    assert proxy.seen[0].target == "http://far.invalid/v1"
+    assert proxy.seen[0].headers["host"] == "far.invalid"
+
+
+async def test_a_proxy_that_cannot_be_reached_is_a_connect_error(transport: AiohttpTransport) -> None:
+    proxy = f"http://127.0.0.1:{closed_port()}"
+    async with peer(always(GOOD)) as up:
+        with pytest.raises(httpx.ConnectError):
+            await send(transport, up.url, extensions={"proxy": proxy})
+    assert up.seen == []
+
+
+async def test_a_proxy_that_refuses_a_tunnel_is_a_connect_error(transport: AiohttpTransport) -> None:
+    async with peer(always(http(status=403))) as proxy:
+        with pytest.raises(httpx.ConnectError):
+            await send(transport, "https://far.invalid/v1", extensions={"proxy": proxy.url})
+    assert proxy.seen[0].method == "CONNECT"
+
+
+async def test_each_connection_of_a_request_is_told(transport: AiohttpTransport) -> None:
+    told: list[int] = []
+    async with peer(then(always(GOOD), closing, always(GOOD))) as up:
+        for _ in range(2):
+            await whole(
+                await send(transport, up.url, extensions={"connected": lambda: told.append(up.connections)})
+            )
+    assert len(told) == 3
+
+
+async def cut_short(_: Seen, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+    await writer.drain()
+    writer.close()
+
+
+async def test_an_answer_that_is_cut_short_is_a_read_error(transport: AiohttpTransport) -> None:
+    async with peer(cut_short) as up:
+        answer = await send(transport, up.url)
+        with pytest.raises(httpx.ReadError):
+            await whole(answer)
+        await answer.stream.aclose()  # type: ignore[union-attr]  # ours is asynchronous
+
+
+async def test_an_answer_that_is_given_up_takes_its_connection_with_it(transport: AiohttpTransport) -> None:
+    gone = asyncio.Event()
+
+    async def endless(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf")
+        try:
+            await writer.drain()
+            await asyncio.Event().wait()
+        finally:
+            gone.set()
+
+    async with peer(then(endless, always(GOOD))) as up:
+        answer = await send(transport, up.url)
+        assert isinstance(answer.stream, AnswerStream)
+        assert await answer.stream.read() == b"half"
+        answer.stream.abort()
+        await whole(await send(transport, up.url))
+        assert [seen.connection for seen in up.seen] == [1, 2]
+    assert gone.is_set()
+
+
+async def test_a_cancelled_request_leaves_the_pool_as_good_as_before(transport: AiohttpTransport) -> None:
+    """Each client that leaves cancels one."""
+    with full_listener() as port:
+        for _ in range(50):
+            task = asyncio.create_task(send(transport, f"http://127.0.0.1:{port}"))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+    async with peer(always(GOOD)) as up:
+        await whole(await send(transport, up.url))

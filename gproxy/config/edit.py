@@ -6,10 +6,11 @@ What a command changes is `changes.py`'s.
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from gproxy.config import schema
 from gproxy.config.document import Document
 from gproxy.config.load import load
 from gproxy.config.source import overrides
@@ -24,7 +25,7 @@ def edit(
     path: Path,
     change: Callable[[Document], T],
     *,
-    channels: Collection[str],
+    channels: schema.Channels,
     environ: Mapping[str, str],
 ) -> T:
     """Apply `change` to the file and return what it returns; nothing else edits the file meanwhile.
@@ -46,7 +47,7 @@ def edit(
 
 
 def replace(
-    path: Path, before: bytes, after: bytes, *, channels: Collection[str], environ: Mapping[str, str]
+    path: Path, before: bytes, after: bytes, *, channels: schema.Channels, environ: Mapping[str, str]
 ) -> None:
     """Put the whole text `after` in the place of `before`, on the terms of `edit`.
 
@@ -112,12 +113,12 @@ def _parsed(path: Path, text: bytes) -> Document:
     try:
         return Document(text.decode())
     except (ValueError, RecursionError):
-        _, problems = load(text, channels=())
+        _, problems = load(text, channels={})
         rendered = tuple(problem.render(path.name) for problem in problems)
         raise ConfigError(f"{path} cannot be edited before it is mended", rendered) from None
 
 
-def _refuse_errors(path: Path, text: bytes, channels: Collection[str], environ: Mapping[str, str]) -> None:
+def _refuse_errors(path: Path, text: bytes, channels: schema.Channels, environ: Mapping[str, str]) -> None:
     _, problems = load(text, channels=channels, overrides=overrides(environ))
     errors = tuple(problem.render(path.name) for problem in problems if problem.severity == "error")
     if errors:

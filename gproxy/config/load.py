@@ -6,7 +6,7 @@ Files, environment and secrets are `source.py`'s.
 import dataclasses
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gproxy.config import rules, schema
@@ -29,7 +29,7 @@ _IGNORED_TABLES = frozenset(schema.IGNORED_KEYS) - {"global", *_ROWS}
 
 
 def load(
-    text: bytes, *, channels: Collection[str], overrides: Mapping[str, object] = {}
+    text: bytes, *, channels: schema.Channels, overrides: Mapping[str, object] = {}
 ) -> tuple[schema.Config | None, list[Problem]]:
     """The configuration, or None if any problem is an error; problems in the order of their lines.
 
@@ -68,7 +68,7 @@ def _syntax_problem(text: str, fault: str) -> Problem:
 def _read(
     document: Mapping[str, Any],
     problems: Problems,
-    channels: Collection[str],
+    channels: schema.Channels,
     overrides: Mapping[str, object],
 ) -> schema.Config:
     """Every table, with every problem noted."""
@@ -90,7 +90,7 @@ def _read(
     return config
 
 
-def _known_part(table: str, rows: Any, channels: Collection[str]) -> Any:
+def _known_part(table: str, rows: Any, channels: schema.Channels) -> Any:
     """The rows, less what only a channel that we do not have could give a meaning to."""
     if table != "providers" or not isinstance(rows, list):
         return rows
@@ -122,7 +122,7 @@ def _overlaid(
     return dataclasses.replace(globals_, **values), origins
 
 
-def _settled(config: schema.Config, channels: Collection[str]) -> schema.Config:
+def _settled(config: schema.Config, channels: schema.Channels) -> schema.Config:
     """The configuration without what was warned of as having no effect, and with each credential named."""
     return dataclasses.replace(
         config,
@@ -131,7 +131,7 @@ def _settled(config: schema.Config, channels: Collection[str]) -> schema.Config:
     )
 
 
-def _settled_provider(provider: schema.Provider, channels: Collection[str]) -> schema.Provider:
+def _settled_provider(provider: schema.Provider, channels: schema.Channels) -> schema.Provider:
     named = (
         dataclasses.replace(row, label=name)
         for row, name in zip(provider.credentials, rules.credential_names(provider), strict=True)

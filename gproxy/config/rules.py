@@ -38,7 +38,7 @@ def foreign_channel(channel: object, channels: Collection[str]) -> bool:
 
 
 def check(
-    config: schema.Config, problems: Problems, *, channels: Collection[str], origins: Mapping[str, str]
+    config: schema.Config, problems: Problems, *, channels: schema.Channels, origins: Mapping[str, str]
 ) -> None:
     """Note every problem between the rows. `origins` are the `[global]` keys that a flag or variable set."""
     _check_global(config.globals, problems, origins)
@@ -99,13 +99,16 @@ def _check_url(path: KeyPath, url: str, problems: Problems, *, proxy: bool = Fal
         problems.error(path, "must not hold a user or password", "put the secret into `credentials`")
 
 
-def _check_providers(config: schema.Config, problems: Problems, channels: Collection[str]) -> None:
+def _check_providers(config: schema.Config, problems: Problems, channels: schema.Channels) -> None:
     rows = [(("providers", i), row) for i, row in enumerate(config.providers)]
     _check_unique(problems, "this provider", (((row.name,), (*path, "name")) for path, row in rows))
     for path, row in rows:
         if row.name in schema.RESERVED_NAMES:
             problems.error((*path, "name"), f'"{row.name}" is a path of gproxy itself', "choose another name")
         _check_channel((*path, "channel"), row.channel, problems, channels)
+        facts = channels.get(row.channel)
+        if facts is not None and facts.needs_address and not row.settings.base_url:
+            problems.error(path, f'the channel "{row.channel}" needs settings.base_url')
         _check_url((*path, "settings", "base_url"), row.settings.base_url, problems)
         _check_url((*path, "settings", "proxy"), row.settings.proxy, problems, proxy=True)
         for name, value in row.settings.headers.items():
@@ -114,7 +117,7 @@ def _check_providers(config: schema.Config, problems: Problems, channels: Collec
         _check_credentials(path, row, problems)
 
 
-def _check_channel(path: KeyPath, channel: str, problems: Problems, channels: Collection[str]) -> None:
+def _check_channel(path: KeyPath, channel: str, problems: Problems, channels: schema.Channels) -> None:
     if not channel or channel in channels:
         return
     if foreign_channel(channel, channels):

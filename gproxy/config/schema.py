@@ -6,14 +6,28 @@ not done here.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 RESERVED_NAMES = frozenset(
     {"v1", "v1beta", "health", "healthz", "ready", "admin", "user", "metrics", "static", "favicon.ico"}
 )
 """First path segments that are ours, so that no provider can be named so."""
+
+
+class ChannelFacts(Protocol):
+    """What validation has to know of a channel; the rows themselves are in `providers/catalog.py`."""
+
+    @property
+    def needs_address(self) -> bool:
+        """Whether `settings.base_url` must be given."""
+        ...
+
+
+Channels = Mapping[str, ChannelFacts]
+"""The channels there are, by the names that `channel =` may take."""
 
 PROTOCOLS = ("openai_chat", "openai_responses", "openai_embeddings", "anthropic_messages", "gemini")
 """What `settings.protocols` of a provider may list."""

@@ -5,7 +5,7 @@ What the values mean is `load.py`'s, what the server makes of them `snapshot.py`
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def locate(explicit: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 def load_file(
-    path: Path, *, channels: Collection[str], environ: Mapping[str, str], flags: Mapping[str, object] = {}
+    path: Path, *, channels: schema.Channels, environ: Mapping[str, str], flags: Mapping[str, object] = {}
 ) -> Loaded:
     """`load_text` of a file, which is made readable by its owner alone. Raises nothing."""
     try:
@@ -70,7 +70,7 @@ def load_text(
     text: bytes,
     *,
     directory: Path,
-    channels: Collection[str],
+    channels: schema.Channels,
     environ: Mapping[str, str],
     flags: Mapping[str, object] = {},
 ) -> Loaded:
@@ -110,7 +110,7 @@ def _load(
     text: bytes,
     directory: Path,
     name: str,
-    channels: Collection[str],
+    channels: schema.Channels,
     environ: Mapping[str, str],
     flags: Mapping[str, object],
     noted: tuple[Problem, ...],

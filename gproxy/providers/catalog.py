@@ -44,6 +44,10 @@ class Channel:
     configurable: bool = False
     offline: bool = False
 
+    @property
+    def needs_address(self) -> bool:
+        return not self.root and not self.offline
+
 
 _ROWS = (
     Channel(name="openai", root="https://api.openai.com", speaks=_OPENAI, prices="openai"),

@@ -14,8 +14,9 @@ from gproxy.config.document import Document
 from gproxy.config.edit import create, edit
 from gproxy.config.load import load
 from gproxy.errors import ConfigError
+from gproxy.providers import catalog
 
-CHANNELS = ("demo",)
+CHANNELS = {name: catalog.CHANNELS[name] for name in ("demo",)}
 
 FILE = """\
 # top

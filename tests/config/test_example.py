@@ -9,10 +9,11 @@ from typing import Any
 
 from gproxy.config import schema
 from gproxy.config.load import load
+from gproxy.providers import catalog
 
 EXAMPLE = (Path(__file__).parents[2] / "gproxy.toml.example").read_text(encoding="utf-8")
 SWITCHED_ON = re.sub(r"(?m)^([ \t]*)#(?=[\[{\w])", r"\1", EXAMPLE)
-CHANNELS = ("openai", "custom", "demo")
+CHANNELS = {name: catalog.CHANNELS[name] for name in ("openai", "custom", "demo")}
 
 
 def all_keys(cls: type[Any]) -> set[tuple[str, ...]]:

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from gproxy.config import schema
 from gproxy.config.load import Problem, load
+from gproxy.providers import catalog
 
-CHANNELS = ("openai", "anthropic", "aistudio", "custom", "demo")
+CHANNELS = {name: catalog.CHANNELS[name] for name in ("openai", "anthropic", "aistudio", "custom", "demo")}
 
 V1_SEED = """\
 [global]

@@ -2,6 +2,7 @@ import json
 
 from gproxy.config.load import load
 from gproxy.config.redact import redacted
+from gproxy.providers.catalog import CHANNELS
 
 SECRETS = ("SECRET-api", "SECRET-key", "SECRET-pass", "SECRET-header", "SECRET-proxy", "ab" * 32)
 TEXT = f"""
@@ -20,7 +21,7 @@ keys = [{{ label = "a", api_key = "SECRET-key" }}, {{ label = "b", api_key_hash 
 
 
 def test_no_secret_is_shown_and_the_rest_is() -> None:
-    config, problems = load(TEXT.encode(), channels=["custom"])
+    config, problems = load(TEXT.encode(), channels=CHANNELS)
     assert config is not None, problems
     shown = redacted(config)
     text = json.dumps(shown, default=str)

@@ -4,8 +4,12 @@ import pytest
 
 from gproxy.config.keys import hash_key
 from gproxy.config.load import load
+from gproxy.providers import catalog
 
-CHANNELS = ("openai", "anthropic", "gemini", "vertexexpress", "groq", "custom")
+CHANNELS = {
+    name: catalog.CHANNELS[name]
+    for name in ("openai", "anthropic", "gemini", "vertexexpress", "groq", "custom")
+}
 
 BASE = """\
 [[providers]]
@@ -225,3 +229,11 @@ def test_one_fault_is_told_once() -> None:
     """A row that lacks its name is not taken for a second row of the same, empty, name."""
     text = "[[providers]]\n[[providers]]\n[[users]]\n[[users]]"
     assert [message for message in found(text, "error") if "missing" not in message] == []
+
+
+def test_a_channel_without_an_address_of_its_own_needs_one() -> None:
+    row = "[[providers]]\nname = 'x'\nchannel = 'custom'\n"
+    _, problems = load(row.encode(), channels=CHANNELS)
+    assert ["needs settings.base_url" in p.message for p in problems] == [True]
+    _, problems = load(f"{row}settings = {{ base_url = 'http://127.0.0.1:1' }}\n".encode(), channels=CHANNELS)
+    assert problems == []

@@ -5,6 +5,7 @@ import hashlib
 from gproxy.config.keys import hash_key, key_id
 from gproxy.config.load import load
 from gproxy.config.snapshot import Client, Snapshot, build
+from gproxy.providers.catalog import CHANNELS
 from gproxy.values import Target
 
 FILE = f"""\
@@ -89,7 +90,7 @@ model_pattern = "*"
 
 
 def snapshot() -> Snapshot:
-    config, problems = load(FILE.encode(), channels=("openai",))
+    config, problems = load(FILE.encode(), channels=CHANNELS)
     assert config is not None, problems
     return build(config, {("a", "a#2"): "s2"}, ("one warning",))
 

@@ -8,8 +8,9 @@ import pytest
 
 from gproxy.config.source import Loaded, data_dir, load_file, load_text, locate
 from gproxy.errors import ConfigError
+from gproxy.providers import catalog
 
-CHANNELS = ("openai", "demo")
+CHANNELS = {name: catalog.CHANNELS[name] for name in ("openai", "demo")}
 
 FILE = """\
 [global]

@@ -28,6 +28,9 @@ _LINGER_SECONDS = 1.0
 
 _MAX_TOLD = 2000
 
+_MIN_SECRET = 8
+"""A shorter one is a word like another, and no provider's key."""
+
 
 async def relay(opened: Opened, journal: Journal, reply: Reply, settlement: Settlement) -> None:
     """Send the answer. Raises Unavailable if its row cannot be written and nothing has gone out yet."""
@@ -140,10 +143,10 @@ async def _finish(opened: Opened) -> None:
 
 def _refusal_body(call: Call, body: bytes, status: int, request_id: str) -> bytes:
     """The upstream's own error if it has the dialect's shape, else its text in it; without any of our secrets."""
-    for provider in call.snapshot.providers.values():
-        for credential in provider.credentials:
-            if credential.secret and len(credential.secret) >= 8:
-                body = body.replace(credential.secret.encode(), b"[redacted]")
+    secrets = (c.secret or "" for p in call.snapshot.providers.values() for c in p.credentials)
+    for secret in sorted(secrets, key=len, reverse=True):  # one may begin like another
+        if len(secret) >= _MIN_SECRET:
+            body = body.replace(secret.encode(), b"[redacted]")
     try:
         tree = json.loads(body)
     except ValueError:

@@ -86,14 +86,22 @@ def scope(
     }
 
 
-def call(here: Snapshot, body: bytes, protocol: Protocol = CHAT, *, started: float = 0.0) -> Call:
-    """A call by alice's key below `/up`, as `edge.read` makes it."""
+def call(
+    here: Snapshot,
+    body: bytes,
+    protocol: Protocol = CHAT,
+    *,
+    model: str | None = None,
+    headers: Headers | None = None,
+    started: float = 0.0,
+) -> Call:
+    """A call by alice's key below `/up`, as `edge.read` makes it. `model`: the one in the path."""
     return Call(
         request_id="req_1",
         client=authenticate(((b"x-api-key", KEY.encode()),), "", here, 0),
         protocol=protocol,
-        facts=protocol.read(strict.decode(body), None, ""),
-        headers=(),
+        facts=protocol.read(strict.decode(body), model, ""),
+        headers=tuple(headers or ()),
         query="",
         scoped="up",
         snapshot=here,

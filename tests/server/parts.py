@@ -255,12 +255,16 @@ Script = Callable[[Seen, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class Peer:
-    """An upstream on a loopback socket; what it answers is a function over a request and the raw connection."""
+    """An upstream on a loopback socket; what it answers is a function over a request and the raw connection.
+
+    `left` is set when a client closes its connection while it is being answered.
+    """
 
     script: Script
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
     url: str = ""
+    left: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -272,12 +276,21 @@ class Peer:
         try:
             while not writer.is_closing() and (seen := await _request(reader, number)) is not None:
                 self.seen.append(seen)
-                await self.script(seen, writer)
+                watching = asyncio.create_task(self._watch(reader))
+                try:
+                    await self.script(seen, writer)
+                finally:
+                    watching.cancel()
         except (ConnectionError, asyncio.CancelledError):
             pass  # the other side left, or the block has ended
         finally:
             self._tasks.discard(task)
             writer.transport.abort()
+
+    async def _watch(self, reader: asyncio.StreamReader) -> None:
+        while not reader.at_eof():
+            await asyncio.sleep(0.005)
+        self.left.set()
 
 
 async def _request(reader: asyncio.StreamReader, connection: int) -> Seen | None:

@@ -1,0 +1,183 @@
+"""What goes where: models to the pipeline, the rest to Quart; and what every answer has."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gproxy.config.schema import RESERVED_NAMES
+from tests.server.parts import ALICE, GOOD, KEY, Visit, always, http, peer, provider, scope, serving, snapshot
+
+TEXT = '[[providers]]\nname = "demo"\nchannel = "demo"\n' + ALICE
+BODY = {"model": "demo/fast", "messages": [{"role": "user", "content": "hi"}]}
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", CHAT, 200),
+        ("POST", "/demo" + CHAT, 200),
+        ("GET", "/health", 200),
+        ("GET", "/v1/models", 200),
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/v1/models", 405),
+        ("GET", CHAT, 405),
+    ],
+)
+async def test_every_answer_has_one_request_id_and_no_two_the_same(
+    tmp_path: Path, method: str, path: str, status: int
+) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        answers = [await front.ask(path, BODY, method=method) for _ in range(2)]
+    assert [answer.status for answer in answers] == [status, status]
+    ids = {answer.header("x-gproxy-request-id") for answer in answers}
+    assert len(ids) == 2
+    assert None not in ids
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "TRACE", "CONNECT"])
+@pytest.mark.parametrize("path", [CHAT, "/demo/v1/messages", "/v1beta/models/demo/fast:generateContent"])
+async def test_a_model_is_asked_by_post_alone(tmp_path: Path, method: str, path: str) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        answer = await front.ask(path, BODY, method=method)
+        assert await front.rows() == []
+    assert (answer.status, answer.header("allow")) == (405, "POST")
+    assert answer.message
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        (CHAT, "code"),
+        ("/demo" + CHAT, "code"),
+        ("/v1/messages", "type"),
+        ("/v1beta/models/x:generateContent", "status"),
+    ],
+)
+async def test_a_refusal_at_the_door_is_in_the_dialect_of_the_route(
+    tmp_path: Path, path: str, field: str
+) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        for more, status in (
+            ({"key": "sk-wrong"}, 401),
+            ({"key": None}, 401),
+            ({"host": "evil.example"}, 421),
+            ({"headers": [(b"x", b"y")] * 200}, 431),
+            ({"headers": [(b"content-type", b"text/plain")]}, 415),
+            ({"headers": [(b"x-gproxy-via", front.gateway.own_id.encode())]}, 508),
+        ):
+            answer = await front.ask(path, BODY, **more)
+            assert answer.status == status
+            assert field in answer.json()["error"]
+            assert answer.header("content-type") == "application/json"
+            assert answer.header("x-gproxy-request-id")
+
+
+async def test_a_refusal_with_the_body_unread_closes_and_one_after_it_does_not(tmp_path: Path) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        early = await front.ask(CHAT, BODY, key="sk-wrong")
+        late = await front.ask(CHAT, {"model": "nothing"})
+    assert (early.header("connection"), late.header("connection")) == ("close", None)
+
+
+async def test_a_client_that_leaves_a_refused_body_is_no_fault(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        await front.ask(CHAT, visit=Visit(b"{", then_leave=True), key="sk-wrong")
+        await front.ask(CHAT, visit=Visit(b"{", then_leave=True))
+        assert await front.rows() == []
+    assert caplog.records == []
+
+
+async def test_a_websocket_is_refused(tmp_path: Path) -> None:
+    visit = Visit()
+    async with serving(TEXT, tmp_path) as front:
+        await front.gateway.asgi_app(scope("/v1/realtime") | {"type": "websocket"}, visit.receive, visit.send)
+    assert visit.messages == [{"type": "websocket.close", "code": 1000}]
+
+
+async def test_a_start_and_a_stop_are_answered(tmp_path: Path) -> None:
+    said: list[str] = []
+    told = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> Any:
+        return next(told)
+
+    async def send(message: Any) -> None:
+        said.append(message["type"])
+
+    async with serving(TEXT, tmp_path) as front:
+        at = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
+        await front.gateway.asgi_app(at, receive, send)
+    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+async def test_a_request_is_served_to_its_end_under_the_configuration_it_came_under(tmp_path: Path) -> None:
+    go = asyncio.Event()
+
+    async def slowly(*given: Any) -> None:
+        await go.wait()
+        await always(GOOD)(*given)
+
+    async with peer(slowly) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
+        running = asyncio.create_task(front.chat("up/m"))
+        while not up.seen:
+            await asyncio.sleep(0)
+        front.gateway.swap(snapshot(TEXT))
+        assert (await front.chat("up/m")).status == 400, "there is no such provider any more"
+        go.set()
+        assert (await running).status == 200
+
+
+async def test_a_new_configuration_holds_from_the_next_request_on(tmp_path: Path) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        assert (await front.ask(CHAT, BODY)).status == 200
+        front.gateway.swap(snapshot(TEXT.replace(KEY, "sk-other")))
+        assert (await front.ask(CHAT, BODY)).status == 401
+        assert (await front.ask(CHAT, BODY, key="sk-other")).status == 200
+
+
+async def test_a_provider_that_refused_to_be_asked_for_usage_is_asked_again_after_a_reload(
+    tmp_path: Path,
+) -> None:
+    refusal = http(b'{"error": {"message": "stream_options"}}', 400)
+    async with peer(always(refusal)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
+        for _ in range(2):
+            await front.chat("up/m", stream=True)
+        front.gateway.swap(snapshot(provider(up.url) + ALICE))
+        await front.chat("up/m", stream=True)
+    assert [b"stream_options" in seen.body for seen in up.seen] == [True, False, False, True, False]
+
+
+async def test_what_keeps_it_from_being_ready_is_told(tmp_path: Path) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        assert front.gateway.not_ready() == []
+        front.gateway.reload_failure = "a bad edit"
+        front.gateway.draining = True
+        assert front.gateway.not_ready() == ["a bad edit", "the server is stopping"]
+
+
+@pytest.mark.parametrize("first", sorted(RESERVED_NAMES))
+async def test_a_segment_of_ours_is_never_taken_for_a_provider(tmp_path: Path, first: str) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        assert (await front.ask(f"/{first}{CHAT}", BODY)).status in (404, 405)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//v1/chat/completions",
+        "/v1//chat/completions",
+        "/v1/chat/completions/",
+        "/demo/../v1/messages",
+        "/%2e%2e/x",
+    ],
+)
+async def test_a_path_that_is_not_exactly_a_route_is_none(tmp_path: Path, path: str) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        answer = await front.ask(path, BODY)
+    assert answer.status in (404, 405)
+    assert answer.message

@@ -130,6 +130,21 @@ def test_an_unknown_price_is_null(gateway: Gateway, upstream: Upstream) -> None:
     assert gateway.row(request_id=answer.headers["x-gproxy-request-id"])["cost_usd"] is None
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_cost_that_the_upstream_reports_is_the_cost_of_the_row(
+    gateway: Gateway, upstream: Upstream, stream: bool
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13, "cost": 0.00123}
+    tree = {"id": "x", "model": "m", "choices": [{"index": 0, "finish_reason": "stop"}], "usage": usage}
+    text = json.dumps(tree).encode()
+    chunks = (b"data: " + text + b"\n\n", b"data: [DONE]\n\n")
+    model = upstream.model(Script(chunks=chunks) if stream else Script(body=text))
+    gateway.post("/router/v1/chat/completions", BY_ID["chat-stream" if stream else "chat"].fields(model))
+    row = gateway.row(model=model)
+    assert (row["cost_usd"], row["input_tokens"], row["output_tokens"]) == (0.00123, 9, 4)
+    assert row["price_source"]
+
+
 def test_without_enable_usage_no_row_is_written(upstream: Upstream, tmp_path: Any) -> None:
     text = (
         "[global]\nenable_usage = false\n" + provider("oa", "openai", upstream.url) + user("a", "sk-a", "*")

@@ -63,6 +63,7 @@ def everything(upstream: str) -> str:
         provider("ge", "gemini", f"{upstream}/v1beta"),
         provider("listing", "openai", upstream),
         provider("priced", "openai", upstream),
+        provider("router", "openrouter", upstream),
         provider("nousage", "openai", upstream, include_usage=False),
         provider("refused", "openai", refused),
         # Their credential may be taken out for good by a 401.

@@ -9,6 +9,7 @@ import gzip
 import itertools
 import json
 import random
+import re
 import socket
 import struct
 import threading
@@ -156,7 +157,8 @@ class Upstream:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         body = await request.content.read()
-        raw_path, _, query = request.raw_path.partition("?")
+        # A proxy is asked with the whole URL; this one answers for everybody.
+        raw_path, _, query = re.sub(r"^http://[^/]+", "", request.raw_path).partition("?")
         headers = {name.lower(): value for name, value in request.headers.items()}
         fields, model = _read(raw_path, body)
         exchange = Exchange(
@@ -237,7 +239,9 @@ class Upstream:
         path = exchange.raw_path
         if exchange.method == "GET":
             return Answer((answers.model_list(path, exchange.headers),))
-        say = answers.BY_PATH.get(path) or answers.BY_ACTION.get(path.rpartition(":")[2])
+        # Some providers have their paths below a folder of their own.
+        known = [say for end, say in answers.BY_PATH.items() if path.endswith(end)]
+        say = known[0] if known else answers.BY_ACTION.get(path.rpartition(":")[2])
         assert say is not None, f"no provider has the path {path}"
         return say(Ask(exchange.uid, exchange.model, fields, exchange.query, self._rng))
 

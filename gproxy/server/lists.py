@@ -40,14 +40,15 @@ class ModelLists:
         self._asking: dict[str, asyncio.Task[_Kept]] = {}
 
     def forget(self) -> None:
-        self._kept.clear()
-        self._asking.clear()
+        # New tables: what is being asked for now is still kept in the old one.
+        self._kept = {}
+        self._asking = {}
 
     async def all(self, snapshot: Snapshot, client: Client, scoped: str | None) -> list[ModelEntry]:
         """Everything `client` may use, sorted by id. Raises NotFound for an unknown provider, UpstreamFailed if
         there is nothing to list since no upstream's list could be fetched."""
         providers = _providers(snapshot, scoped)
-        lists = await asyncio.gather(*(self._of(p) for p in providers))
+        lists = await asyncio.gather(*(self._of(snapshot, p) for p in providers))
         entries: dict[str, ModelEntry] = {}
         for provider, listed in zip(providers, lists, strict=True):
             for entry in listed or ():
@@ -76,7 +77,7 @@ class ModelLists:
         target = route.targets[0]
         if route.alias is not None:
             return ModelEntry(name, route.alias, target.provider)
-        listed = await self._of(snapshot.providers[target.provider])
+        listed = await self._of(snapshot, snapshot.providers[target.provider])
         if listed is None:
             raise UpstreamFailed("The upstream's list of models could not be fetched.")
         for entry in listed:
@@ -84,7 +85,7 @@ class ModelLists:
                 return ModelEntry(name, entry.display_name or entry.id, target.provider)
         raise NotFound("That model does not exist here.")
 
-    async def _of(self, provider: Provider) -> tuple[ModelEntry, ...] | None:
+    async def _of(self, snapshot: Snapshot, provider: Provider) -> tuple[ModelEntry, ...] | None:
         if provider.models is not None:
             return tuple(
                 ModelEntry(m.model_id, m.display_name, provider.name) for m in provider.models.values()
@@ -97,22 +98,23 @@ class ModelLists:
             # Shared by all who ask meanwhile, and not cut off when the first of them leaves.
             task = self._asking.get(provider.name)
             if task is None or task.done():
-                task = self._tasks.spawn(self._fetch(provider))
+                task = self._tasks.spawn(self._fetch(snapshot, provider))
                 self._asking[provider.name] = task
             kept = await asyncio.shield(task)
         return kept.entries
 
-    async def _fetch(self, provider: Provider) -> _Kept:
+    async def _fetch(self, snapshot: Snapshot, provider: Provider) -> _Kept:
         loop = asyncio.get_running_loop()
+        table = self._kept
         try:
-            entries = await self._ask(provider, loop.time() + LIST_SECONDS)
+            entries = await self._ask(snapshot, provider, loop.time() + LIST_SECONDS)
             kept = _Kept(entries, loop.time() + KEPT_SECONDS)
         except (UpstreamFault, NotFound):
             kept = _Kept(None, loop.time() + FAILURE_KEPT_SECONDS)
-        self._kept[provider.name] = kept
+        table[provider.name] = kept
         return kept
 
-    async def _ask(self, provider: Provider, deadline: float) -> tuple[ModelEntry, ...]:
+    async def _ask(self, snapshot: Snapshot, provider: Provider, deadline: float) -> tuple[ModelEntry, ...]:
         channel = CHANNELS[provider.channel]
         where = endpoints.list_url(channel, provider.settings)
         if where is None:
@@ -126,6 +128,7 @@ class ModelLists:
             **dict(endpoints.auth_headers(channel, carrier, secret)),
             "accept": "application/json",
             "accept-encoding": "identity",
+            **{name.lower(): value for name, value in provider.settings.headers.items()},
         }
         attempt = Attempt(
             method="GET",
@@ -133,7 +136,7 @@ class ModelLists:
             headers=[(n.encode(), v.encode()) for n, v in headers.items()],
             body=b"",
             settings=provider.settings,
-            proxy=provider.settings.proxy,
+            proxy=provider.settings.proxy or snapshot.config.globals.proxy,
             deadline=deadline,
         )
         answer = await self._upstream.send(attempt)

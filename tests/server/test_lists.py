@@ -1,0 +1,298 @@
+"""What a client may see: configured, asked of the upstream, and aliases; against peers on real sockets."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from gproxy.config.snapshot import Client, Snapshot
+from gproxy.errors import BadRequest, Forbidden, NotFound, UpstreamFailed
+from gproxy.server import lists
+from gproxy.server.edge import authenticate
+from gproxy.server.lists import ModelLists
+from gproxy.server.tasks import Tasks
+from gproxy.server.upstream import Upstream
+from tests.kit.settings import closed_port
+from tests.server.parts import ALICE, KEY, SECRET, Seen, always, http, peer, provider, snapshot
+
+GONE = f"http://127.0.0.1:{closed_port()}"
+
+
+def listing(*ids: str) -> bytes:
+    return http(json.dumps({"object": "list", "data": [{"id": name} for name in ids]}).encode())
+
+
+def models(provider_name: str, *ids: str) -> str:
+    return "".join(
+        f'[[models]]\nprovider_name = "{provider_name}"\nmodel_id = "{name}"\ndisplay_name = "Shown"\n'
+        for name in ids
+    )
+
+
+def alias(name: str, provider_name: str, model: str, more: str = "") -> str:
+    return f'[[model_aliases]]\nalias = "{name}"\nprovider_name = "{provider_name}"\nmodel_id = "{model}"\n{more}'
+
+
+def may(*patterns: str) -> str:
+    user = ALICE.partition("[[permissions]]")[0]
+    return user + "".join(
+        f'[[permissions]]\nuser_name = "alice"\nmodel_pattern = "{pattern}"\n' for pattern in patterns
+    )
+
+
+class Catalogue:
+    def __init__(self, upstream: Upstream) -> None:
+        self.tasks = Tasks()
+        self.lists = ModelLists(upstream, self.tasks)
+
+    async def ids(self, text: str, scoped: str | None = None) -> list[str]:
+        here, client = self.seen_by_alice(text)
+        return [entry.id for entry in await self.lists.all(here, client, scoped)]
+
+    async def single(self, text: str, name: str, scoped: str | None = None) -> tuple[str, str, str]:
+        here, client = self.seen_by_alice(text)
+        entry = await self.lists.single(here, client, name, scoped)
+        return entry.id, entry.display_name, entry.owned_by
+
+    @staticmethod
+    def seen_by_alice(text: str) -> tuple[Snapshot, Client]:
+        here = snapshot(text)
+        return here, authenticate(((b"x-api-key", KEY.encode()),), "", here, 0)
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Catalogue]:
+    upstream = Upstream()
+    it = Catalogue(upstream)
+    try:
+        yield it
+    finally:
+        await it.tasks.drain(5)
+        await upstream.close()
+
+
+@pytest.fixture
+async def catalogue() -> AsyncIterator[Catalogue]:
+    async with opened() as it:
+        yield it
+
+
+async def test_configured_models_are_listed_without_asking_anyone(catalogue: Catalogue) -> None:
+    async with peer(always(listing("other"))) as up:
+        text = provider(up.url) + models("up", "b", "a/c") + ALICE
+        assert await catalogue.ids(text) == ["up/a/c", "up/b"]
+        assert await catalogue.ids(text, "up") == ["a/c", "b"]
+    assert up.seen == []
+
+
+async def test_a_provider_that_lists_none_is_asked_by_its_own_key_and_headers(catalogue: Catalogue) -> None:
+    async with peer(always(listing("z", "a"))) as up:
+        text = provider(up.url, more='headers = { "X-Extra" = "1" }') + ALICE
+        assert await catalogue.ids(text) == ["up/a", "up/z"]
+    (seen,) = up.seen
+    assert (seen.method, seen.target, seen.key) == ("GET", "/v1/models", SECRET)
+    assert seen.headers["x-extra"] == "1"
+    assert "content-type" not in seen.headers
+
+
+async def test_a_list_is_asked_for_by_the_proxy_that_requests_take(catalogue: Catalogue) -> None:
+    async with peer(always(listing("m"))) as proxy:
+        text = f'[global]\nproxy = "{proxy.url}"\n' + provider("http://up.invalid") + ALICE
+        assert await catalogue.ids(text) == ["up/m"]
+    assert proxy.seen[0].target == "http://up.invalid/v1/models"
+
+
+async def test_lists_are_asked_for_side_by_side_and_kept(catalogue: Catalogue) -> None:
+    both = asyncio.Barrier(2)
+
+    async def together(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await both.wait()
+        await always(listing("m"))(seen, writer)
+
+    async with peer(together) as up:
+        text = provider(up.url, "one") + provider(up.url, "two") + ALICE
+        for _ in range(3):
+            assert await catalogue.ids(text) == ["one/m", "two/m"]
+    assert len(up.seen) == 2
+
+
+async def test_those_who_ask_at_once_share_one_answer_though_the_first_leaves(catalogue: Catalogue) -> None:
+    go = asyncio.Event()
+
+    async def slowly(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        await always(listing("m"))(seen, writer)
+
+    async with peer(slowly) as up:
+        text = provider(up.url) + ALICE
+        first, second = (asyncio.create_task(catalogue.ids(text)) for _ in range(2))
+        while not up.seen:
+            await asyncio.sleep(0)
+        first.cancel()
+        go.set()
+        assert await second == ["up/m"]
+    assert len(up.seen) == 1
+
+
+async def test_a_list_is_asked_for_again_after_a_reload_or_a_while(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with peer(always(listing("m"))) as up:
+        text = provider(up.url) + ALICE
+        await catalogue.ids(text)
+        catalogue.lists.forget()
+        monkeypatch.setattr(lists, "KEPT_SECONDS", 0)
+        await catalogue.ids(text)
+        assert len(up.seen) == 2
+        await catalogue.ids(text)
+        assert len(up.seen) == 3
+
+
+async def test_an_answer_that_was_asked_for_before_a_reload_is_not_kept_after_it(
+    catalogue: Catalogue,
+) -> None:
+    go = asyncio.Event()
+
+    async def slowly(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        await always(listing("old"))(seen, writer)
+
+    async with peer(slowly) as before, peer(always(listing("new"))) as after:
+        asking = asyncio.create_task(catalogue.ids(provider(before.url) + ALICE))
+        while not before.seen:
+            await asyncio.sleep(0)
+        catalogue.lists.forget()
+        go.set()
+        assert await asking == ["up/old"]
+        assert await catalogue.ids(provider(after.url) + ALICE) == ["up/new"]
+
+
+BAD = {
+    "refused": None,
+    "500": http(b"{}", 500),
+    "401": http(b"{}", 401),
+    "redirect": http(status=302, more=("location: /v1/models",)),
+    "html": http(b"<html>", media="text/html"),
+    "no list": http(b'{"data": 7}'),
+    "cut": b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
+async def test_a_list_that_fails_is_left_out_and_alone_it_is_502(
+    catalogue: Catalogue, bad: bytes | None
+) -> None:
+    async def badly(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await always(bad or b"")(seen, writer)
+        writer.close()
+
+    async with peer(badly) as down, peer(always(listing("m"))) as up:
+        text = provider(down.url if bad else GONE, "down")
+        assert await catalogue.ids(text + provider(up.url) + ALICE) == ["up/m"]
+        catalogue.lists.forget()
+        with pytest.raises(UpstreamFailed):
+            await catalogue.ids(text + ALICE)
+
+
+async def test_a_list_that_failed_is_not_asked_for_again_at_once(catalogue: Catalogue) -> None:
+    async with peer(always(http(status=500))) as up:
+        for _ in range(3):
+            with pytest.raises(UpstreamFailed):
+                await catalogue.ids(provider(up.url) + ALICE)
+    assert len(up.seen) == 1
+
+
+async def test_a_list_that_takes_too_long_is_left_out(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(_: Seen, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(lists, "LIST_SECONDS", 0.05)
+    async with peer(silent) as down, peer(always(listing("m"))) as up:
+        assert await catalogue.ids(provider(down.url, "down") + provider(up.url) + ALICE) == ["up/m"]
+
+
+async def test_aliases_are_listed_as_they_are(catalogue: Catalogue) -> None:
+    text = provider(GONE) + models("up", "m") + provider(GONE, "other") + models("other", "n")
+    text += alias("chat", "up", "m") + alias("far", "other", "n") + alias("lost", "up", "not-listed")
+    text += alias("off", "up", "m", "enabled = false\n")
+    assert await catalogue.ids(text + ALICE) == ["chat", "far", "other/n", "up/m"]
+    assert await catalogue.ids(text + ALICE, "up") == ["chat", "m"]
+
+
+async def test_a_provider_that_is_off_lists_nothing(catalogue: Catalogue) -> None:
+    off = provider(GONE, "off").replace('name = "off"\n', 'name = "off"\nenabled = false\n')
+    text = provider(GONE) + models("up", "m") + off + models("off", "n") + alias("a", "off", "n") + ALICE
+    assert await catalogue.ids(text) == ["up/m"]
+    for name in ("off", "nobody"):
+        with pytest.raises(NotFound):
+            await catalogue.ids(text, name)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ((), []),
+        (("m",), ["chat", "up/m"]),
+        (("up/n",), ["up/n"]),
+        (("chat",), ["chat"]),
+        (("*",), ["chat", "up/m", "up/n"]),
+    ],
+)
+async def test_a_list_holds_what_the_key_may_use_and_nothing_else(
+    catalogue: Catalogue, patterns: tuple[str, ...], expected: list[str]
+) -> None:
+    text = provider(GONE) + models("up", "m", "n") + alias("chat", "up", "m")
+    assert await catalogue.ids(text + may(*patterns)) == expected
+
+
+async def test_what_an_upstream_lists_is_filtered_too(catalogue: Catalogue) -> None:
+    async with peer(always(listing("m", "n"))) as up:
+        assert await catalogue.ids(provider(up.url) + may("n")) == ["up/n"]
+        assert await catalogue.ids(provider(up.url) + may("n"), "up") == ["n"]
+
+
+async def test_the_demo_lists_its_models_without_a_network(catalogue: Catalogue) -> None:
+    found = await catalogue.ids('[[providers]]\nname = "demo"\nchannel = "demo"\n' + ALICE)
+    assert found
+    assert all(name.startswith("demo/") for name in found)
+
+
+async def test_a_single_model_is_found_by_every_name_that_a_request_may_use(catalogue: Catalogue) -> None:
+    async with peer(always(listing("a/b"))) as up:
+        text = (
+            provider(up.url) + provider(GONE, "few") + models("few", "m") + alias("chat", "few", "m") + ALICE
+        )
+        assert await catalogue.single(text, "few/m") == ("few/m", "Shown", "few")
+        assert await catalogue.single(text, "m") == ("m", "Shown", "few")
+        assert await catalogue.single(text, "m", "few") == ("m", "Shown", "few")
+        assert await catalogue.single(text, "chat") == ("chat", "chat", "few")
+        assert await catalogue.single(text, "up/a/b") == ("up/a/b", "a/b", "up")
+        assert await catalogue.single(text, "a/b", "up") == ("a/b", "a/b", "up")
+
+
+async def test_a_single_model_is_refused_as_a_request_for_it_would_be(catalogue: Catalogue) -> None:
+    cases: list[tuple[str, str | None, Any, str]] = [
+        ("nothing", None, BadRequest, "*"),
+        ("few/m", None, Forbidden, "x"),
+        ("few/absent", None, Forbidden, "x"),
+        ("few/absent", None, NotFound, "*"),
+        ("m", "nobody", NotFound, "*"),
+    ]
+    for name, scoped, kind, pattern in cases:
+        with pytest.raises(kind):
+            await catalogue.single(provider(GONE, "few") + models("few", "m") + may(pattern), name, scoped)
+
+
+async def test_a_single_model_that_the_upstream_does_not_list_is_404_and_without_its_list_502(
+    catalogue: Catalogue,
+) -> None:
+    async with peer(always(listing("a"))) as up:
+        with pytest.raises(NotFound):
+            await catalogue.single(provider(up.url) + ALICE, "up/b")
+    with pytest.raises(UpstreamFailed):
+        await catalogue.single(provider(GONE, "gone") + ALICE, "gone/b")

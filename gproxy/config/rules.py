@@ -66,8 +66,6 @@ def _check_global(found: schema.Global, problems: Problems, origins: Mapping[str
     if not found.data_dir:
         problems.error(path("data_dir"), "must not be empty")
     _check_url(path("proxy"), found.proxy, problems, proxy=True)
-    if found.workers > 1:
-        problems.error(path("workers"), "this version serves with one worker only", "set it to 1")
     for name in _LOG_FLAGS:
         if getattr(found, name):
             problems.warn(path(name), "has no effect yet: this version keeps no request logs")
@@ -212,11 +210,8 @@ def _check_key(path: KeyPath, row: schema.UserKey, problems: Problems) -> None:
         )
     elif not row.api_key_hash:
         problems.error(path, "needs one of api_key_hash, api_key")
-    if row.quota == 0:
+    if row.quota is not None and 0 <= row.quota < schema.LEAST_USD:
         problems.error((*path, "quota"), "must be above 0", "leave it out for none, or disable the key")
-    for name, key in schema.keys_of(schema.UserKey).items():
-        if key.planned and getattr(row, name) is not None:
-            problems.error((*path, name), "this version cannot enforce it", "remove it")
 
 
 def _check_policy(config: schema.Config, problems: Problems) -> None:
@@ -228,27 +223,31 @@ def _check_policy(config: schema.Config, problems: Problems) -> None:
             for i, row in enumerate(config.permissions)
         ),
     )
-    for i, limit in enumerate(config.rate_limits):
-        path: KeyPath = ("rate_limits", i)
-        tokens, requests = (limit.tpm, limit.tpd, limit.total_tokens), (limit.rpm, limit.rpd)
-        if not any((*tokens, *requests, limit.max_concurrency)):
-            problems.error(path, "sets no limit", "give it rpm, rpd, tpm, tpd or max_concurrency")
-        if limit.tpd is not None and limit.total_tokens is not None:
-            problems.error(path, "tpd and total_tokens are the same limit", "keep one of them")
-    limits = enumerate(config.rate_limits)
-    _check_unique(
-        problems,
-        "this limit",
-        (((row.user_name, row.model_pattern), ("rate_limits", i)) for i, row in limits),
-    )
-    for i, quota in enumerate(config.quotas):
-        if quota.quota == 0 and ("quotas", i, "quota") in problems.lines:
-            problems.warn(("quotas", i, "quota"), "0 is unlimited")
-    quotas = enumerate(config.quotas)
-    _check_unique(problems, "this quota", (((row.user_name, row.period), ("quotas", i)) for i, row in quotas))
-    for table in sorted(schema.PLANNED_TABLES):
-        for i in range(len(getattr(config, table))):
-            problems.error((table, i), "this version cannot enforce it", "remove it")
+    _check_limits(config, problems)
+    _check_quotas(config, problems)
+
+
+def _check_limits(config: schema.Config, problems: Problems) -> None:
+    rows = [(("rate_limits", i), row) for i, row in enumerate(config.rate_limits)]
+    _check_unique(problems, "this limit", (((row.user_name, row.model_pattern), path) for path, row in rows))
+    for path, _ in rows:
+        set_here = {name for name in (*schema.BOUNDS, "total_tokens") if (*path, name) in problems.lines}
+        if not set_here:
+            problems.error(path, "sets no limit", f"give it one of {', '.join(schema.BOUNDS)}")
+        if {"tpd", "total_tokens"} <= set_here:
+            problems.warn(path, "tpd and total_tokens are the same limit", "the smaller one holds")
+
+
+def _check_quotas(config: schema.Config, problems: Problems) -> None:
+    rows = [(("quotas", i), row) for i, row in enumerate(config.quotas)]
+    _check_unique(problems, "this quota", (((row.user_name, row.period), path) for path, row in rows))
+    for path, row in rows:
+        if row.quota == 0 and (*path, "quota") in problems.lines:
+            problems.warn((*path, "quota"), "0 is unlimited", "disable the user to stop its spending")
+        elif 0 < row.quota < schema.LEAST_USD:
+            problems.error((*path, "quota"), "is less than a nano-dollar")
+        if row.cost_used and row.period != "total":
+            problems.warn((*path, "cost_used"), 'counts in period "total" only')
 
 
 def _check_references(config: schema.Config, problems: Problems) -> None:

@@ -32,14 +32,19 @@ Channels = Mapping[str, ChannelFacts]
 PROTOCOLS = ("openai_chat", "openai_responses", "openai_embeddings", "anthropic_messages", "gemini")
 """What `settings.protocols` of a provider may list."""
 
+BOUNDS = ("rpm", "rpd", "tpm", "tpd", "max_concurrency")
+"""The bounds that a rule of `[[rate_limits]]` and a key may set, by their names in both."""
+
+LEAST_USD, MOST_USD = 1e-9, 1e9
+"""The smallest quota that is one, a nano-dollar, and the largest: sums with it stay within 64 bits."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """What is known of one key of the file beyond its type and default.
 
     `low` and `high` bound a number, `choices` lists the words allowed, `pattern` is a regular expression for
-    the whole string. `planned`: parsed and validated, but refused until its rules are built. `ignored`:
-    accepted for the sake of GPROXY v1 files and warned about.
+    the whole string. `ignored`: accepted for the sake of GPROXY v1 files and warned about.
     """
 
     help: str
@@ -47,7 +52,6 @@ class Key:
     high: float | None = None
     choices: tuple[str, ...] = ()
     pattern: str = ""
-    planned: bool = False
     ignored: bool = False
 
 
@@ -185,12 +189,12 @@ class UserKey:
     enabled: bool = key("accept this key", default=True)
     expires_at: datetime | None = key("accept it until then", default=None)
     models: tuple[str, ...] | None = key("patterns that narrow what its user may use", default=None)
-    rpm: int | None = key("requests per minute", default=None, low=1, planned=True)
-    rpd: int | None = key("requests per day", default=None, low=1, planned=True)
-    tpm: int | None = key("tokens per minute", default=None, low=1, planned=True)
-    tpd: int | None = key("tokens per day", default=None, low=1, planned=True)
-    max_concurrency: int | None = key("requests at once", default=None, low=1, planned=True)
-    quota: float | None = key("USD", default=None, low=0, planned=True)
+    rpm: int | None = key("requests per minute", default=None, low=1)
+    rpd: int | None = key("requests per day", default=None, low=1)
+    tpm: int | None = key("tokens per minute", default=None, low=1)
+    tpd: int | None = key("tokens per day", default=None, low=1)
+    max_concurrency: int | None = key("requests at once", default=None, low=1)
+    quota: float | None = key("USD that this key may spend", default=None, low=0, high=MOST_USD)
     line: int = 0
 
 
@@ -230,9 +234,9 @@ class RateLimit:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quota:
     user_name: str = key("whose spend it bounds")
-    quota: float = key("USD; 0 is unlimited", low=0)
+    quota: float = key("USD; 0 is unlimited", low=0, high=MOST_USD)
     period: str = key("when spend starts anew", default="total", choices=("total", "day", "month"))
-    cost_used: float = key("spend carried over, in period `total`", default=0.0, low=0)
+    cost_used: float = key("spend carried over, in period `total`", default=0.0, low=0, high=MOST_USD)
     line: int = 0
 
 
@@ -249,9 +253,6 @@ class Config:
     rate_limits: tuple[RateLimit, ...] = ()
     quotas: tuple[Quota, ...] = ()
 
-
-PLANNED_TABLES = frozenset({"rate_limits", "quotas"})
-"""Tables that parse and validate but are refused until their rules are built."""
 
 IGNORED_KEYS: dict[str, frozenset[str]] = {
     "global": frozenset(

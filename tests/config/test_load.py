@@ -169,7 +169,7 @@ def test_overrides_go_over_the_file_and_are_named_by_their_origin() -> None:
     assert (config and config.globals.port, config and config.globals.data_dir) == (2, "/d")
     assert problems == []
     _, problems = load(
-        text, channels=CHANNELS, overrides={"GPROXY_PORT": "abc", "--workers": 2, "--host": "0.0.0.0"}
+        text, channels=CHANNELS, overrides={"GPROXY_PORT": "abc", "--workers": 65, "--host": "0.0.0.0"}
     )
     assert {(p.severity, p.path, p.line) for p in problems} == {
         ("error", "GPROXY_PORT", 0),

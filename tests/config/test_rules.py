@@ -2,6 +2,7 @@
 
 import pytest
 
+from gproxy.config import schema
 from gproxy.config.keys import hash_key
 from gproxy.config.load import load
 from gproxy.providers import catalog
@@ -75,7 +76,10 @@ def found(text: str, severity: str) -> list[str]:
         ('[[users.keys]]\napi_key = "a b"', "users[0].keys[0].api_key: must be ASCII without blanks"),
         (f'[[users.keys]]\n{KEY}models = [""]', "users[0].keys[0].models[0]: must not be empty"),
         (f"[[users.keys]]\n{KEY}quota = 0", "users[0].keys[0].quota: must be above 0"),
-        ("[global]\nworkers = 2", "global.workers: this version serves with one worker only"),
+        (f"[[users.keys]]\n{KEY}quota = 1e-10", "users[0].keys[0].quota: must be above 0"),
+        (f"[[users.keys]]\n{KEY}quota = inf", "users[0].keys[0].quota: must be a finite number"),
+        (f"[[users.keys]]\n{KEY}rpm = 0", "users[0].keys[0].rpm: must be at least 1"),
+        (f"[[users.keys]]\n{KEY}max_concurrency = 1.5", "users[0].keys[0].max_concurrency: must be a whole"),
         ('[global]\nhost = ""', "global.host: must be an address or a host name"),
         ('[global]\ndata_dir = ""', "global.data_dir: must not be empty"),
         ('[global]\nproxy = "socks5://x:1"', "global.proxy: must be an http:// or https:// address"),
@@ -158,45 +162,57 @@ def test_a_channel_we_do_not_have_is_loaded_disabled_with_a_warning(channel: str
     assert config.providers[0].credentials == ()
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "*"\nrpm = 1',
-        '[[quotas]]\nuser_name = "u"\nquota = 1',
-        *(
-            f"[[users.keys]]\n{KEY}{name} = 1"
-            for name in ("rpm", "rpd", "tpm", "tpd", "max_concurrency", "quota")
-        ),
-    ],
-)
-def test_what_cannot_be_enforced_is_refused(text: str) -> None:
-    assert [message.split(": ")[1] for message in found(text, "error")] == ["this version cannot enforce it"]
+LIMIT = '[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "*"\n'
+QUOTA = '[[quotas]]\nuser_name = "u"\n'
+
+
+def test_limits_and_quotas_of_users_and_keys_are_taken_as_they_are() -> None:
+    bounds = "rpm = 1\nrpd = 2\ntpm = 3\ntpd = 4\nmax_concurrency = 5\n"
+    text = (
+        f"[[users.keys]]\n{KEY}{bounds}quota = 0.5\n{LIMIT}{bounds}"
+        f'{QUOTA}quota = 20\n{QUOTA}quota = 1\nperiod = "day"\n'
+    )
+    config, problems = load((BASE + text).encode(), channels=CHANNELS)
+    assert problems == []
+    assert config is not None
+    for row in (config.users[0].keys[0], config.rate_limits[0]):
+        assert [getattr(row, name) for name in schema.BOUNDS] == [1, 2, 3, 4, 5]
+    assert [(row.quota, row.period) for row in config.quotas] == [(20.0, "total"), (1.0, "day")]
 
 
 @pytest.mark.parametrize(
     ("text", "error"),
     [
         ('[[rate_limits]]\nuser_name = "w"\nmodel_pattern = "*"\nrpm = 1', 'there is no user "w"'),
-        ('[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "*"', "sets no limit"),
-        (
-            '[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "*"\ntpd = 1\ntotal_tokens = 1',
-            "tpd and total_tokens are the same limit",
-        ),
-        ('[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "*"\nrpm = 1\n' * 2, "this limit is given twice"),
-        ('[[quotas]]\nuser_name = "u"\nquota = 1\n' * 2, "this quota is given twice"),
+        (LIMIT, "rate_limits[0]: sets no limit"),
+        (f"{LIMIT}rpm = 0", "rate_limits[0].rpm: must be at least 1"),
+        (f"{LIMIT}tpm = -1", "rate_limits[0].tpm: must be at least 1"),
+        (f"{LIMIT}tpd = 1.5", "rate_limits[0].tpd: must be a whole number"),
+        (f"{LIMIT}rpm = true", "rate_limits[0].rpm: must be a whole number"),
+        (f"{LIMIT}rpm = 1\n" * 2, "rate_limits[1]: this limit is given twice"),
         ('[[quotas]]\nuser_name = "w"\nquota = 1', 'there is no user "w"'),
-        ('[[quotas]]\nuser_name = "u"\nquota = -1', "must be at least 0"),
-        ('[[quotas]]\nuser_name = "u"\nquota = 1\nperiod = "week"', "must be one of total, day, month"),
+        (f"{QUOTA}quota = 1\n" * 2, "quotas[1]: this quota is given twice"),
+        (f'{QUOTA}quota = 1\n{QUOTA}quota = 2\nperiod = "total"', "quotas[1]: this quota is given twice"),
+        (f"{QUOTA}quota = -1", "quotas[0].quota: must be at least 0"),
+        (f"{QUOTA}quota = inf", "quotas[0].quota: must be a finite number"),
+        (f"{QUOTA}quota = nan", "quotas[0].quota: must be a finite number"),
+        (f"{QUOTA}quota = 1e300", "quotas[0].quota: must be at most"),
+        (f"{QUOTA}quota = 1e-12", "quotas[0].quota: is less than a nano-dollar"),
+        (f"{QUOTA}quota = 1\ncost_used = -0.5", "quotas[0].cost_used: must be at least 0"),
+        (f"{QUOTA}quota = 1\ncost_used = nan", "quotas[0].cost_used: must be a finite number"),
+        (f'{QUOTA}quota = 1\nperiod = "week"', "quotas[0].period: must be one of total, day, month"),
     ],
 )
-def test_what_is_planned_is_validated_all_the_same(text: str, error: str) -> None:
-    assert any(error in message for message in found(text, "error"))
+def test_a_limit_or_quota_that_means_nothing_is_one_error(text: str, error: str) -> None:
+    assert [error in message for message in found(text, "error")] == [True]
 
 
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ('[[quotas]]\nuser_name = "u"\nquota = 0', "quotas[0].quota: 0 is unlimited"),
+        (f"{QUOTA}quota = 0", "quotas[0].quota: 0 is unlimited"),
+        (f'{QUOTA}quota = 1\nperiod = "day"\ncost_used = 1', "quotas[0].cost_used: counts in period"),
+        (f"{LIMIT}tpd = 2\ntotal_tokens = 1", "rate_limits[0]: tpd and total_tokens are the same limit"),
         ('[[users.keys]]\napi_key = "sk-admin-1"', "users[0].keys[0].api_key: stands here in clear"),
         ('[global]\nhost = "0.0.0.0"', "global.host: is not a loopback address"),
         ('[global]\nhost = "proxy.example"', "global.host: is not a loopback address"),

@@ -13,12 +13,13 @@ from typing import Any
 import tomlkit
 
 from gproxy.config.problems import KeyPath, render_path
-from gproxy.config.spans import Section, Spans
+from gproxy.config.spans import Section, Spans, Value
 from gproxy.errors import ConfigError
 
 _REST_OF_LINE = re.compile(r"[ \t]*(?:#[^\n\r]*)?(?=\r?\n|\Z)")
 _COMMENT_LINES = re.compile(r"(?:[ \t]*#[^\n]*(?:\n|\Z))*")
 _BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
+_BLANKS = re.compile(r"[ \t]*")
 _COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*+)*+,")
 
 Edit = tuple[int, int, str]
@@ -58,6 +59,19 @@ class Document:
             section = next(s for s in self._spans.sections if s.path == table)
             end = self._line_end(section.end)
             self._apply([(end, end, f"{self._newline}{self._indent(section.end)}{pair}")])
+
+    def unset(self, table: KeyPath, key: str) -> None:
+        """Take a key out of a table, with its line if that holds nothing else; a comment behind it stays."""
+        found = self._spans.values[(*table, key)]
+        if table in self._spans.values:
+            self._apply([self._without_pair(table, found)])
+            return
+        rest = _REST_OF_LINE.match(self.text, found.end)
+        if rest and not rest.group().strip():
+            self._apply([(self.text.rfind("\n", 0, found.key) + 1, self._next_line(found.end), "")])
+        else:
+            blanks = _BLANKS.match(self.text, found.end)
+            self._apply([(found.key, blanks.end() if blanks else found.end, "")])
 
     def rename(self, table: KeyPath, old: str, new: str, value: object) -> None:
         """Put another key and value where the key `old` stands, so that a comment behind it stays."""
@@ -131,6 +145,14 @@ class Document:
         if comma:
             return (rest.end(), rest.end(), f"{line},")
         return (last.end, rest.end(), f",{self.text[last.end : rest.end()]}{line}")
+
+    def _without_pair(self, table: KeyPath, pair: Value) -> Edit:
+        """A pair of an inline table gone with its comma, or with the one before it if it was the last."""
+        if comma := _COMMA.match(self.text, pair.end):
+            blanks = _BLANKS.match(self.text, comma.end())
+            return (pair.key, blanks.end() if blanks else comma.end(), "")
+        before = [v.end for p, v in self._spans.values.items() if p[:-1] == table and v.end <= pair.key]
+        return (max(before, default=pair.key), pair.end, "")
 
     def _without_element(self, entry: KeyPath) -> Edit:
         """An element of an inline array gone with its comma, and with its line if that held nothing else."""

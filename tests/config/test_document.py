@@ -26,6 +26,10 @@ def put(*path: str | int) -> Change:
     return lambda document: document.set(path[:-1], str(path[-1]), False)
 
 
+def unset(*path: str | int) -> Change:
+    return lambda document: document.unset(path[:-1], str(path[-1]))
+
+
 CASES: list[tuple[str, Change, str]] = [
     # appended to an array written in brackets
     ("a = []", add("a"), "a = [{ x = 9 }]"),
@@ -56,6 +60,15 @@ CASES: list[tuple[str, Change, str]] = [
     ("[[a]]\n  y = 1 # c\n# d\n", put("a", 0, "on"), "[[a]]\n  y = 1 # c\n  on = false\n# d\n"),
     ("[[a]]", put("a", 0, "on"), "[[a]]\non = false"),
     ("[[a]]\non=true#c\n", put("a", 0, "on"), "[[a]]\non=false#c\n"),
+    # a key gone
+    ("[[a]]\n  y = 1\n  z = 2\n# d\n", unset("a", 0, "y"), "[[a]]\n  z = 2\n# d\n"),
+    ("[[a]]\ny = 1\nz = 2", unset("a", 0, "z"), "[[a]]\ny = 1\n"),
+    ("[[a]]\r\ny = 1\r\nz = 2\r\n", unset("a", 0, "y"), "[[a]]\r\nz = 2\r\n"),
+    ("[[a]]\n  y = 1  # c\nz = 2\n", unset("a", 0, "y"), "[[a]]\n  # c\nz = 2\n"),
+    ("a = [{y = 1, z = 2}] # c", unset("a", 0, "y"), "a = [{z = 2}] # c"),
+    ("a = [{ y = 1 , z = 2 }]", unset("a", 0, "z"), "a = [{ y = 1 }]"),
+    ("a = [{x = [1, 2], y = {b = 1}, z = 2}]", unset("a", 0, "z"), "a = [{x = [1, 2], y = {b = 1}}]"),
+    ("a = [{y = 1}, {z = 2}]", unset("a", 0, "y"), "a = [{}, {z = 2}]"),
     # taken out
     ("a = [{x=1}]", remove("a", 0), "a = []"),
     ("a = [{x=1}, {x=2}]", remove("a", 0), "a = [{x=2}]"),

@@ -18,7 +18,7 @@ from hypercorn.config import Config as HypercornConfig
 from gproxy.config import schema
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded, data_dir
-from gproxy.errors import StoreError
+from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger.writer import Writer
 from gproxy.server.app import Gateway
 from gproxy.server.tasks import Tasks
@@ -56,10 +56,10 @@ def run(
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); "
             "choose another with --host and --port."
         )
-    writer = Writer(data_dir(snapshot.config, directory) / "gproxy.db")
     try:
+        writer = Writer(data_dir(snapshot.config, directory) / "gproxy.db")
         writer.start()
-    except StoreError as error:
+    except (ConfigError, StoreError) as error:
         listener.close()
         return _refuse(str(error))
     try:

@@ -91,3 +91,61 @@ class Record:
     latency_ms: int
     ttft_ms: int | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One bound: at most `most` of `kind` (rpm, rpd, tpm, tpd, concurrency), counted under the name `rule`."""
+
+    rule: str
+    kind: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A cost quota: `scope` (`user/NAME`, `key/ID`) may spend `most_nano` per `period` (total, day, month).
+
+    `carried_nano` is spend from elsewhere, counted as if it were here.
+    """
+
+    scope: str
+    period: str
+    most_nano: int
+    carried_nano: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a request asks for at admission. `scopes` are whose spend it adds to; `at` is seconds since the epoch."""
+
+    request_id: str
+    scopes: tuple[str, ...]
+    bounds: tuple[Bound, ...]
+    budgets: tuple[Budget, ...]
+    tokens: int
+    cost_nano: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one bound stands: what is left of it, and in how many seconds all of it is there again."""
+
+    bound: Bound
+    left: int
+    resets_in: float
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The answer to a claim. `refused`: what it did not fit, and then nothing was counted.
+
+    `retry_after`: seconds until a refused bound may have room. `fits_alone`: a refused budget is not spent, only
+    held by other requests.
+    """
+
+    standings: tuple[Standing, ...] = ()
+    refused: Bound | Budget | None = None
+    retry_after: float = 0.0
+    fits_alone: bool = False

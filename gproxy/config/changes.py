@@ -55,7 +55,7 @@ def remove_provider(document: Document, name: str, *, cascade: bool) -> list[str
 
     An alias that has other targets keeps those.
     """
-    index = _need(document, "providers", "name", name, "provider")
+    index = need(document, "providers", "name", name, "provider")
     users = _uses(document, name)
     if users and not cascade:
         raise ConfigError(
@@ -67,7 +67,7 @@ def remove_provider(document: Document, name: str, *, cascade: bool) -> list[str
         if kept and kept != targets:
             set_alias(document, alias["alias"], kept, strategy=alias.get("strategy"))
     for table in ("models", "model_aliases", "permissions"):
-        _remove_where(document, table, {"provider_name": name})
+        remove_where(document, table, {"provider_name": name})
     document.remove(("providers", index))
     return users
 
@@ -77,7 +77,7 @@ def set_secret(document: Document, provider: str, form: str, value: str, *, labe
 
     Without a label the only credential is meant; one of a new label is appended.
     """
-    path = ("providers", _need(document, "providers", "name", provider, "provider"), "credentials")
+    path = ("providers", need(document, "providers", "name", provider, "provider"), "credentials")
     credentials = document.tables(*path)
     labels = [credential.get("label", f"{provider}#{n}") for n, credential in enumerate(credentials, 1)]
     found = [i for i, existing in enumerate(labels) if label in (None, existing)]
@@ -113,15 +113,15 @@ def add_user(document: Document, name: str, *, is_admin: bool = False) -> None:
 
 def remove_user(document: Document, name: str) -> None:
     """Take a user out with its keys, permissions, limits and quotas."""
-    index = _need(document, "users", "name", name, "user")
+    index = need(document, "users", "name", name, "user")
     for table in ("permissions", "rate_limits", "quotas"):
-        _remove_where(document, table, {"user_name": name})
+        remove_where(document, table, {"user_name": name})
     document.remove(("users", index))
 
 
 def enable_user(document: Document, name: str, enabled: bool) -> None:
     """Set a user's `enabled`."""
-    document.set(("users", _need(document, "users", "name", name, "user")), "enabled", enabled)
+    document.set(("users", need(document, "users", "name", name, "user")), "enabled", enabled)
 
 
 def keys(document: Document) -> Iterator[FoundKey]:
@@ -131,11 +131,16 @@ def keys(document: Document) -> Iterator[FoundKey]:
             yield FoundKey(("users", index, "keys", number), str(user.get("name", "")), key)
 
 
-def find_key(document: Document, name: str) -> FoundKey:
-    """The one key of that label, `user/label` or id."""
-    found = [key for key in keys(document) if name in (key.values.get("label"), key.name, key.id)]
+def find_key(document: Document, name: str, *, user: str | None = None) -> FoundKey:
+    """The one key of that label, `user/label` or id; with `user` among that user's keys."""
+    found = [
+        key
+        for key in keys(document)
+        if user in (None, key.user) and name in (key.values.get("label"), key.name, key.id)
+    ]
     if not found:
-        raise ConfigError(f"no key is named {name}: `gproxy keys list` shows them")
+        whose = "" if user is None else f" of {user}"
+        raise ConfigError(f"no key{whose} is named {name}: `gproxy keys list` shows them")
     if len(found) > 1:
         names = ", ".join(key.name for key in found)
         raise ConfigError(f"{name} is more than one key: say which, {names}")
@@ -152,7 +157,7 @@ def key_owner(document: Document) -> tuple[str, bool]:
 
 def add_key(document: Document, user: str, values: Mapping[str, object]) -> str:
     """Append a key to a user; without a label in `values` it gets a free `key-N`. Returns its label."""
-    path = ("users", _need(document, "users", "name", user, "user"), "keys")
+    path = ("users", need(document, "users", "name", user, "user"), "keys")
     taken = {key.values.get("label") for key in keys(document)}
     label = values.get("label") or next(
         free for n in range(1, len(taken) + 2) if (free := f"key-{n}") not in taken
@@ -190,9 +195,9 @@ def hash_literal(document: Document, key: FoundKey) -> bool:
 
 def allow(document: Document, user: str, pattern: str, provider: str | None = None) -> bool:
     """Append a permission; False if that very one is there."""
-    _need(document, "users", "name", user, "user")
+    need(document, "users", "name", user, "user")
     if provider is not None:
-        _need(document, "providers", "name", provider, "provider")
+        need(document, "providers", "name", provider, "provider")
     row = _permission(user, pattern, provider)
     if row in document.tables("permissions"):
         return False
@@ -203,7 +208,7 @@ def allow(document: Document, user: str, pattern: str, provider: str | None = No
 def disallow(document: Document, user: str, pattern: str, provider: str | None = None) -> None:
     """Take one permission out."""
     row = _permission(user, pattern, provider)
-    if not _remove_where(document, "permissions", {"provider_name": None} | row):
+    if not remove_where(document, "permissions", {"provider_name": None} | row):
         raise ConfigError(f"{user} has no such permission: `gproxy permissions list` shows them")
 
 
@@ -241,7 +246,7 @@ def set_alias(
 
 def remove_alias(document: Document, alias: str) -> None:
     """Take an alias out."""
-    document.remove(("model_aliases", _need(document, "model_aliases", "alias", alias, "alias")))
+    document.remove(("model_aliases", need(document, "model_aliases", "alias", alias, "alias")))
 
 
 def _index(document: Document, table: str, key: str, value: object) -> int | None:
@@ -249,7 +254,8 @@ def _index(document: Document, table: str, key: str, value: object) -> int | Non
     return next((i for i, row in enumerate(rows) if row.get(key) == value), None)
 
 
-def _need(document: Document, table: str, key: str, value: str, what: str) -> int:
+def need(document: Document, table: str, key: str, value: str, what: str) -> int:
+    """The index of the row that has this value; raises ConfigError, by `what` it is, if there is none."""
     index = _index(document, table, key, value)
     if index is None:
         group = what if what == "alias" else f"{what}s"
@@ -257,7 +263,7 @@ def _need(document: Document, table: str, key: str, value: str, what: str) -> in
     return index
 
 
-def _remove_where(document: Document, table: str, match: Mapping[str, object]) -> bool:
+def remove_where(document: Document, table: str, match: Mapping[str, object]) -> bool:
     """Take out every row that has these values (None: lacks the key)."""
     rows = [
         i for i, row in enumerate(document.tables(table)) if all(row.get(k) == v for k, v in match.items())

@@ -4,13 +4,17 @@ Reading the file is `load.py`'s, reading secrets `secrets.py`'s. What a name or 
 in `routing/`; this only makes each look-up a dictionary's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import TypeVar
 
 from gproxy.config import schema
 from gproxy.config.keys import hash_key, key_id
 from gproxy.config.patterns import Pattern
-from gproxy.values import Target
+from gproxy.values import Bound, Budget, Target
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +25,21 @@ class Grant:
     pattern: Pattern
 
 
+@dataclass(frozen=True, slots=True)
+class LimitRule:
+    """One `[[rate_limits]]` row. `rank` orders by how specific it is: exact names first, then literal prefixes."""
+
+    pattern: Pattern
+    rank: tuple[bool, int]
+    bounds: tuple[Bound, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """Who is calling: a key and its user. Disabled keys and users are in no index.
 
     `expires_at` is seconds since the epoch. `models` None narrows nothing.
+    `limits` are its user's rules, of which the most specific applies; `key_bounds` and `budgets` always do.
     `key_id` is stable under renaming and gives nothing away about the key or its stored hash's preimage.
     """
 
@@ -36,6 +50,19 @@ class Client:
     expires_at: float | None = None
     grants: tuple[Grant, ...] = ()
     models: tuple[Pattern, ...] | None = None
+    limits: tuple[LimitRule, ...] = ()
+    key_bounds: tuple[Bound, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+
+    @property
+    def user_scope(self) -> str:
+        """Under which name the user's spend is counted."""
+        return user_scope(self.user)
+
+    @property
+    def key_scope(self) -> str:
+        """Under which name the key's spend and limits are counted."""
+        return key_scope(self.key_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +131,22 @@ def build(
     )
 
 
+def user_scope(user: str) -> str:
+    return f"user/{user}"
+
+
+def key_scope(key_id: str) -> str:
+    return f"key/{key_id}"
+
+
+def nano(dollars: float) -> int:
+    """Dollars as the file has them, in nano-dollars, rounded half-even."""
+    return int((Decimal(str(dollars)) * 1_000_000_000).to_integral_value(ROUND_HALF_EVEN))
+
+
 def _clients(config: schema.Config) -> dict[str, Client]:
+    limits = _grouped((row.user_name, _limit_rule(row)) for row in config.rate_limits)
+    budgets = _grouped((row.user_name, _budget(row)) for row in config.quotas if row.quota > 0)
     grants: dict[str, list[Grant]] = {}
     for row in config.permissions:
         grants.setdefault(row.user_name, []).append(Grant(row.provider_name, Pattern(row.model_pattern)))
@@ -121,8 +163,46 @@ def _clients(config: schema.Config) -> dict[str, Client]:
                     expires_at=None if key.expires_at is None else key.expires_at.timestamp(),
                     grants=tuple(grants.get(user.name, ())),
                     models=None if key.models is None else tuple(map(Pattern, key.models)),
+                    limits=limits.get(user.name, ()),
+                    key_bounds=_bounds(key_scope(key_id(stored)), key, key.tpd),
+                    budgets=(*budgets.get(user.name, ()), *_key_budget(key, key_id(stored))),
                 )
     return clients
+
+
+def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:
+    groups: dict[str, tuple[T, ...]] = {}
+    for name, value in pairs:
+        groups[name] = (*groups.get(name, ()), value)
+    return groups
+
+
+def _limit_rule(row: schema.RateLimit) -> LimitRule:
+    literal = min((row.model_pattern.find(c) for c in "*?" if c in row.model_pattern), default=-1)
+    rank = (literal < 0, len(row.model_pattern) if literal < 0 else literal)
+    per_day = [n for n in (row.tpd, row.total_tokens) if n is not None]
+    rule = f"{user_scope(row.user_name)}/{row.model_pattern}"
+    return LimitRule(Pattern(row.model_pattern), rank, _bounds(rule, row, min(per_day, default=None)))
+
+
+def _bounds(rule: str, row: schema.RateLimit | schema.UserKey, tpd: int | None) -> tuple[Bound, ...]:
+    most = {
+        "rpm": row.rpm,
+        "rpd": row.rpd,
+        "tpm": row.tpm,
+        "tpd": tpd,
+        "concurrency": row.max_concurrency,
+    }
+    return tuple(Bound(rule, kind, n) for kind, n in most.items() if n is not None)
+
+
+def _budget(row: schema.Quota) -> Budget:
+    carried = nano(row.cost_used) if row.period == "total" else 0
+    return Budget(user_scope(row.user_name), row.period, nano(row.quota), carried)
+
+
+def _key_budget(key: schema.UserKey, identity: str) -> tuple[Budget, ...]:
+    return () if key.quota is None else (Budget(key_scope(identity), "total", nano(key.quota)),)
 
 
 def _provider(

@@ -62,7 +62,48 @@ _USAGE = (
     "CREATE INDEX usage_model_started_at ON usage (model, started_at)",
 )
 
-STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (("usage", _USAGE),)
+_POLICY = (
+    """
+    CREATE TABLE spend (
+        scope TEXT NOT NULL,
+        period TEXT NOT NULL,
+        spent_nano INTEGER NOT NULL DEFAULT 0,
+        held_nano INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (scope, period)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE counters (
+        rule TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        slot INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (rule, kind, slot)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE reservations (
+        request_id TEXT PRIMARY KEY,
+        worker INTEGER NOT NULL,
+        hold TEXT NOT NULL,
+        record BLOB NOT NULL
+    ) WITHOUT ROWID
+    """,
+    # Spend that came before budgets were counted still counts against them; a day or month that has passed
+    # is of no use to any.
+    """
+    INSERT INTO spend (scope, period, spent_nano)
+    SELECT 'user/' || user, 'total', sum(CAST(round(cost_usd * 1e9) AS INTEGER)) FROM usage
+    WHERE cost_usd > 0 GROUP BY user
+    """,
+    """
+    INSERT INTO spend (scope, period, spent_nano)
+    SELECT 'key/' || key_id, 'total', sum(CAST(round(cost_usd * 1e9) AS INTEGER)) FROM usage
+    WHERE cost_usd > 0 GROUP BY key_id
+    """,
+)
+
+STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (("usage", _USAGE), ("policy", _POLICY))
 """The migrations, oldest first: a name that is never reused, and the statements it runs."""
 
 _INSERT = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
@@ -76,31 +117,36 @@ _ROW_FAULTS = (
 """The errors of SQLite that are one row's; any other is the store's."""
 
 
+Work = Callable[[sqlite3.Connection], Any]
+"""One operation on the store, inside a transaction that others may share."""
+
+
 class Store:
     """An open usage store. It belongs to the thread that opened it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def insert(self, records: Sequence[Record]) -> list[StoreError | None]:
-        """Write the records in one transaction, committed when this returns.
+    def run(self, works: Sequence[Work]) -> list[Any]:
+        """Do all of it in one transaction, committed when this returns.
 
-        One outcome per record, in order: None, or why this one row was refused (a request id that exists);
-        the others are written all the same. Raises `StoreError` if nothing could be written.
+        One outcome per work, in order: what it returned, or a StoreError, and then nothing of this one was done
+        (a request id that exists). Raises `StoreError` if nothing could be done.
         """
-        outcomes: list[StoreError | None] = []
+        outcomes: list[Any] = []
         run = self._connection.execute
         try:
             run("BEGIN IMMEDIATE")
-            for record in records:
+            for work in works:
+                run("SAVEPOINT one")
                 try:
-                    run(_INSERT, row_of(record))
+                    outcomes.append(work(self._connection))
                 except Exception as error:
                     if isinstance(error, sqlite3.Error) and not isinstance(error, _ROW_FAULTS):
                         raise
-                    outcomes.append(StoreError(f"The usage row {record.request_id} was refused: {error}."))
-                else:
-                    outcomes.append(None)
+                    run("ROLLBACK TO one")
+                    outcomes.append(StoreError(f"The usage store refused it: {error}."))
+                run("RELEASE one")
             run("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
@@ -130,6 +176,11 @@ def open_store(path: Path) -> Store:
         connection.close()
         raise
     return Store(connection)
+
+
+def insert(db: sqlite3.Connection, record: Record) -> None:
+    """Write one row of `usage`."""
+    db.execute(_INSERT, row_of(record))
 
 
 def row_of(record: Record) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
-"""The one thread that writes the ledger: rows from the event loop in, commits out, several rows to a commit.
+"""The one thread that writes the ledger: operations from the event loop in, commits out, several to a commit.
 
-What a row looks like is `store.py`'s. What belongs in a row is decided where requests end, in `server/`.
+What an operation does is `store.py`'s and `spend.py`'s. What belongs in a row is decided in `server/`.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger.sqlite import known_fault
-from gproxy.ledger.store import Store, open_store
-from gproxy.values import Record
+from gproxy.ledger.store import Store, Work, open_store
 
 logger = logging.getLogger(__name__)
 
@@ -33,19 +33,21 @@ CLOSE_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A row on its way, and who waits for it: nobody, or a future of a loop."""
+    """An operation on its way, and who waits for it: nobody, or a future of a loop."""
 
-    record: Record
-    waiter: asyncio.Future[None] | None = None
+    work: Work
+    waiter: asyncio.Future[Any] | None = None
 
 
 class Writer:
-    """Writes rows to the store at `path`. Made, started and closed in one process, never carried over a fork.
+    """Writes the store at `path`. Made, started and closed in one process, never carried over a fork.
 
-    The queue has no bound: a row is never dropped for want of room.
+    `worker` is the slot of this process among the server's. The queue has no bound: nothing is ever dropped for
+    want of room.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, worker: int = 0) -> None:
+        self.worker = worker
         self._path = path
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -67,18 +69,18 @@ class Writer:
         self._thread.start()
         self._opened.result()
 
-    async def commit(self, record: Record) -> None:
-        """Return when the row is committed. Raises `StoreError` if it could not be; it is then not kept.
+    async def run(self, work: Work) -> Any:
+        """What `work` returned, when it is committed. Raises `StoreError` if it could not be; it is then not kept.
 
-        Cancelled while it waits, it has still handed the row over, as `put` does.
+        Cancelled while it waits, it has still handed the work over, as `put` does.
         """
         waiter = asyncio.get_running_loop().create_future()
-        self._hand_over(_Entry(record, waiter))
-        await waiter
+        self._hand_over(_Entry(work, waiter))
+        return await waiter
 
-    def put(self, record: Record) -> None:
-        """Hand a row over without waiting, from any task or thread; it is tried until it is written."""
-        self._hand_over(_Entry(record))
+    def put(self, work: Work) -> None:
+        """Hand work over without waiting, from any task or thread; it is tried until it is committed."""
+        self._hand_over(_Entry(work))
 
     def close(self) -> None:
         """Write what was handed over and end the thread. Raises `StoreError` if rows could not be written."""
@@ -148,7 +150,7 @@ class Writer:
         if not batch and self._failure is None:
             return []
         try:
-            outcomes = store.insert([entry.record for entry in batch])
+            outcomes = store.run([entry.work for entry in batch])
         except Exception as error:  # whatever it is, who waits must hear of it
             failed = (
                 error if isinstance(error, StoreError) else StoreError(f"The usage store failed: {error!r}.")
@@ -160,15 +162,15 @@ class Writer:
             return [entry for entry in batch if entry.waiter is None or entry.waiter.cancelled()]
         self._failure = None
         for entry, outcome in zip(batch, outcomes, strict=True):
-            if outcome is not None and (entry.waiter is None or entry.waiter.cancelled()):
+            if isinstance(outcome, StoreError) and (entry.waiter is None or entry.waiter.cancelled()):
                 logger.error("%s", outcome)
         _tell(batch, outcomes)
         return []
 
 
-def _tell(batch: Sequence[_Entry], outcomes: Sequence[StoreError | None]) -> None:
+def _tell(batch: Sequence[_Entry], outcomes: Sequence[Any]) -> None:
     """Resolve the futures of a batch, with one wake-up of each loop."""
-    told: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], StoreError | None]]] = {}
+    told: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
     for entry, outcome in zip(batch, outcomes, strict=True):
         if entry.waiter is not None:
             told.setdefault(entry.waiter.get_loop(), []).append((entry.waiter, outcome))
@@ -177,11 +179,11 @@ def _tell(batch: Sequence[_Entry], outcomes: Sequence[StoreError | None]) -> Non
             loop.call_soon_threadsafe(_resolve, waiters)
 
 
-def _resolve(waiters: Sequence[tuple[asyncio.Future[None], StoreError | None]]) -> None:
+def _resolve(waiters: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
     for waiter, outcome in waiters:
         if waiter.done():
             continue
-        if outcome is None:
-            waiter.set_result(None)
-        else:
+        if isinstance(outcome, StoreError):
             waiter.set_exception(outcome)
+        else:
+            waiter.set_result(outcome)

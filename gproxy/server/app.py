@@ -17,10 +17,13 @@ from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server import accesslog, control, edge, pipeline
+from gproxy.server.admission import Doorkeeper
 from gproxy.server.incoming import ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
 from gproxy.server.opening import Opener
+from gproxy.server.pipeline import Stages
+from gproxy.server.prices import Prices
 from gproxy.server.reply import Reply, Send
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
@@ -44,26 +47,34 @@ class Gateway(Quart):
         self.own_id = secrets.token_hex(8)
         self.upstream = Upstream()
         self.lists = ModelLists(self.upstream, tasks)
-        self.settlement = Settlement(writer, PriceBook(), tasks)
+        self.prices = Prices(PriceBook(), tasks)
+        self.settlement = Settlement(writer, self.prices, tasks)
         self.draining = False
         self.reload_failure: str | None = None
         self._tasks = tasks
+        self._writer = writer
         self._serving: set[asyncio.Task[Any]] = set()
         self.swap(snapshot)
         control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists)
 
     def swap(self, snapshot: Snapshot) -> None:
         """Put a configuration in force for every request that comes from now on."""
-        self.snapshot = snapshot
         keyless = (p.name for p in snapshot.providers.values() if not _needs_key(p.channel))
-        self._opener = Opener(
+        opener = Opener(
             self.upstream,
             self.own_id,
             frozenset(keyless),
-            lambda target: self.settlement.foresee(snapshot, target),
+            lambda target: self.prices.foresee(snapshot, target),
         )
+        door = Doorkeeper(self._writer, self.prices, snapshot)
+        self._version = (snapshot, Stages(door, opener, self.settlement))
         self.lists.forget()
-        self._tasks.spawn(self.settlement.warm(snapshot))
+        self._tasks.spawn(self.prices.warm(snapshot))
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The configuration in force."""
+        return self._version[0]
 
     def not_ready(self) -> list[str]:
         """Why this process should not be relied on now; empty when it can be."""
@@ -113,7 +124,7 @@ class Gateway(Quart):
         self, scope: Any, found: edge.DataRoute | None, incoming: Incoming, reply: Reply
     ) -> Journal | None:
         """Answer one request; what became of it, if it came as far as to have a row."""
-        snapshot = self.snapshot
+        snapshot, stages = self._version  # one version, from the first check to the row
         try:
             headers = edge.guard(scope, snapshot.config.globals, self.own_id)
             if found is None:
@@ -123,7 +134,7 @@ class Gateway(Quart):
                 raise MethodNotAllowed("This route takes POST alone.", headers=(("allow", "POST"),))
             else:
                 call = await edge.read(scope, headers, incoming, reply.request_id, *found, snapshot)
-                return await pipeline.serve(call, incoming, reply, self._opener, self.settlement)
+                return await pipeline.serve(call, incoming, reply, stages)
         except ClientLeft:
             reply.status = CLIENT_CLOSED
         except GatewayError as error:

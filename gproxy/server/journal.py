@@ -20,6 +20,7 @@ CLIENT_CLOSED = 499
 class Journal:
     """The story of one request. `status` is what the client got, 0 as long as nothing went out.
 
+    `reserved`: the store holds a claim for it, which its settlement ends. `settled`: that, and its row, are done.
     `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen.
     """
 
@@ -37,6 +38,7 @@ class Journal:
     maybe_billed: bool = False
     ttft_ms: int | None = None
     error: str | None = None
+    reserved: bool = False
     settled: bool = False
 
     def attempt(self, target: Target, credential: str) -> None:

@@ -1,9 +1,11 @@
 """The stages of one request in their order, and nothing else; what each does is in the module it is named after."""
 
 import asyncio
+from dataclasses import dataclass
 
 from gproxy.errors import GatewayError, InternalFault, Unavailable
 from gproxy.routing import access, resolve
+from gproxy.server.admission import Doorkeeper
 from gproxy.server.departure import Departure
 from gproxy.server.edge import Call
 from gproxy.server.incoming import ClientLeft, Incoming
@@ -14,9 +16,16 @@ from gproxy.server.reply import Reply
 from gproxy.server.settlement import Settlement
 
 
-async def serve(
-    call: Call, incoming: Incoming, reply: Reply, opener: Opener, settlement: Settlement
-) -> Journal:
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What serves a request under one version of the configuration."""
+
+    door: Doorkeeper
+    opener: Opener
+    settlement: Settlement
+
+
+async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) -> Journal:
     """Answer one call, whatever becomes of it, and leave its row; returns what became of it.
 
     Raises GatewayError while there is no row yet: for a name that means nothing, is not allowed, or not there.
@@ -24,12 +33,15 @@ async def serve(
     named = resolve.resolve(call.snapshot, call.facts.model, call.scoped)
     route = resolve.available(call.snapshot, access.permit(call.client, named))
     journal = Journal(call, route)
+    settlement = stages.settlement
     opened: Opened | None = None
     try:
         async with Departure(incoming):
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
-            opened = await opener.open(journal, opener.speakers(call, route))
+            speaking = stages.opener.speakers(call, route)
+            reply.add_headers(await stages.door.admit(journal, speaking.targets[0]))
+            opened = await stages.opener.open(journal, speaking)
             await relay(opened, journal, reply, settlement)
     except ClientLeft:
         _interrupted(journal, CLIENT_CLOSED, "client_closed", "the client left")
@@ -52,7 +64,7 @@ async def serve(
 
 async def _failed(error: GatewayError, journal: Journal, reply: Reply, settlement: Settlement) -> None:
     """The error as the answer, its row before it."""
-    journal.ended(error.status, outcome_of(error), error.message)
+    journal.ended(error.status, outcome_of(error, journal.attempts), error.message)
     try:
         await settlement.settle(journal)
     except Unavailable as unavailable:
@@ -80,8 +92,8 @@ async def _stopping(opened: Opened | None, reply: Reply) -> None:
         await reply.end(opened.tap.abort(error, reply.request_id))
 
 
-def outcome_of(error: GatewayError) -> str:
-    """The ledger's word for how a request ended."""
-    if error.status in (502, 504, 529, 429):
+def outcome_of(error: GatewayError, attempts: int) -> str:
+    """The ledger's word for how a request ended, after so many attempts."""
+    if attempts and error.status in (502, 504, 529, 429):
         return "upstream_error"
     return "refused" if error.status < 500 else "error"

@@ -27,6 +27,11 @@ class Reply:
         self.started = False
         self.streaming = False
         self.status = 0
+        self._own: list[tuple[bytes, bytes]] = [(b"x-gproxy-request-id", request_id.encode())]
+
+    def add_headers(self, headers: Iterable[tuple[str, str]]) -> None:
+        """Headers of ours that are to go out with the answer, whatever it is."""
+        self._own += [(name.encode(), value.encode()) for name, value in headers]
 
     async def send_with_id(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's `send` for an answer that is made elsewhere: it gets the request's id too."""
@@ -38,8 +43,8 @@ class Reply:
     async def start(self, status: int, headers: Headers) -> None:
         self.started = True
         self.status = status
-        own = (b"x-gproxy-request-id", self.request_id.encode())
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, own]})
+        headers = [*headers, *self._own]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def start_stream(self, status: int, headers: Headers) -> None:
         self.streaming = True

@@ -1,95 +1,96 @@
-"""The end of a request's accounts: its price, and its row committed before the client sees the end.
+"""The end of a request's accounts: what was reserved becomes what was used, before the client sees the end.
 
-The arithmetic is `ledger/pricing.py`'s, the writing `ledger/writer.py`'s.
+What a model costs is `prices.py`'s, what is written `ledger/spend.py`'s.
 """
 
 import asyncio
+from functools import partial
 
-from gproxy.config.snapshot import Snapshot
 from gproxy.errors import StoreError, Unavailable
-from gproxy.ledger.pricebook import PriceBook
-from gproxy.ledger.pricing import price_from_model, settle
+from gproxy.ledger import spend
+from gproxy.ledger.pricing import settle
+from gproxy.ledger.store import Work, insert
 from gproxy.ledger.writer import Writer
-from gproxy.providers.catalog import CHANNELS
 from gproxy.server.journal import Journal
+from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
-from gproxy.values import Record, Target
 
 
 class Settlement:
-    """Prices and writes the rows of one process."""
+    """Settles the requests of one process."""
 
-    def __init__(self, writer: Writer, prices: PriceBook, tasks: Tasks) -> None:
+    def __init__(self, writer: Writer, prices: Prices, tasks: Tasks) -> None:
         self._writer = writer
         self._prices = prices
         self._tasks = tasks
 
     @property
     def failure(self) -> str | None:
-        """Why rows cannot be written now, or None."""
+        """Why nothing can be written now, or None."""
         return self._writer.failure
 
-    async def warm(self, snapshot: Snapshot) -> None:
-        """Look up the built-in price of every model that the configuration names."""
-        named = [Target(m.provider_name, m.model_id) for m in snapshot.config.models if m.enabled]
-        named += [t for alias in snapshot.aliases.values() for t in alias.targets]
-        pairs = {(_prices_id(snapshot, t), t.model) for t in named if t.provider in snapshot.providers}
-        await self._prices.warm(sorted(pairs))
-
-    def foresee(self, snapshot: Snapshot, target: Target) -> None:
-        """A request for `target` is on its way: have its price at hand when it ends."""
-        prices_id = _prices_id(snapshot, target)
-        if not self._prices.known(prices_id, target.model):
-            self._tasks.spawn(self._prices.get(prices_id, target.model))
-
     async def settle(self, journal: Journal) -> None:
-        """Return when the row is committed. Raises Unavailable if the store does not take it."""
-        if journal.settled or not _wanted(journal):
+        """Return when it is committed. Raises Unavailable if the store does not take it now; it is then written
+        when the store can be, as a request that was not answered."""
+        if journal.settled:
             return
-        record = await self._record(journal)  # cut off here, the row is still open for `settle_late`
+        cost, source = await self._cost(journal)  # cut off here, it is still open for `settle_late`
         journal.settled = True
+        work = _work(journal, cost, source)
+        if work is None:
+            return
         try:
-            await self._writer.commit(record)
+            await self._writer.run(work)
         except StoreError:
-            raise Unavailable("The usage record cannot be written now; try again later.") from None
+            error = Unavailable("The usage record cannot be written now; try again later.")
+            journal.ended(error.status, "error", error.message)
+            again = _work(journal, cost, source)
+            assert again is not None
+            self._writer.put(again)
+            raise error from None
 
     def settle_late(self, journal: Journal) -> None:
-        """The same for a request whose task is being cancelled: returns at once, the row follows."""
-        if journal.settled or not _wanted(journal):
-            return
-        journal.settled = True
-        self._tasks.spawn(self._put(journal))
+        """The same for a request whose task is being cancelled: returns at once, the rest follows."""
+        if not journal.settled:
+            journal.settled = True
+            self._tasks.spawn(self._put(journal))
 
     async def _put(self, journal: Journal) -> None:
         try:
-            record = await self._record(journal)
+            cost, source = await self._cost(journal)
         except asyncio.CancelledError:
             # The process is ending: a row without its price is worth more than none.
-            self._writer.put(journal.record(None, None))
+            self._hand_over(journal, None, None)
             raise
-        self._writer.put(record)
+        self._hand_over(journal, cost, source)
 
-    async def _record(self, journal: Journal) -> Record:
-        cost, source = await self._cost(journal)
-        return journal.record(cost, source)
+    def _hand_over(self, journal: Journal, cost: int | None, source: str | None) -> None:
+        work = _work(journal, cost, source)
+        if work is not None:
+            self._writer.put(work)
 
     async def _cost(self, journal: Journal) -> tuple[int | None, str | None]:
         target = journal.target
         if journal.free or target is None:
             return 0, None
         snapshot = journal.call.snapshot
-        listed = (snapshot.providers[target.provider].models or {}).get(target.model)
-        configured = price_from_model(listed) if listed else None
+        configured = self._prices.configured(snapshot, target)
         builtin = None
         if configured is None and journal.usage.cost_nano is None:
-            builtin = await self._prices.get(_prices_id(snapshot, target), target.model)
+            builtin = await self._prices.builtin(snapshot, target)
         return settle(journal.usage, configured, builtin)
 
 
-def _wanted(journal: Journal) -> bool:
-    return journal.call.snapshot.config.globals.enable_usage
-
-
-def _prices_id(snapshot: Snapshot, target: Target) -> str:
-    channel = CHANNELS.get(snapshot.providers[target.provider].channel)
-    return channel.prices if channel else ""
+def _work(journal: Journal, cost: int | None, source: str | None) -> Work | None:
+    """What is to be written of a request that has ended, None if nothing is."""
+    wanted = journal.call.snapshot.config.globals.enable_usage
+    record = journal.record(cost, source) if wanted else None
+    if journal.reserved:
+        return partial(
+            spend.settle,
+            request_id=journal.call.request_id,
+            tokens=journal.usage.total_tokens or 0,
+            cost_nano=cost,
+            record=record,
+        )
+    return None if record is None else partial(insert, record=record)

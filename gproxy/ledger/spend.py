@@ -1,0 +1,215 @@
+"""Limits and budgets as they are counted: a claim is reserved before a request goes on, and settled when it ends.
+
+Each function is one operation inside the writer's transaction (`BEGIN IMMEDIATE`), so what it reads is still true
+when it writes, for any number of processes. Which bounds and budgets apply is decided in `routing/limits.py`.
+
+A minute is the 60 seconds before this one and this one, counted by the second: a request at any moment of second s
+counts until second s + 60 has passed, so never less than 60 s. A day is the UTC day.
+"""
+
+import json
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from gproxy.ledger.sqlite import connect_read_only, sqlite3
+from gproxy.ledger.store import insert, open_store
+from gproxy.values import Admission, Bound, Claim, Record, Standing
+
+DAY_S = 86_400
+WINDOW_S = 61
+_SLIDING = frozenset({"rpm", "tpm"})
+_BY_TOKENS = frozenset({"tpm", "tpd"})
+
+_PERIODS = ("total", "day", "month")
+
+_COUNT = """
+    INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET n = n + excluded.n
+"""
+_CORRECT = "UPDATE counters SET n = max(0, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
+_FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot < ?"
+_HOLD = """
+    INSERT INTO spend (scope, period, held_nano) VALUES (?, ?, ?)
+    ON CONFLICT DO UPDATE SET held_nano = held_nano + excluded.held_nano
+"""
+_RELEASE = "UPDATE spend SET held_nano = max(0, held_nano - ?) WHERE scope = ? AND period = ?"
+_SPEND = """
+    INSERT INTO spend (scope, period, spent_nano) VALUES (?, ?, ?)
+    ON CONFLICT DO UPDATE SET spent_nano = min(spent_nano + excluded.spent_nano, 9000000000000000000)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one scope has spent and holds in one period, in nano-dollars."""
+
+    spent_nano: int = 0
+    held_nano: int = 0
+
+
+def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
+    """Count and hold all of a claim, or nothing of it.
+
+    `worker` is the slot of the process that serves the request; `pending` the encoded row that is written if
+    that process dies, empty for none.
+    """
+    standings: list[Standing] = []
+    taken: list[tuple[str, str, int, int]] = []
+    for bound in claim.bounds:
+        slots = _slots(db, bound, claim.at)
+        need = min(claim.tokens, bound.most) if bound.kind in _BY_TOKENS else 1
+        used = sum(n for _, n in slots)
+        if used + need > bound.most:
+            standings.append(_standing(bound, used, claim.at))
+            return Admission(tuple(standings), bound, _wait(bound, slots, used + need - bound.most, claim.at))
+        standings.append(_standing(bound, used + need, claim.at))
+        taken.append((bound.rule, bound.kind, _slot(bound.kind, claim.at), need))
+    for budget in claim.budgets:
+        stands = _spent(db, budget.scope, period_key(budget.period, claim.at))
+        spent = stands.spent_nano + budget.carried_nano
+        fits = spent + stands.held_nano + claim.cost_nano <= budget.most_nano
+        if not fits and (stands.held_nano > 0 or spent >= budget.most_nano):
+            return Admission(tuple(standings), budget, fits_alone=spent < budget.most_nano)
+    held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
+    for rule, kind, slot, need in taken:
+        db.execute(_COUNT, (rule, kind, slot, need))
+        if kind != "concurrency":
+            db.execute(_FORGET, (rule, kind, slot - (WINDOW_S - 1 if kind in _SLIDING else 0)))
+    for scope, period in held:
+        db.execute(_HOLD, (scope, period, claim.cost_nano))
+    hold = json.dumps([claim.at, claim.scopes, taken, held, claim.cost_nano])
+    db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
+    return Admission(tuple(standings))
+
+
+def settle(
+    db: sqlite3.Connection, request_id: str, tokens: int, cost_nano: int | None, record: Record | None
+) -> None:
+    """Put the truth in the place of what was reserved, and write the row. Does nothing the second time.
+
+    `cost_nano` None is a price that is not known: nothing is added to the spend.
+    """
+    found = db.execute(
+        "DELETE FROM reservations WHERE request_id = ? RETURNING hold", (request_id,)
+    ).fetchall()
+    if not found:
+        return
+    at, scopes, taken, held, held_nano = json.loads(found[0][0])
+    for rule, kind, slot, n in taken:
+        if kind == "concurrency":
+            db.execute(_CORRECT, (-n, rule, kind, slot))
+        elif kind in _BY_TOKENS:
+            db.execute(_CORRECT, (tokens - n, rule, kind, slot))
+    for scope, period in held:
+        db.execute(_RELEASE, (held_nano, scope, period))
+    if cost_nano:
+        for scope in scopes:
+            for period in _PERIODS:
+                db.execute(_SPEND, (scope, period_key(period, at), cost_nano))
+    if record is not None:
+        insert(db, record)
+
+
+def recover(db: sqlite3.Connection, worker: int | None) -> int:
+    """Settle what a dead process left open: its requests become `interrupted` rows. Returns how many.
+
+    `worker` is its slot, None for every one.
+    """
+    query = "SELECT request_id, record FROM reservations WHERE ? IS NULL OR worker = ?"
+    left = db.execute(query, (worker, worker)).fetchall()
+    for request_id, pending in left:
+        if pending:
+            record = msgspec.json.decode(pending, type=Record)
+            settle(db, request_id, record.usage.total_tokens or 0, record.cost_nano, record)
+        else:
+            settle(db, request_id, 0, 0, None)
+    return len(left)
+
+
+def recover_store(path: Path, worker: int | None) -> int:
+    """`recover` on the store at `path`, while nothing writes it for that worker. Raises `StoreError`."""
+    store = open_store(path)
+    try:
+        (count,) = store.run([lambda db: recover(db, worker)])
+    finally:
+        store.close()
+    if isinstance(count, Exception):
+        raise count
+    return int(count)
+
+
+def pending(record: Record) -> bytes:
+    """A row as `reserve` keeps it."""
+    return msgspec.json.encode(record)
+
+
+def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tuple[str, str], Spent]:
+    """What each (scope, period) stands at; zero where there is no store or no row. Raises `StoreError`."""
+    pairs = tuple(pairs)
+    if not path.exists():
+        return dict.fromkeys(pairs, Spent())
+    with closing(connect_read_only(path)) as db:
+        return {pair: _spent(db, pair[0], period_key(pair[1], now)) for pair in pairs}
+
+
+def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing, ...]:
+    """Where each bound stands now. Raises `StoreError`."""
+    bounds = tuple(bounds)
+    if not path.exists():
+        return tuple(_standing(bound, 0, now) for bound in bounds)
+    with closing(connect_read_only(path)) as db:
+        return tuple(_standing(b, sum(n for _, n in _slots(db, b, now)), now) for b in bounds)
+
+
+def period_key(period: str, now: float) -> str:
+    """`total`, the UTC day `2026-11-25`, or the UTC month `2026-11`."""
+    if period == "total":
+        return period
+    day = datetime.fromtimestamp(now, UTC).date().isoformat()
+    return day if period == "day" else day[:7]
+
+
+def _slot(kind: str, now: float) -> int:
+    if kind == "concurrency":
+        return 0
+    return int(now) if kind in _SLIDING else int(now) // DAY_S
+
+
+def _slots(db: sqlite3.Connection, bound: Bound, now: float) -> list[tuple[int, int]]:
+    """(slot, count) of what counts now, oldest first."""
+    first = _slot(bound.kind, now) - (WINDOW_S - 1 if bound.kind in _SLIDING else 0)
+    query = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot >= ? ORDER BY slot"
+    return db.execute(query, (bound.rule, bound.kind, first)).fetchall()
+
+
+def _standing(bound: Bound, used: int, now: float) -> Standing:
+    window = WINDOW_S if bound.kind in _SLIDING else _until_tomorrow(now)
+    return Standing(bound, max(0, bound.most - used), window if used else 0.0)
+
+
+def _until_tomorrow(now: float) -> float:
+    return (now // DAY_S + 1) * DAY_S - now
+
+
+def _wait(bound: Bound, slots: list[tuple[int, int]], missing: int, now: float) -> float:
+    """Seconds until `missing` of what counts now counts no more."""
+    if bound.kind == "concurrency":
+        return 1.0
+    if bound.kind not in _SLIDING:
+        return _until_tomorrow(now)
+    for slot, n in slots:
+        missing -= n
+        if missing <= 0:
+            return slot + WINDOW_S - now
+    return float(WINDOW_S)
+
+
+def _spent(db: sqlite3.Connection, scope: str, key: str) -> Spent:
+    query = "SELECT spent_nano, held_nano FROM spend WHERE scope = ? AND period = ?"
+    row = db.execute(query, (scope, key)).fetchone()
+    return Spent(*row) if row else Spent()

@@ -1,0 +1,93 @@
+"""Which limits and budgets a request comes under, and what a client is told of them. Pure; time is an argument.
+
+Counting is `ledger/spend.py`'s: here its `Admission` becomes an error or headers.
+"""
+
+import math
+from collections.abc import Iterable
+
+from gproxy.config.snapshot import Client, LimitRule
+from gproxy.errors import GatewayError, QuotaExceeded, RateLimited
+from gproxy.values import Admission, Bound, Budget, Standing, Target
+
+OUTPUT_CEILING = 131_072
+"""Most output tokens that a request is taken to ask for, whatever it says: no model answers with more."""
+
+OUTPUT_UNSAID = 32_768
+"""What a request that sets no output limit may cost: held against a budget until its real cost is known."""
+
+OUTPUT_TYPICAL = 4_096
+"""What such a request is taken to use of a token limit, which is settled to the truth when it ends."""
+
+_WORDS = {
+    "rpm": "requests per minute",
+    "rpd": "requests per day",
+    "tpm": "tokens per minute",
+    "tpd": "tokens per day",
+    "concurrency": "requests at once",
+}
+
+
+def rules_for(client: Client, target: Target, alias: str | None) -> tuple[LimitRule, ...]:
+    """The rules of the client's user that apply: the most specific of those that match any of the names.
+
+    More than one only where several are equally specific, under different names of the target: each holds then,
+    so that no name is a way round another's rule.
+    """
+    names = [target.model, f"{target.provider}/{target.model}", *([alias] if alias else [])]
+    matching = [rule for rule in client.limits if any(rule.pattern.matches(name) for name in names)]
+    best = max((rule.rank for rule in matching), default=None)
+    return tuple(rule for rule in matching if rule.rank == best)
+
+
+def bounds_for(client: Client, target: Target, alias: str | None) -> tuple[Bound, ...]:
+    """Every bound on a request: those of the user's rules that apply, and the key's own."""
+    rules = rules_for(client, target, alias)
+    return (*(bound for rule in rules for bound in rule.bounds), *client.key_bounds)
+
+
+def refusal(admission: Admission, quota_status: int) -> GatewayError | None:
+    """The error for an admission that was refused, None for one that was not."""
+    refused = admission.refused
+    if refused is None:
+        return None
+    if isinstance(refused, Budget):
+        headers = (("x-should-retry", "false"), *rate_headers(admission))
+        error: GatewayError = QuotaExceeded(_spent(refused, admission.fits_alone), headers=headers)
+        error.status = quota_status
+        return error
+    after = str(max(1, math.ceil(admission.retry_after)))
+    told = f"The limit of {refused.most} {_WORDS[refused.kind]} is reached"
+    whose = "this key" if refused.rule.startswith("key/") else "this user and model"
+    headers = (("retry-after", after), *rate_headers(admission))
+    return RateLimited(f"{told} for {whose}. Try again in {after} s.", headers=headers)
+
+
+def rate_headers(admission: Admission) -> tuple[tuple[str, str], ...]:
+    """`x-ratelimit-*` of the tightest bound on requests and of the tightest on tokens, as far as there are any."""
+    told: list[tuple[str, str]] = []
+    for noun, kinds in (("requests", ("rpm", "rpd")), ("tokens", ("tpm", "tpd"))):
+        tightest = _tightest(s for s in admission.standings if s.bound.kind in kinds)
+        if tightest is not None:
+            told += [
+                (f"x-ratelimit-limit-{noun}", str(tightest.bound.most)),
+                (f"x-ratelimit-remaining-{noun}", str(tightest.left)),
+                (f"x-ratelimit-reset-{noun}", f"{math.ceil(tightest.resets_in)}s"),
+            ]
+    return tuple(told)
+
+
+def _tightest(standings: Iterable[Standing]) -> Standing | None:
+    return min(standings, key=lambda s: (s.left, -s.resets_in), default=None)
+
+
+def _spent(budget: Budget, fits_alone: bool) -> str:
+    whose = "this key" if budget.scope.startswith("key/") else "this user"
+    period = {"day": " for today", "month": " for this month"}.get(budget.period, "")
+    dollars = f"${budget.most_nano / 1e9:.2f}"
+    if fits_alone:
+        return (
+            f"What is left of the quota of {dollars}{period} of {whose} does not fit this request beside what "
+            "other requests hold; try again when they have ended."
+        )
+    return f"The quota of {dollars}{period} of {whose} is spent."

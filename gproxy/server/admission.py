@@ -1,0 +1,147 @@
+"""The door to the upstreams: each request claims its limits and budgets here before its first attempt.
+
+Which rules apply and what a refusal says is `routing/limits.py`'s, the counting `ledger/spend.py`'s.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from gproxy.config.snapshot import Client, Snapshot
+from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
+from gproxy.ledger import spend
+from gproxy.ledger.pricing import Price, cost_nano
+from gproxy.ledger.writer import Writer
+from gproxy.protocols import estimate
+from gproxy.routing import limits
+from gproxy.server.journal import Journal
+from gproxy.server.prices import Prices
+from gproxy.values import Admission, Bound, Claim, Target, Usage
+
+_MOST_REMEMBERED = 4096
+
+
+class Doorkeeper:
+    """Admits requests, for one process and one version of the configuration."""
+
+    def __init__(self, writer: Writer, prices: Prices, snapshot: Snapshot) -> None:
+        self._writer = writer
+        self._prices = prices
+        self._snapshot = snapshot
+        self._remembered: dict[tuple[str, Target, str | None], tuple[Bound, ...]] = {}
+
+    async def admit(self, journal: Journal, target: Target) -> tuple[tuple[str, str], ...]:
+        """Reserve what the request needs; the headers that tell the client what is left.
+
+        Raises RateLimited or QuotaExceeded, and then nothing was counted and there is to be no row; Unavailable
+        if the store cannot be written.
+        """
+        call = journal.call
+        if not (call.client.budgets or self._bounds(call.client, target, journal.route.alias)):
+            self._note(journal, target)
+            return ()
+        claim = await self._claim(journal, target)
+        journal.reserved = True  # from here on there is something to settle, also for a client that leaves
+        try:
+            admission: Admission = await self._writer.run(
+                partial(
+                    spend.reserve, claim=claim, worker=self._writer.worker, pending=_pending(journal, target)
+                )
+            )
+        except StoreError:
+            journal.reserved = False
+            raise Unavailable("The limits cannot be counted now; try again later.") from None
+        error = limits.refusal(admission, self._snapshot.config.globals.quota_status)
+        if error is not None:
+            raise _without_row(journal, error)
+        return limits.rate_headers(admission)
+
+    def _note(self, journal: Journal, target: Target) -> None:
+        """A request that nothing limits waits for nothing: that it is open is written beside its way."""
+        call = journal.call
+        claim = Claim(
+            request_id=call.request_id,
+            scopes=(call.client.user_scope, call.client.key_scope),
+            bounds=(),
+            budgets=(),
+            tokens=0,
+            cost_nano=0,
+            at=call.started_at,
+        )
+        journal.reserved = True
+        pending = _pending(journal, target)
+        self._writer.put(partial(spend.reserve, claim=claim, worker=self._writer.worker, pending=pending))
+
+    async def _claim(self, journal: Journal, target: Target) -> Claim:
+        call = journal.call
+        facts, client = call.facts, call.client
+        budgets = client.budgets if call.protocol.metered else ()
+        tokens = cost = 0
+        if call.protocol.metered:
+            given = estimate.input_tokens(facts.body.tree)
+            asked = min(facts.max_output_tokens or limits.OUTPUT_TYPICAL, limits.OUTPUT_CEILING)
+            tokens = given + (asked if call.protocol.estimable else 0)
+            if budgets:
+                price = await self._price(journal, target)
+                most = min(facts.max_output_tokens or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING)
+                output = most if call.protocol.estimable else 0
+                usage = Usage(input_tokens=given, output_tokens=output)
+                cost = cost_nano(usage, price) if price else 0
+        return Claim(
+            request_id=call.request_id,
+            scopes=(client.user_scope, client.key_scope),
+            bounds=self._bounds(client, target, journal.route.alias),
+            budgets=budgets,
+            tokens=tokens,
+            cost_nano=cost,
+            at=call.started_at,
+        )
+
+    async def _price(self, journal: Journal, target: Target) -> Price | None:
+        price = await self._prices.of(self._snapshot, target)
+        if price is None and not self._snapshot.config.globals.allow_unpriced:
+            error = QuotaExceeded(
+                f'The price of "{target.provider}/{target.model}" is unknown and this key has a quota. Set '
+                "price_tiers or price_each_call for it in [[models]], or allow_unpriced = true in [global].",
+                headers=(("x-should-retry", "false"),),
+            )
+            error.status = self._snapshot.config.globals.quota_status
+            raise _without_row(journal, error)
+        return price
+
+    def _bounds(self, client: Client, target: Target, alias: str | None) -> tuple[Bound, ...]:
+        """What bounds this request; a thousand rules are matched once for each name, not for each request."""
+        known = (client.key_id, target, alias)
+        if known not in self._remembered:
+            if len(self._remembered) >= _MOST_REMEMBERED:
+                self._remembered.clear()  # names come from clients: there is no end of them
+            self._remembered[known] = limits.bounds_for(client, target, alias)
+        return self._remembered[known]
+
+
+def _without_row(journal: Journal, error: GatewayError) -> GatewayError:
+    """A refusal of ours leaves no row (SPEC section 6)."""
+    journal.reserved = False
+    journal.settled = True
+    return error
+
+
+def _pending(journal: Journal, target: Target) -> bytes:
+    """The row of this request should this process die: what was sent is estimated, and may have been billed."""
+    call = journal.call
+    if not call.snapshot.config.globals.enable_usage:
+        return b""
+    row = journal.record(None, None)
+    sent = call.protocol.metered and call.protocol.estimable
+    return spend.pending(
+        replace(
+            row,
+            provider=target.provider,
+            model=target.model,
+            status=503,
+            outcome="interrupted",
+            usage=Usage(input_tokens=estimate.output_tokens(len(call.facts.body.text))) if sent else Usage(),
+            usage_source="estimated" if sent else "none",
+            maybe_billed=call.protocol.metered,
+            error="the process that served it ended",
+        )
+    )

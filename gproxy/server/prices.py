@@ -1,0 +1,49 @@
+"""The price of a target under a configuration: what the file says, else the built-in table.
+
+The arithmetic is `ledger/pricing.py`'s, the table `ledger/pricebook.py`'s.
+"""
+
+from gproxy.config.snapshot import Snapshot
+from gproxy.ledger.pricebook import PriceBook
+from gproxy.ledger.pricing import Price, price_from_model
+from gproxy.providers.catalog import CHANNELS
+from gproxy.server.tasks import Tasks
+from gproxy.values import Target
+
+
+class Prices:
+    """The prices of one process."""
+
+    def __init__(self, book: PriceBook, tasks: Tasks) -> None:
+        self._book = book
+        self._tasks = tasks
+
+    async def warm(self, snapshot: Snapshot) -> None:
+        """Look up the built-in price of every model that the configuration names."""
+        named = [Target(m.provider_name, m.model_id) for m in snapshot.config.models if m.enabled]
+        named += [t for alias in snapshot.aliases.values() for t in alias.targets]
+        pairs = {(_prices_id(snapshot, t), t.model) for t in named if t.provider in snapshot.providers}
+        await self._book.warm(sorted(pairs))
+
+    def foresee(self, snapshot: Snapshot, target: Target) -> None:
+        """A request for `target` is on its way: have its price at hand when it ends."""
+        prices_id = _prices_id(snapshot, target)
+        if not self._book.known(prices_id, target.model):
+            self._tasks.spawn(self._book.get(prices_id, target.model))
+
+    def configured(self, snapshot: Snapshot, target: Target) -> Price | None:
+        """What `[[models]]` says, None if it leaves the price to the table."""
+        listed = (snapshot.providers[target.provider].models or {}).get(target.model)
+        return price_from_model(listed) if listed else None
+
+    async def builtin(self, snapshot: Snapshot, target: Target) -> Price | None:
+        """What the table says, None if it does not know the model. Waits for a model not yet looked up."""
+        return await self._book.get(_prices_id(snapshot, target), target.model)
+
+    async def of(self, snapshot: Snapshot, target: Target) -> Price | None:
+        return self.configured(snapshot, target) or await self.builtin(snapshot, target)
+
+
+def _prices_id(snapshot: Snapshot, target: Target) -> str:
+    channel = CHANNELS.get(snapshot.providers[target.provider].channel)
+    return channel.prices if channel else ""

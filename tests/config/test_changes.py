@@ -72,6 +72,12 @@ def test_a_label_of_two_keys_is_refused_and_both_are_named(document: Document) -
         changes.find_key(document, "laptop")
 
 
+def test_a_label_of_two_keys_is_one_of_a_user(document: Document) -> None:
+    assert changes.find_key(document, "laptop", user="bob").user == "bob"
+    with pytest.raises(ConfigError, match="no key of bob is named"):
+        changes.find_key(document, "alice/laptop", user="bob")
+
+
 @pytest.mark.parametrize("name", ["nobody", "", "alice/", "bob"])
 def test_an_unknown_key_is_refused(document: Document, name: str) -> None:
     with pytest.raises(ConfigError, match="gproxy keys list"):

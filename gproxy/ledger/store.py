@@ -5,6 +5,7 @@ When rows are written is `writer.py`'s; reading them is `report.py`'s.
 
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,11 @@ def open_store(path: Path) -> Store:
 def insert(db: sqlite3.Connection, record: Record) -> None:
     """Write one row of `usage`."""
     db.execute(_INSERT, row_of(record))
+
+
+def inserting(record: Record) -> Work:
+    """The work of writing one row."""
+    return partial(insert, record=record)
 
 
 def row_of(record: Record) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from functools import partial
 from gproxy.errors import StoreError, Unavailable
 from gproxy.ledger import spend
 from gproxy.ledger.pricing import settle
-from gproxy.ledger.store import Work, insert
+from gproxy.ledger.store import Work, inserting
 from gproxy.ledger.writer import Writer
 from gproxy.server.journal import Journal
 from gproxy.server.prices import Prices
@@ -93,4 +93,4 @@ def _work(journal: Journal, cost: int | None, source: str | None) -> Work | None
             cost_nano=cost,
             record=record,
         )
-    return None if record is None else partial(insert, record=record)
+    return None if record is None else inserting(record)

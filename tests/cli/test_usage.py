@@ -18,9 +18,9 @@ def ledger(file: Path) -> Path:
     folder.mkdir()
     writer = Writer(folder / "gproxy.db")
     writer.start()
-    writer.put(record("a"))
-    writer.put(record("b", user="bob", started_at="2026-11-24T01:00:00.000Z", status=502, model="small"))
-    writer.put(record("c", cost_nano=None, price_source=None, alias="fast"))
+    writer.put(inserting(record("a")))
+    writer.put(inserting(record("b", user="bob", started_at="2026-11-24T01:00:00.000Z", status=502, model="small")))
+    writer.put(inserting(record("c", cost_nano=None, price_source=None, alias="fast")))
     writer.close()
     return folder
 

@@ -21,7 +21,7 @@ START = datetime(2026, 11, 25, 22, 30, tzinfo=UTC)
 
 def written(path: Path, *records: Record) -> Path:
     store = open_store(path)
-    assert not any(store.insert(records))
+    assert not any(store.run([inserting(row) for row in records]))
     store.close()
     return path
 

@@ -101,7 +101,7 @@ def test_every_field_of_a_record_stands_in_its_column(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_null(tmp_path: Path) -> None:
     store = open_store(tmp_path / "gproxy.db")
-    store.insert([record("req-1", usage=Usage(), usage_source="none", cost_nano=None, price_source=None)])
+    store.run([inserting(record("req-1", usage=Usage(), usage_source="none", cost_nano=None, price_source=None))])
     store.close()
     (row,) = rows_of(tmp_path / "gproxy.db")
     unknown = [name for name in COLUMNS if row[name] is None]
@@ -135,7 +135,7 @@ def test_a_row_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:
     for number in range(3):
         store = open_store(tmp_path / "gproxy.db")
-        assert store.insert([record(f"req-{number}")]) == [None]
+        assert store.run([inserting(record(f"req-{number}"))]) == [None]
         store.close()
     assert len(rows_of(tmp_path / "gproxy.db")) == 3
 
@@ -166,7 +166,7 @@ def test_a_database_with_another_table_usage_is_refused_and_left_alone(tmp_path:
 
 def _open_and_insert(path: Path, number: int) -> None:
     store = open_store(path)
-    assert store.insert([record(f"req-{number}")]) == [None]
+    assert store.run([inserting(record(f"req-{number}"))]) == [None]
     store.close()
 
 
@@ -184,9 +184,9 @@ def test_a_store_that_cannot_be_written_says_so_and_recovers(tmp_path: Path) -> 
     with closing(connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match=r"cannot be written.*locked"):
-            store.insert([record("a")])
+            store.run([inserting(record("a"))])
         other.execute("ROLLBACK")
-    assert store.insert([record("a")]) == [None]
+    assert store.run([inserting(record("a"))]) == [None]
     store.close()
 
 
@@ -196,7 +196,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text()
 def test_the_documented_queries_run_and_find_the_row(tmp_path: Path) -> None:
     path = tmp_path / "gproxy.db"
     store = open_store(path)
-    store.insert([record("a", started_at="2999-01-01T00:00:00.000Z", status=502)])
+    store.run([inserting(record("a", started_at="2999-01-01T00:00:00.000Z", status=502))])
     store.close()
     queries = re.findall(r'data/gproxy\.db "\n(.*?)"\n```', DOCUMENT, re.DOTALL)
     with closing(stdlib_sqlite.connect(path)) as connection:

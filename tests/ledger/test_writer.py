@@ -57,28 +57,28 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_commit_that_returned_can_be_read_by_anyone(path: Path) -> None:
     with writing(path) as it:
         for number in range(5):
-            await it.commit(record(f"req-{number}"))
+            await it.run(inserting(record(f"req-{number}")))
             assert ids(path)[-1] == f"req-{number}"
 
 
 async def test_rows_handed_over_together_are_all_written_in_their_order(path: Path) -> None:
     names = [f"req-{number}" for number in range(2 * writer.BATCH_ROWS + 7)]
     with writing(path) as it:
-        await asyncio.gather(*(it.commit(record(name)) for name in names))
+        await asyncio.gather(*(it.run(inserting(record(name))) for name in names))
         assert ids(path) == names
 
 
 def test_rows_put_survive_close(path: Path) -> None:
     with writing(path) as it:
         for number in range(2000):
-            it.put(record(f"req-{number}"))
+            it.put(inserting(record(f"req-{number}")))
     assert len(ids(path)) == 2000
 
 
 def test_rows_put_from_many_threads_all_arrive(path: Path) -> None:
     with writing(path) as it:
         threads = [
-            threading.Thread(target=lambda start=start: [it.put(record(f"{start}-{n}")) for n in range(100)])
+            threading.Thread(target=lambda start=start: [it.put(inserting(record(f"{start}-{n}"))) for n in range(100)])
             for start in range(8)
         ]
         for thread in threads:
@@ -90,7 +90,7 @@ def test_rows_put_from_many_threads_all_arrive(path: Path) -> None:
 
 async def test_a_cancelled_commit_has_still_handed_over_its_row(path: Path) -> None:
     with writing(path) as it:
-        task = asyncio.get_running_loop().create_task(it.commit(record("left")))
+        task = asyncio.get_running_loop().create_task(it.run(inserting(record("left"))))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -102,14 +102,14 @@ async def test_a_cancelled_commit_has_still_handed_over_its_row(path: Path) -> N
 async def test_a_cancelled_commit_that_then_fails_is_tried_again_as_what_was_put(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            task = asyncio.get_running_loop().create_task(it.commit(record("left")))
+            task = asyncio.get_running_loop().create_task(it.run(inserting(record("left"))))
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             with pytest.raises(StoreError):
-                await it.commit(record("failed"))
-        await it.commit(record("after"))
+                await it.run(inserting(record("failed")))
+        await it.run(inserting(record("after")))
     assert ids(path) == ["left", "after"]
 
 
@@ -120,7 +120,7 @@ async def test_a_cancelled_task_can_put_its_row(path: Path) -> None:
             try:
                 await asyncio.sleep(30)
             finally:
-                it.put(record("client-left"))
+                it.put(inserting(record("client-left")))
 
         task = asyncio.get_running_loop().create_task(request())
         await asyncio.sleep(0)
@@ -132,9 +132,9 @@ async def test_a_cancelled_task_can_put_its_row(path: Path) -> None:
 
 async def test_a_row_that_exists_fails_alone_and_the_store_stays_ready(path: Path) -> None:
     with writing(path) as it:
-        await it.commit(record("a"))
+        await it.run(inserting(record("a")))
         outcomes = await asyncio.gather(
-            it.commit(record("b")), it.commit(record("a")), it.commit(record("c")), return_exceptions=True
+            it.run(inserting(record("b"))), it.run(inserting(record("a"))), it.run(inserting(record("c"))), return_exceptions=True
         )
         assert it.failure is None
     assert [type(outcome) for outcome in outcomes] == [type(None), StoreError, type(None)]
@@ -143,8 +143,8 @@ async def test_a_row_that_exists_fails_alone_and_the_store_stays_ready(path: Pat
 
 def test_a_row_put_twice_is_written_once_and_said_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with writing(path) as it:
-        it.put(record("a"))
-        it.put(record("a"))
+        it.put(inserting(record("a")))
+        it.put(inserting(record("a")))
     assert ids(path) == ["a"]
     assert [line.levelno for line in caplog.records] == [logging.ERROR]
     assert "UNIQUE" in caplog.text
@@ -154,12 +154,12 @@ def test_a_row_put_twice_is_written_once_and_said_so(path: Path, caplog: pytest.
 async def test_a_locked_store_fails_commits_keeps_what_was_put_and_recovers(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            it.put(record("kept"))
+            it.put(inserting(record("kept")))
             with pytest.raises(StoreError, match="locked"):
-                await it.commit(record("failed"))
+                await it.run(inserting(record("failed")))
             assert it.failure is not None
             assert "locked" in it.failure
-        await it.commit(record("after"))
+        await it.run(inserting(record("after")))
         assert it.failure is None
         assert ids(path) == ["kept", "after"]
 
@@ -168,9 +168,9 @@ async def test_a_locked_store_fails_commits_keeps_what_was_put_and_recovers(path
 async def test_what_was_put_is_written_when_the_lock_goes_without_another_row(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            it.put(record("kept"))
+            it.put(inserting(record("kept")))
             with pytest.raises(StoreError):
-                await it.commit(record("failed"))
+                await it.run(inserting(record("failed")))
         async with asyncio.timeout(5):
             while it.failure:
                 await asyncio.sleep(0.01)
@@ -182,7 +182,7 @@ async def test_the_store_is_found_usable_again_though_no_row_comes(path: Path) -
     """Who looks at /ready sends no requests until it says so."""
     with writing(path) as it:
         with locked(path), pytest.raises(StoreError):
-            await it.commit(record("failed"))
+            await it.run(inserting(record("failed")))
         async with asyncio.timeout(5):
             while it.failure:
                 await asyncio.sleep(0.01)
@@ -191,7 +191,7 @@ async def test_the_store_is_found_usable_again_though_no_row_comes(path: Path) -
 async def test_a_short_lock_is_waited_for(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            commit = asyncio.get_running_loop().create_task(it.commit(record("a")))
+            commit = asyncio.get_running_loop().create_task(it.run(inserting(record("a"))))
             await asyncio.sleep(0.05)
             assert not commit.done()
         await commit
@@ -203,8 +203,8 @@ def test_close_says_how_many_rows_it_could_not_write(path: Path) -> None:
     it = Writer(path)
     it.start()
     with locked(path):
-        it.put(record("a"))
-        it.put(record("b"))
+        it.put(inserting(record("a")))
+        it.put(inserting(record("b")))
         with pytest.raises(StoreError, match=r"2 usage rows could not be written: .*locked"):
             it.close()
 
@@ -215,9 +215,9 @@ async def test_a_closed_writer_takes_nothing_and_says_so(path: Path) -> None:
     it.close()
     it.close()
     with pytest.raises(StoreError, match="closed"):
-        await it.commit(record("a"))
+        await it.run(inserting(record("a")))
     with pytest.raises(StoreError, match="closed"):
-        it.put(record("a"))
+        it.put(inserting(record("a")))
 
 
 def test_a_store_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_store_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
 def _write_from_a_process(path: Path, start: int) -> None:
     with writing(path) as it:
         for number in range(100):
-            it.put(record(f"{start}-{number}"))
+            it.put(inserting(record(f"{start}-{number}")))
 
 
 def test_several_processes_write_to_one_store(path: Path) -> None:
@@ -249,7 +249,7 @@ from tests.ledger.rows import record
 
 async def client(writer, start):
     for number in itertools.count():
-        await writer.commit(record(f"{start}-{number}"))
+        await writer.run(inserting(record(f"{start}-{number}")))
         print(f"{start}-{number}", flush=True)
 
 async def main():

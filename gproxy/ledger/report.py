@@ -67,17 +67,18 @@ def report(
     until: datetime | None = None,
     user: str | None = None,
     model: str | None = None,
+    key_id: str | None = None,
 ) -> Report:
     """Sum the rows of the store at `path` that started in [since, until), grouped by any of `DIMENSIONS`.
 
-    `user` is the exact name; `model` the upstream's id, the name the client sent, or the alias. In order of
+    `user` and `key_id` are exact; `model` is the upstream's id, the name the client sent, or the alias. In order of
     time where `by` has one, else the dearest first. A store that does not exist is an empty report. Raises
     ValueError for an unknown dimension, `StoreError` for a store that cannot be read.
     """
     groups = tuple(dict.fromkeys(by))
     if unknown := [name for name in groups if name not in DIMENSIONS]:
         raise ValueError(f"{unknown[0]!r} is nothing to group by: choose from {', '.join(DIMENSIONS)}.")
-    where, values = _where(since, until, user, model)
+    where, values = _where(since, until, {"user": user, "model": model, "key_id": key_id})
     columns = (*groups, *MEASURES)
     if not path.exists():
         return Report(columns, (), (0,) * len(MEASURES))
@@ -94,24 +95,22 @@ def report(
     return Report(columns, tuple(_in_dollars(row, len(groups)) for row in rows), _in_dollars(totals, 0))
 
 
+_FILTERS = {
+    "since": "started_at >= :since",
+    "until": "started_at < :until",
+    "user": "user = :user",
+    "model": ":model IN (model, requested_model, alias)",
+    "key_id": "key_id = :key_id",
+}
+
+
 def _where(
-    since: datetime | None, until: datetime | None, user: str | None, model: str | None
+    since: datetime | None, until: datetime | None, equal: dict[str, str | None]
 ) -> tuple[str, dict[str, str]]:
     """The WHERE clause, or nothing, and its values."""
-    values = {
-        "since": stamp(since) if since else None,
-        "until": stamp(until) if until else None,
-        "user": user,
-        "model": model,
-    }
-    clauses = {
-        "since": "started_at >= :since",
-        "until": "started_at < :until",
-        "user": "user = :user",
-        "model": ":model IN (model, requested_model, alias)",
-    }
+    values = {"since": stamp(since) if since else None, "until": stamp(until) if until else None, **equal}
     given = {name: value for name, value in values.items() if value is not None}
-    where = " AND ".join(clauses[name] for name in given)
+    where = " AND ".join(_FILTERS[name] for name in given)
     return (f" WHERE {where}" if where else ""), given
 
 

@@ -48,7 +48,7 @@ class Writer:
 
     def __init__(self, path: Path, worker: int = 0) -> None:
         self.worker = worker
-        self._path = path
+        self.path = path
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._opened: Future[None] = Future()
@@ -103,7 +103,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            store = open_store(self._path)
+            store = open_store(self.path)
         except BaseException as error:  # whatever it is, `start` waits for it
             self._opened.set_exception(error)
             return

@@ -55,7 +55,7 @@ class Gateway(Quart):
         self._writer = writer
         self._serving: set[asyncio.Task[Any]] = set()
         self.swap(snapshot)
-        control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists)
+        control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists, writer.path)
 
     def swap(self, snapshot: Snapshot) -> None:
         """Put a configuration in force for every request that comes from now on."""

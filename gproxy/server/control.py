@@ -3,18 +3,27 @@
 Everything here is read only. Requests to models never come here: `app.py` sends them to `pipeline.py`.
 """
 
+import asyncio
 import json
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
 
 from gproxy.config.snapshot import Client, Snapshot
-from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound
+from gproxy.errors import (
+    GatewayError,
+    InternalFault,
+    MethodNotAllowed,
+    NotFound,
+    StoreError,
+    Unavailable,
+)
 from gproxy.protocols import registry
-from gproxy.server import edge
+from gproxy.server import account, edge
 from gproxy.server.lists import ModelLists
 
 logger = logging.getLogger(__name__)
@@ -25,8 +34,10 @@ def add_routes(
     snapshot: Callable[[], Snapshot],
     not_ready: Callable[[], list[str]],
     lists: ModelLists,
+    store: Path,
 ) -> None:
-    """`snapshot` gives the configuration in force, `not_ready` the reasons not to be ready, without secrets."""
+    """`snapshot` gives the configuration in force, `not_ready` the reasons not to be ready, without secrets.
+    `store` is the file that the ledger is in."""
 
     @app.get("/health")
     async def health() -> Response:
@@ -36,6 +47,16 @@ def add_routes(
     async def ready() -> Response:
         reasons = not_ready()
         return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+    @app.get("/user/quota")
+    async def quota() -> Response:
+        return _json(await asyncio.to_thread(account.quota, _client(snapshot()), store, time.time()), 200)
+
+    @app.get("/user/usage")
+    async def usage() -> Response:
+        since = request.args.get("since", account.SINCE)
+        client = _client(snapshot())
+        return _json(await asyncio.to_thread(account.usage, client, store, since, time.time()), 200)
 
     async def models(provider: str | None = None) -> Response:
         now = snapshot()
@@ -76,6 +97,8 @@ async def _error(error: Exception) -> Response:
         error = MethodNotAllowed("That method is not served here.", headers=(("allow", ", ".join(allowed)),))
     elif isinstance(error, HTTPException) and (error.code or 500) < 500:
         error = NotFound("There is no such route.")
+    elif isinstance(error, StoreError):
+        error = Unavailable("The usage store cannot be read now; try again later.")
     elif not isinstance(error, GatewayError):
         logger.error("a fault in a control route", exc_info=error)
         error = InternalFault("A fault inside the proxy.")

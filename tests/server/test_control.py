@@ -159,3 +159,29 @@ async def test_a_fault_of_ours_is_500_without_a_word_of_it(
         answer = await front.ask("/v1/models", method="GET", headers=ANTHROPIC)
     assert "inner-detail" not in error(answer, "anthropic", 500)
     assert "inner-detail" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/user/quota", "/user/usage"])
+async def test_a_key_s_own_accounts_need_that_key(tmp_path: Path, path: str) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        error(await front.ask(path, method="GET", key=None), "openai", 401)
+        error(await front.ask(path, method="GET", key="sk-wrong"), "openai", 401)
+        error(await front.ask(path, {}), "openai", 405)
+        answer = await front.ask(path, method="GET")
+    assert answer.status == 200
+    assert (answer.json()["user"], answer.json()["key"]) == ("alice", "laptop")
+
+
+async def test_usage_is_asked_for_since_a_time(tmp_path: Path) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        answer = await front.ask("/user/usage", method="GET", query="since=2026-01-01T00:00:00Z")
+        assert answer.json()["since"] == "2026-01-01T00:00:00.000Z"
+        error(await front.ask("/user/usage", method="GET", query="since=soon"), "openai", 400)
+
+
+async def test_a_store_that_cannot_be_read_is_503(tmp_path: Path) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        front.writer.close()
+        (tmp_path / "gproxy.db").write_bytes(b"no database" * 1000)
+        answer = await front.ask("/user/quota", method="GET")
+        error(answer, "openai", 503)

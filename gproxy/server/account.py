@@ -1,0 +1,86 @@
+"""What a key may ask of its own accounts, as trees for JSON: what is left of its quotas and limits, what it used.
+
+Blocks on the store: to be called off the event loop. Who is asking, and by which route, is `control.py`'s.
+"""
+
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from gproxy.config.snapshot import Client
+from gproxy.errors import BadRequest
+from gproxy.ledger import spend
+from gproxy.ledger.report import MEASURES, report
+from gproxy.ledger.when import parse_when, stamp
+from gproxy.values import Budget, Standing
+
+SINCE = "30d"
+"""Usage is told from then on, unless asked otherwise."""
+
+_KINDS = {"concurrency": "max_concurrency"}
+"""What the file calls a bound, where it is not its kind."""
+
+
+def quota(client: Client, store: Path, now: float) -> dict[str, Any]:
+    """Quotas and limits of the key and of its user, as they stand at `now`, seconds since the epoch.
+
+    Money is USD; `left_usd` leaves out what requests in flight hold. `reset_seconds` is how long until all of a
+    limit is there again, null for `max_concurrency`, whose end is that of the requests. Raises `StoreError`.
+    """
+    spent = spend.spent(store, [(budget.scope, budget.period) for budget in client.budgets], now)
+    bounds = [("user", rule.pattern.glob, bound) for rule in client.limits for bound in rule.bounds]
+    bounds += [("key", "*", bound) for bound in client.key_bounds]
+    standings = spend.standings(store, [bound for _, _, bound in bounds], now)
+    return {
+        "user": client.user,
+        "key": client.key_label,
+        "key_id": client.key_id,
+        "quotas": [_quota(budget, spent[budget.scope, budget.period]) for budget in client.budgets],
+        "limits": [
+            {"scope": scope, "pattern": pattern, **_limit(standing)}
+            for (scope, pattern, _), standing in zip(bounds, standings, strict=True)
+        ],
+    }
+
+
+def usage(client: Client, store: Path, since: str, now: float) -> dict[str, Any]:
+    """What the key used since then (a duration such as `7d`, or an RFC 3339 time): in all and by model.
+
+    Raises BadRequest for a time that is none, `StoreError`.
+    """
+    try:
+        start = parse_when(since, datetime.fromtimestamp(now, UTC))
+    except ValueError as error:
+        raise BadRequest(f"`since`: {error}") from None
+    told = report(store, by=["model"], since=start, key_id=client.key_id)
+    return {
+        "user": client.user,
+        "key": client.key_label,
+        "key_id": client.key_id,
+        "since": stamp(start),
+        "totals": dict(zip(MEASURES, told.totals, strict=True)),
+        "by_model": [dict(zip(told.columns, row, strict=True)) for row in told.rows],
+    }
+
+
+def _quota(budget: Budget, stands: spend.Spent) -> dict[str, Any]:
+    spent = budget.carried_nano + stands.spent_nano
+    return {
+        "scope": budget.scope.partition("/")[0],
+        "period": budget.period,
+        "quota_usd": budget.most_nano / 1e9,
+        "spent_usd": spent / 1e9,
+        "held_usd": stands.held_nano / 1e9,
+        "left_usd": max(0, budget.most_nano - spent - stands.held_nano) / 1e9,
+    }
+
+
+def _limit(standing: Standing) -> dict[str, Any]:
+    bound = standing.bound
+    return {
+        "kind": _KINDS.get(bound.kind, bound.kind),
+        "limit": bound.most,
+        "remaining": standing.left,
+        "reset_seconds": None if bound.kind == "concurrency" else math.ceil(standing.resets_in),
+    }

@@ -3,14 +3,23 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gproxy.cli import files, output
+from gproxy.cli.amounts import dollars
 from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.config.schema import BOUNDS
 
 app = group("The keys that clients call with.")
+
+_BOUNDS = (*BOUNDS, "quota")
+
+
+def _bound(flag: str, help: str) -> Any:
+    return typer.Option(flag, metavar="N", min=1, help=help)
+
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Its label, user/label or id.")]
 
@@ -27,6 +36,12 @@ def create(
     expires: Annotated[
         str | None, typer.Option(metavar="WHEN", help="30d, 12h, or an RFC 3339 time.")
     ] = None,
+    rpm: Annotated[int | None, _bound("--rpm", "Requests per minute.")] = None,
+    rpd: Annotated[int | None, _bound("--rpd", "Requests per day (UTC).")] = None,
+    tpm: Annotated[int | None, _bound("--tpm", "Tokens per minute.")] = None,
+    tpd: Annotated[int | None, _bound("--tpd", "Tokens per day (UTC).")] = None,
+    max_concurrency: Annotated[int | None, _bound("--max-concurrency", "Requests at once.")] = None,
+    quota: Annotated[str | None, typer.Option(metavar="AMOUNT", help="USD that it may spend in all.")] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,19 +51,19 @@ def create(
     from gproxy.config.keys import hash_key, key_hint, key_id, make_key
 
     key = make_key()
-    values: dict[str, object] = {
-        "label": label,
-        "api_key_hash": hash_key(key),
-        "key_hint": key_hint(key),
-        "expires_at": _expiry(expires),
-        "models": model,
+    policy: dict[str, object] = {
+        "models": model or None,
+        **dict(zip(BOUNDS, (rpm, rpd, tpm, tpd, max_concurrency), strict=True)),
+        "quota": None if quota is None else float(dollars(quota, "--quota")),
     }
+    stored = {"api_key_hash": hash_key(key), "key_hint": key_hint(key), "expires_at": _expiry(expires)}
 
     def change(document: Document) -> tuple[str, str, bool]:
         owner, made = (user, False) if user else changes.key_owner(document)
         if made:
             changes.add_user(document, owner)
             changes.allow(document, owner, "*")
+        values = {"label": label, **stored, **policy}
         given = {name: value for name, value in values.items() if value}
         return owner, changes.add_key(document, owner, given), made
 
@@ -57,7 +72,7 @@ def create(
         output.note(f"Made the user {owner}, who may use every model.")
     if as_json:
         found = {"key": key, "id": key_id(hash_key(key)), "user": owner, "label": label}
-        output.show_json(found | {"expires_at": _iso(values["expires_at"]), "models": model or None})
+        output.show_json(found | {"expires_at": _iso(stored["expires_at"])} | policy)
     else:
         _print_once(key, f"{owner}/{label}")
 
@@ -75,7 +90,7 @@ def list_keys(
     """List the keys, without what they are."""
     from gproxy.config.keys import hash_key, key_hint, key_id
 
-    rows = []
+    rows: list[dict[str, object]] = []
     for owner in files.read(files.find(config)).users:
         for key in owner.keys if user in (None, owner.name) else ():
             rows.append(
@@ -88,7 +103,10 @@ def list_keys(
                     "expires_at": _iso(key.expires_at),
                     "models": None if key.models is None else list(key.models),
                 }
+                | {name: getattr(key, name) for name in _BOUNDS}
             )
+    if not as_json:
+        rows = [_with_one_column_of_bounds(row) for row in rows]
     output.show(rows, as_json=as_json, empty="No keys yet: `gproxy keys create` makes one.")
 
 
@@ -184,6 +202,12 @@ def _expiry(text: str | None) -> datetime | None:
     if moment <= now:
         raise typer.BadParameter(f"{text} has passed", param_hint="--expires")
     return moment.replace(microsecond=0)
+
+
+def _with_one_column_of_bounds(row: dict[str, object]) -> dict[str, object]:
+    """So that a table of keys fits a terminal."""
+    bounds = [f"{name} {row[name]}" for name in _BOUNDS if row[name] is not None]
+    return {name: value for name, value in row.items() if name not in _BOUNDS} | {"bounds": bounds}
 
 
 def _iso(moment: object) -> str | None:

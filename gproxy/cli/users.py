@@ -70,7 +70,7 @@ def remove_user(name: UserArgument, config: ConfigOption = None) -> None:
     from gproxy.config import changes
 
     files.edit(config, lambda document: changes.remove_user(document, name))
-    output.note(f"Removed {name} with its keys and permissions.")
+    output.note(f"Removed {name} with its keys, permissions, limits and quotas.")
 
 
 @permissions.command()

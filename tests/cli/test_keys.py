@@ -58,6 +58,27 @@ def test_an_expiry_that_is_none_is_wrong_usage_and_changes_nothing(run: Run, fil
     assert file.read_text() == MINIMAL
 
 
+def test_a_key_has_the_policy_that_it_was_given(run: Run, file: Path) -> None:
+    given = {"rpm": 5, "rpd": 50, "tpm": 6, "tpd": 60, "max_concurrency": 2, "quota": 2.5}
+    argv = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    shown = json.loads(run("keys", "create", *argv, "--json").out)
+    stored = users(file)[0]["keys"][1]
+    listed = json.loads(run("keys", "list", "--json").out)
+    for row in (shown, stored, listed[1]):
+        assert {name: row[name] for name in given} == given
+    assert {listed[0][name] for name in given} == {None}
+    table = run("keys", "list").out
+    assert "rpm 5" in table
+    assert max(map(len, table.splitlines())) <= 80
+    assert run("check").code == 0
+
+
+@pytest.mark.parametrize("argv", [("--rpm", "0"), ("--tpd", "x"), ("--quota", "0"), ("--quota", "nan")])
+def test_a_policy_that_means_nothing_is_wrong_usage(run: Run, file: Path, argv: tuple[str, ...]) -> None:
+    assert run("keys", "create", *argv).code == 2
+    assert file.read_text() == MINIMAL
+
+
 def test_without_users_a_default_user_is_made_and_said(run: Run, file: Path) -> None:
     file.write_text(MINIMAL.split("[[users]]", 1)[0])
     ran = run("keys", "create")

@@ -44,6 +44,8 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "keys": {"create", "add", "list", "disable", "enable", "revoke", "rotate", "hash"},
         "users": {"add", "list", "disable", "enable", "remove"},
         "permissions": {"allow", "list", "remove"},
+        "limits": {"set", "list", "remove"},
+        "quota": {"set", "top-up", "show"},
         "alias": {"set", "list", "remove"},
         "models": {"list"},
         "usage": {"report"},

@@ -1,0 +1,29 @@
+"""Amounts as users type them: money and counts, or `none`. What they bound is the commands' to say."""
+
+from decimal import Decimal, InvalidOperation
+
+import typer
+
+from gproxy.config.schema import LEAST_USD, MOST_USD
+
+NONE = "none"
+
+_MOST = 2**63 - 1
+
+
+def dollars(text: str, option: str) -> Decimal:
+    """An amount in USD above 0; raises BadParameter, for wrong usage, if it is none."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(0)
+    if not (amount.is_finite() and Decimal(str(LEAST_USD)) <= amount <= Decimal(str(MOST_USD))):
+        raise typer.BadParameter(f"{text} is no amount in USD above 0", param_hint=option)
+    return amount
+
+
+def count(text: str, option: str) -> int:
+    """A whole number above 0; raises BadParameter, for wrong usage, if it is none."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= _MOST):
+        raise typer.BadParameter(f"{text} is no whole number above 0", param_hint=option)
+    return int(text)

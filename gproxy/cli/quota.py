@@ -1,0 +1,146 @@
+"""`gproxy quota`: how much users and keys may spend. What a quota means is `routing/limits.py`'s."""
+
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gproxy.cli import files, output
+from gproxy.cli.amounts import NONE, dollars
+from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.users import UserArgument
+from gproxy.config.schema import Quota, keys_of
+
+if TYPE_CHECKING:
+    from gproxy.cli.callers import Caller
+    from gproxy.ledger.spend import Spent
+    from gproxy.values import Budget
+
+app = group("How much users and keys may spend, and what they have spent.")
+
+PERIODS = keys_of(Quota)["period"].choices
+
+PeriodOption = Annotated[
+    str | None, typer.Option(metavar="|".join(PERIODS), help="When spend starts anew (UTC). [total]")
+]
+KeyOption = Annotated[
+    str | None, typer.Option("--key", metavar="KEY", help="Of this key of the user: its label or id.")
+]
+
+
+@app.command("set")
+def set_quota(
+    user: UserArgument,
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="USD, or `none` for no quota.")],
+    period: PeriodOption = None,
+    key: KeyOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Set what a user, or one of its keys, may spend."""
+    from gproxy.config import bounds, changes
+    from gproxy.config.document import Document
+
+    amount_usd = None if amount == NONE else dollars(amount, "AMOUNT")
+    span = _period(period, key)
+
+    def change(document: Document) -> str:
+        if key is None:
+            bounds.set_quota(document, user, span, amount_usd)
+            return user
+        found = changes.find_key(document, key, user=user)
+        bounds.set_key_quota(document, found, amount_usd)
+        return found.name
+
+    whose = files.edit(config, change)
+    told = f"may spend {amount_usd:f} USD" if amount_usd is not None else "has no quota"
+    output.note(f"{whose} {told} ({span}).")
+
+
+@app.command("top-up")
+def top_up(
+    user: UserArgument,
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="USD to add.")],
+    period: PeriodOption = None,
+    key: KeyOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Raise a quota in the file by an amount; what was spent stays."""
+    from gproxy.config import bounds, changes
+    from gproxy.config.document import Document
+
+    amount_usd = dollars(amount, "AMOUNT")
+    span = _period(period, key)
+
+    def change(document: Document) -> tuple[str, float]:
+        if key is None:
+            return user, bounds.top_up(document, user, span, amount_usd)
+        found = changes.find_key(document, key, user=user)
+        return found.name, bounds.top_up_key(document, found, amount_usd)
+
+    whose, now = files.edit(config, change)
+    output.note(f"{whose} may now spend {Decimal(str(now)):f} USD ({span}).")
+
+
+@app.command("show")
+def show_quota(
+    user: Annotated[
+        str | None, typer.Argument(metavar="[USER]", help="Only this user and its keys; absent: all.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show quota, spend, what open requests hold and what is left, in USD.
+
+    A user without a quota is shown with its spend in all; of keys only those with a quota are.
+    """
+    from gproxy.cli.callers import callers
+    from gproxy.config.source import data_dir
+    from gproxy.errors import ConfigError
+    from gproxy.ledger.spend import spent
+
+    path = files.find(config)
+    found = files.read(path)
+    if user is not None and user not in (row.name for row in found.users):
+        raise ConfigError(f"there is no user {user}: `gproxy users list` shows them")
+    shown = [
+        (caller, scope, period, budget)
+        for caller in callers(found)
+        if user in (None, caller.user.name)
+        for scope, period, budget in _budgets(caller)
+    ]
+    store = data_dir(found, path.resolve().parent) / "gproxy.db"
+    stands = spent(store, {(scope, period) for _, scope, period, _ in shown}, time.time())
+    rows = [_row(caller, period, budget, stands[scope, period]) for caller, scope, period, budget in shown]
+    output.show(rows, as_json=as_json, empty="No users yet: `gproxy users add NAME` makes one.")
+
+
+def _budgets(caller: "Caller") -> "list[tuple[str, str, Budget | None]]":
+    """Scope, period and budget of what is the caller's own."""
+    scope = caller.client.user_scope if caller.key is None else caller.client.key_scope
+    own: list[tuple[str, str, Budget | None]] = [
+        (scope, budget.period, budget) for budget in caller.client.budgets if budget.scope == scope
+    ]
+    return own or ([(scope, PERIODS[0], None)] if caller.key is None else [])
+
+
+def _row(caller: "Caller", period: str, budget: "Budget | None", stands: "Spent") -> dict[str, Any]:
+    spent = stands.spent_nano + (budget.carried_nano if budget else 0)
+    left = None if budget is None else max(0, budget.most_nano - spent - stands.held_nano)
+    return {
+        "user": caller.user.name,
+        "key": None if caller.key is None else caller.key.label or caller.client.key_id,
+        "period": period,
+        "quota": None if budget is None else budget.most_nano / 1e9,
+        "spent": spent / 1e9,
+        "held": stands.held_nano / 1e9,
+        "left": None if left is None else left / 1e9,
+    }
+
+
+def _period(period: str | None, key: str | None) -> str:
+    if period is not None and period not in PERIODS:
+        raise typer.BadParameter(f"{period} is not one of {', '.join(PERIODS)}", param_hint="--period")
+    if key is not None and period not in (None, PERIODS[0]):
+        raise typer.BadParameter("a key's quota is in total: leave it out", param_hint="--period")
+    return period or PERIODS[0]

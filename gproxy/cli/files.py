@@ -35,12 +35,14 @@ def shown(path: Path) -> str:
     return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
 
 
-def load(path: Path, flags: dict[str, object] | None = None) -> "Loaded":
-    """The effective configuration with its secrets: flags over environment over file. Raises nothing."""
+def load(path: Path, flags: dict[str, object] | None = None, *, with_secrets: bool = True) -> "Loaded":
+    """The effective configuration: flags over environment over file. Raises nothing."""
     from gproxy.config.source import load_file
     from gproxy.providers.catalog import CHANNELS
 
-    return load_file(path, channels=CHANNELS, environ=os.environ, flags=flags or {})
+    return load_file(
+        path, channels=CHANNELS, environ=os.environ, flags=flags or {}, with_secrets=with_secrets
+    )
 
 
 def read_bytes(path: Path) -> bytes:

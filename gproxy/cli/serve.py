@@ -5,6 +5,7 @@ import inspect
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +32,7 @@ def serve(*, demo: DemoOption = False, config: ConfigOption = None, **flags: obj
         code = _serve_demo(given)
     else:
         path = files.find(config)
-        code = _run(lambda: files.load(path, given), path=path, directory=path.resolve().parent)
+        code = _run(partial(files.load, path, given), path=path, directory=path.resolve().parent)
     raise typer.Exit(code)
 
 
@@ -79,7 +80,7 @@ def _serve_demo(flags: dict[str, object]) -> int:
         directory = Path(folder)
         given = {"data_dir": str(directory / "data")} | flags
         return _run(
-            lambda: load_text(text, directory=directory, channels=CHANNELS, environ=os.environ, flags=given),
+            partial(load_text, text, directory=directory, channels=CHANNELS, environ=os.environ, flags=given),
             path=None,
             directory=directory,
             announce=announce,
@@ -87,18 +88,21 @@ def _serve_demo(flags: dict[str, object]) -> int:
 
 
 def _run(
-    load: "Callable[[], Loaded]",
+    load: "Callable[..., Loaded]",
     *,
     path: Path | None,
     directory: Path,
     announce: Callable[[str], None] | None = None,
 ) -> int:
-    """Print the problems of the first load and serve; the server loads anew, and prints what comes later."""
-    first = load()
+    """Print the problems of the first load and serve; the server loads anew, and prints what comes later.
+
+    Secrets are left to the processes that use them: an OS keyring that was opened may not outlive a fork.
+    """
+    first = load(with_secrets=False)
     name = files.shown(path) if path else "the configuration"
     output.problems(first.problems, name)
     if first.errors:
         raise files.refused(name, first.errors)
     from gproxy.server.supervisor import run
 
-    return run(load, path=path, directory=directory, announce=announce)
+    return run(first, load, path=path, directory=directory, announce=announce)

@@ -4,6 +4,7 @@ Single values are `reader.py`'s. What a rule means to a request is decided in `r
 """
 
 import ipaddress
+import os
 import re
 from collections.abc import Collection, Hashable, Iterable, Mapping
 from itertools import chain
@@ -66,6 +67,8 @@ def _check_global(found: schema.Global, problems: Problems, origins: Mapping[str
     if not found.data_dir:
         problems.error(path("data_dir"), "must not be empty")
     _check_url(path("proxy"), found.proxy, problems, proxy=True)
+    if found.workers > 1 and os.name == "nt":
+        problems.error(path("workers"), "Windows serves with one worker only", "set it to 1")
     for name in _LOG_FLAGS:
         if getattr(found, name):
             problems.warn(path(name), "has no effect yet: this version keeps no request logs")

@@ -53,7 +53,12 @@ def locate(explicit: Path | None, environ: Mapping[str, str]) -> Path:
 
 
 def load_file(
-    path: Path, *, channels: schema.Channels, environ: Mapping[str, str], flags: Mapping[str, object] = {}
+    path: Path,
+    *,
+    channels: schema.Channels,
+    environ: Mapping[str, str],
+    flags: Mapping[str, object] = {},
+    with_secrets: bool = True,
 ) -> Loaded:
     """`load_text` of a file, which is made readable by its owner alone. Raises nothing."""
     try:
@@ -63,7 +68,7 @@ def load_file(
     except OSError as error:
         return _failed(Problem("error", 0, "", f"cannot be read: {error.strerror}"))
     opened = tuple(_made_private(path))
-    return _load(text, path.resolve().parent, path.name, channels, environ, flags, opened)
+    return _load(text, path.resolve().parent, path.name, channels, environ, flags, opened, with_secrets)
 
 
 def load_text(
@@ -73,14 +78,16 @@ def load_text(
     channels: schema.Channels,
     environ: Mapping[str, str],
     flags: Mapping[str, object] = {},
+    with_secrets: bool = True,
 ) -> Loaded:
     """The configuration in force: flags over `GPROXY_<KEY>` of `environ` over `text`, with its secrets read.
 
     `flags` are values of `[global]` by key. An empty variable counts as unset. A secret that cannot be read
-    is a warning, and its credential is left out. `directory` is what relative paths are relative to. Raises
-    nothing; blocks while the OS keyring does.
+    is a warning, and its credential is left out; without `with_secrets` none is read, and the snapshot has no
+    credential at all. `directory` is what relative paths are relative to. Raises nothing; blocks while the OS
+    keyring does.
     """
-    return _load(text, directory, FILE_NAME, channels, environ, flags, ())
+    return _load(text, directory, FILE_NAME, channels, environ, flags, (), with_secrets)
 
 
 def overrides(environ: Mapping[str, str], flags: Mapping[str, object] = {}) -> dict[str, object]:
@@ -114,6 +121,7 @@ def _load(
     environ: Mapping[str, str],
     flags: Mapping[str, object],
     noted: tuple[Problem, ...],
+    with_secrets: bool,
 ) -> Loaded:
     config, problems = load(text, channels=channels, overrides=overrides(environ, flags))
     problems = [*noted, *problems]
@@ -121,7 +129,7 @@ def _load(
         problems += _tls_problems(config, directory, text)
     if config is None or any(problem.severity == "error" for problem in problems):
         return _failed(*problems)
-    found, missing = _secrets(config, environ)
+    found, missing = _secrets(config, environ) if with_secrets else ({}, [])
     problems += missing
     rendered = tuple(problem.render(name) for problem in problems)
     return Loaded(config, snapshot.build(config, found, rendered), tuple(problems))

@@ -36,15 +36,16 @@ class Gateway(Quart):
     """One process's gateway, to be made inside its running loop.
 
     Requests are served under the snapshot that was in force when they came; `swap` puts a new one in force.
+    `own_id` is what the loop header of all workers of a server carries; left out, this process has its own.
     """
 
-    def __init__(self, snapshot: Snapshot, writer: Writer, tasks: Tasks) -> None:
+    def __init__(self, snapshot: Snapshot, writer: Writer, tasks: Tasks, own_id: str = "") -> None:
         super().__init__("gproxy", static_folder=None)
         self.url_map.merge_slashes = False
         # A framework's time-outs would cut streams without a word; ours are per provider.
         self.config["RESPONSE_TIMEOUT"] = None
         self.config["BODY_TIMEOUT"] = None
-        self.own_id = secrets.token_hex(8)
+        self.own_id = own_id or secrets.token_hex(8)
         self.upstream = Upstream()
         self.lists = ModelLists(self.upstream, tasks)
         self.prices = Prices(PriceBook(), tasks)

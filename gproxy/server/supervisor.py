@@ -1,30 +1,38 @@
-"""The serving process from its socket to its last row: Hypercorn's set-up, signals, the drain and its deadline.
+"""The server from its lock and its sockets to its last row: one process, or workers below one that serves nothing.
 
-What is served is `app.py`'s; which configuration, the caller's.
+What is served is `app.py`'s; which configuration, the caller's; how workers live and die, `workers.py`'s.
 """
 
 import asyncio
 import contextlib
 import logging
+import secrets
 import signal
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from hypercorn.asyncio import serve
 from hypercorn.config import Config as HypercornConfig
 
 from gproxy.config import schema
+from gproxy.config.problems import Problem
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded, data_dir
 from gproxy.errors import ConfigError, StoreError
+from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
+from gproxy.server import listeners
 from gproxy.server.app import Gateway
+from gproxy.server.console import say
+from gproxy.server.lock import held
 from gproxy.server.tasks import Tasks
 from gproxy.server.watch import watch
+from gproxy.server.workers import HURRY_S, REFUSED, Worker, Workers, run_apart
 
-BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 75.0
 FORCED_END_SECONDS = 3.0
 """How long requests that the end of the drain has cut off may take to say so."""
@@ -32,96 +40,196 @@ FORCED_END_SECONDS = 3.0
 _NEEDS_RESTART = ("host", "port", "data_dir", "workers", "http_engine", "tls_certificate", "tls_key")
 
 
+_BROKEN = "the configuration has errors; `gproxy check` lists them."
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """What all processes of a server have in common. `known` are the problems that were told of before."""
+
+    load: Callable[[], Loaded]
+    known: tuple[Problem, ...]
+    path: Path | None
+    directory: Path
+    store: Path
+    own_id: str
+
+
 def run(
+    first: Loaded,
     load: Callable[[], Loaded],
     *,
     path: Path | None,
     directory: Path,
     announce: Callable[[str], None] | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code.
+    """Serve until SIGTERM or SIGINT, a second one of which ends it at once; returns the exit code.
 
-    `load` reads the configuration: now, and again whenever the file at `path` changes (None: never).
+    `first` is the configuration as it is now, whose problems have been told; no secret is needed in it. `load`
+    reads it with its secrets: when serving begins, and again whenever the file at `path` changes (None: never).
     `directory` is what relative paths in it start from. `announce` gets the base URL before anything is accepted.
     """
     logging.basicConfig(level=logging.WARNING, format="gproxy: %(message)s", stream=sys.stderr)
-    snapshot = load().snapshot
-    if snapshot is None:
-        return _refuse("the configuration has errors; `gproxy check` lists them.")
-    settings = snapshot.config.globals
+    if first.config is None:
+        return _refuse(_BROKEN)
+    settings = first.config.globals
     try:
-        listener = _listen(settings)
+        folder = data_dir(first.config, directory)
+        store = folder / "gproxy.db"
+        server = _Server(load, first.problems, path, directory, store, secrets.token_hex(8))
+        with held(folder):
+            return _listen_and_serve(server, settings, announce)
+    except (ConfigError, StoreError) as error:
+        return _refuse(str(error))
+
+
+def _listen_and_serve(
+    server: _Server, settings: schema.Global, announce: Callable[[str], None] | None
+) -> int:
+    try:
+        sockets = listeners.listen(settings)
     except OSError as error:
         return _refuse(
             f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); "
             "choose another with --host and --port."
         )
+    url = listeners.url(settings, sockets[0])
+
+    def begin() -> None:
+        if announce is not None:
+            announce(url)
+
+    def ready() -> None:
+        say(f"listening on {url}")
+
+    if settings.workers == 1:
+        return _work(server, sockets, None, begin, ready)
+    # What a killed server left is settled apart, so that nothing of a store is in this process when it forks.
+    if code := run_apart(lambda: _recover(server.store)):
+        return code
+    begin()
+    workers = Workers(
+        settings.workers,
+        lambda worker: _work(server, sockets, worker, lambda: None, worker.ready),
+        on_ready=ready,
+        on_stop=lambda: _close(sockets),
+        patience_s=settings.drain_seconds + FORCED_END_SECONDS + HURRY_S,
+    )
+    return workers.run()
+
+
+def _recover(store: Path) -> int:
     try:
-        writer = Writer(data_dir(snapshot.config, directory) / "gproxy.db")
+        recover_store(store, None)
+    except StoreError as error:
+        return _refuse(str(error))
+    return 0
+
+
+def _work(
+    server: _Server,
+    sockets: list[socket.socket],
+    worker: Worker | None,
+    begin: Callable[[], None],
+    ready: Callable[[], None],
+) -> int:
+    """Serve in this process, as one of several or (None) alone; its exit code.
+
+    `begin` is called when nothing can fail any more, `ready` when requests are taken.
+    """
+    listener = sockets[worker.slot if worker else 0].dup()
+    _close(sockets)
+    loaded = server.load()
+    tell = say if worker is None or worker.slot == 0 else _not_told
+    for problem in loaded.problems:
+        if problem not in server.known:
+            tell(problem.render(server.path.name if server.path else "the configuration"))
+    if loaded.snapshot is None:
+        return _refuse(_BROKEN)
+    writer = Writer(server.store, worker=worker.slot if worker else 0)
+    try:
+        recover_store(server.store, worker.slot if worker else None)
         writer.start()
-    except (ConfigError, StoreError) as error:
+    except StoreError as error:
         listener.close()
         return _refuse(str(error))
+    begin()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(snapshot, writer, listener, directory, load, path, announce))
+            runner.run(_serve(server, loaded.snapshot, writer, listener, worker, ready, tell))
     finally:
         try:
             writer.close()
         except StoreError as error:
-            _refuse(str(error))
+            say(str(error))
     return 0
 
 
 async def _serve(
+    server: _Server,
     snapshot: Snapshot,
     writer: Writer,
     listener: socket.socket,
-    directory: Path,
-    load: Callable[[], Loaded],
-    path: Path | None,
-    announce: Callable[[str], None] | None,
+    worker: Worker | None,
+    ready: Callable[[], None],
+    tell: Callable[[str], None],
 ) -> None:
     settings = snapshot.config.globals
     tasks = Tasks()
-    gateway = Gateway(snapshot, writer, tasks)
+    gateway = Gateway(snapshot, writer, tasks, own_id=server.own_id)
     stop = asyncio.Event()
-    url = _url(settings, listener)
-    if announce is not None:
-        announce(url)
-    config = _hypercorn(settings, listener, directory)
-    server = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, _on_signal, gateway, stop)
-    if path is not None:
-        watching = tasks.spawn(watch(path, load, _swapper(gateway), lambda why: _set_failure(gateway, why)))
-    print(f"gproxy: listening on {url}", file=sys.stderr, flush=True)
+    config = _hypercorn(settings, listener, server.directory)
+    serving = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
+    _stop_when_told(gateway, stop, worker)
+    if server.path is not None:
+        swap, fail = _swapper(gateway, tell), partial(_set_failure, gateway)
+        watching = tasks.spawn(watch(server.path, server.load, swap, fail, tell))
+    ready()
     try:
         stopping = tasks.spawn(stop.wait())
-        await asyncio.wait({server, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         gateway.draining = True
         # Hypercorn stops accepting and lets requests finish; the deadline is kept here, since on Python 3.12 and
         # later its own is not (pgjones/hypercorn#308).
-        await asyncio.wait({server}, timeout=settings.drain_seconds)
+        await asyncio.wait({serving}, timeout=settings.drain_seconds)
         gateway.cut_off()
-        await asyncio.wait({server}, timeout=FORCED_END_SECONDS)
+        await asyncio.wait({serving}, timeout=FORCED_END_SECONDS)
     finally:
-        if path is not None:
+        if server.path is not None:
             watching.cancel()
-        server.cancel()
+        serving.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await server
+            await serving
         await tasks.drain(FORCED_END_SECONDS)
         await gateway.upstream.close()
 
 
-def _on_signal(gateway: Gateway, stop: asyncio.Event) -> None:
-    if stop.is_set():
-        gateway.cut_off()  # asked twice: at once
-    stop.set()
+def _stop_when_told(gateway: Gateway, stop: asyncio.Event, worker: Worker | None) -> None:
+    """Set `stop` at the first signal (a worker: word of its parent), and cut off what is left at the second."""
+    loop = asyncio.get_running_loop()
+
+    def again() -> None:
+        gateway.cut_off()
+        stop.set()
+
+    def asked() -> None:
+        if stop.is_set():
+            again()
+        stop.set()
+
+    def once(descriptor: int, call: Callable[[], None]) -> None:
+        loop.remove_reader(descriptor)  # an end of file stays readable
+        call()
+
+    if worker is None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked)
+    else:
+        loop.add_reader(worker.stop, once, worker.stop, stop.set)
+        loop.add_reader(worker.now, once, worker.now, again)
 
 
-def _swapper(gateway: Gateway) -> Callable[[Snapshot], None]:
+def _swapper(gateway: Gateway, tell: Callable[[str], None]) -> Callable[[Snapshot], None]:
     started = gateway.snapshot.config.globals
 
     def swap(snapshot: Snapshot) -> None:
@@ -131,7 +239,7 @@ def _swapper(gateway: Gateway) -> Callable[[Snapshot], None]:
             if getattr(snapshot.config.globals, name) != getattr(started, name)
         ]
         if fixed:
-            print(f"gproxy: restart to apply [global] {', '.join(fixed)}", file=sys.stderr, flush=True)
+            tell(f"restart to apply [global] {', '.join(fixed)}")
         gateway.swap(snapshot)
 
     return swap
@@ -141,34 +249,11 @@ def _set_failure(gateway: Gateway, reason: str | None) -> None:
     gateway.reload_failure = reason
 
 
-def _listen(settings: schema.Global) -> socket.socket:
-    """A bound socket. Raises OSError."""
-    family, _, _, _, address = socket.getaddrinfo(
-        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _url(settings: schema.Global, listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    scheme = "https" if settings.tls_certificate and settings.tls_key else "http"
-    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
 def _hypercorn(settings: schema.Global, listener: socket.socket, directory: Path) -> HypercornConfig:
     """Every default of Hypercorn's that matters, set on purpose."""
     config = HypercornConfig()
     config.bind = [f"fd://{listener.detach()}"]
-    config.backlog = BACKLOG
+    config.backlog = listeners.BACKLOG
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = sys.maxsize
     config.h11_max_incomplete_size = 64 * 1024
@@ -192,6 +277,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
+def _close(sockets: list[socket.socket]) -> None:
+    for each in sockets:
+        each.close()
+
+
+def _not_told(text: str) -> None:
+    """What every worker would say is said by the first."""
+
+
 def _refuse(reason: str) -> int:
-    print(f"gproxy: {reason}", file=sys.stderr, flush=True)
-    return 1
+    say(reason)
+    return REFUSED

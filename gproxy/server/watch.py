@@ -4,12 +4,12 @@ What a change means is `config/`'s; the file is only looked at here.
 """
 
 import asyncio
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded
+from gproxy.server.console import say
 
 POLL_SECONDS = 0.25
 
@@ -21,8 +21,11 @@ async def watch(
     load: Callable[[], Loaded],
     swap: Callable[[Snapshot], None],
     fail: Callable[[str | None], None],
+    tell: Callable[[str], None] = say,
 ) -> None:
     """Runs until it is cancelled. `swap` gets each good version; `fail` a reason, and None when it is gone.
+
+    `tell` gets what people should read.
 
     The file is polled: editors replace it by renaming another, and a poll sees that on every file system. It is
     read when two polls have found it the same, so that a half-written one is seldom read, and never kept.
@@ -36,19 +39,15 @@ async def watch(
         used = current
         loaded = await asyncio.to_thread(load)  # a keyring may take its time
         for problem in loaded.problems:
-            print(f"gproxy: {problem.render(path.name)}", file=sys.stderr, flush=True)
+            tell(problem.render(path.name))
         if loaded.snapshot is None:
             first = loaded.errors[0].render(path.name)
             fail(f"the last edit of the configuration is not in force: {first}")
-            print(
-                "gproxy: the edit is not in force; the configuration before it is.",
-                file=sys.stderr,
-                flush=True,
-            )
+            tell("the edit is not in force; the configuration before it is.")
         else:
             swap(loaded.snapshot)
             fail(None)
-            print("gproxy: configuration reloaded", file=sys.stderr, flush=True)
+            tell("configuration reloaded")
 
 
 def _look(path: Path) -> _Seen:

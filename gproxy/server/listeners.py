@@ -1,0 +1,59 @@
+"""The sockets that a server listens on: one, or one for each worker at the same address.
+
+What is read from them is Hypercorn's.
+"""
+
+import contextlib
+import socket
+import sys
+
+from gproxy.config.schema import Global
+
+BACKLOG = 2048
+
+
+def listen(settings: Global) -> list[socket.socket]:
+    """A listening socket for each worker, in the order of their slots. Raises OSError.
+
+    On Linux each worker has its own queue, which the kernel fills evenly: from one queue the first to wake would
+    take nearly everything. A queue lives for as long as any process has its socket open, so none of it is lost
+    when its worker dies. Elsewhere the workers share one socket, and the list holds it several times.
+    """
+    count = settings.workers
+    family, _, _, _, address = socket.getaddrinfo(
+        settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    with contextlib.ExitStack() as opened:
+        first = opened.enter_context(_bound(family, address))
+        listeners = [first] * count
+        if count > 1 and sys.platform == "linux":
+            # Sockets that may share an address would share it with another server too: the first one shows that
+            # it is free, and what it is where it was left open.
+            address = first.getsockname()
+            first.close()
+            listeners = [opened.enter_context(_bound(family, address, shared=True)) for _ in range(count)]
+        for listener in set(listeners):
+            listener.listen(BACKLOG)
+        opened.pop_all()
+    return listeners
+
+
+def url(settings: Global, listener: socket.socket) -> str:
+    """The base URL of what is served there."""
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.tls_certificate and settings.tls_key else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _bound(family: int, address: tuple[object, ...], *, shared: bool = False) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound

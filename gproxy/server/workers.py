@@ -1,0 +1,269 @@
+"""Worker processes: forked, replaced when one dies, told to stop, waited for, and in the end killed.
+
+What a worker does is the caller's. Nothing here has a thread, a loop or a file of the store, so that a fork copies
+nothing that cannot be shared; and it sleeps in one `select` for as long as nothing happens.
+"""
+
+import gc
+import logging
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+from gproxy.server.console import say
+
+logger = logging.getLogger(__name__)
+
+STEADY_S = 10.0
+"""A worker that lived for so long is replaced at once; the pause before one that did not grows."""
+
+FIRST_PAUSE_S = 0.1
+MOST_PAUSE_S = 10.0
+
+HURRY_S = 15.0
+"""How long workers that were told to end at once may take, before they are killed."""
+
+REFUSED = 1
+"""The exit code of a worker that could not begin, and has said why."""
+
+CRASHED = 3
+"""The exit code of a worker that a fault of ours has ended."""
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a worker is given. It gets no signals: those are its parent's to hear, and a terminal sends them to all.
+
+    `stop` and `now` are descriptors that become readable (with an end of file) when it is to finish what it does
+    and end, and when it is to end at once. Both do when the parent has died.
+    """
+
+    slot: int
+    stop: int
+    now: int
+    told: int
+
+    def ready(self) -> None:
+        """Tell the parent that this worker serves."""
+        os.write(self.told, bytes([self.slot]))
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A worker's place. `pid` is 0 while none runs; times are monotonic seconds."""
+
+    number: int
+    pid: int = 0
+    since: float = 0.0
+    ready: bool = False
+    pause_s: float = 0.0
+    due: float = 0.0
+
+
+class Workers:
+    """Runs `count` workers until SIGTERM or SIGINT; a second of them ends all at once.
+
+    `work` is what a worker does; what it returns is its exit code. `on_ready` is called when all serve for the
+    first time, `on_stop` before they are told to stop; they are killed `patience_s` after that. At most 255.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        work: Callable[[Worker], int],
+        *,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
+        patience_s: float,
+    ) -> None:
+        self._slots = [_Slot(number) for number in range(count)]
+        self._work = work
+        self._on_ready, self._on_stop = on_ready, on_stop
+        self._patience_s = patience_s
+        self._deadline: float | None = None  # when what is left is killed; None: nobody was told to stop
+        self._served = False
+        self._code = 0
+
+    def run(self) -> int:
+        """The exit code: 0, or 1 if a worker could not start, or did not end by itself when it was told to."""
+        gc.freeze()  # what is here already stays shared with the workers
+        self._ready, self._told = os.pipe()
+        self._stop, stop_end = os.pipe()
+        self._now, now_end = os.pipe()
+        self._signalled, wake = os.pipe()
+        self._stop_end, self._now_end = [stop_end], [now_end]
+        self._parents_own = (self._ready, self._signalled, wake, stop_end, now_end)
+        for descriptor in (self._ready, self._signalled, wake):
+            os.set_blocking(descriptor, False)
+        with _signals_to(wake):
+            while self._deadline is None or any(slot.pid for slot in self._slots):
+                self._start_due()
+                self._hear(self._seconds_to_wait())
+                self._reap()
+                self._kill_late()
+        return self._code
+
+    def _start_due(self) -> None:
+        for slot in self._slots:
+            if self._deadline is not None or slot.pid or slot.due > time.monotonic():
+                continue
+            worker = Worker(slot.number, self._stop, self._now, self._told)
+            slot.since, slot.ready = time.monotonic(), False
+            try:
+                slot.pid = fork(lambda worker=worker: self._in_worker(worker))  # type: ignore[misc]  # bound now
+            except OSError as error:
+                self._gone(slot, f"could not be forked ({error.strerror})", None)
+
+    def _in_worker(self, worker: Worker) -> int:
+        for descriptor in self._parents_own:
+            os.close(descriptor)
+        return self._work(worker)
+
+    def _seconds_to_wait(self) -> float | None:
+        if self._deadline is not None:
+            return max(0.0, self._deadline - time.monotonic())
+        due = [slot.due for slot in self._slots if not slot.pid]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _hear(self, timeout: float | None) -> None:
+        select.select((self._ready, self._signalled), (), (), timeout)
+        # Who has told that it serves and then died has still told it: this comes before the dead are counted.
+        for number in _read(self._ready):
+            self._slots[number].ready = True
+        if not self._served and all(slot.ready for slot in self._slots):
+            self._served = True
+            self._on_ready()
+        for number in _read(self._signalled):
+            if number in _ENDING:
+                self._asked()
+
+    def _asked(self) -> None:
+        if self._deadline is None:
+            self._tell_to_stop()
+        else:
+            _close(self._now_end)
+            self._deadline = min(self._deadline, time.monotonic() + HURRY_S)
+
+    def _tell_to_stop(self) -> None:
+        self._deadline = time.monotonic() + self._patience_s
+        self._on_stop()
+        _close(self._stop_end)
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):  # there is none at all
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                # Others can be orphans of a dead worker, where this is the first process of a container.
+                for slot in self._slots:
+                    if slot.pid == pid:
+                        slot.pid = 0
+                        code = os.waitstatus_to_exitcode(status)
+                        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+                        self._gone(slot, how, code)
+
+    def _gone(self, slot: _Slot, how: str, code: int | None) -> None:
+        """A worker has ended, or could not be forked (None). Decides what follows."""
+        served, slot.ready = slot.ready, False
+        if self._deadline is not None:
+            self._code = self._code or int(code != 0)
+        elif self._served and (served or any(other.ready for other in self._slots)):
+            steady = time.monotonic() - slot.since >= STEADY_S
+            slot.pause_s = 0.0 if steady else min(max(2 * slot.pause_s, FIRST_PAUSE_S), MOST_PAUSE_S)
+            slot.due = time.monotonic() + slot.pause_s
+            say(f"worker {slot.number} {how}; another takes its place")
+        else:
+            if code != REFUSED:
+                say(f"worker {slot.number} {how} before it served: the server ends.")
+            self._code = 1
+            self._tell_to_stop()
+
+    def _kill_late(self) -> None:
+        if self._deadline is None or time.monotonic() < self._deadline:
+            return
+        for slot in self._slots:
+            if slot.pid:
+                say(f"worker {slot.number} did not end in time and is killed.")
+                os.kill(slot.pid, signal.SIGKILL)
+        self._deadline += HURRY_S
+
+
+def fork(work: Callable[[], int]) -> int:
+    """The id of a new process, which does `work` and ends with what it returns. Raises OSError.
+
+    It hears no SIGTERM or SIGINT, and nothing of the caller's stack is unwound in it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Held up until the child has taken the parent's handlers off: it would tell the parent of its own signals.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_ENDING, signal.SIGCHLD))
+    try:
+        pid = os.fork()
+        if not pid:
+            _be_child(work, before)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return pid
+
+
+def run_apart(work: Callable[[], int]) -> int:
+    """What `work` returns in a process of its own: what it opens or imports is gone with it. Raises OSError."""
+    return os.waitstatus_to_exitcode(os.waitpid(fork(work), 0)[1])
+
+
+def _be_child(work: Callable[[], int], mask: set[signal.Signals | int]) -> NoReturn:
+    code = CRASHED
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        code = work()
+        sys.stdout.flush()
+    except Exception:
+        logger.exception("a worker failed")
+    finally:
+        os._exit(code)
+
+
+@contextmanager
+def _signals_to(descriptor: int) -> Iterator[None]:
+    """Write the number of each signal that ends the server, or that a child has ended, to a descriptor."""
+
+    def nothing(number: int, frame: FrameType | None) -> None:
+        pass  # that there is a handler makes Python write the number
+
+    numbers = (*_ENDING, signal.SIGCHLD)
+    handlers = [signal.signal(number, nothing) for number in numbers]
+    wakeup = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+
+
+def _read(descriptor: int) -> bytes:
+    """What is there by now."""
+    try:
+        return os.read(descriptor, 65536)
+    except BlockingIOError:
+        return b""
+
+
+def _close(ends: list[int]) -> None:
+    """Close what has not been closed yet."""
+    while ends:
+        os.close(ends.pop())

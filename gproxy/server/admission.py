@@ -3,6 +3,7 @@
 Which rules apply and what a refusal says is `routing/limits.py`'s, the counting `ledger/spend.py`'s.
 """
 
+import time
 from dataclasses import replace
 from functools import partial
 
@@ -10,6 +11,7 @@ from gproxy.config.snapshot import Client, Snapshot
 from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
 from gproxy.ledger import spend
 from gproxy.ledger.pricing import Price, cost_nano
+from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.writer import Writer
 from gproxy.protocols import estimate
 from gproxy.routing import limits
@@ -43,9 +45,7 @@ class Doorkeeper:
         journal.reserved = True  # from here on there is something to settle, also for a client that leaves
         try:
             admission: Admission = await self._writer.run(
-                partial(
-                    spend.reserve, claim=claim, worker=self._writer.worker, pending=_pending(journal, target)
-                )
+                partial(_reserve, claim=claim, worker=self._writer.worker, pending=_pending(journal, target))
             )
         except StoreError:
             journal.reserved = False
@@ -69,7 +69,7 @@ class Doorkeeper:
         )
         journal.reserved = True
         pending = _pending(journal, target)
-        self._writer.put(partial(spend.reserve, claim=claim, worker=self._writer.worker, pending=pending))
+        self._writer.put(partial(_reserve, claim=claim, worker=self._writer.worker, pending=pending))
 
     async def _claim(self, journal: Journal, target: Target) -> Claim:
         call = journal.call
@@ -116,6 +116,12 @@ class Doorkeeper:
                 self._remembered.clear()  # names come from clients: there is no end of them
             self._remembered[known] = limits.bounds_for(client, target, alias)
         return self._remembered[known]
+
+
+def _reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
+    """Counted at the time of the counting: a body sent slowly, or a wait for the store, would else put a request
+    into a minute or day that is over."""
+    return spend.reserve(db, replace(claim, at=time.time()), worker, pending)
 
 
 def _without_row(journal: Journal, error: GatewayError) -> GatewayError:

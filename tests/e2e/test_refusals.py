@@ -1,54 +1,17 @@
 """What the gateway refuses by itself: the status, the dialect's own error body, and nothing sent upstream."""
 
 import socket
-from typing import Any
 
 import httpx
 import pytest
 
 from tests.kit.calls import BY_ID, CALLS, Call
-from tests.kit.gateway import KEY, NARROW_KEY, UPSTREAM_KEY, Gateway
+from tests.kit.errors import message_of
+from tests.kit.gateway import KEY, NARROW_KEY, Gateway
 from tests.kit.upstream import Upstream
 
 FAMILIES = [BY_ID["chat"], BY_ID["messages"], BY_ID["generate"]]
 BY_FAMILY = pytest.mark.parametrize("call", FAMILIES, ids=lambda call: call.family)
-
-WORDS = {
-    400: ("invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT"),
-    401: ("authentication_error", "authentication_error", "UNAUTHENTICATED"),
-    403: ("permission_error", "permission_error", "PERMISSION_DENIED"),
-    404: ("not_found_error", "not_found_error", "NOT_FOUND"),
-    405: ("invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT"),
-    413: ("invalid_request_error", "request_too_large", "INVALID_ARGUMENT"),
-    415: ("invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT"),
-    421: ("invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT"),
-}
-
-
-def message_of(answer: httpx.Response, family: str, status: int) -> str:
-    """Asserts the whole shape of an error of ours in one dialect; its message."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"].startswith("application/json")
-    request_id = answer.headers["x-gproxy-request-id"]
-    assert request_id
-    openai, anthropic, gemini = WORDS[status]
-    body = answer.json()
-    message: str = body["error"]["message"]
-    shapes: dict[str, Any] = {
-        "openai": {"error": {"message": message, "type": openai, "code": status, "param": None}},
-        "anthropic": {
-            "type": "error",
-            "error": {"type": anthropic, "message": message},
-            "request_id": request_id,
-        },
-        "gemini": {"error": {"code": status, "message": message, "status": gemini}},
-    }
-    assert body == shapes[family]
-    assert message
-    for secret in (KEY, NARROW_KEY, UPSTREAM_KEY, "Traceback"):
-        assert secret not in answer.text
-    return message
-
 
 BROKEN = {
     "not-json": b"hello",

@@ -32,10 +32,11 @@ def _toml(value: object) -> str:
     return str(value) if isinstance(value, (int, float)) else f'"{value}"'
 
 
-def user(name: str, key: str, *permissions: str, is_admin: bool = False) -> str:
-    """A user with one literal key; permissions are patterns, `provider|pattern` for one provider's."""
+def user(name: str, key: str, *permissions: str, is_admin: bool = False, more: str = "") -> str:
+    """A user with one literal key; permissions are patterns, `provider|pattern` for one provider's. `more` are
+    lines of the key's."""
     text = f'\n[[users]]\nname = "{name}"\nis_admin = {_toml(is_admin)}\n'
-    text += f'[[users.keys]]\nlabel = "laptop"\napi_key = "{key}"\n'
+    text += f'[[users.keys]]\nlabel = "laptop"\napi_key = "{key}"\n{more}'
     for permission in permissions:
         where, found, pattern = permission.partition("|")
         text += f'\n[[permissions]]\nuser_name = "{name}"\n'
@@ -50,6 +51,17 @@ def alias(name: str, provider_name: str, model: str) -> str:
 
 def model(provider_name: str, model_id: str, more: str = "") -> str:
     return f'\n[[models]]\nprovider_name = "{provider_name}"\nmodel_id = "{model_id}"\n{more}'
+
+
+def limit(user_name: str, pattern: str = "*", **bounds: int) -> str:
+    """One `[[rate_limits]]` table."""
+    lines = "".join(f"{name} = {most}\n" for name, most in bounds.items())
+    return f'\n[[rate_limits]]\nuser_name = "{user_name}"\nmodel_pattern = "{pattern}"\n{lines}'
+
+
+def quota(user_name: str, dollars: float, period: str = "total", more: str = "") -> str:
+    """One `[[quotas]]` table."""
+    return f'\n[[quotas]]\nuser_name = "{user_name}"\nquota = {dollars}\nperiod = "{period}"\n{more}'
 
 
 def everything(upstream: str) -> str:

@@ -64,7 +64,8 @@ class Script:
 class Exchange:
     """One request and what became of it. `raw_path` is the path as it came, the query without `?`.
 
-    `closed_at` is when the peer was seen to leave before the answer was whole (`time.monotonic`), else None.
+    `arrived_at` is when it was there whole, `closed_at` when the peer was seen to leave before the answer was
+    whole, else None (both by `time.monotonic`).
     """
 
     uid: str
@@ -77,6 +78,7 @@ class Exchange:
     told: Told = UNTOLD
     status: int | None = None
     sent: list[bytes] = field(default_factory=list)
+    arrived_at: float = field(default_factory=time.monotonic)
     closed_at: float | None = None
     over: threading.Event = field(default_factory=threading.Event)
 

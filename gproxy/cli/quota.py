@@ -131,10 +131,10 @@ def _row(caller: "Caller", period: str, budget: "Budget | None", stands: "Spent"
         "user": caller.user.name,
         "key": None if caller.key is None else caller.key.label or caller.client.key_id,
         "period": period,
-        "quota": None if budget is None else budget.most_nano / 1e9,
-        "spent": spent / 1e9,
-        "held": stands.held_nano / 1e9,
-        "left": None if left is None else left / 1e9,
+        "quota_usd": None if budget is None else budget.most_nano / 1e9,
+        "spent_usd": spent / 1e9,
+        "held_usd": stands.held_nano / 1e9,
+        "left_usd": None if left is None else left / 1e9,
     }
 
 

@@ -1,6 +1,7 @@
 import json
 import time
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ def spend(path: Path, *, settled: int, held: int) -> None:
             cost_nano=cost,
             at=time.time(),
         )
-        store.run([lambda db, claim=claim: reserve(db, claim, 0, b"")])
+        store.run([partial(reserve, claim=claim, worker=0, pending=b"")])
     store.run([lambda db: settle(db, "done", 0, settled, None)])
     store.close()
 

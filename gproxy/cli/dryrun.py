@@ -1,0 +1,230 @@
+"""What would become of a request, step by step, by the decisions that serve requests; nothing is sent or counted.
+
+Whose request it is comes as a `Caller`; how it is shown is `explain.py`'s.
+"""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gproxy.cli.callers import Caller
+from gproxy.config.patterns import Pattern
+from gproxy.config.snapshot import Client, Grant, LimitRule, Snapshot
+from gproxy.errors import BadRequest, GatewayError, QuotaExceeded, Unauthenticated
+from gproxy.ledger import spend
+from gproxy.ledger.pricebook import PriceBook
+from gproxy.ledger.pricing import Price
+from gproxy.providers import endpoints
+from gproxy.providers.catalog import CHANNELS
+from gproxy.routing import access, failover, limits, resolve
+from gproxy.server.prices import Prices
+from gproxy.server.tasks import Tasks
+from gproxy.values import Admission, Budget, Route, Standing, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """One target: what it speaks, and why it would not be tried, empty if it would be."""
+
+    target: Target
+    speaks: tuple[str, ...]
+    dropped: str
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """One grant of the user (`provider` None: all), or with `key` one pattern of the key's own list.
+
+    `matches` are the targets that it is true of, `decides` those that it is the first to be true of.
+    """
+
+    key: bool
+    provider: str | None
+    pattern: str
+    matches: tuple[Target, ...]
+    decides: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """One rule of the user, or the key's own bounds (`pattern` None), as they stand."""
+
+    pattern: str | None
+    matches: bool
+    applies: bool
+    standings: tuple[Standing, ...]
+
+
+@dataclass(slots=True)
+class DryRun:
+    """What was found, up to the first step that refuses; `error` is None where none does.
+
+    `route` is what the name means, `attempts` the (target, credential's name) in their order. Limits, quotas and
+    the price are those of `charged`, the target that a request is admitted for.
+    """
+
+    snapshot: Snapshot
+    caller: Caller
+    route: Route | None = None
+    targets: list[Weighed] = field(default_factory=list)
+    permissions: list[Permitted] = field(default_factory=list)
+    charged: Target | None = None
+    limits: list[Limited] = field(default_factory=list)
+    quotas: list[tuple[Budget, spend.Spent]] = field(default_factory=list)
+    price: Price | None = None
+    attempts: list[tuple[Target, str]] = field(default_factory=list)
+    error: GatewayError | None = None
+
+
+def dry_run(
+    snapshot: Snapshot, caller: Caller, model: str, dialect: str | None, *, store: Path, now: float
+) -> DryRun:
+    """Weigh a request for `model` in `dialect` (None: in any) at `now`, seconds since the epoch.
+
+    Raises `StoreError` if the store cannot be read.
+    """
+    run = DryRun(snapshot, caller)
+    try:
+        run.route = resolve.resolve(snapshot, model)
+    except GatewayError as error:
+        run.error = _who(caller, now) or error
+        return run
+    client, alias = caller.client, run.route.alias
+    run.targets = [_weighed(snapshot, client, alias, target, dialect) for target in run.route.targets]
+    run.permissions = [*_grants(client, run.route), *_key_models(client, run.route)]
+    usable = tuple(weighed.target for weighed in run.targets if not weighed.dropped)
+    run.charged = next(iter(usable), run.route.targets[0])
+    standings = _limits(run, store, now)
+    pairs = [(budget.scope, budget.period) for budget in client.budgets]
+    spent = spend.spent(store, pairs, now)
+    run.quotas = [(budget, spent[budget.scope, budget.period]) for budget in client.budgets]
+    if run.charged.provider in snapshot.providers:
+        run.price = asyncio.run(Prices(PriceBook(), Tasks()).of(snapshot, run.charged))
+    if usable:
+        route = replace(run.route, targets=usable)
+        tried = failover.attempts(snapshot, route, _keyless(snapshot))
+        run.attempts = [(target, credential.name) for target, credential in tried]
+    run.error = _who(caller, now) or _refused(run, dialect) or _not_admitted(run, standings)
+    if run.error is None and not run.attempts:
+        run.error = failover.exhausted(())
+    return run
+
+
+def _who(caller: Caller, now: float) -> GatewayError | None:
+    """Why the caller would not even be known."""
+    expires = caller.client.expires_at
+    if not caller.user.enabled:
+        return Unauthenticated(f"The user {caller.user.name} is disabled.")
+    if caller.key is not None and not caller.key.enabled:
+        return Unauthenticated(f"The key {caller.name} is disabled.")
+    if expires is not None and expires <= now:
+        since = datetime.fromtimestamp(expires, UTC).isoformat().replace("+00:00", "Z")
+        return Unauthenticated(f"The key {caller.name} expired at {since}.")
+    return None
+
+
+def _weighed(
+    snapshot: Snapshot, client: Client, alias: str | None, target: Target, dialect: str | None
+) -> Weighed:
+    provider = snapshot.providers.get(target.provider)
+    channel = CHANNELS.get(provider.channel) if provider else None
+    speaks = endpoints.speaks(channel, provider.settings) if provider and channel else frozenset()
+    dropped = ""
+    if not access.allowed(client, target, alias):
+        dropped = "not permitted"
+    elif provider is not None and not provider.enabled:
+        dropped = "its provider is disabled"
+    elif not resolve.serves(snapshot, target):
+        dropped = "not among its provider's [[models]]"
+    elif dialect is not None and dialect not in speaks:
+        dropped = f"does not speak {dialect}"
+    return Weighed(target, tuple(sorted(speaks)), dropped)
+
+
+def _grants(client: Client, route: Route) -> list[Permitted]:
+    """Each grant by itself, as access weighs it."""
+    alone = [(grant, replace(client, grants=(grant,), models=None)) for grant in client.grants]
+    return _first_to_match(route, [(False, grant.provider, grant.pattern, only) for grant, only in alone])
+
+
+def _key_models(client: Client, route: Route) -> list[Permitted]:
+    everything = (Grant(None, Pattern("*")),)
+    patterns = client.models or ()
+    alone = [(each, replace(client, grants=everything, models=(each,))) for each in patterns]
+    return _first_to_match(route, [(True, None, pattern, only) for pattern, only in alone])
+
+
+def _first_to_match(route: Route, rules: list[tuple[bool, str | None, Pattern, Client]]) -> list[Permitted]:
+    found: list[Permitted] = []
+    decided: set[Target] = set()
+    for key, provider, pattern, only in rules:
+        matches = tuple(t for t in route.targets if access.allowed(only, t, route.alias))
+        found.append(
+            Permitted(key, provider, pattern.glob, matches, tuple(t for t in matches if t not in decided))
+        )
+        decided.update(matches)
+    return found
+
+
+def _limits(run: DryRun, store: Path, now: float) -> tuple[Standing, ...]:
+    """Note every rule as it stands; returns where those bounds stand that hold for the charged target."""
+    client, target, alias = run.caller.client, run.charged, run.route.alias if run.route else None
+    if target is None:
+        return ()
+    applying = limits.rules_for(client, target, alias)
+
+    def matches(rule: LimitRule) -> bool:
+        return bool(limits.rules_for(replace(client, limits=(rule,)), target, alias))
+
+    bounds = [*(bound for rule in client.limits for bound in rule.bounds), *client.key_bounds]
+    stands = {standing.bound: standing for standing in spend.standings(store, bounds, now)}
+    for rule in client.limits:
+        found = tuple(stands[bound] for bound in rule.bounds)
+        run.limits.append(Limited(rule.pattern.glob, matches(rule), rule in applying, found))
+    if client.key_bounds:
+        own = tuple(stands[bound] for bound in client.key_bounds)
+        run.limits.append(Limited(None, True, True, own))
+    return tuple(standing for limit in run.limits if limit.applies for standing in limit.standings)
+
+
+def _refused(run: DryRun, dialect: str | None) -> GatewayError | None:
+    """The refusal of a request of which no target is left, by the first step that leaves none."""
+    if run.route is None:
+        return None
+    try:
+        left = resolve.available(run.snapshot, access.permit(run.caller.client, run.route))
+    except GatewayError as error:
+        return error
+    dropped = {weighed.target for weighed in run.targets if weighed.dropped}
+    if all(target in dropped for target in left.targets):
+        return BadRequest(f"No provider of this model speaks {dialect}; dialects are not translated.")
+    return None
+
+
+def _not_admitted(run: DryRun, standings: tuple[Standing, ...]) -> GatewayError | None:
+    """The refusal of a request that no limit or quota has room for, were it as small as can be."""
+    settings = run.snapshot.config.globals
+    if run.quotas and run.price is None and not settings.allow_unpriced:
+        error = QuotaExceeded(
+            "The price of this model is unknown and there is a quota: set a price in [[models]], or "
+            "allow_unpriced = true in [global]."
+        )
+        error.status = settings.quota_status
+        return error
+    full = next((standing for standing in standings if standing.left < 1), None)
+    if full is not None:
+        wait = 1.0 if full.bound.kind == "concurrency" else full.resets_in
+        return limits.refusal(Admission(standings, full.bound, wait), settings.quota_status)
+    for budget, stands in run.quotas:
+        spent = stands.spent_nano + budget.carried_nano
+        if spent >= budget.most_nano or (stands.held_nano and spent + stands.held_nano >= budget.most_nano):
+            admission = Admission(standings, budget, fits_alone=spent < budget.most_nano)
+            return limits.refusal(admission, settings.quota_status)
+    return None
+
+
+def _keyless(snapshot: Snapshot) -> frozenset[str]:
+    """The providers that may be called without a credential."""
+    channels = {name: CHANNELS.get(row.channel) for name, row in snapshot.providers.items()}
+    return frozenset(name for name, channel in channels.items() if channel and not channel.needs_key)

@@ -1,0 +1,206 @@
+"""`gproxy explain`: what would become of a request, and why. The weighing is `dryrun.py`'s."""
+
+import textwrap
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gproxy.cli import files, output
+from gproxy.cli.options import ConfigOption, JsonOption
+from gproxy.config.schema import PROTOCOLS
+from gproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gproxy.cli.callers import Caller
+    from gproxy.cli.dryrun import DryRun
+    from gproxy.ledger.pricing import Tier
+    from gproxy.values import Target
+
+
+def explain(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The name as a client would send it.")],
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Who asks; else the only user there is.")
+    ] = None,
+    key_label: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="By which key: its label, user/label or id; else by none of them."),
+    ] = None,
+    dialect: Annotated[
+        str | None, typer.Option(metavar="DIALECT", help=f"In which: {', '.join(PROTOCOLS)}; else in any.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what would become of a request, and which rules decide; nothing is sent or counted.
+
+    Exit 1 if it would be refused, with the status that it would get.
+    """
+    from gproxy.cli.callers import callers
+    from gproxy.cli.dryrun import dry_run
+    from gproxy.config.source import data_dir
+
+    if dialect is not None and dialect not in PROTOCOLS:
+        raise typer.BadParameter(f"{dialect} is not one of {', '.join(PROTOCOLS)}", param_hint="--dialect")
+    path = files.find(config)
+    loaded = files.load(path)
+    name = files.shown(path)
+    if loaded.config is None or loaded.snapshot is None:
+        raise files.refused(name, loaded.errors, tuple(error.render(name) for error in loaded.errors))
+    caller = _choose(callers(loaded.config), user, key_label)
+    store = data_dir(loaded.config, path.resolve().parent) / "gproxy.db"
+    run = dry_run(loaded.snapshot, caller, model, dialect, store=store, now=time.time())
+    found = _tree(run, model, dialect)
+    if as_json:
+        output.show_json(found)
+    else:
+        # Which credential could not be read explains why it is not among the attempts.
+        output.problems((p for p in loaded.warnings if p.path.startswith("providers[")), name)
+        _show(found)
+    if run.error is not None:
+        raise typer.Exit(1)
+
+
+def _choose(found: "list[Caller]", user: str | None, key: str | None) -> "Caller":
+    users = [caller for caller in found if caller.key is None]
+    if user is not None and user not in (caller.user.name for caller in users):
+        raise ConfigError(f"there is no user {user}: `gproxy users list` shows them")
+    mine = [caller for caller in found if user in (None, caller.user.name)]
+    if key is None:
+        if user is None and len(users) != 1:
+            raise ConfigError("there is not just one user: say who asks with --user or --key-label")
+        return mine[0]
+    named = [
+        caller
+        for caller in mine
+        if caller.key is not None and key in (caller.key.label, caller.name, caller.client.key_id)
+    ]
+    if not named:
+        raise ConfigError(f"no key is named {key}: `gproxy keys list` shows them")
+    if len(named) > 1:
+        raise ConfigError(f"{key} is more than one key: say which, {', '.join(c.name for c in named)}")
+    return named[0]
+
+
+def _tree(run: "DryRun", model: str, dialect: str | None) -> dict[str, Any]:
+    """All of it as plain values; money in USD, prices in USD per million tokens."""
+    alias = run.snapshot.aliases.get(run.route.alias) if run.route and run.route.alias else None
+    return {
+        "model": model,
+        "user": run.caller.user.name,
+        "key": None if run.caller.key is None else run.caller.key.label or run.caller.client.key_id,
+        "dialect": dialect,
+        "status": 200 if run.error is None else run.error.status,
+        "error": None if run.error is None else run.error.message,
+        "alias": alias.name if alias else None,
+        "strategy": alias.strategy if alias else None,
+        "targets": [
+            {"target": _name(w.target), "used": not w.dropped, "why_not": w.dropped, "speaks": list(w.speaks)}
+            for w in run.targets
+        ],
+        "attempts": [{"target": _name(target), "credential": name} for target, name in run.attempts],
+        "permissions": [
+            {
+                "of": "key" if rule.key else "user",
+                "provider": rule.provider,
+                "pattern": rule.pattern,
+                "matches": [_name(target) for target in rule.matches],
+                "decides": [_name(target) for target in rule.decides],
+            }
+            for rule in run.permissions
+        ],
+        "charged": _name(run.charged) if run.charged else None,
+        "limits": _limits(run),
+        "quotas": _quotas(run),
+        "price": _price(run),
+    }
+
+
+def _limits(run: "DryRun") -> list[dict[str, Any]]:
+    return [
+        {
+            "of": "key" if limit.pattern is None else "user",
+            "pattern": limit.pattern,
+            "matches": limit.matches,
+            "applies": limit.applies,
+            "bound": "max_concurrency" if standing.bound.kind == "concurrency" else standing.bound.kind,
+            "limit": standing.bound.most,
+            "left": standing.left,
+        }
+        for limit in run.limits
+        for standing in limit.standings
+    ]
+
+
+def _quotas(run: "DryRun") -> list[dict[str, Any]]:
+    found = []
+    for budget, stands in run.quotas:
+        spent = stands.spent_nano + budget.carried_nano
+        found.append(
+            {
+                "of": budget.scope.partition("/")[0],
+                "period": budget.period,
+                "quota_usd": budget.most_nano / 1e9,
+                "spent_usd": spent / 1e9,
+                "held_usd": stands.held_nano / 1e9,
+                "left_usd": max(0, budget.most_nano - spent - stands.held_nano) / 1e9,
+            }
+        )
+    return found
+
+
+def _price(run: "DryRun") -> dict[str, Any] | None:
+    if run.price is None:
+        return None
+    return {
+        "source": run.price.source,
+        "each_call_usd": run.price.per_call / 1e9,
+        "tiers": [_tier(tier) for tier in run.price.tiers],
+    }
+
+
+def _tier(tier: "Tier") -> dict[str, Any]:
+    return {
+        "up_to": tier.up_to,
+        "input": tier.input / 1e9,
+        "output": tier.output / 1e9,
+        "cache_read": tier.cache_read / 1e9,
+        "cache_write": tier.cache_write / 1e9,
+        "cache_write_1h": tier.cache_write_1h / 1e9,
+    }
+
+
+def _name(target: "Target") -> str:
+    return f"{target.provider}/{target.model}"
+
+
+def _show(found: dict[str, Any]) -> None:
+    """The same as sections for people; what there is none of is said in words."""
+    whose = f"{found['user']}, key {found['key']}" if found["key"] else f"{found['user']}, by no key"
+    print(f"{found['model']} for {whose}:")
+    verdict = f"refused with {found['status']}: {found['error']}" if found["error"] else "would be served."
+    print(textwrap.fill(verdict, output.WIDTH, break_on_hyphens=False))
+    if not found["targets"]:
+        return
+    kind = f"alias, {found['strategy']}" if found["alias"] else "no alias"
+    _section(f"Targets, in order ({kind})", found["targets"], "none")
+    _section("Attempts, in order", found["attempts"], "none")
+    _section("Permissions", found["permissions"], "none: nothing is allowed")
+    _section(f"Limits on {found['charged']}", found["limits"], "none")
+    _section("Quotas, USD", found["quotas"], "none")
+    price = found["price"]
+    if price is None:
+        print(f"\nThe price of {found['charged']} is unknown:\n`price_tiers` in [[models]] sets one.")
+        return
+    per_call = f", and {price['each_call_usd']} for each call" if price["each_call_usd"] else ""
+    title = f"Price of {found['charged']}, USD per million tokens{per_call}, by {price['source']}"
+    _section(title, price["tiers"], "no token has a price")
+
+
+def _section(title: str, rows: list[dict[str, Any]], empty: str) -> None:
+    print(f"\n{textwrap.fill(title, output.WIDTH, break_on_hyphens=False)}")
+    if rows:
+        output.show_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
+    else:
+        print(empty)

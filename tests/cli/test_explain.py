@@ -1,0 +1,120 @@
+"""What is shown of a dry run, and whose it is; the weighing is held by `test_dryrun.py`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import MINIMAL, Run
+
+MORE = """
+[[providers]]
+name = "claude"
+channel = "anthropic"
+credentials = [{ api_key = "sk-secret-upstream", label = "team" }, { env = "NOT_SET" }]
+
+[[model_aliases]]
+alias = "chat"
+provider_name = "claude"
+model_id = "claude-haiku-4-5"
+targets = [{ provider_name = "local", model_id = "a-model-with-quite-a-long-name-of-its-own" }]
+
+[[rate_limits]]
+user_name = "alice"
+model_pattern = "claude/*"
+rpm = 60
+max_concurrency = 4
+
+[[quotas]]
+user_name = "alice"
+quota = 20.0
+cost_used = 0.5
+"""
+
+
+@pytest.fixture
+def rich(file: Path) -> Path:
+    file.write_text(MINIMAL + MORE)
+    return file
+
+
+def explained(run: Run, *argv: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run("explain", *argv, "--json").out)
+    return found
+
+
+def test_all_that_was_weighed_is_in_the_json(run: Run, rich: Path) -> None:
+    found = explained(run, "chat", "--key-label", "laptop", "--dialect", "anthropic_messages")
+    assert (found["status"], found["error"]) == (200, None)
+    assert (found["alias"], found["strategy"]) == ("chat", "failover")
+    assert [(t["used"], t["why_not"]) for t in found["targets"]] == [
+        (True, ""),
+        (False, "does not speak anthropic_messages"),
+    ]
+    assert found["attempts"] == [{"target": "claude/claude-haiku-4-5", "credential": "team"}]
+    assert found["permissions"][0]["decides"][0] == "claude/claude-haiku-4-5"
+    assert [(row["bound"], row["limit"], row["left"], row["applies"]) for row in found["limits"]] == [
+        ("rpm", 60, 60, True),
+        ("max_concurrency", 4, 4, True),
+    ]
+    assert found["quotas"] == [
+        {
+            "of": "user",
+            "period": "total",
+            "quota_usd": 20.0,
+            "spent_usd": 0.5,
+            "held_usd": 0.0,
+            "left_usd": 19.5,
+        }
+    ]
+    assert found["price"]["source"].startswith("genai-prices")
+    assert found["price"]["tiers"][0]["output"] > 0
+
+
+def test_people_see_the_same_in_80_columns_and_no_secret(run: Run, rich: Path) -> None:
+    ran = run("explain", "chat")
+    assert ran.code == 0, ran.out
+    for text in ("alice, by no key", "would be served", "Permissions", "max_concurrency", "19.500000"):
+        assert text in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert "NOT_SET" in ran.err
+    assert "sk-" not in ran.out + ran.err
+
+
+def test_a_refusal_is_exit_1_with_its_status(run: Run, rich: Path) -> None:
+    ran = run("explain", "mystery")
+    assert ran.code == 1
+    assert "refused with 400" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert run("explain", "local/x", "--json").code == 1, "its price is unknown, under a quota"
+    assert explained(run, "local/x")["status"] == 402
+
+
+def test_whose_request_it_is_must_be_clear(run: Run, rich: Path) -> None:
+    assert explained(run, "chat")["key"] is None
+    run("users", "add", "bob")
+    run("keys", "create", "--user", "bob", "--label", "laptop")
+    assert explained(run, "chat", "--key-label", "bob/laptop")["user"] == "bob"
+    assert explained(run, "chat", "--key-label", "laptop", "--user", "bob")["status"] == 403
+    for argv, said in (
+        ((), "--user"),
+        (("--user", "eve"), "no user eve"),
+        (("--key-label", "phone"), "no key is named phone"),
+        (("--key-label", "laptop"), "alice/laptop, bob/laptop"),
+        (("--key-label", "alice/laptop", "--user", "bob"), "no key is named"),
+    ):
+        ran = run("explain", "chat", *argv)
+        assert (ran.code, ran.out) == (1, "")
+        assert said in ran.err
+
+
+def test_a_dialect_that_is_none_is_wrong_usage(run: Run, rich: Path) -> None:
+    assert run("explain", "chat", "--dialect", "klingon").code == 2
+
+
+def test_a_file_with_errors_is_told(run: Run, file: Path) -> None:
+    file.write_text(MINIMAL + "[[rate_limits]]\n")
+    ran = run("explain", "local/x")
+    assert ran.code == 1
+    assert "rate_limits[0]" in ran.err

@@ -29,7 +29,7 @@ from gproxy.server.supervisor import run
 path = Path(sys.argv[1])
 load = lambda: load_file(path, channels=CHANNELS, environ={})
 announce = lambda url: print("announced", url, flush=True)
-sys.exit(run(load, path=path, directory=path.parent, announce=announce))
+sys.exit(run(load(), load, path=path, directory=path.parent, announce=announce))
 """
 LISTENING = "gproxy: listening on "
 

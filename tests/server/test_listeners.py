@@ -1,0 +1,59 @@
+"""The addresses that are listened on. How evenly workers are reached, `tests/e2e/test_workers.py` shows."""
+
+import socket
+
+import pytest
+
+from gproxy.config.schema import Global
+from gproxy.server.listeners import listen, url
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_there_is_a_socket_for_each_worker_at_one_address(workers: int) -> None:
+    sockets = listen(Global(port=0, workers=workers))
+    try:
+        assert len(sockets) == workers
+        (address,) = {each.getsockname() for each in sockets}
+        assert address[1] > 0
+        socket.create_connection(address, 5).close()
+    finally:
+        for each in sockets:
+            each.close()
+
+
+@pytest.mark.parametrize("first", [1, 3])
+@pytest.mark.parametrize("second", [1, 3])
+def test_an_address_where_a_server_listens_is_refused(first: int, second: int) -> None:
+    sockets = listen(Global(port=0, workers=first))
+    try:
+        port = sockets[0].getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            listen(Global(port=port, workers=second))
+    finally:
+        for each in sockets:
+            each.close()
+    for each in listen(Global(port=port, workers=second)):
+        each.close()
+
+
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
+def test_an_address_that_is_not_ours_is_an_os_error(host: str) -> None:
+    with pytest.raises(OSError, match=r"\w"):
+        listen(Global(host=host, port=0, workers=2))
+
+
+@pytest.mark.parametrize(("tls", "scheme"), [("", "http"), ("x.pem", "https")])
+def test_the_url_names_the_port_that_was_found(tls: str, scheme: str) -> None:
+    settings = Global(port=0, tls_certificate=tls, tls_key=tls)
+    (listener,) = listen(settings)
+    with listener:
+        assert url(settings, listener) == f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    settings = Global(host="::1", port=0, workers=2)
+    sockets = listen(settings)
+    assert url(settings, sockets[0]).startswith("http://[::1]:")
+    for each in sockets:
+        each.close()

@@ -1,0 +1,88 @@
+"""One holder to a folder, whatever way the one before ended."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gproxy.errors import StoreError
+from gproxy.server.lock import FILE_NAME, held
+from tests.kit.gateway import ROOT
+
+HOLDER = """
+import os, sys, time
+from pathlib import Path
+from gproxy.server.lock import held
+with held(Path(sys.argv[1])):
+    child = os.fork() if sys.argv[2] == "fork" else 0
+    if sys.argv[2] == "fork" and child == 0:
+        sys.stdin.read()
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(folder: Path, how: str = "") -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        (sys.executable, "-c", HOLDER, str(folder), how),
+        env={"PYTHONPATH": ROOT},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_holder_is_refused_with_one_sentence_and_a_third_is_not(tmp_path: Path) -> None:
+    with (
+        held(tmp_path),
+        pytest.raises(StoreError, match=r"another gproxy serves from .*: stop it, or choose") as refused,
+        held(tmp_path),
+    ):
+        pass
+    assert str(tmp_path) in str(refused.value)
+    with held(tmp_path):
+        pass
+
+
+def test_a_file_that_is_left_behind_is_no_obstacle_and_is_private(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text("stale")
+    with held(tmp_path):
+        pass
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    with held(fresh):
+        assert (fresh / FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_holder_that_is_killed_holds_nothing(tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        with pytest.raises(StoreError), held(tmp_path):
+            pass
+        process.kill()
+        process.wait()
+        with held(tmp_path):
+            pass
+
+
+def test_a_process_forked_by_the_holder_holds_it_to_its_own_end(tmp_path: Path) -> None:
+    with holder(tmp_path, "fork") as process:
+        process.kill()
+        process.wait()
+        with pytest.raises(StoreError), held(tmp_path):
+            pass
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        assert process.stdout.read() == ""  # the end of the last process that has it open
+        with held(tmp_path):
+            pass
+
+
+def test_a_folder_that_is_not_there_is_a_store_error(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="cannot be locked"), held(tmp_path / "no"):
+        pass

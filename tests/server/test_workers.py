@@ -1,0 +1,294 @@
+"""How workers live and die. Each test is a process that forks; what its workers do is a line of code."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.gateway import ROOT, poll
+
+PROGRAM = """
+import os, select, signal, sys, time
+from pathlib import Path
+from gproxy.server import workers
+from gproxy.server.workers import Workers, run_apart
+
+folder = Path(sys.argv[1])
+patience_s = 20.0
+
+def starts(slot):
+    "How often a worker has begun in this slot, this time with it."
+    with (folder / f"starts-{{slot}}").open("a") as file:
+        file.write(f"{{os.getpid()}}\\n")
+    return len((folder / f"starts-{{slot}}").read_text().split())
+
+def serve(worker):
+    worker.ready()
+    select.select([worker.stop, worker.now], [], [])
+    return 0
+
+{work}
+
+def said(what):
+    return lambda: print(what, flush=True)
+
+code = Workers({count}, work, on_ready=said("ready"), on_stop=said("stopping"), patience_s=patience_s).run()
+print("cpu", time.process_time(), flush=True)
+sys.exit(code)
+"""
+
+
+class Ran:
+    def __init__(self, folder: Path, work: str, count: int = 2) -> None:
+        self.folder = folder
+        text = PROGRAM.format(work=textwrap.dedent(work), count=count)
+        with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
+            self.process = subprocess.Popen(
+                (sys.executable, "-c", text, str(folder)),
+                env={**os.environ, "PYTHONPATH": ROOT},
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def out(self) -> str:
+        return (self.folder / "out").read_text()
+
+    @property
+    def err(self) -> str:
+        return (self.folder / "err").read_text()
+
+    def starts(self, slot: int) -> list[int]:
+        """The processes that have begun in a slot, in order."""
+        with contextlib.suppress(FileNotFoundError):
+            return [int(pid) for pid in (self.folder / f"starts-{slot}").read_text().split()]
+        return []
+
+    def wait_ready(self) -> None:
+        poll(lambda: "ready" in self.out, "all workers")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+
+@contextlib.contextmanager
+def running(folder: Path, work: str, count: int = 2) -> Iterator[Ran]:
+    it = Ran(folder, work, count)
+    try:
+        yield it
+    finally:
+        it.process.kill()
+        it.process.wait()
+
+
+GOOD = """
+def work(worker):
+    starts(worker.slot)
+    return serve(worker)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_are_told_to_stop_and_waited_for(tmp_path: Path, number: int) -> None:
+    with running(tmp_path, GOOD, 3) as it:
+        it.wait_ready()
+        assert it.end(number) == 0
+        assert it.out.split()[:2] == ["ready", "stopping"]
+        assert it.err == ""
+        assert not any(alive(it.starts(slot)[0]) for slot in range(3))
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_worker_that_dies_is_replaced_at_once_and_leaves_no_zombie(tmp_path: Path) -> None:
+    with running(tmp_path, GOOD) as it:
+        it.wait_ready()
+        (first,) = it.starts(1)
+        os.kill(first, signal.SIGKILL)
+        poll(lambda: len(it.starts(1)) == 2, "another", within=1.0)
+        poll(lambda: not alive(first), "it is reaped", within=1.0)
+        assert len(it.starts(0)) == 1
+        assert it.err == "gproxy: worker 1 was killed by signal 9; another takes its place\n"
+        assert it.end() == 0
+
+
+def test_workers_hear_no_signal_that_is_sent_to_them_all(tmp_path: Path) -> None:
+    with running(tmp_path, GOOD) as it:
+        it.wait_ready()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            for slot in (0, 1):
+                os.kill(it.starts(slot)[0], number)
+        time.sleep(0.2)
+        assert it.end() == 0
+        assert len(it.starts(0) + it.starts(1)) == 2
+
+
+def test_a_worker_that_cannot_begin_ends_the_server_and_is_not_tried_again(tmp_path: Path) -> None:
+    work = """
+    def work(worker):
+        starts(worker.slot)
+        if worker.slot == 1:
+            print("gproxy: no store", file=sys.stderr, flush=True)
+            return workers.REFUSED
+        return serve(worker)
+    """
+    with running(tmp_path, work) as it:
+        assert it.process.wait(20) == 1
+        assert (len(it.starts(0)), len(it.starts(1))) == (1, 1)
+        assert it.err == "gproxy: no store\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", "was killed by signal 9"),
+        ("return 0", "ended with code 0"),
+        ("raise KeyError", "ended with code 3"),
+    ],
+)
+def test_a_worker_that_dies_before_all_have_served_ends_the_server(
+    tmp_path: Path, end: str, told: str
+) -> None:
+    work = f"""
+    def work(worker):
+        if worker.slot == 1:
+            {end}
+        return serve(worker)
+    """
+    with running(tmp_path, work) as it:
+        assert it.process.wait(20) == 1
+        assert f"gproxy: worker 1 {told} before it served: the server ends.\n" in it.err
+
+
+def test_the_pause_before_a_worker_that_dies_again_and_again_grows(tmp_path: Path) -> None:
+    work = """
+    def work(worker):
+        if starts(worker.slot) > 1 and worker.slot == 1:
+            return workers.REFUSED
+        if worker.slot == 1:
+            worker.ready()
+            time.sleep(0.3)
+            return 7
+        return serve(worker)
+    """
+    with running(tmp_path, work) as it:
+        it.wait_ready()
+        poll(lambda: len(it.starts(1)) == 4, "some tries")  # after 0.1, 0.2 and 0.4 s
+        time.sleep(0.5)
+        assert len(it.starts(1)) == 4
+        assert len(it.starts(0)) == 1
+        assert it.end() == 0  # in the middle of a pause
+
+
+def test_nothing_that_serves_is_left_and_none_can_begin(tmp_path: Path) -> None:
+    work = """
+    def work(worker):
+        return workers.REFUSED if starts(worker.slot) > 1 else serve(worker)
+    """
+    with running(tmp_path, work) as it:
+        it.wait_ready()
+        for slot in (0, 1):
+            os.kill(it.starts(slot)[0], signal.SIGKILL)
+        assert it.process.wait(20) == 1
+        assert len(it.starts(0)) <= 2
+
+
+def test_a_worker_that_does_not_end_is_killed(tmp_path: Path) -> None:
+    work = """
+    patience_s = 0.3
+    def work(worker):
+        serve(worker)
+        time.sleep(60 if worker.slot else 0)
+        return 0
+    """
+    with running(tmp_path, work) as it:
+        it.wait_ready()
+        assert it.end() == 1
+        assert it.err == "gproxy: worker 1 did not end in time and is killed.\n"
+
+
+def test_a_second_signal_is_told_to_the_workers(tmp_path: Path) -> None:
+    work = """
+    def work(worker):
+        worker.ready()
+        select.select([worker.stop], [], [])
+        (folder / "stopped").touch()
+        return 0 if select.select([worker.now], [], [], 20)[0] else 9
+    """
+    with running(tmp_path, work) as it:
+        it.wait_ready()
+        it.process.send_signal(signal.SIGTERM)
+        poll((tmp_path / "stopped").exists, "the first")
+        assert it.process.poll() is None
+        assert it.end(signal.SIGINT) == 0
+
+
+def test_a_signal_while_workers_begin_ends_them(tmp_path: Path) -> None:
+    work = """
+    def work(worker):
+        starts(worker.slot)
+        time.sleep(0.5)
+        return serve(worker)
+    """
+    with running(tmp_path, work) as it:
+        poll(lambda: bool(it.starts(0) and it.starts(1)), "both forked")
+        assert it.end() == 0
+        assert "ready" not in it.out
+
+
+def test_workers_hear_of_the_death_of_their_parent(tmp_path: Path) -> None:
+    work = """
+    def work(worker):
+        starts(worker.slot)
+        worker.ready()
+        select.select([worker.stop], [], [])
+        select.select([worker.now], [], [])
+        (folder / f"heard-{worker.slot}").touch()
+        return 0
+    """
+    with running(tmp_path, work) as it:
+        it.wait_ready()
+        it.process.kill()
+        poll(lambda: all((tmp_path / f"heard-{slot}").exists() for slot in (0, 1)), "they hear of it")
+
+
+def test_the_parent_sleeps(tmp_path: Path) -> None:
+    with running(tmp_path, GOOD) as it:
+        it.wait_ready()
+        before = cpu_s(it.process.pid)
+        time.sleep(1)
+        assert cpu_s(it.process.pid) - before <= 0.02
+
+
+def cpu_s(pid: int) -> float:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("needs /proc")
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_what_runs_apart_tells_its_code(tmp_path: Path) -> None:
+    work = """
+    assert [run_apart(lambda: 0), run_apart(lambda: 5)] == [0, 5]
+    assert run_apart(lambda: 1 / 0) == workers.CRASHED
+    work = serve
+    """
+    with running(tmp_path, work) as it:
+        it.wait_ready()
+        assert it.end() == 0
+        assert len(re.findall("ZeroDivisionError", it.err)) == 1

@@ -114,6 +114,9 @@ def files(draw: Any) -> Made:
     for name, model in (("u0", "a*"), ("u1", "b")):
         pairs = [f'user_name = "{name}"', f'model_pattern = "{model}"']
         blocks.append(partial(table, made, "permissions", name, pairs))
+    limit = ['user_name = "u0"', 'model_pattern = "a*"', "rpm = 5", "total_tokens = 7", "rpd = 6"]
+    blocks.append(partial(table, made, "rate_limits", "u0", limit))
+    blocks.append(partial(table, made, "quotas", "u0", ['user_name = "u0"', "quota = 0.1"]))
     alias = ['alias = "fast"', 'provider_name = "p0"', 'model_id = "m"', alias_targets(draw)]
     blocks.append(partial(table, made, "model_aliases", "fast", alias))
     for block in draw(st.permutations(blocks)):
@@ -167,7 +170,8 @@ def add_user(tree: Tree) -> None:
 
 def remove_user(tree: Tree) -> None:
     drop(tree, "users", "name", "u0")
-    drop(tree, "permissions", "user_name", "u0")
+    for table in ("permissions", "rate_limits", "quotas"):
+        drop(tree, table, "user_name", "u0")
 
 
 def disable_user(tree: Tree) -> None:
@@ -199,6 +203,36 @@ def allow(tree: Tree) -> None:
 
 def disallow(tree: Tree) -> None:
     drop(tree, "permissions", "user_name", "u1")
+
+
+def new_limit(tree: Tree) -> None:
+    rows(tree, "rate_limits").append({"user_name": "u1", "model_pattern": "*", "rpm": 9, "tpd": 8})
+
+
+def other_limit(tree: Tree) -> None:
+    limit = rows(tree, "rate_limits")[0]
+    limit |= {"total_tokens": 8, "max_concurrency": 2}
+    del limit["rpm"], limit["rpd"]
+
+
+def remove_limit(tree: Tree) -> None:
+    drop(tree, "rate_limits", "user_name", "u0")
+
+
+def new_quota(tree: Tree) -> None:
+    rows(tree, "quotas").append({"user_name": "u0", "quota": 2.5, "period": "day"})
+
+
+def remove_quota(tree: Tree) -> None:
+    drop(tree, "quotas", "user_name", "u0")
+
+
+def top_up(tree: Tree) -> None:
+    rows(tree, "quotas")[0]["quota"] = 0.3
+
+
+def key_quota(tree: Tree) -> None:
+    owner(tree, "u0")["keys"][1]["quota"] = 4.0
 
 
 def new_alias(tree: Tree) -> None:
@@ -249,7 +283,11 @@ def _place(tree: Tree, name: str) -> int:
 EDITS: dict[str, tuple[Callable[[Tree], None], set[str], set[str]]] = {
     # command: what it changes, the tables whose lines it touches, those that it takes away
     "users add new --admin": (add_user, {"users"}, set()),
-    "users remove u0": (remove_user, {"users"}, {"user u0", "permissions u0"}),
+    "users remove u0": (
+        remove_user,
+        {"users"},
+        {"user u0", *(f"{table} u0" for table in ("permissions", "rate_limits", "quotas"))},
+    ),
     "users disable u1": (disable_user, {"user u1"}, set()),
     "keys disable u0/k1": (disable_key, {"key k1"}, set()),
     "keys revoke k0": (revoke_first, {"user u0"}, {"key k0"}),
@@ -257,6 +295,17 @@ EDITS: dict[str, tuple[Callable[[Tree], None], set[str], set[str]]] = {
     "keys hash": (hash_all, {"users"}, set()),
     "permissions allow u2 x*": (allow, set(), set()),
     "permissions remove u1 b": (disallow, set(), {"permissions u1"}),
+    "limits set u1 * --rpm 9 --tpd 8": (new_limit, set(), set()),
+    "limits set u0 a* --rpm none --rpd none --tpd 8 --max-concurrency 2": (
+        other_limit,
+        {"rate_limits u0"},
+        set(),
+    ),
+    "limits remove u0 a*": (remove_limit, set(), {"rate_limits u0"}),
+    "quota set u0 2.5 --period day": (new_quota, set(), set()),
+    "quota set u0 none": (remove_quota, set(), {"quotas u0"}),
+    "quota top-up u0 0.2": (top_up, {"quotas u0"}, set()),
+    "quota set u0 4 --key k1": (key_quota, {"key k1"}, set()),
     "alias set slow p0/x p1/m/n": (new_alias, set(), set()),
     "alias set fast p1/y p0/z --strategy weighted": (other_alias, {"model_aliases fast"}, set()),
     "alias remove fast": (remove_alias, set(), {"model_aliases fast"}),

@@ -20,6 +20,7 @@ from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded, data_dir
 from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger.writer import Writer
+from gproxy.server import repair
 from gproxy.server.app import Gateway
 from gproxy.server.tasks import Tasks
 from gproxy.server.watch import watch
@@ -89,6 +90,7 @@ async def _serve(
     url = _url(settings, listener)
     if announce is not None:
         announce(url)
+    repair.install()
     config = _hypercorn(settings, listener, directory)
     server = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -103,10 +103,6 @@ def test_many_leavers_leave_no_connection_behind(gateway: Gateway, upstream: Ups
     assert gateway.post("/oa/v1/chat/completions", BY_ID["chat"].fields(upstream.model())).status_code == 200
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Hypercorn 0.18 keeps a connection that its client has closed until the keep-alive time-out is over",
-)
 def test_clients_that_come_and_go_leave_no_socket_open(gateway: Gateway) -> None:
     """Else a few requests a second from short-lived clients use up the process's file descriptors."""
 

@@ -18,4 +18,4 @@ class ClosingTCPServer(tcp_server.TCPServer):
 def install() -> None:
     """Put it in the place of Hypercorn's own, if that is where this version of Hypercorn has it."""
     if getattr(run, "TCPServer", None) is tcp_server.TCPServer:
-        run.TCPServer = ClosingTCPServer  # type: ignore[attr-defined,misc]  # read at each connection
+        run.TCPServer = ClosingTCPServer  # type: ignore[attr-defined]  # read at each connection

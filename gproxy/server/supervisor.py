@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,11 @@ def run(
     if snapshot is None:
         return _refuse("the configuration has errors; `gproxy check` lists them.")
     settings = snapshot.config.globals
+    try:
+        if files := _tls_files(settings, directory):
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
+    except OSError as error:
+        return _refuse(f"tls_certificate and tls_key are not a certificate and its key ({error.strerror}).")
     try:
         listener = _listen(settings)
     except OSError as error:
@@ -179,10 +185,17 @@ def _hypercorn(settings: schema.Global, listener: socket.socket, directory: Path
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("gproxy.http")
-    if settings.tls_certificate and settings.tls_key:
-        config.certfile = str(directory / settings.tls_certificate)
-        config.keyfile = str(directory / settings.tls_key)
+    if files := _tls_files(settings, directory):
+        config.certfile, config.keyfile = map(str, files)
     return config
+
+
+def _tls_files(settings: schema.Global, directory: Path) -> tuple[Path, Path] | None:
+    """The certificate and its key, None without TLS."""
+    if not (settings.tls_certificate and settings.tls_key):
+        return None
+    certificate, key = Path(settings.tls_certificate).expanduser(), Path(settings.tls_key).expanduser()
+    return directory / certificate, directory / key
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -132,6 +132,21 @@ async def test_a_request_is_served_to_its_end_under_the_configuration_it_came_un
         assert (await running).status == 200
 
 
+async def test_what_is_being_served_is_cut_off_and_what_is_over_is_left_alone(tmp_path: Path) -> None:
+    async def silent(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with peer(silent) as up, serving(TEXT + provider(up.url), tmp_path) as front:
+        assert (await front.ask(CHAT, BODY)).status == 200
+        running = asyncio.create_task(front.chat("up/m"))
+        while not up.seen:
+            await asyncio.sleep(0)
+        front.gateway.cut_off()
+        await asyncio.sleep(0)
+        await asyncio.wait([running])
+        assert running.cancelled()
+
+
 async def test_a_new_configuration_holds_from_the_next_request_on(tmp_path: Path) -> None:
     async with serving(TEXT, tmp_path) as front:
         assert (await front.ask(CHAT, BODY)).status == 200

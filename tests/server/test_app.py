@@ -82,6 +82,14 @@ async def test_a_refusal_with_the_body_unread_closes_and_one_after_it_does_not(t
     assert (early.header("connection"), late.header("connection")) == ("close", None)
 
 
+async def test_a_body_that_was_refused_is_read_all_the_same(tmp_path: Path) -> None:
+    """Else the connection would be reset before the client has seen why."""
+    visit = Visit(b"{", b" " * 1000, b"}")
+    async with serving(TEXT, tmp_path) as front:
+        await front.ask(CHAT, visit=visit, key="sk-wrong")
+    assert (visit.status, visit.unread) == (401, 0)
+
+
 async def test_a_client_that_leaves_a_refused_body_is_no_fault(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,6 +173,16 @@ async def test_a_provider_that_refused_to_be_asked_for_usage_is_asked_again_afte
         front.gateway.swap(snapshot(provider(up.url) + ALICE))
         await front.chat("up/m", stream=True)
     assert [b"stream_options" in seen.body for seen in up.seen] == [True, False, False, True, False]
+
+
+async def test_an_upstreams_list_is_asked_for_again_after_a_reload(tmp_path: Path) -> None:
+    listing = http(b'{"data": [{"id": "m"}]}')
+    async with peer(always(listing)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
+        for _ in range(2):
+            await front.ask("/v1/models", method="GET")
+        front.gateway.swap(snapshot(provider(up.url) + ALICE))
+        await front.ask("/v1/models", method="GET")
+    assert len(up.seen) == 2
 
 
 async def test_what_keeps_it_from_being_ready_is_told(tmp_path: Path) -> None:

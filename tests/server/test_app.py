@@ -199,6 +199,7 @@ async def test_a_segment_of_ours_is_never_taken_for_a_provider(tmp_path: Path, f
         assert (await front.ask(f"/{first}{CHAT}", BODY)).status in (404, 405)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     "path",
     [
@@ -207,10 +208,16 @@ async def test_a_segment_of_ours_is_never_taken_for_a_provider(tmp_path: Path, f
         "/v1/chat/completions/",
         "/demo/../v1/messages",
         "/%2e%2e/x",
+        "//v1/models",
+        "/v1//models",
+        "/v1/models/",
     ],
 )
-async def test_a_path_that_is_not_exactly_a_route_is_none(tmp_path: Path, path: str) -> None:
+async def test_a_path_that_is_not_exactly_a_route_is_none_and_leads_nowhere(
+    tmp_path: Path, path: str, method: str
+) -> None:
     async with serving(TEXT, tmp_path) as front:
-        answer = await front.ask(path, BODY)
-    assert answer.status in (404, 405)
+        answer = await front.ask(path, BODY, method=method)
+    assert answer.status == 404
+    assert answer.header("location") is None
     assert answer.message

@@ -209,6 +209,7 @@ async def test_a_segment_of_ours_is_never_taken_for_a_provider(tmp_path: Path, f
         "/demo/../v1/messages",
         "/%2e%2e/x",
         "//v1/models",
+        "//health",
         "/v1//models",
         "/v1/models/",
     ],

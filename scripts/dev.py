@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     if len(arguments) != 1 or arguments[0] not in ("demo", "check", "lock"):
         print(__doc__, file=sys.stderr)
         return 2
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever Python there is
         print("gproxy needs Python 3.11 or later.", file=sys.stderr)
         return 1
     task = arguments[0]

@@ -12,7 +12,7 @@ from typing import Any
 from quart import Quart
 
 from gproxy.config.snapshot import Snapshot
-from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed
+from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
@@ -129,6 +129,8 @@ class Gateway(Quart):
         try:
             headers = edge.guard(scope, snapshot.config.globals, self.own_id)
             if found is None:
+                if scope["raw_path"].startswith(b"//"):
+                    raise NotFound("There is no such route.")  # Quart would match it without its first slash
                 scope["state"] = {**scope.get("state", {}), "request_id": reply.request_id}
                 await self._quart(scope, incoming.receive, reply.send_with_id)
             elif scope["method"] != "POST":

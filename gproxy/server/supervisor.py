@@ -9,6 +9,7 @@ import logging
 import secrets
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from gproxy.config.source import Loaded, data_dir
 from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
-from gproxy.server import listeners
+from gproxy.server import listeners, repair
 from gproxy.server.app import Gateway
 from gproxy.server.console import say
 from gproxy.server.lock import held
@@ -86,6 +87,11 @@ def run(
 def _listen_and_serve(
     server: _Server, settings: schema.Global, announce: Callable[[str], None] | None
 ) -> int:
+    try:
+        if files := _tls_files(settings, server.directory):
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
+    except OSError as error:
+        return _refuse(f"tls_certificate and tls_key are not a certificate and its key ({error.strerror}).")
     try:
         sockets = listeners.listen(settings)
     except OSError as error:
@@ -178,6 +184,7 @@ async def _serve(
     tasks = Tasks()
     gateway = Gateway(snapshot, writer, tasks, own_id=server.own_id)
     stop = asyncio.Event()
+    repair.install()
     config = _hypercorn(settings, listener, server.directory)
     serving = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
     _stop_when_told(gateway, stop, worker)
@@ -262,10 +269,17 @@ def _hypercorn(settings: schema.Global, listener: socket.socket, directory: Path
     config.include_server_header = False
     config.accesslog = None
     config.errorlog = logging.getLogger("gproxy.http")
-    if settings.tls_certificate and settings.tls_key:
-        config.certfile = str(directory / settings.tls_certificate)
-        config.keyfile = str(directory / settings.tls_key)
+    if files := _tls_files(settings, directory):
+        config.certfile, config.keyfile = map(str, files)
     return config
+
+
+def _tls_files(settings: schema.Global, directory: Path) -> tuple[Path, Path] | None:
+    """The certificate and its key, None without TLS."""
+    if not (settings.tls_certificate and settings.tls_key):
+        return None
+    certificate, key = Path(settings.tls_certificate).expanduser(), Path(settings.tls_key).expanduser()
+    return directory / certificate, directory / key
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -4,12 +4,13 @@ import json
 import socket
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.kit.calls import BY_ID, Call
-from tests.kit.gateway import KEY, Gateway
+from tests.kit.gateway import KEY, Gateway, poll
 from tests.kit.upstream import Script, Upstream
 
 CALLS = [BY_ID[id] for id in ("chat", "chat-stream", "messages-stream", "stream-sse", "generate", "speech")]
@@ -100,3 +101,16 @@ def test_many_leavers_leave_no_connection_behind(gateway: Gateway, upstream: Ups
     for model in models:
         assert gateway.wait_row(model=model)["status"] == 499
     assert gateway.post("/oa/v1/chat/completions", BY_ID["chat"].fields(upstream.model())).status_code == 200
+
+
+def test_clients_that_come_and_go_leave_no_socket_open(gateway: Gateway) -> None:
+    """Else a few requests a second from short-lived clients use up the process's file descriptors."""
+
+    def sockets() -> int:
+        return len(list(Path(f"/proc/{gateway.process.pid}/fd").iterdir()))
+
+    gateway.get("/health", key=None)
+    before = sockets()
+    for _ in range(40):
+        gateway.get("/health", key=None)
+    poll(lambda: sockets() < before + 10, "the sockets are closed", within=2.0)

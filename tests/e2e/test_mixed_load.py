@@ -5,6 +5,7 @@ import random
 from collections import Counter
 
 import httpx
+import pytest
 
 from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import KEY, Gateway, poll
@@ -44,6 +45,7 @@ async def one(client: httpx.AsyncClient, call: Call, model: str, luck: str) -> h
     return await client.post(url, json=body)
 
 
+@pytest.mark.timeout(240)
 async def test_the_ledger_adds_up_after_mixed_load(gateway: Gateway, upstream: Upstream) -> None:
     rng = random.Random(5)
     plan = []

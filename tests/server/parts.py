@@ -133,6 +133,11 @@ class Visit:
         self.messages.append(message)
         self._news.set()
 
+    @property
+    def unread(self) -> int:
+        """Pieces of the body that nobody has asked for."""
+        return len(self._pieces)
+
     def leave(self) -> None:
         self._left.set()
 

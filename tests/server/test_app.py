@@ -82,6 +82,14 @@ async def test_a_refusal_with_the_body_unread_closes_and_one_after_it_does_not(t
     assert (early.header("connection"), late.header("connection")) == ("close", None)
 
 
+async def test_a_body_that_was_refused_is_read_all_the_same(tmp_path: Path) -> None:
+    """Else the connection would be reset before the client has seen why."""
+    visit = Visit(b"{", b" " * 1000, b"}")
+    async with serving(TEXT, tmp_path) as front:
+        await front.ask(CHAT, visit=visit, key="sk-wrong")
+    assert (visit.status, visit.unread) == (401, 0)
+
+
 async def test_a_client_that_leaves_a_refused_body_is_no_fault(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,6 +140,21 @@ async def test_a_request_is_served_to_its_end_under_the_configuration_it_came_un
         assert (await running).status == 200
 
 
+async def test_what_is_being_served_is_cut_off_and_what_is_over_is_left_alone(tmp_path: Path) -> None:
+    async def silent(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with peer(silent) as up, serving(TEXT + provider(up.url), tmp_path) as front:
+        assert (await front.ask(CHAT, BODY)).status == 200
+        running = asyncio.create_task(front.chat("up/m"))
+        while not up.seen:
+            await asyncio.sleep(0)
+        front.gateway.cut_off()
+        await asyncio.sleep(0)
+        await asyncio.wait([running])
+        assert running.cancelled()
+
+
 async def test_a_new_configuration_holds_from_the_next_request_on(tmp_path: Path) -> None:
     async with serving(TEXT, tmp_path) as front:
         assert (await front.ask(CHAT, BODY)).status == 200
@@ -152,6 +175,16 @@ async def test_a_provider_that_refused_to_be_asked_for_usage_is_asked_again_afte
     assert [b"stream_options" in seen.body for seen in up.seen] == [True, False, False, True, False]
 
 
+async def test_an_upstreams_list_is_asked_for_again_after_a_reload(tmp_path: Path) -> None:
+    listing = http(b'{"data": [{"id": "m"}]}')
+    async with peer(always(listing)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
+        for _ in range(2):
+            await front.ask("/v1/models", method="GET")
+        front.gateway.swap(snapshot(provider(up.url) + ALICE))
+        await front.ask("/v1/models", method="GET")
+    assert len(up.seen) == 2
+
+
 async def test_what_keeps_it_from_being_ready_is_told(tmp_path: Path) -> None:
     async with serving(TEXT, tmp_path) as front:
         assert front.gateway.not_ready() == []
@@ -166,6 +199,7 @@ async def test_a_segment_of_ours_is_never_taken_for_a_provider(tmp_path: Path, f
         assert (await front.ask(f"/{first}{CHAT}", BODY)).status in (404, 405)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     "path",
     [
@@ -174,10 +208,17 @@ async def test_a_segment_of_ours_is_never_taken_for_a_provider(tmp_path: Path, f
         "/v1/chat/completions/",
         "/demo/../v1/messages",
         "/%2e%2e/x",
+        "//v1/models",
+        "//health",
+        "/v1//models",
+        "/v1/models/",
     ],
 )
-async def test_a_path_that_is_not_exactly_a_route_is_none(tmp_path: Path, path: str) -> None:
+async def test_a_path_that_is_not_exactly_a_route_is_none_and_leads_nowhere(
+    tmp_path: Path, path: str, method: str
+) -> None:
     async with serving(TEXT, tmp_path) as front:
-        answer = await front.ask(path, BODY)
-    assert answer.status in (404, 405)
+        answer = await front.ask(path, BODY, method=method)
+    assert answer.status == 404
+    assert answer.header("location") is None
     assert answer.message

@@ -11,6 +11,7 @@ import pytest
 
 from gproxy.ledger import sqlite
 from gproxy.ledger.sqlite import connect
+from gproxy.server import relay
 from tests.server.parts import (
     ALICE,
     COMPLETION,
@@ -305,11 +306,37 @@ async def test_an_error_event_of_the_upstream_is_passed_on_and_ends_the_stream(t
     assert (row["status"], row["outcome"]) == (200, "upstream_error")
 
 
-async def test_a_connection_whose_stream_was_read_to_its_end_is_used_again(tmp_path: Path) -> None:
-    async with peer(always(sse())) as up, served(up, tmp_path) as front:
-        for _ in range(3):
-            await front.chat("up/m", stream=True)
-    assert {seen.connection for seen in up.seen} == {1}
+async def test_a_connection_whose_stream_ends_after_its_last_event_is_used_again(tmp_path: Path) -> None:
+    visits = [Visit(json.dumps(asking(stream=True)).encode()) for _ in range(3)]
+    left = iter(visits)
+
+    async def slowly(_: Seen, writer: asyncio.StreamWriter) -> None:
+        visit = next(left)
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head + f"{len(STREAM):x}\r\n".encode() + STREAM + b"\r\n")
+        await visit.until(lambda v: v.ended)
+        writer.write(b"0\r\n\r\n")
+
+    async with peer(slowly) as up, served(up, tmp_path) as front:
+        for visit in visits:
+            await front.ask("/v1/chat/completions", visit=visit)
+    assert [seen.connection for seen in up.seen] == [1, 1, 1]
+
+
+async def test_an_upstream_that_never_ends_its_stream_does_not_hold_the_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_LINGER_SECONDS", 0.05)
+
+    async def endless(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + STREAM)
+        await asyncio.Event().wait()
+
+    async with peer(endless) as up, served(up, tmp_path) as front:
+        answer = await front.chat("up/m", stream=True)
+        (row,) = await front.rows()
+    assert answer.ended
+    assert row["outcome"] == "ok"
 
 
 # Answers that nobody reads.

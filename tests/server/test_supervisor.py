@@ -141,6 +141,14 @@ def test_a_store_that_cannot_be_opened_is_one_sentence_and_one(tmp_path: Path) -
     assert "gproxy.db" in line
 
 
+def test_files_that_are_no_certificate_are_one_sentence_and_one(tmp_path: Path) -> None:
+    (tmp_path / "tls.pem").write_text("nonsense")
+    with running(tmp_path, settings(tls_certificate="tls.pem", tls_key="tls.pem") + ALICE) as it:
+        assert it.code() == 1
+        (line,) = it.said.splitlines()
+    assert "tls_certificate" in line
+
+
 def test_a_folder_that_cannot_be_made_is_one_sentence_and_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with running(tmp_path, settings(data_dir="file/data") + ALICE) as it:

@@ -79,7 +79,7 @@ def top_up(
         return found.name, bounds.top_up_key(document, found, amount_usd)
 
     whose, now = files.edit(config, change)
-    output.note(f"{whose} may now spend {Decimal(str(now)):f} USD ({span}).")
+    output.note(f"{whose} may now spend {Decimal(str(now)).normalize():f} USD ({span}).")
 
 
 @app.command("show")

@@ -74,6 +74,7 @@ def test_a_top_up_raises_the_quota_in_the_file(run: Run, file: Path) -> None:
     ran = run("quota", "top-up", "alice", "0.2", "--period", "month")
     assert ran.err == "alice may now spend 0.3 USD (month).\n"
     assert quotas(file)[0]["quota"] == 0.3
+    assert "may now spend 20.3 USD" in run("quota", "top-up", "alice", "20", "--period", "month").err
 
 
 def test_show_tells_what_is_spent_held_and_left(run: Run, file: Path) -> None:

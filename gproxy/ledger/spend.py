@@ -8,14 +8,15 @@ counts until second s + 60 has passed, so never less than 60 s. A day is the UTC
 """
 
 import json
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from gproxy.errors import StoreError
 from gproxy.ledger.sqlite import connect_read_only, sqlite3
 from gproxy.ledger.store import insert, open_store
 from gproxy.values import Admission, Bound, Claim, Record, Standing
@@ -153,7 +154,7 @@ def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tupl
     pairs = tuple(pairs)
     if not path.exists():
         return dict.fromkeys(pairs, Spent())
-    with closing(connect_read_only(path)) as db:
+    with _reading(path) as db:
         return {pair: _spent(db, pair[0], period_key(pair[1], now)) for pair in pairs}
 
 
@@ -162,8 +163,19 @@ def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing
     bounds = tuple(bounds)
     if not path.exists():
         return tuple(_standing(bound, 0, now) for bound in bounds)
-    with closing(connect_read_only(path)) as db:
+    with _reading(path) as db:
         return tuple(_standing(b, sum(n for _, n in _slots(db, b, now)), now) for b in bounds)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(connect_read_only(path)) as db:
+            yield db
+    except sqlite3.Error as error:
+        raise StoreError(
+            f"What was spent cannot be read from {path} ({error}): `gproxy serve` brings an older store up to date."
+        ) from error
 
 
 def period_key(period: str, now: float) -> str:

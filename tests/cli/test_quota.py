@@ -1,6 +1,8 @@
 import json
+import sqlite3
 import time
 import tomllib
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -133,3 +135,19 @@ def test_what_is_not_there_is_told_in_one_sentence(run: Run, file: Path, argv: t
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("gproxy: ")
     assert file.read_text() == MINIMAL
+
+
+@pytest.mark.parametrize("argv", [("quota", "show"), ("explain", "local/x")])
+def test_a_store_of_before_there_were_quotas_is_told_without_a_traceback(
+    run: Run, file: Path, argv: tuple[str, ...]
+) -> None:
+    run("limits", "set", "alice", "*", "--rpm", "5")
+    run("quota", "set", "alice", "5")
+    folder = file.with_name("data")
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "gproxy.db")) as db:
+        db.execute("CREATE TABLE usage (id INTEGER)")
+    ran = run(*argv)
+    assert (ran.code, ran.out) == (1, "")
+    assert "gproxy serve" in ran.err
+    assert "Traceback" not in ran.err

@@ -31,7 +31,7 @@ from gproxy.server.app import Gateway
 from gproxy.server.console import say
 from gproxy.server.lock import held
 from gproxy.server.tasks import Tasks
-from gproxy.server.watch import watch
+from gproxy.server.watch import Seen, look, watch
 from gproxy.server.workers import HURRY_S, REFUSED, Worker, Workers, run_apart
 
 KEEP_ALIVE_SECONDS = 75.0
@@ -145,6 +145,7 @@ def _work(
     """
     listener = sockets[worker.slot if worker else 0].dup()
     _close(sockets)
+    seen = look(server.path) if server.path else None
     loaded = server.load()
     tell = say if worker is None or worker.slot == 0 else _not_told
     for problem in loaded.problems:
@@ -162,7 +163,7 @@ def _work(
     begin()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(server, loaded.snapshot, writer, listener, worker, ready, tell))
+            runner.run(_serve(server, loaded.snapshot, seen, writer, listener, worker, ready, tell))
     finally:
         try:
             writer.close()
@@ -174,6 +175,7 @@ def _work(
 async def _serve(
     server: _Server,
     snapshot: Snapshot,
+    seen: Seen,
     writer: Writer,
     listener: socket.socket,
     worker: Worker | None,
@@ -190,7 +192,7 @@ async def _serve(
     _stop_when_told(gateway, stop, worker)
     if server.path is not None:
         swap, fail = _swapper(gateway, tell), partial(_set_failure, gateway)
-        watching = tasks.spawn(watch(server.path, server.load, swap, fail, tell))
+        watching = tasks.spawn(watch(server.path, seen, server.load, swap, fail, tell))
     ready()
     try:
         stopping = tasks.spawn(stop.wait())

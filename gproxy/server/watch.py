@@ -13,11 +13,13 @@ from gproxy.server.console import say
 
 POLL_SECONDS = 0.25
 
-_Seen = tuple[int, int, int] | None
+Seen = tuple[int, int, int] | None
+"""What a file is told by, as long as there is one."""
 
 
 async def watch(
     path: Path,
+    used: Seen,
     load: Callable[[], Loaded],
     swap: Callable[[Snapshot], None],
     fail: Callable[[str | None], None],
@@ -25,15 +27,15 @@ async def watch(
 ) -> None:
     """Runs until it is cancelled. `swap` gets each good version; `fail` a reason, and None when it is gone.
 
-    `tell` gets what people should read.
+    `used` is how the file looked before the configuration in force was read. `tell` gets what people should read.
 
     The file is polled: editors replace it by renaming another, and a poll sees that on every file system. It is
     read when two polls have found it the same, so that a half-written one is seldom read, and never kept.
     """
-    used = current = _look(path)
+    current = used
     while True:
         await asyncio.sleep(POLL_SECONDS)
-        last, current = current, _look(path)
+        last, current = current, look(path)
         if current == used or current != last:
             continue
         used = current
@@ -50,7 +52,8 @@ async def watch(
             tell("configuration reloaded")
 
 
-def _look(path: Path) -> _Seen:
+def look(path: Path) -> Seen:
+    """How the file looks now, None if there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -53,7 +53,7 @@ async def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
     it = Watched(tmp_path / "gproxy.toml")
     it.path.write_text(text("first"))
-    task = asyncio.create_task(watch.watch(it.path, it.load, it.swap, it.fail))
+    task = asyncio.create_task(watch.watch(it.path, watch.look(it.path), it.load, it.swap, it.fail))
     await asyncio.sleep(0)
     yield it
     task.cancel()
@@ -141,3 +141,17 @@ async def test_no_secret_is_told(watched: Watched, capsys: pytest.CaptureFixture
     watched.rename_over(text("up") + 'credentials = [{ api_key = "sk-CANARY", label = 7 }]\n')
     assert "CANARY" not in await watched.next()
     assert "CANARY" not in capsys.readouterr().err
+
+
+async def test_an_edit_between_the_first_reading_and_the_watch_is_put_in_force(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "POLL_SECONDS", 0.01)
+    it = Watched(tmp_path / "gproxy.toml")
+    it.path.write_text(text("first"))
+    seen = watch.look(it.path)
+    it.rename_over(text("second"))
+    task = asyncio.create_task(watch.watch(it.path, seen, it.load, it.swap, it.fail))
+    assert await it.next() == "second"
+    task.cancel()
+    await asyncio.wait([task])

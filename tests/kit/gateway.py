@@ -82,7 +82,12 @@ class Gateway:
     def start(self) -> None:
         command = (*_COMMAND, "serve", "--config", str(self.path), "--port", "0", *self._flags)
         self.process = subprocess.Popen(
-            command, cwd=self.folder, env=self._env(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            command,
+            cwd=self.folder,
+            env=self._env(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            process_group=0,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -95,9 +100,9 @@ class Gateway:
         self.ended()
 
     def kill(self) -> None:
-        """SIGKILL: the process gets no chance to write anything more."""
+        """SIGKILL to all its processes: none gets a chance to write anything more."""
         self._over = True
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self._reader.join(DEADLINE_S)
 

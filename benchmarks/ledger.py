@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gproxy.ledger.store import open_store
+from gproxy.ledger.store import inserting, open_store
 from gproxy.ledger.writer import Writer
 from gproxy.values import Record, Usage
 
@@ -104,7 +104,7 @@ async def on_the_loop(clients: int, rows: int, folder: Path) -> Result:
     store = open_store(folder / "loop.db")
 
     async def commit(row: Record) -> None:
-        store.insert([row])
+        store.run([inserting(row)])
 
     try:
         return await load(clients, rows, commit)
@@ -115,8 +115,12 @@ async def on_the_loop(clients: int, rows: int, folder: Path) -> Result:
 async def in_the_thread(clients: int, rows: int, folder: Path) -> Result:
     writer = Writer(folder / "thread.db")
     writer.start()
+
+    async def commit(row: Record) -> None:
+        await writer.run(inserting(row))
+
     try:
-        return await load(clients, rows, writer.commit)
+        return await load(clients, rows, commit)
     finally:
         writer.close()
 

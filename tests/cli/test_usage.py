@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gproxy.ledger.store import inserting
 from gproxy.ledger.writer import Writer
 from tests.cli.conftest import Run
 from tests.ledger.rows import record
@@ -19,7 +20,9 @@ def ledger(file: Path) -> Path:
     writer = Writer(folder / "gproxy.db")
     writer.start()
     writer.put(inserting(record("a")))
-    writer.put(inserting(record("b", user="bob", started_at="2026-11-24T01:00:00.000Z", status=502, model="small")))
+    writer.put(
+        inserting(record("b", user="bob", started_at="2026-11-24T01:00:00.000Z", status=502, model="small"))
+    )
     writer.put(inserting(record("c", cost_nano=None, price_source=None, alias="fast")))
     writer.close()
     return folder

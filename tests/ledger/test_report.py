@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gproxy.errors import StoreError
 from gproxy.ledger.report import DIMENSIONS, MEASURES, Report, report
 from gproxy.ledger.sqlite import connect
-from gproxy.ledger.store import Store, open_store
+from gproxy.ledger.store import Store, inserting, open_store
 from gproxy.ledger.when import stamp
 from gproxy.values import Record, Usage
 from tests.ledger.rows import record

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
 from gproxy.ledger.sqlite import connect
-from gproxy.ledger.store import MOST_TOKENS, open_store, row_of
+from gproxy.ledger.store import MOST_TOKENS, inserting, open_store, row_of
 from gproxy.values import Usage
 from tests.ledger.rows import record
 
@@ -59,7 +59,7 @@ def test_every_field_of_a_record_stands_in_its_column(tmp_path: Path) -> None:
         attempts=2,
     )
     store = open_store(tmp_path / "gproxy.db")
-    assert store.insert([full]) == [None]
+    assert store.run([inserting(full)]) == [None]
     store.close()
     assert rows_of(tmp_path / "gproxy.db") == [
         {
@@ -101,7 +101,9 @@ def test_every_field_of_a_record_stands_in_its_column(tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_null(tmp_path: Path) -> None:
     store = open_store(tmp_path / "gproxy.db")
-    store.run([inserting(record("req-1", usage=Usage(), usage_source="none", cost_nano=None, price_source=None))])
+    store.run(
+        [inserting(record("req-1", usage=Usage(), usage_source="none", cost_nano=None, price_source=None))]
+    )
     store.close()
     (row,) = rows_of(tmp_path / "gproxy.db")
     unknown = [name for name in COLUMNS if row[name] is None]
@@ -123,9 +125,12 @@ def test_any_count_of_an_upstream_fits_its_column(count: int) -> None:
 
 def test_a_row_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
     store = open_store(tmp_path / "gproxy.db")
-    outcomes = store.insert(
-        [record("a"), record("b"), record("a"), record("\ud800"), record("c", latency_ms=2**70), record("d")]
-    )
+    records = [
+        *(record(name) for name in ("a", "b", "a", "\ud800")),
+        record("c", latency_ms=2**70),
+        record("d"),
+    ]
+    outcomes = store.run([inserting(row) for row in records])
     store.close()
     assert [outcome is None for outcome in outcomes] == [True, True, False, False, False, True]
     assert "UNIQUE" in str(outcomes[2])

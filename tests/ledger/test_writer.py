@@ -14,6 +14,7 @@ import pytest
 from gproxy.errors import StoreError
 from gproxy.ledger import sqlite, writer
 from gproxy.ledger.sqlite import connect, connect_read_only
+from gproxy.ledger.store import inserting
 from gproxy.ledger.writer import Writer
 from tests.ledger.rows import record
 
@@ -78,7 +79,9 @@ def test_rows_put_survive_close(path: Path) -> None:
 def test_rows_put_from_many_threads_all_arrive(path: Path) -> None:
     with writing(path) as it:
         threads = [
-            threading.Thread(target=lambda start=start: [it.put(inserting(record(f"{start}-{n}"))) for n in range(100)])
+            threading.Thread(
+                target=lambda start=start: [it.put(inserting(record(f"{start}-{n}"))) for n in range(100)]
+            )
             for start in range(8)
         ]
         for thread in threads:
@@ -134,7 +137,10 @@ async def test_a_row_that_exists_fails_alone_and_the_store_stays_ready(path: Pat
     with writing(path) as it:
         await it.run(inserting(record("a")))
         outcomes = await asyncio.gather(
-            it.run(inserting(record("b"))), it.run(inserting(record("a"))), it.run(inserting(record("c"))), return_exceptions=True
+            it.run(inserting(record("b"))),
+            it.run(inserting(record("a"))),
+            it.run(inserting(record("c"))),
+            return_exceptions=True,
         )
         assert it.failure is None
     assert [type(outcome) for outcome in outcomes] == [type(None), StoreError, type(None)]
@@ -244,6 +250,7 @@ def test_several_processes_write_to_one_store(path: Path) -> None:
 _COMMIT_FOR_EVER = """
 import asyncio, itertools, sys
 from pathlib import Path
+from gproxy.ledger.store import inserting
 from gproxy.ledger.writer import Writer
 from tests.ledger.rows import record
 

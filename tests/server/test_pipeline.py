@@ -192,7 +192,7 @@ async def test_a_fault_of_ours_is_500_in_the_dialect_with_a_row_and_in_the_log_a
         def broken(_: Any) -> None:
             raise RuntimeError("inner-detail")
 
-        front.gateway._opener.foresee = broken
+        front.gateway._version[1].opener.foresee = broken
         answer = await front.ask("/v1/messages", {"model": "up/m", "messages": [], "max_tokens": 1})
         (row,) = await front.rows()
     assert answer.status == 500
@@ -203,17 +203,20 @@ async def test_a_fault_of_ours_is_500_in_the_dialect_with_a_row_and_in_the_log_a
 
 
 @pytest.mark.parametrize(
-    ("kind", "outcome"),
+    ("kind", "attempts", "outcome"),
     [
-        (errors.BadRequest, "refused"),
-        (errors.NotFound, "refused"),
-        (errors.RateLimited, "upstream_error"),
-        (errors.UpstreamFailed, "upstream_error"),
-        (errors.UpstreamTimeout, "upstream_error"),
-        (errors.UpstreamOverloaded, "upstream_error"),
-        (errors.InternalFault, "error"),
-        (errors.Unavailable, "error"),
+        (errors.BadRequest, 0, "refused"),
+        (errors.NotFound, 1, "refused"),
+        (errors.RateLimited, 0, "refused"),
+        (errors.RateLimited, 1, "upstream_error"),
+        (errors.UpstreamFailed, 2, "upstream_error"),
+        (errors.UpstreamTimeout, 1, "upstream_error"),
+        (errors.UpstreamOverloaded, 1, "upstream_error"),
+        (errors.InternalFault, 1, "error"),
+        (errors.Unavailable, 0, "error"),
     ],
 )
-def test_how_a_request_ended_is_one_of_few_words(kind: type[GatewayError], outcome: str) -> None:
-    assert outcome_of(kind("x")) == outcome
+def test_how_a_request_ended_is_one_of_few_words(
+    kind: type[GatewayError], attempts: int, outcome: str
+) -> None:
+    assert outcome_of(kind("x"), attempts) == outcome

@@ -15,6 +15,7 @@ from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.sqlite import connect
 from gproxy.ledger.writer import Writer
 from gproxy.server.journal import Journal
+from gproxy.server.prices import Prices
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
 from gproxy.values import Route, Target, Usage
@@ -52,8 +53,8 @@ class Books:
         self.path = path
         self.writer = Writer(path)
         self.tasks = Tasks()
-        self.prices = PriceBook(command)
-        self.settlement = Settlement(self.writer, self.prices, self.tasks)
+        prices = Prices(PriceBook(command), self.tasks)
+        self.settlement = Settlement(self.writer, prices, self.tasks)
 
     async def rows(self) -> list[dict[str, Any]]:
         """All rows, those under way included."""
@@ -201,20 +202,3 @@ async def test_with_usage_switched_off_there_are_no_rows(tmp_path: Path) -> None
         await it.settlement.settle(journal)
         it.settlement.settle_late(journal)
         assert await it.rows() == []
-
-
-async def test_warming_looks_up_every_model_that_the_file_names(tmp_path: Path) -> None:
-    alias = '[[model_aliases]]\nalias = "a"\nprovider_name = "other"\nmodel_id = "aliased"\n'
-    other = FILE.partition("[[models]]")[0].replace('"up"', '"other"')
-    here = snapshot(FILE + other + alias + ALICE)
-    async with books(tmp_path) as it:
-        assert not it.prices.known("openai", "plain")
-        await it.settlement.warm(here)
-        assert all(it.prices.known("openai", model) for model in ("priced", "plain", "aliased"))
-
-
-async def test_a_request_on_its_way_has_its_price_looked_up_meanwhile(tmp_path: Path) -> None:
-    async with books(tmp_path) as it:
-        it.settlement.foresee(HERE, Target("up", "new"))
-        await it.tasks.drain(5)
-        assert it.prices.known("openai", "new")

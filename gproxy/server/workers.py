@@ -139,7 +139,7 @@ class Workers:
         # Who has told that it serves and then died has still told it: this comes before the dead are counted.
         for number in _read(self._ready):
             self._slots[number].ready = True
-        if not self._served and all(slot.ready for slot in self._slots):
+        if not self._served and self._deadline is None and all(slot.ready for slot in self._slots):
             self._served = True
             self._on_ready()
         for number in _read(self._signalled):

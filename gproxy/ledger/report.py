@@ -29,7 +29,7 @@ DIMENSIONS = {
 
 MEASURES = {
     "requests": "count(*)",
-    "errors": "count(*) FILTER (WHERE status >= 400)",
+    "errors": "count(*) FILTER (WHERE status >= 400 OR outcome != 'ok')",
     "input_tokens": "coalesce(sum(input_tokens), 0)",
     "output_tokens": "coalesce(sum(output_tokens), 0)",
     "cache_read_tokens": "coalesce(sum(cache_read_tokens), 0)",

@@ -10,15 +10,16 @@ counts until second s + 60 has passed, so never less than 60 s. A day is the UTC
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
 
 from gproxy.errors import StoreError
 from gproxy.ledger.sqlite import connect_read_only, sqlite3
-from gproxy.ledger.store import insert, open_store
+from gproxy.ledger.store import MOST_TOKENS, insert, open_store
 from gproxy.values import Admission, Bound, Claim, Record, Standing
 
 DAY_S = 86_400
@@ -53,29 +54,31 @@ class Spent:
     held_nano: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """What a claim needs of a bound, and (slot, count) of what counts against it now, oldest first."""
+
+    bound: Bound
+    need: int
+    slots: list[tuple[int, int]]
+
+    @property
+    def used(self) -> int:
+        return sum(n for _, n in self.slots)
+
+
 def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
     """Count and hold all of a claim, or nothing of it.
 
     `worker` is the slot of the process that serves the request; `pending` the encoded row that is written if
     that process dies, empty for none.
     """
-    standings: list[Standing] = []
-    taken: list[tuple[str, str, int, int]] = []
-    for bound in claim.bounds:
-        slots = _slots(db, bound, claim.at)
-        need = min(claim.tokens, bound.most) if bound.kind in _BY_TOKENS else 1
-        used = sum(n for _, n in slots)
-        if used + need > bound.most:
-            standings.append(_standing(bound, used, claim.at))
-            return Admission(tuple(standings), bound, _wait(bound, slots, used + need - bound.most, claim.at))
-        standings.append(_standing(bound, used + need, claim.at))
-        taken.append((bound.rule, bound.kind, _slot(bound.kind, claim.at), need))
-    for budget in claim.budgets:
-        stands = _spent(db, budget.scope, period_key(budget.period, claim.at))
-        spent = stands.spent_nano + budget.carried_nano
-        fits = spent + stands.held_nano + claim.cost_nano <= budget.most_nano
-        if not fits and (stands.held_nano > 0 or spent >= budget.most_nano):
-            return Admission(tuple(standings), budget, fits_alone=spent < budget.most_nano)
+    counts = [
+        _Count(bound, _need(bound, claim.tokens), _slots(db, bound, claim.at)) for bound in claim.bounds
+    ]
+    if refusal := _too_many(counts, claim.at) or _too_much(db, claim):
+        return replace(refusal, standings=tuple(_standing(c.bound, c.used, claim.at) for c in counts))
+    taken = [(c.bound.rule, c.bound.kind, _slot(c.bound.kind, claim.at), c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
     for rule, kind, slot, need in taken:
         db.execute(_COUNT, (rule, kind, slot, need))
@@ -85,7 +88,7 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
         db.execute(_HOLD, (scope, period, claim.cost_nano))
     hold = json.dumps([claim.at, claim.scopes, taken, held, claim.cost_nano])
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
-    return Admission(tuple(standings))
+    return Admission(tuple(_standing(c.bound, c.used + c.need, claim.at) for c in counts))
 
 
 def settle(
@@ -93,8 +96,9 @@ def settle(
 ) -> None:
     """Put the truth in the place of what was reserved, and write the row. Does nothing the second time.
 
-    `cost_nano` None is a price that is not known: nothing is added to the spend.
+    `cost_nano`, from 0 to `pricing.MOST_NANO`, is added to the spend; None is a price that is not known.
     """
+    tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
     found = db.execute(
         "DELETE FROM reservations WHERE request_id = ? RETURNING hold", (request_id,)
     ).fetchall()
@@ -186,6 +190,30 @@ def period_key(period: str, now: float) -> str:
     return day if period == "day" else day[:7]
 
 
+def _too_many(counts: Iterable[_Count], now: float) -> Admission | None:
+    """The refusal by the bound that will be full for longest: waiting for another would not help."""
+    waits = [(_wait(c, now), c.bound) for c in counts if c.used + c.need > c.bound.most]
+    if not waits:
+        return None
+    seconds, bound = max(waits, key=itemgetter(0))
+    return Admission(refused=bound, retry_after=seconds)
+
+
+def _too_much(db: sqlite3.Connection, claim: Claim) -> Admission | None:
+    """The refusal by the first budget that neither has room beside what is held, nor is free and not yet spent."""
+    for budget in claim.budgets:
+        stands = _spent(db, budget.scope, period_key(budget.period, claim.at))
+        spent = stands.spent_nano + budget.carried_nano
+        fits = spent + stands.held_nano + claim.cost_nano <= budget.most_nano
+        if not fits and (stands.held_nano > 0 or spent >= budget.most_nano):
+            return Admission(refused=budget, fits_alone=spent < budget.most_nano)
+    return None
+
+
+def _need(bound: Bound, tokens: int) -> int:
+    return min(tokens, bound.most) if bound.kind in _BY_TOKENS else 1
+
+
 def _slot(kind: str, now: float) -> int:
     if kind == "concurrency":
         return 0
@@ -208,13 +236,15 @@ def _until_tomorrow(now: float) -> float:
     return (now // DAY_S + 1) * DAY_S - now
 
 
-def _wait(bound: Bound, slots: list[tuple[int, int]], missing: int, now: float) -> float:
-    """Seconds until `missing` of what counts now counts no more."""
-    if bound.kind == "concurrency":
+def _wait(count: _Count, now: float) -> float:
+    """Seconds until there is room for what is needed, if nothing else comes; a guess for requests at once."""
+    kind = count.bound.kind
+    if kind == "concurrency":
         return 1.0
-    if bound.kind not in _SLIDING:
+    if kind not in _SLIDING:
         return _until_tomorrow(now)
-    for slot, n in slots:
+    missing = count.used + count.need - count.bound.most
+    for slot, n in count.slots:
         missing -= n
         if missing <= 0:
             return slot + WINDOW_S - now

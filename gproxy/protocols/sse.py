@@ -97,10 +97,12 @@ def with_data(event: Event, data: bytes) -> bytes:
 
     def line(found: re.Match[bytes]) -> bytes:
         field, colon, value = found.group(1).partition(b":")
-        if field.removeprefix(_BOM) != b"data":
+        # A byte order mark belongs to the stream's start alone; elsewhere it is part of a field's name.
+        name = field.removeprefix(_BOM) if found.start() == 0 else field
+        if name != b"data":
             return found.group()
         space = b" " if value.startswith(b" ") else b""
-        return field + colon + space + next(new_lines) + found.group(2)
+        return field + colon + space + next(new_lines, b"") + found.group(2)
 
     return _LINE.sub(line, event.raw)
 

@@ -14,6 +14,9 @@ from gproxy.errors import BadRequest
 from gproxy.protocols.base import Body
 from gproxy.protocols.jsonwalk import members, skip_space
 
+MAX_MODEL_CHARS = 512
+"""A longer name is no model's, and would stand in the ledger and the log."""
+
 MAX_DEPTH = 128
 """Nesting of objects and arrays, the body itself counted."""
 
@@ -93,6 +96,8 @@ def checked_model(value: object) -> str:
     """`value`, if it can be a model's name. Raises BadRequest otherwise."""
     if not isinstance(value, str) or not value:
         raise BadRequest("`model` must be a non-empty string.")
+    if len(value) > MAX_MODEL_CHARS:
+        raise BadRequest(f"`model` must not be longer than {MAX_MODEL_CHARS} characters.")
     if _CONTROL.search(value):
         raise BadRequest("`model` must not contain control characters.")
     return value

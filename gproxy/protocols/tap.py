@@ -32,7 +32,8 @@ class StreamTap:
     usage          what the events have reported so far
     complete       the answer is known to be whole: a terminal or a completing event was seen
     terminal       the terminal event was seen
-    failed         HTTP status of an error event that was seen; `failure` is its data
+    failed         HTTP status of an error event that was seen; `failure` is its data. It, and what follows
+                   it, is not sent on: `abort` ends the stream in its place
     first_seen     an event with data was seen
     output_bytes   text, reasoning and tool arguments so far, for estimates
     """
@@ -83,23 +84,26 @@ class StreamTap:
         )
 
     def _pass_on(self, data: bytes, events: list[Event]) -> bytes:
-        cut = 0 if self.terminal else len(data)
+        cut = 0 if self._ended else len(data)
         start = -self._unframed  # of the next event, in `data`
         self._unframed += len(data)
         for event in events:
-            before = self.terminal
+            before = self._ended
             self._observe(event)
-            if self.terminal and not before:
+            if self._ended and not before:
                 cut = max(0, start)
             start += len(event.raw)
             self._unframed -= len(event.raw)
-        self._tail += data[cut:]
+        if not self.failed:
+            self._tail += data[cut:]
         return data[:cut]
 
     def _rewrite(self, events: list[Event]) -> bytes:
         sent: list[bytes] = []
         for event in events:
             self._observe(event)
+            if self.failed:
+                break
             if self._withhold_usage and self._protocol.is_usage_only(event):
                 continue
             raw = event.raw
@@ -110,6 +114,10 @@ class StreamTap:
             else:
                 sent.append(raw)
         return b"".join(sent)
+
+    @property
+    def _ended(self) -> bool:
+        return self.terminal or self.failed is not None
 
     def _observe(self, event: Event) -> None:
         protocol = self._protocol

@@ -31,6 +31,11 @@ def allowed(client: Client, target: Target, alias: str | None) -> bool:
     return any(_named(pattern, target, alias) for pattern in client.models)
 
 
+def may_reach(client: Client, provider: str) -> bool:
+    """Whether anything at that provider could be allowed."""
+    return any(grant.provider in (None, provider) for grant in client.grants)
+
+
 def _named(pattern: Pattern, target: Target, alias: str | None) -> bool:
     return (
         pattern.matches(target.model)

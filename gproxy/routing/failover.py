@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from gproxy.config.snapshot import Credential, Snapshot
 from gproxy.errors import (
     GatewayError,
+    LoopDetected,
     RateLimited,
     UpstreamFailed,
     UpstreamFault,
@@ -93,6 +94,8 @@ def exhausted(tried: Sequence[Tried]) -> GatewayError:
         return RateLimited(f"Every upstream credential is rate limited: {told}", headers=headers)
     if all(t.status == 529 for t in tried):
         return UpstreamOverloaded(f"Every upstream is overloaded: {told}")
+    if all(t.status == 508 for t in tried):
+        return LoopDetected(f"The request came round to a proxy that it had passed: {told}")
     if tried[-1].timed_out:
         return UpstreamTimeout(f"The upstream was too slow: {told}")
     return UpstreamFailed(f"Every attempt failed: {told}")

@@ -4,10 +4,10 @@ The ledger has the figures for good; this is for a person who watches, or a log 
 """
 
 import json
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from gproxy.server.console import LINES
 from gproxy.server.journal import Journal
 
 
@@ -17,12 +17,7 @@ def write(
     """`style` is `log_format`: "text" or "json". `path` is without its query; `journal` is None for a request that
     ended before it had a row."""
     fields = _fields(method, path, status, milliseconds, journal)
-    line = json.dumps(fields, ensure_ascii=False) if style == "json" else _text(fields)
-    try:
-        sys.stderr.write(line + "\n")
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        pass  # a terminal that is gone must not cost a request
+    LINES.put(json.dumps(fields, ensure_ascii=False) if style == "json" else _text(fields))
 
 
 def _fields(

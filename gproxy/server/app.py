@@ -7,12 +7,13 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import MutableMapping
 from typing import Any
 
 from quart import Quart
 
 from gproxy.config.snapshot import Snapshot
-from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound
+from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound, Unavailable
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
@@ -45,6 +46,7 @@ class Gateway(Quart):
         # A framework's time-outs would cut streams without a word; ours are per provider.
         self.config["RESPONSE_TIMEOUT"] = None
         self.config["BODY_TIMEOUT"] = None
+        self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
         self.own_id = own_id or secrets.token_hex(8)
         self.upstream = Upstream()
         self.lists = ModelLists(self.upstream, tasks)
@@ -68,7 +70,7 @@ class Gateway(Quart):
             lambda target: self.prices.foresee(snapshot, target),
         )
         door = Doorkeeper(self._writer, self.prices, snapshot)
-        self._version = (snapshot, Stages(door, opener, self.settlement))
+        self._version = (snapshot, Stages(door, opener, self.settlement, self._tasks))
         self.lists.forget()
         self._tasks.spawn(self.prices.warm(snapshot))
 
@@ -93,10 +95,10 @@ class Gateway(Quart):
         if scope["type"] == "lifespan":
             await super().asgi_app(scope, receive, send)
             return
-        if scope["type"] != "http":
-            await _refuse_websocket(receive, send)
-            return
         request_id = f"req_{secrets.token_hex(12)}"
+        if scope["type"] != "http":
+            await _refuse_websocket(scope, receive, send, request_id)
+            return
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
@@ -140,6 +142,10 @@ class Gateway(Quart):
                 return await pipeline.serve(call, incoming, reply, stages)
         except ClientLeft:
             reply.status = CLIENT_CLOSED
+        except asyncio.CancelledError:
+            if not reply.started:
+                await reply.error(Unavailable("The proxy is stopping; try again later."), close=True)
+            raise
         except GatewayError as error:
             unread = not incoming.ended
             await incoming.discard()
@@ -157,7 +163,12 @@ def _needs_key(channel: str) -> bool:
     return row is None or row.needs_key
 
 
-async def _refuse_websocket(receive: Receive, send: Send) -> None:
-    """There are no WebSocket routes: answered as a refused handshake."""
+async def _refuse_websocket(scope: Any, receive: Receive, send: Send, request_id: str) -> None:
+    """There are no WebSocket routes: the handshake is answered as any unknown path."""
     await receive()
-    await send({"type": "websocket.close", "code": 1000})
+
+    async def send_as_http(message: MutableMapping[str, Any]) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    reply = Reply(send_as_http, request_id, edge.shape_of(scope).error_body)
+    await reply.error(NotFound("There is no such route."), close=True)

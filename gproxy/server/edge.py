@@ -25,7 +25,7 @@ from gproxy.errors import (
     UnsupportedEncoding,
 )
 from gproxy.protocols import registry, strict
-from gproxy.protocols.base import Facts, Protocol
+from gproxy.protocols.base import Body, Facts, Protocol
 from gproxy.server import coding
 from gproxy.server.incoming import Incoming
 
@@ -34,6 +34,8 @@ RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
+_LARGE_BODY = 1024 * 1024
+
 LOOP_HEADER = b"x-gproxy-via"
 """Names the gproxy processes that a request came through, so that one can see itself in it."""
 
@@ -135,10 +137,16 @@ def _check_host(host: str, settings: Global, server: tuple[str, int | None] | No
 def _is_here(name: str, local: str) -> bool:
     """Whether a Host is an IP literal that means this machine's end of the connection."""
     try:
-        address = ipaddress.ip_address(name)
-        return address.is_loopback or address == ipaddress.ip_address(local)
+        address = _unmapped(name)
+        return address.is_loopback or address == _unmapped(local)
     except ValueError:
         return False
+
+
+def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address; an IPv4 one that a socket for both families shows as IPv6 (`::ffff:10.0.0.1`) as IPv4 again."""
+    parsed = ipaddress.ip_address(address)
+    return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
 def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float) -> Client:
@@ -206,7 +214,7 @@ async def read(
         request_id=request_id,
         client=client,
         protocol=protocol,
-        facts=protocol.read(strict.decode(raw), model, query),
+        facts=protocol.read(await _decode(raw), model, query),
         headers=headers,
         query=query,
         scoped=scoped,
@@ -214,6 +222,11 @@ async def read(
         started=started,
         started_at=started_at,
     )
+
+
+async def _decode(raw: bytes) -> Body:
+    # A large body takes longer than others should wait for; a thread costs more than a small one takes.
+    return strict.decode(raw) if len(raw) < _LARGE_BODY else await asyncio.to_thread(strict.decode, raw)
 
 
 async def _read_body(headers: RawHeaders, incoming: Incoming, cap: int) -> bytes:

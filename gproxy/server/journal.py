@@ -45,13 +45,17 @@ class Journal:
         self.target = target
         self.credential = credential
         self.attempts += 1
+        self.sent = False
+
+    def on_its_way(self) -> None:
+        """The attempt under way has a connection: from now on the upstream may be at work on it."""
         self.sent = True
 
     def failed(self, tried: Tried) -> None:
         """The attempt under way came to nothing."""
         self.tried.append(tried)
         self.sent = False
-        self.maybe_billed = self.maybe_billed or tried.maybe_billed
+        self.maybe_billed = self.maybe_billed or (tried.maybe_billed and self.call.protocol.metered)
 
     def first_byte(self) -> None:
         if self.ttft_ms is None:
@@ -91,7 +95,8 @@ class Journal:
     @property
     def free(self) -> bool:
         """Nothing was used: a count, or a refusal."""
-        return not self.call.protocol.metered or (self.usage_source == "none" and self.status >= 400)
+        unseen = self.usage_source == "none" and not (self.sent and self.maybe_billed)
+        return not self.call.protocol.metered or (unseen and self.status >= 400)
 
     def record(self, cost_nano: int | None, price_source: str | None) -> Record:
         call = self.call

@@ -47,7 +47,8 @@ class ModelLists:
     async def all(self, snapshot: Snapshot, client: Client, scoped: str | None) -> list[ModelEntry]:
         """Everything `client` may use, sorted by id. Raises NotFound for an unknown provider, UpstreamFailed if
         there is nothing to list since no upstream's list could be fetched."""
-        providers = _providers(snapshot, scoped)
+        # An upstream whose models are not for this client is not asked for them.
+        providers = [p for p in _providers(snapshot, scoped) if access.may_reach(client, p.name)]
         lists = await asyncio.gather(*(self._of(snapshot, p) for p in providers))
         entries: dict[str, ModelEntry] = {}
         for provider, listed in zip(providers, lists, strict=True):
@@ -139,7 +140,7 @@ class ModelLists:
             proxy=provider.settings.proxy or snapshot.config.globals.proxy,
             deadline=deadline,
         )
-        answer = await self._upstream.send(attempt)
+        answer = await self._upstream.send(attempt, lambda: None)
         try:
             if answer.status != 200:
                 raise AnswerRefused(f"status {answer.status}")

@@ -4,16 +4,17 @@ Which attempt comes next and what a status means is `routing/failover.py`'s; sen
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 from gproxy.config.snapshot import Credential
-from gproxy.errors import AnswerRefused, BadRequest, UpstreamFault
+from gproxy.errors import AnswerRefused, BadRequest, FirstByteTimedOut, UpstreamFault
 from gproxy.protocols.base import Event
 from gproxy.protocols.headers import upstream_headers
 from gproxy.protocols.json_array import JsonArrayFramer
-from gproxy.protocols.sse import SseFramer
+from gproxy.protocols.sse import MAX_EVENT_BYTES, SseFramer
 from gproxy.protocols.tap import StreamTap
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
@@ -26,6 +27,9 @@ from gproxy.values import Route, Target
 
 _MAX_ERROR_BODY = 1024 * 1024
 
+_MAX_BEFORE_FIRST = MAX_EVENT_BYTES + 1024 * 1024
+"""Most bytes that are held before a stream's first event: one event of the largest, and comments in front of it."""
+
 
 @dataclass(slots=True)
 class Opened:
@@ -33,9 +37,11 @@ class Opened:
 
     Exactly one holds: `tap` is set (a stream: `first` is what it already let through), or `body` is the whole
     answer, or neither: bytes to pass on unread. `refused`: an error of the upstream's that is the client's own.
+    `lingering`: the answer has been given to a task that closes it.
     """
 
     answer: Answer
+    lingering: bool = False
     tap: StreamTap | None = None
     first: bytes = b""
     body: bytes | None = None
@@ -79,7 +85,7 @@ class Opener:
             self.foresee(target)
             began = loop.time()
             try:
-                opened = await self._one(journal.call, target, credential, deadline)
+                opened = await self._one(journal, target, credential, deadline)
                 if not opened.refused or failover.judge(opened.refused, opened.body or b"") is Verdict.PASS:
                     return opened
                 fault, answer = None, opened.answer
@@ -93,26 +99,32 @@ class Opener:
         raise failover.exhausted(journal.tried)
 
     async def _one(
-        self, call: Call, target: Target, credential: Credential, deadline: float | None
+        self, journal: Journal, target: Target, credential: Credential, deadline: float | None
     ) -> Opened:
+        call = journal.call
         provider = call.snapshot.providers[target.provider]
         ask = (
             provider.settings.include_usage
             and CHANNELS[provider.channel].include_usage
             and provider.name not in self.no_usage
         )
-        while True:
-            answer = await self.upstream.send(self._attempt(call, target, credential, ask, deadline))
-            try:
-                opened = await _look(call, answer)
-            except BaseException:
-                answer.close()
-                raise
-            ours = ask and call.facts.stream and not call.facts.asked_usage
-            if not (ours and opened.refused == 400 and b"stream_options" in (opened.body or b"")):
-                return opened
+        opened = await self._sent(journal, self._attempt(call, target, credential, ask, deadline))
+        ours = ask and call.facts.stream and not call.facts.asked_usage
+        if not (ours and opened.refused == 400 and b"stream_options" in (opened.body or b"")):
+            return opened
+        journal.attempts += 1
+        again = await self._sent(journal, self._attempt(call, target, credential, False, deadline))
+        if again.refused != 400:  # else it was the client's own fault, whatever the error named
             self.no_usage.add(provider.name)
-            ask = False
+        return again
+
+    async def _sent(self, journal: Journal, attempt: Attempt) -> Opened:
+        answer = await self.upstream.send(attempt, journal.on_its_way)
+        try:
+            return await _look(journal.call, answer)
+        except BaseException:
+            answer.close()
+            raise
 
     def _attempt(
         self, call: Call, target: Target, credential: Credential, ask: bool, deadline: float | None
@@ -196,12 +208,19 @@ async def _first_event(call: Call, answer: Answer, framer: SseFramer | JsonArray
         call.protocol, framer, client_model=facts.model, withhold_usage=facts.stream and not facts.asked_usage
     )
     first: list[bytes] = []
-    while not tap.first_seen:
-        data = await answer.read()
-        if not data:
-            first.append(tap.end())
-            break
-        first.append(tap.feed(data))
+    held = 0
+    try:
+        async with asyncio.timeout(answer.first_byte_timeout_s):
+            while not tap.first_seen:
+                data = await answer.read()
+                held += len(data)
+                first.append(tap.feed(data) if data else tap.end())
+                if not data:
+                    break
+                if held > _MAX_BEFORE_FIRST and not tap.first_seen:
+                    raise AnswerRefused("it sent comments and no event")
+    except TimeoutError:
+        raise FirstByteTimedOut("no event in time") from None
     if tap.failed is not None:
         answer.close()
         return Opened(answer, body=tap.failure, refused=tap.failed)
@@ -227,5 +246,5 @@ def _tried(
         status=status,
         timed_out=bool(fault and fault.timed_out),
         maybe_billed=bool(fault and fault.maybe_billed),
-        retry_after=int(after) if after.isdigit() else None,
+        retry_after=int(after) if re.fullmatch(r"[0-9]{1,9}", after) else None,
     )

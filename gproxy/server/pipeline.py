@@ -1,6 +1,7 @@
 """The stages of one request in their order, and nothing else; what each does is in the module it is named after."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 from gproxy.errors import GatewayError, InternalFault, Unavailable
@@ -14,6 +15,10 @@ from gproxy.server.opening import Opened, Opener
 from gproxy.server.relay import relay
 from gproxy.server.reply import Reply
 from gproxy.server.settlement import Settlement
+from gproxy.server.tasks import Tasks
+
+_LAST_WORD_SECONDS = 1.0
+"""How long a client that reads nothing may keep the end of the drain waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,7 @@ class Stages:
     door: Doorkeeper
     opener: Opener
     settlement: Settlement
+    tasks: Tasks
 
 
 async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) -> Journal:
@@ -42,21 +48,29 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
             speaking = stages.opener.speakers(call, route)
             reply.add_headers(await stages.door.admit(journal, speaking.targets[0]))
             opened = await stages.opener.open(journal, speaking)
-            await relay(opened, journal, reply, settlement)
+            await relay(opened, journal, reply, settlement, stages.tasks)
     except ClientLeft:
         _interrupted(journal, CLIENT_CLOSED, "client_closed", "the client left")
     except GatewayError as error:
         await _failed(error, journal, reply, settlement)
     except asyncio.CancelledError:
         _interrupted(journal, reply.status or 503, "interrupted", "the server was stopping")
-        await _stopping(opened, reply)
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
+                await settlement.settle(journal, begun=reply.started)
+                await _cut_short(Unavailable("The proxy is stopping; try again later."), opened, reply)
         raise
     except Exception:
-        if not reply.started:
-            await _failed(InternalFault("A fault inside the proxy."), journal, reply, settlement)
+        fault = InternalFault("A fault inside the proxy.")
+        if reply.started:
+            journal.ended(reply.status, "error", fault.message)
+            await settlement.settle(journal, begun=True)
+            await _cut_short(fault, opened, reply)
+        else:
+            await _failed(fault, journal, reply, settlement)
         raise
     finally:
-        if opened is not None:
+        if opened is not None and not opened.lingering:
             opened.answer.close()
         settlement.settle_late(journal)
     return journal
@@ -79,13 +93,12 @@ def _interrupted(journal: Journal, status: int, outcome: str, error: str) -> Non
         return
     if journal.sent and journal.usage_source == "none":
         journal.observed(None, whole=False)
-        journal.maybe_billed = True
+        journal.maybe_billed = journal.call.protocol.metered
     journal.ended(status, outcome, error)
 
 
-async def _stopping(opened: Opened | None, reply: Reply) -> None:
-    """Tell the client of a request that the end of the drain cuts off."""
-    error = Unavailable("The proxy is stopping; try again later.")
+async def _cut_short(error: GatewayError, opened: Opened | None, reply: Reply) -> None:
+    """Tell the client why there is no more, as far as its answer allows it to be told."""
     if not reply.started:
         await reply.error(error, close=True)
     elif reply.streaming and opened is not None and opened.tap is not None:

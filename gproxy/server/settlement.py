@@ -29,9 +29,10 @@ class Settlement:
         """Why nothing can be written now, or None."""
         return self._writer.failure
 
-    async def settle(self, journal: Journal) -> None:
-        """Return when it is committed. Raises Unavailable if the store does not take it now; it is then written
-        when the store can be, as a request that was not answered."""
+    async def settle(self, journal: Journal, *, begun: bool = False) -> None:
+        """Return when it is committed. Raises Unavailable if the store does not take it now: it is written when
+        the store can be, as a request that was not answered, or (`begun`) whose answer was cut short.
+        """
         if journal.settled:
             return
         cost, source = await self._cost(journal)  # cut off here, it is still open for `settle_late`
@@ -43,7 +44,7 @@ class Settlement:
             await self._writer.run(work)
         except StoreError:
             error = Unavailable("The usage record cannot be written now; try again later.")
-            journal.ended(error.status, "error", error.message)
+            journal.ended(journal.status if begun else error.status, "error", error.message)
             again = _work(journal, cost, source)
             assert again is not None
             self._writer.put(again)

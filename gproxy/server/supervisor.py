@@ -28,7 +28,7 @@ from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
 from gproxy.server import listeners, repair
 from gproxy.server.app import Gateway
-from gproxy.server.console import say
+from gproxy.server.console import LINES, LinesHandler, say
 from gproxy.server.lock import held
 from gproxy.server.tasks import Tasks
 from gproxy.server.watch import Seen, look, watch
@@ -70,7 +70,7 @@ def run(
     reads it with its secrets: when serving begins, and again whenever the file at `path` changes (None: never).
     `directory` is what relative paths in it start from. `announce` gets the base URL before anything is accepted.
     """
-    logging.basicConfig(level=logging.WARNING, format="gproxy: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[LinesHandler()])
     if first.config is None:
         return _refuse(_BROKEN)
     settings = first.config.globals
@@ -147,7 +147,7 @@ def _work(
     _close(sockets)
     seen = look(server.path) if server.path else None
     loaded = server.load()
-    tell = say if worker is None or worker.slot == 0 else _not_told
+    tell = LINES.say if worker is None or worker.slot == 0 else _not_told
     for problem in loaded.problems:
         if problem not in server.known:
             tell(problem.render(server.path.name if server.path else "the configuration"))
@@ -169,6 +169,7 @@ def _work(
             writer.close()
         except StoreError as error:
             say(str(error))
+        LINES.close()
     return 0
 
 
@@ -207,7 +208,8 @@ async def _serve(
         if server.path is not None:
             watching.cancel()
         serving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        # InvalidStateError: Hypercorn asks for the outcome of connections that are not over.
+        with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError):
             await serving
         await tasks.drain(FORCED_END_SECONDS)
         await gateway.upstream.close()

@@ -57,6 +57,7 @@ class Answer:
         self.status = status
         self.headers = headers
         self._read = read
+        self.first_byte_timeout_s = attempt.settings.first_byte_timeout_s
         self._idle = attempt.settings.idle_timeout_s
         self._deadline = attempt.deadline
         self._close = close
@@ -125,17 +126,22 @@ class Upstream:
     def __init__(self) -> None:
         self._transport = AiohttpTransport()
 
-    async def send(self, attempt: Attempt) -> Answer:
+    async def send(self, attempt: Attempt, on_its_way: Callable[[], None]) -> Answer:
         """The head of the answer. Raises ConnectFailed, ConnectTimedOut, FirstByteTimedOut, AnswerBroken or
         AnswerRefused."""
         if attempt.offline is not None:
+            on_its_way()
             return _play(attempt.offline(), attempt)
         settings = attempt.settings
         loop = asyncio.get_running_loop()
         limit = asyncio.timeout_at(attempt.deadline)
+        under_way = False
 
         def connected() -> None:
             # From here on the upstream is at work; the time that a connection took has a limit of its own.
+            nonlocal under_way
+            under_way = True
+            on_its_way()
             until = loop.time() + settings.first_byte_timeout_s
             limit.reschedule(until if attempt.deadline is None else min(until, attempt.deadline))
 
@@ -154,6 +160,8 @@ class Upstream:
             async with limit:
                 response = await self._transport.handle_async_request(request)
         except TimeoutError:
+            if not under_way:
+                raise ConnectTimedOut("no connection in time") from None
             raise FirstByteTimedOut("no answer in time") from None
         except httpx.ConnectTimeout:
             raise ConnectTimedOut("no connection in time") from None

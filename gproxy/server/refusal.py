@@ -1,0 +1,123 @@
+"""An upstream's own error as a client gets it: in the caller's dialect, and with none of our secrets in it.
+
+Which errors are passed on at all is decided in `routing/failover.py`.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from gproxy.config.snapshot import Snapshot
+from gproxy.errors import (
+    BadRequest,
+    BodyTooLarge,
+    GatewayError,
+    NotFound,
+    RateLimited,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamOverloaded,
+    UpstreamTimeout,
+)
+from gproxy.server.edge import Call
+
+_KINDS: dict[int, type[GatewayError]] = {
+    400: BadRequest,
+    404: NotFound,
+    413: BodyTooLarge,
+    422: BadRequest,
+    429: RateLimited,
+    503: Unavailable,
+    504: UpstreamTimeout,
+    529: UpstreamOverloaded,
+}
+_MAX_TOLD = 2000
+_SHORTEST_SECRET = 8
+"""A shorter one is a word like another, and no provider's key."""
+
+_OURS_ALONE = frozenset({401, 403})
+
+
+def error_of(status: int, body: bytes, snapshot: Snapshot) -> GatewayError:
+    """The upstream's error as one of ours. What it says of our own key (401, 403) is not repeated."""
+    told = "" if status in _OURS_ALONE else _message(body)[:_MAX_TOLD]
+    kind = _KINDS.get(status, UpstreamFailed)
+    error = kind(_Scrubber(snapshot).text(told) or f"The upstream reported an error ({status}).")
+    if kind is not UpstreamFailed:
+        error.status = status
+    return error
+
+
+def body_of(call: Call, status: int, body: bytes, request_id: str) -> bytes:
+    """The body to answer a refusal with: the upstream's if it has the dialect's shape, else its text in it."""
+    error = error_of(status, body, call.snapshot)
+    ours = call.protocol.error_body(error, request_id)
+    tree = _tree(body)
+    if not _same_shape(tree, json.loads(ours)):
+        return ours
+    scrubbed = _Scrubber(call.snapshot).tree(tree)
+    return body if scrubbed == json.loads(body) else json.dumps(scrubbed, ensure_ascii=False).encode()
+
+
+def _tree(body: bytes) -> Any:
+    try:
+        tree = json.loads(body)
+    except ValueError:
+        return None
+    # Gemini's answer to a stream without `alt=sse` is an array, also when it is an error.
+    return tree[0] if isinstance(tree, list) and len(tree) == 1 else tree
+
+
+def _same_shape(theirs: Any, ours: dict[str, Any]) -> bool:
+    """Whether an error is written in the dialect of ours: what tells them apart is where `type` and `status` are."""
+    error = theirs.get("error") if isinstance(theirs, dict) else None
+    return (
+        isinstance(error, dict)
+        and isinstance(error.get("message"), str)
+        and ("type" in theirs) == ("type" in ours)
+        and ("status" in error) == ("status" in ours["error"])
+    )
+
+
+def _message(body: bytes) -> str:
+    tree = _tree(body)
+    if tree is None:
+        # HTML is a page for people, and not this client's.
+        return "" if b"<" in body[:200] else body.decode("utf-8", "replace").strip()
+    found = tree.get("error", tree) if isinstance(tree, dict) else tree
+    if isinstance(found, dict):
+        found = found.get("message") or found.get("detail") or found.get("msg")
+    return found if isinstance(found, str) else json.dumps(tree, ensure_ascii=False)
+
+
+class _Scrubber:
+    """Takes the secrets of a configuration out of text: whole, and cut short after their first characters."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        parts = sorted(set(_patterns(snapshot)), key=len, reverse=True)
+        self._pattern = re.compile("|".join(parts)) if parts else None
+
+    def text(self, text: str) -> str:
+        return self._pattern.sub("[redacted]", text) if self._pattern else text
+
+    def tree(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, dict):
+            return {self.text(name): self.tree(member) for name, member in value.items()}
+        return [self.tree(member) for member in value] if isinstance(value, list) else value
+
+
+def _patterns(snapshot: Snapshot) -> Iterator[str]:
+    for provider in snapshot.providers.values():
+        for credential in provider.credentials:
+            if credential.secret and len(credential.secret) >= _SHORTEST_SECRET:
+                yield re.escape(credential.secret[:_SHORTEST_SECRET]) + r"[^\s\"'<>,;)]*"
+        for value in (provider.settings.headers or {}).values():
+            if len(value) >= _SHORTEST_SECRET:
+                yield re.escape(value)
+        password = urlsplit(provider.settings.proxy).password
+        if password:
+            yield re.escape(password)

@@ -190,9 +190,9 @@ def test_sums_are_exact_to_the_nano_dollar_and_rows_sum_to_the_totals(
 ) -> None:
     path, store = shared_store
     store._connection.execute("DELETE FROM usage")
-    store.insert(
+    store.run(
         [
-            record(str(number), model=model, cost_nano=cost, usage=Usage(input_tokens=tokens))
+            inserting(record(str(number), model=model, cost_nano=cost, usage=Usage(input_tokens=tokens)))
             for number, (model, cost, tokens) in enumerate(data)
         ]
     )

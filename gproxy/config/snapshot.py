@@ -27,7 +27,8 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class LimitRule:
-    """One `[[rate_limits]]` row. `rank` orders by how specific it is: exact names first, then literal prefixes."""
+    """One `[[rate_limits]]` row. `rank` orders by how specific it is: all exact names are equally so, then the
+    longest literal prefix, then `*`."""
 
     pattern: Pattern
     rank: tuple[bool, int]
@@ -178,11 +179,20 @@ def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:
 
 
 def _limit_rule(row: schema.RateLimit) -> LimitRule:
-    literal = min((row.model_pattern.find(c) for c in "*?" if c in row.model_pattern), default=-1)
-    rank = (literal < 0, len(row.model_pattern) if literal < 0 else literal)
     per_day = [n for n in (row.tpd, row.total_tokens) if n is not None]
     rule = f"{user_scope(row.user_name)}/{row.model_pattern}"
-    return LimitRule(Pattern(row.model_pattern), rank, _bounds(rule, row, min(per_day, default=None)))
+    bounds = _bounds(rule, row, min(per_day, default=None))
+    return LimitRule(Pattern(row.model_pattern), _rank(row.model_pattern), bounds)
+
+
+def _rank(glob: str) -> tuple[bool, int]:
+    wild = [glob.index(c) for c in "*?" if c in glob]
+    if not wild:
+        return (
+            True,
+            0,
+        )  # were the longer name above the shorter, an alias could be a way round its model's rule
+    return False, min(wild) if glob.strip("*") else -1
 
 
 def _bounds(rule: str, row: schema.RateLimit | schema.UserKey, tpd: int | None) -> tuple[Bound, ...]:

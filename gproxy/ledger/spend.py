@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 
@@ -56,15 +57,11 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """What a claim needs of a bound, and (slot, count) of what counts against it now, oldest first."""
+    """What a claim needs of a bound, and what counts against it now."""
 
     bound: Bound
     need: int
-    slots: list[tuple[int, int]]
-
-    @property
-    def used(self) -> int:
-        return sum(n for _, n in self.slots)
+    used: int
 
 
 def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
@@ -73,10 +70,8 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     `worker` is the slot of the process that serves the request; `pending` the encoded row that is written if
     that process dies, empty for none.
     """
-    counts = [
-        _Count(bound, _need(bound, claim.tokens), _slots(db, bound, claim.at)) for bound in claim.bounds
-    ]
-    if refusal := _too_many(counts, claim.at) or _too_much(db, claim):
+    counts = [_Count(bound, _need(bound, claim.tokens), _used(db, bound, claim.at)) for bound in claim.bounds]
+    if refusal := _too_many(db, counts, claim.at) or _too_much(db, claim):
         return replace(refusal, standings=tuple(_standing(c.bound, c.used, claim.at) for c in counts))
     taken = [(c.bound.rule, c.bound.kind, _slot(c.bound.kind, claim.at), c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
@@ -168,7 +163,7 @@ def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing
     if not path.exists():
         return tuple(_standing(bound, 0, now) for bound in bounds)
     with _reading(path) as db:
-        return tuple(_standing(b, sum(n for _, n in _slots(db, b, now)), now) for b in bounds)
+        return tuple(_standing(b, _used(db, b, now), now) for b in bounds)
 
 
 @contextmanager
@@ -186,13 +181,18 @@ def period_key(period: str, now: float) -> str:
     """`total`, the UTC day `2026-11-25`, or the UTC month `2026-11`."""
     if period == "total":
         return period
-    day = datetime.fromtimestamp(now, UTC).date().isoformat()
+    day = _date(int(now) // DAY_S)
     return day if period == "day" else day[:7]
 
 
-def _too_many(counts: Iterable[_Count], now: float) -> Admission | None:
+@lru_cache(maxsize=8)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
+
+
+def _too_many(db: sqlite3.Connection, counts: Iterable[_Count], now: float) -> Admission | None:
     """The refusal by the bound that will be full for longest: waiting for another would not help."""
-    waits = [(_wait(c, now), c.bound) for c in counts if c.used + c.need > c.bound.most]
+    waits = [(_wait(db, c, now), c.bound) for c in counts if c.used + c.need > c.bound.most]
     if not waits:
         return None
     seconds, bound = max(waits, key=itemgetter(0))
@@ -220,11 +220,15 @@ def _slot(kind: str, now: float) -> int:
     return int(now) if kind in _SLIDING else int(now) // DAY_S
 
 
-def _slots(db: sqlite3.Connection, bound: Bound, now: float) -> list[tuple[int, int]]:
-    """(slot, count) of what counts now, oldest first."""
+def _used(db: sqlite3.Connection, bound: Bound, now: float) -> int:
+    query = "SELECT ifnull(sum(n), 0) FROM counters WHERE rule = ? AND kind = ? AND slot >= ?"
+    return int(db.execute(query, _counting(bound, now)).fetchone()[0])
+
+
+def _counting(bound: Bound, now: float) -> tuple[str, str, int]:
+    """Rule, kind and first slot of what counts now."""
     first = _slot(bound.kind, now) - (WINDOW_S - 1 if bound.kind in _SLIDING else 0)
-    query = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot >= ? ORDER BY slot"
-    return db.execute(query, (bound.rule, bound.kind, first)).fetchall()
+    return bound.rule, bound.kind, first
 
 
 def _standing(bound: Bound, used: int, now: float) -> Standing:
@@ -236,7 +240,7 @@ def _until_tomorrow(now: float) -> float:
     return (now // DAY_S + 1) * DAY_S - now
 
 
-def _wait(count: _Count, now: float) -> float:
+def _wait(db: sqlite3.Connection, count: _Count, now: float) -> float:
     """Seconds until there is room for what is needed, if nothing else comes; a guess for requests at once."""
     kind = count.bound.kind
     if kind == "concurrency":
@@ -244,10 +248,11 @@ def _wait(count: _Count, now: float) -> float:
     if kind not in _SLIDING:
         return _until_tomorrow(now)
     missing = count.used + count.need - count.bound.most
-    for slot, n in count.slots:
+    query = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot >= ? ORDER BY slot"
+    for slot, n in db.execute(query, _counting(count.bound, now)).fetchall():
         missing -= n
         if missing <= 0:
-            return slot + WINDOW_S - now
+            return float(slot + WINDOW_S - now)
     return float(WINDOW_S)
 
 

@@ -90,6 +90,22 @@ def test_warnings_are_printed_once_before_it_serves(tmp_path: Path) -> None:
     assert sum("gproxy keys hash" in text for text in before) == 1
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_secret_that_is_not_there_is_told_of_once_before_it_serves(tmp_path: Path, workers: str) -> None:
+    """The parent of workers reads no secret; of the workers, the first one says what all of them find."""
+    credentials = 'credentials = [{ env = "GPROXY_TEST_NOT_SET" }]'
+    (tmp_path / "gproxy.toml").write_text(MINIMAL.replace("settings =", f"{credentials}\nsettings ="))
+    with serving(tmp_path, "--port", "0", "--workers", workers) as server:
+        assert server.stderr is not None
+        before = []
+        for text in server.stderr:
+            if "listening on" in text:
+                break
+            before.append(text)
+    assert sum("GPROXY_TEST_NOT_SET is not set" in text for text in before) == 1
+    assert sum("gproxy keys hash" in text for text in before) == 1
+
+
 def test_every_error_of_the_file_is_printed_and_nothing_is_served(run: Run, file: Path) -> None:
     file.write_text(MINIMAL.replace('"*"', "3") + "unknwn = 1\n")
     ran = run("serve", "--port", "0")

@@ -1,8 +1,10 @@
 """What must hold between rows: names once, references that lead somewhere, forms that exclude each other."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from gproxy.config import schema
+from gproxy.config import rules, schema
 from gproxy.config.keys import hash_key
 from gproxy.config.load import load
 from gproxy.providers import catalog
@@ -253,3 +255,13 @@ def test_a_channel_without_an_address_of_its_own_needs_one() -> None:
     assert ["needs settings.base_url" in p.message for p in problems] == [True]
     _, problems = load(f"{row}settings = {{ base_url = 'http://127.0.0.1:1' }}\n".encode(), channels=CHANNELS)
     assert problems == []
+
+
+@pytest.mark.parametrize(("system", "refused"), [("posix", False), ("nt", True)])
+def test_several_workers_are_refused_where_there_is_no_fork(
+    monkeypatch: pytest.MonkeyPatch, system: str, refused: bool
+) -> None:
+    monkeypatch.setattr(rules, "os", SimpleNamespace(name=system))
+    errors = found("[global]\nworkers = 2", "error")
+    assert bool(errors) == refused
+    assert all(error.startswith("global.workers: Windows") for error in errors)

@@ -104,6 +104,13 @@ def test_a_missing_secret_leaves_out_its_credential_with_a_warning(tmp_path: Pat
     assert loaded.snapshot.warnings == tuple(problem.render("gproxy.toml") for problem in loaded.warnings)
 
 
+def test_without_secrets_none_is_looked_for(tmp_path: Path) -> None:
+    loaded = load_file(write(tmp_path), channels=CHANNELS, environ={"KEY_B": "sk-b"}, with_secrets=False)
+    assert loaded.snapshot is not None
+    assert loaded.snapshot.providers["p"].credentials == ()
+    assert loaded.problems == ()
+
+
 @pytest.mark.parametrize("text", [b"\xff", b"[global", b"port = 1"])
 def test_a_bad_file_is_a_problem(tmp_path: Path, text: bytes) -> None:
     loaded = read(write(tmp_path, text))

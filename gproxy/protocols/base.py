@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gproxy.errors import GatewayError
+from gproxy.protocols.jsonwalk import Member
 from gproxy.values import Usage
 
 
@@ -31,7 +32,8 @@ class Facts:
 
     `model` is the name the client sent. `asked_usage`: it asked itself for usage in the stream.
     `sse`: its stream is framed as SSE (False: Gemini without `alt=sse`, one growing JSON array).
-    `max_output_tokens` is the output limit it set, if any.
+    `max_output_tokens` is the output limit it set, if any. `named` are the places in the body that name the
+    model, where the path does too (Gemini).
     """
 
     body: Body
@@ -40,6 +42,7 @@ class Facts:
     sse: bool = True
     asked_usage: bool = True
     max_output_tokens: int | None = None
+    named: tuple[Member, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ class Protocol:
     is_terminal     an event after which a well-behaved upstream says nothing more (`[DONE]`, `message_stop`)
     is_complete     an event that shows the answer to be whole, though not yet its end (a finish reason)
     error_in_event  what kind of failure an event inside a 200 stands for: an HTTP status, else None
-    output_text     bytes of text, reasoning and tool arguments in an event: for estimates
+    output_text     bytes of text, reasoning and tool arguments in an event, or in a whole answer given as one:
+                    for estimates
     error_body      (error, request id) -> answer body, before the first byte
     error_event     (error, request id) -> bytes that end a broken stream
     """

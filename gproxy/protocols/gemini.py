@@ -5,7 +5,7 @@ How its streams are framed without `alt=sse` is in `json_array.py`; its lists of
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -30,11 +30,17 @@ from gproxy.protocols.answers import (
     usage_stays,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
-from gproxy.protocols.jsonwalk import Edit, Member, members
+from gproxy.protocols.jsonwalk import Edit, Member, TooMany, members
 from gproxy.protocols.requests import encoded, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.protocols.strict import checked_model
 from gproxy.values import Usage
+
+MAX_REQUESTS = 1000
+"""Requests in a batch. Google itself takes 100; each costs time that other requests wait for."""
+
+MAX_NESTED_NAMES = 10_000
+"""Names of all requests within a body together; a request has some six."""
 
 _MODEL = re.compile(r"[A-Za-z0-9._:@/-]+")
 _PREFIX = "models/"
@@ -65,14 +71,16 @@ def checked_path_model(name: str) -> str:
 def read(body: Body, path_model: str | None, query: str) -> Facts:
     """Facts of a request that is answered whole. Raises BadRequest."""
     model = checked_path_model(path_model or "")
-    for member in _models_within(body):
+    named = _models_within(body)
+    for member in named:
         checked_model(member.value)
     limits = [
         token_limit(config, "maxOutputTokens", "max_output_tokens")
         for name in _CONFIGS
         if (config := mapping(body.tree.get(name)))
     ]
-    return Facts(body, model, max_output_tokens=max((n for n in limits if n is not None), default=None))
+    most = max((n for n in limits if n is not None), default=None)
+    return Facts(body, model, max_output_tokens=most, named=tuple(named))
 
 
 def read_stream(body: Body, path_model: str | None, query: str) -> Facts:
@@ -86,28 +94,34 @@ def with_model(facts: Facts, model: str, _ask_usage: bool) -> bytes:
     full = _PREFIX + bare
     edits: list[Edit] = [
         (member.start, member.end, json.dumps(full))
-        for member in _models_within(facts.body)
+        for member in facts.named
         if member.value not in (bare, full)
     ]
     return encoded(facts.body, edits)
 
 
-def _models_within(body: Body) -> Iterator[Member]:
-    """The places in a body that name a model: its own, that of a request to count, those of a batch."""
-    tree, spans = body.tree, body.spans
-    if "model" in tree:
-        yield Member("model", tree["model"], *spans["model"])
-    for name in _NESTED_REQUESTS:
-        if isinstance(tree.get(name), dict):
-            yield from _models_at(body.text, spans[name][0])
-    if isinstance(tree.get("requests"), list):
-        for element in members(body.text, spans["requests"][0], array=True)[0]:
-            if isinstance(element.value, dict):
-                yield from _models_at(body.text, element.start)
+def _models_within(body: Body) -> list[Member]:
+    """The places in a body that name a model: its own, that of a request to count, those of a batch.
 
-
-def _models_at(text: str, at: int) -> Iterator[Member]:
-    return (member for member in members(text, at)[0] if member.name == "model")
+    Raises BadRequest beyond MAX_REQUESTS and MAX_NESTED_NAMES.
+    """
+    text, tree, spans = body.text, body.tree, body.spans
+    inner = [spans[name][0] for name in _NESTED_REQUESTS if isinstance(tree.get(name), dict)]
+    found = [Member("model", tree["model"], *spans["model"])] if "model" in tree else []
+    left = MAX_NESTED_NAMES
+    try:
+        if isinstance(tree.get("requests"), list):
+            batch, _ = members(text, spans["requests"][0], array=True, most=MAX_REQUESTS)
+            inner += [element.start for element in batch if isinstance(element.value, dict)]
+        for at in inner:
+            fields, _ = members(text, at, most=left)
+            left -= len(fields)
+            found += [member for member in fields if member.name == "model"]
+    except TooMany:
+        raise BadRequest(
+            f"The body has more than {MAX_REQUESTS} requests in it, or {MAX_NESTED_NAMES} names in those."
+        ) from None
+    return found
 
 
 def _wants_sse(query: str) -> bool:

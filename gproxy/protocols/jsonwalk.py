@@ -16,6 +16,10 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _LENIENT = JSONDecoder()
 
 
+class TooMany(Exception):
+    """An object or array has more members than were allowed."""
+
+
 class Member(NamedTuple):
     """One member of an object, or element of an array (its `name` is ""); `text[start:end]` is the value."""
 
@@ -32,11 +36,17 @@ def skip_space(text: str, at: int) -> int:
 
 
 def members(
-    text: str, at: int, raw_decode: RawDecode = _LENIENT.raw_decode, *, array: bool = False
+    text: str,
+    at: int,
+    raw_decode: RawDecode = _LENIENT.raw_decode,
+    *,
+    array: bool = False,
+    most: int | None = None,
 ) -> tuple[list[Member], int]:
     """The members of the object (or `array`) that opens at `at`, repeated names too, and where it ends.
 
-    Raises JSONDecodeError and what `raw_decode` raises (RecursionError, ValueError for very long numbers).
+    Raises TooMany beyond `most` members, JSONDecodeError, and what `raw_decode` raises (RecursionError,
+    ValueError for very long numbers).
     """
     opening, closing = ("[", "]") if array else ("{", "}")
     if text[at : at + 1] != opening:
@@ -46,6 +56,8 @@ def members(
     if text[at : at + 1] == closing:
         return found, at + 1
     while True:
+        if len(found) == most:
+            raise TooMany
         name = ""
         if not array:
             if text[at : at + 1] != '"':

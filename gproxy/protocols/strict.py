@@ -12,13 +12,16 @@ from typing import Any, NoReturn
 
 from gproxy.errors import BadRequest
 from gproxy.protocols.base import Body
-from gproxy.protocols.jsonwalk import members, skip_space
+from gproxy.protocols.jsonwalk import TooMany, members, skip_space
 
 MAX_MODEL_CHARS = 512
 """A longer name is no model's, and would stand in the ledger and the log."""
 
 MAX_DEPTH = 128
 """Nesting of objects and arrays, the body itself counted."""
+
+MAX_NAMES = 1000
+"""Names at the top level: no dialect has a hundred, and each costs time that other requests wait for."""
 
 _LONGEST_INTEGER = 309  # digits of the largest finite double
 _SHOWN_CHARS = 40  # of a name out of the body in a message
@@ -54,8 +57,8 @@ def decode(raw: bytes) -> Body:
     """The body as text, tree and spans of its top-level values.
 
     Raises BadRequest unless `raw` is one JSON object (RFC 8259) in UTF-8, without a byte order mark, repeated
-    names at the top level, lone surrogates, numbers beyond a finite double, nesting over MAX_DEPTH or anything
-    after it.
+    names at the top level, lone surrogates, numbers beyond a finite double, nesting over MAX_DEPTH, more
+    than MAX_NAMES names at the top level or anything after it.
     """
     try:
         text = raw.decode()
@@ -67,7 +70,9 @@ def decode(raw: bytes) -> Body:
     if text[start : start + 1] != "{":
         raise BadRequest("The body must be one JSON object.")
     try:
-        found, end = members(text, start, _DECODER.raw_decode)
+        found, end = members(text, start, _DECODER.raw_decode, most=MAX_NAMES)
+    except TooMany:
+        raise BadRequest(f"The body has more than {MAX_NAMES} names at its top level.") from None
     except json.JSONDecodeError as error:
         raise BadRequest(f"The body is not valid JSON: {error.msg} at character {error.pos}.") from None
     except RecursionError:
@@ -116,7 +121,11 @@ def _too_deep() -> BadRequest:
 
 
 def _repeated(names: list[str]) -> str:
-    name = next(name for at, name in enumerate(names) if name in names[:at])
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            break
+        seen.add(name)
     return json.dumps(name[:_SHOWN_CHARS])
 
 

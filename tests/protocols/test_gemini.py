@@ -4,7 +4,15 @@ import pytest
 
 from gproxy.errors import BadRequest
 from gproxy.protocols.base import Protocol
-from gproxy.protocols.gemini import BATCH_EMBED, COUNT_TOKENS, EMBED, GENERATE, STREAM
+from gproxy.protocols.gemini import (
+    BATCH_EMBED,
+    COUNT_TOKENS,
+    EMBED,
+    GENERATE,
+    MAX_NESTED_NAMES,
+    MAX_REQUESTS,
+    STREAM,
+)
 from gproxy.protocols.strict import decode
 
 
@@ -91,6 +99,21 @@ def test_models_in_the_body_become_the_one_in_the_path(
 def test_a_model_in_the_body_is_a_name(raw: bytes) -> None:
     with pytest.raises(BadRequest, match="model"):
         BATCH_EMBED.read(decode(raw), "m", "")
+
+
+def test_a_batch_has_a_bound_and_so_have_the_names_in_it() -> None:
+    def batch(requests: int, names: int) -> bytes:
+        request = b'{"model":"a"' + b',"x":1' * (names - 1) + b"}"
+        return b'{"requests":[' + b",".join([request] * requests) + b"]}"
+
+    whole = BATCH_EMBED.read(decode(batch(MAX_REQUESTS, MAX_NESTED_NAMES // MAX_REQUESTS)), "a", "")
+    assert BATCH_EMBED.with_model(whole, "up", False).count(b'"models/up"') == MAX_REQUESTS
+    for raw in (batch(MAX_REQUESTS + 1, 1), batch(2, MAX_NESTED_NAMES // 2 + 1)):
+        with pytest.raises(BadRequest, match="requests in it, or 10000 names"):
+            BATCH_EMBED.read(decode(raw), "a", "")
+    counted = b'{"generateContentRequest":{' + b'"x":1,' * MAX_NESTED_NAMES + b'"model":"a"}}'
+    with pytest.raises(BadRequest, match="10000 names"):
+        COUNT_TOKENS.read(decode(counted), "a", "")
 
 
 @pytest.mark.parametrize(

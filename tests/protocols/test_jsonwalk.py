@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gproxy.protocols.jsonwalk import Member, edited, members, skip_space
+from gproxy.protocols.jsonwalk import Member, TooMany, edited, members, skip_space
 
 
 def test_members_are_found_with_their_places() -> None:
@@ -24,6 +24,13 @@ def test_what_is_no_object_is_refused(text: str) -> None:
 
 def test_an_empty_object_has_no_members() -> None:
     assert members("{ }", 0) == ([], 3)
+
+
+@pytest.mark.parametrize(("text", "array"), [('{"a":1,"a":2}', False), ("[1,2]", True)])
+def test_no_more_members_are_read_than_allowed(text: str, array: bool) -> None:
+    assert len(members(text, 0, array=array, most=2)[0]) == 2
+    with pytest.raises(TooMany):
+        members(text, 0, array=array, most=1)
 
 
 def test_edits_may_come_in_any_order() -> None:

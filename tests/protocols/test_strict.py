@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest
-from gproxy.protocols.strict import MAX_DEPTH, decode, model_name, stream_flag
+from gproxy.protocols.strict import MAX_DEPTH, MAX_NAMES, decode, model_name, stream_flag
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -112,6 +112,15 @@ def test_what_upstreams_could_read_differently_is_refused(raw: bytes, says: str)
 )
 def test_what_only_looks_odd_passes(raw: bytes) -> None:
     assert decode(raw).text.encode() == raw
+
+
+def test_a_body_may_have_a_thousand_names_and_a_repeated_one_is_found_among_them() -> None:
+    names = [f'"{n}":1' for n in range(MAX_NAMES)]
+    assert len(decode(f"{{{','.join(names)}}}".encode()).tree) == MAX_NAMES
+    with pytest.raises(BadRequest, match='"7" more than once'):
+        decode(f"{{{','.join([*names[1:], names[7]])}}}".encode())
+    with pytest.raises(BadRequest, match="more than 1000 names"):
+        decode(f"{{{','.join([*names, names[7]])}}}".encode())
 
 
 def test_a_message_shows_no_more_of_the_body_than_a_short_name() -> None:

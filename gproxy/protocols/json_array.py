@@ -11,7 +11,8 @@ from gproxy.protocols.sse import MAX_EVENT_BYTES
 
 _OUTSIDE = re.compile(rb'["\[\]{}]')
 _INSIDE = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
-_AROUND = b" \t\r\n,["
+_SPACE = b" \t\r\n"
+_AROUND = _SPACE + b",["
 
 
 class JsonArrayFramer:
@@ -48,16 +49,23 @@ class JsonArrayFramer:
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._scanned = 0
-        return [Event(rest, rest.strip(b" \t\r\n") or None)] if rest else []
+        return [Event(rest, rest.strip(_SPACE) or None)] if rest else []
 
-    def ending(self, event: bytes, body: bytes, *, cut: bool) -> bytes:
+    @property
+    def pending(self) -> bytes:
+        """What came in and belongs to no element yet."""
+        return bytes(self._buffer)
+
+    def ending(self, event: bytes, body: bytes, half: bytes) -> bytes:
         """What ends a broken stream with the error `body` as last element.
 
-        `cut`: an unfinished element has gone out, so that nothing can make the array whole any more.
+        `half`: what went out of an unfinished element. Once it began, nothing can make the array whole any more.
         """
-        if cut:
+        mark = half.strip(_SPACE)
+        if mark not in (b"", b",", b"["):
             return b""
-        return (b",\n" if self._elements else b"[") + body + b"\n]"
+        between = b",\n" if self._elements else b"["
+        return (b"" if mark else between) + body + b"\n]"
 
     def _event(self, raw: bytes) -> Event:
         element = raw.lstrip(_AROUND)

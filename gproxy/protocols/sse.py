@@ -67,9 +67,14 @@ class SseFramer:
         self._scanned, self._empty = 0, True
         return [self._event(rest)] if rest else []
 
-    def ending(self, event: bytes, body: bytes, *, cut: bool) -> bytes:
-        """What ends a broken stream with the error `event`. `cut`: an unfinished event has gone out."""
-        return b"\n\n" + event if cut else event
+    @property
+    def pending(self) -> bytes:
+        """What came in and belongs to no event yet."""
+        return bytes(self._buffer)
+
+    def ending(self, event: bytes, body: bytes, half: bytes) -> bytes:
+        """What ends a broken stream with the error `event`. `half`: what went out of an unfinished one."""
+        return b"\n\n" + event if half.strip(b"\r\n") else event
 
     def _event(self, raw: bytes) -> Event:
         if len(raw) > MAX_EVENT_BYTES:

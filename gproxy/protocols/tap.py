@@ -14,11 +14,14 @@ from gproxy.values import Usage
 class Framer(Interface):
     """How a stream is cut into events: `SseFramer` or `JsonArrayFramer`."""
 
+    @property
+    def pending(self) -> bytes: ...
+
     def feed(self, data: bytes) -> list[Event]: ...
 
     def end(self) -> list[Event]: ...
 
-    def ending(self, event: bytes, body: bytes, *, cut: bool) -> bytes: ...
+    def ending(self, event: bytes, body: bytes, half: bytes) -> bytes: ...
 
 
 class StreamTap:
@@ -54,6 +57,7 @@ class StreamTap:
         self._withhold_usage = withhold_usage
         self._as_received = client_model is None and not withhold_usage
         self._unframed = 0  # bytes that came in and belong to no event yet
+        self._half = b""  # what went out of an event that will not be sent whole
         self._tail = bytearray()
 
     @property
@@ -70,17 +74,24 @@ class StreamTap:
         """What to send on at the end of the input. Where events are rewritten, half a one is dropped."""
         events = self._framer.end()
         if self._as_received:
-            return self._pass_on(b"", events)
-        return self._rewrite(
+            self._pass_on(b"", events)
+            if not self._ended:
+                self._half = b"".join(event.raw for event in events)
+            return b""
+        self._half = self._rewrite(
             [e for e in events if e.data is None or is_json(e.data) or self._protocol.is_terminal(e)]
         )
+        return self._half
 
     def abort(self, error: GatewayError, request_id: str) -> bytes:
         """What to send in place of the rest of a broken stream: the dialect's error, in its framing."""
+        half = self._half
+        if self._as_received and not self._ended:
+            half = half or self._framer.pending
         return self._framer.ending(
             self._protocol.error_event(error, request_id),
             self._protocol.error_body(error, request_id),
-            cut=self._as_received and self._unframed > 0,
+            half,
         )
 
     def _pass_on(self, data: bytes, events: list[Event]) -> bytes:
@@ -92,6 +103,7 @@ class StreamTap:
             self._observe(event)
             if self._ended and not before:
                 cut = max(0, start)
+                self._half = event.raw[: max(0, -start)]
             start += len(event.raw)
             self._unframed -= len(event.raw)
         if not self.failed:

@@ -116,5 +116,5 @@ def test_geminis_sdk_reads_the_error_that_ends_an_array() -> None:
     framer = JsonArrayFramer()
     framer.feed(b'[{"candidates":[]}')
     body = GEMINI.error_body(_error("UpstreamFailed"), "req_1")
-    last = json.loads(b'[{"candidates":[]}' + framer.ending(b"", body, cut=False))[-1]
+    last = json.loads(b'[{"candidates":[]}' + framer.ending(b"", body, b""))[-1]
     assert gemini_errors.APIError(502, last).status == "UNAVAILABLE"

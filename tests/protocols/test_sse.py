@@ -102,8 +102,8 @@ def test_the_work_grows_with_the_input_and_not_with_its_square() -> None:
 
 def test_an_error_after_half_an_event_stands_apart_from_it() -> None:
     framer = SseFramer()
-    assert framer.ending(b"data: e\n\n", b"", cut=True) == b"\n\ndata: e\n\n"
-    assert framer.ending(b"data: e\n\n", b"", cut=False) == b"data: e\n\n"
+    assert framer.ending(b"data: e\n\n", b"", b"data: x") == b"\n\ndata: e\n\n"
+    assert framer.ending(b"data: e\n\n", b"", b"\n") == b"data: e\n\n"
 
 
 def test_data_is_put_back_line_by_line() -> None:

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gproxy.errors import UpstreamFailed
 from gproxy.protocols.anthropic_messages import MESSAGES
@@ -87,6 +89,47 @@ def test_a_broken_sse_stream_ends_with_the_dialects_error(client_model: str | No
     events = SseFramer().feed(sent)
     assert events[-1].name == b"error"
     assert json.loads(events[-1].data or b"")["request_id"] == "req_1"
+
+
+@pytest.mark.parametrize("client_model", [None, "alias"])
+def test_a_last_event_without_its_empty_line_stays_one_beside_the_error(client_model: str | None) -> None:
+    tap = _tap(client_model)
+    sent = tap.feed(CHUNK[:-2]) + tap.end() + tap.abort(UpstreamFailed("gone"), "req_1")
+    chunk, error = (json.loads(event.data or b"") for event in SseFramer().feed(sent))
+    assert chunk["choices"]
+    assert "error" in error
+
+
+SSE_ERROR = b'data: {"error":{"message":"secret","code":500}}\n\n'
+ARRAY = b'[{"modelVersion":"up"}\n,\r\n{"error":{"message":"secret","code":500}}\n]'
+
+
+@given(st.integers(0, len(CHUNK + SSE_ERROR)), st.integers(0, len(CHUNK)), st.booleans())
+def test_whatever_part_of_a_stream_went_out_the_error_is_an_event_of_its_own(
+    cut: int, end: int, rewritten: bool
+) -> None:
+    stream = CHUNK + SSE_ERROR if end == len(CHUNK) else CHUNK[:end]
+    tap = _tap("alias" if rewritten else None)
+    sent = tap.feed(stream[:cut]) + tap.feed(stream[cut:])
+    sent += tap.end() + tap.abort(UpstreamFailed("gone"), "req_1")
+    *_, error = SseFramer().feed(sent)
+    assert json.loads(error.data or b"")["error"]["message"] == "gone"
+    assert b"secret" not in sent or (cut > len(CHUNK) and not rewritten)
+
+
+@given(st.integers(0, len(ARRAY)), st.integers(0, len(ARRAY)), st.booleans())
+def test_whatever_part_of_an_array_went_out_the_error_is_its_last_element_or_nothing(
+    cut: int, end: int, rewritten: bool
+) -> None:
+    tap = StreamTap(
+        STREAM, JsonArrayFramer(), client_model="alias" if rewritten else None, withhold_usage=False
+    )
+    sent = tap.feed(ARRAY[:end][:cut]) + tap.feed(ARRAY[:end][cut:]) + tap.end()
+    ending = tap.abort(UpstreamFailed("gone"), "req_1")
+    if ending:
+        assert json.loads(sent + ending)[-1]["error"]["message"] == "gone"
+    else:
+        assert not rewritten
 
 
 def test_a_broken_array_stream_ends_as_an_array() -> None:

@@ -17,6 +17,7 @@ class Usage:
 
     None means unreported, never zero. `input_tokens` includes cache reads and cache writes, `output_tokens`
     includes reasoning, `cache_write_tokens` is all cache writes with the one-hour ones inside it.
+    `tool_tokens`, the results of built-in tools, are in `input_tokens`; only Gemini counts them apart.
     `cost_nano` is the cost that the upstream itself reported, in 1e-9 USD.
     """
 
@@ -26,6 +27,7 @@ class Usage:
     cache_write_tokens: int | None = None
     cache_write_1h_tokens: int | None = None
     reasoning_tokens: int | None = None
+    tool_tokens: int | None = None
     cost_nano: int | None = None
 
     @property

@@ -129,7 +129,7 @@ def _wants_sse(query: str) -> bool:
 
 
 def usage_of(before: Usage | None, fields: object) -> Usage | None:
-    """What is known after a `usageMetadata` object, whose counts are cumulative.
+    """What is known after a `usageMetadata` object, whose counts are cumulative; those it leaves out stay.
 
     The prompt includes cached content, but not the results of built-in tools; candidates leave thoughts out.
     """
@@ -137,17 +137,23 @@ def usage_of(before: Usage | None, fields: object) -> Usage | None:
         return before
     known = before or Usage()
     prompt = tokens(fields.get("promptTokenCount"))
+    tools = tokens(fields.get("toolUsePromptTokenCount"))
     thoughts = tokens(fields.get("thoughtsTokenCount"))
     candidates = tokens(fields.get("candidatesTokenCount"))
+    if tools is None:
+        tools = known.tool_tokens
+    if prompt is None and known.input_tokens is not None:
+        prompt = known.input_tokens - (known.tool_tokens or 0)
     if thoughts is None:
         thoughts = known.reasoning_tokens
     if candidates is None and known.output_tokens is not None:
         candidates = known.output_tokens - (known.reasoning_tokens or 0)
     now = Usage(
-        input_tokens=None if prompt is None else total(prompt, tokens(fields.get("toolUsePromptTokenCount"))),
+        input_tokens=None if prompt is None else total(prompt, tools),
         output_tokens=total(candidates, thoughts),
         cache_read_tokens=tokens(fields.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,
+        tool_tokens=tools,
     )
     return merged(before, now)
 

@@ -1,9 +1,11 @@
 """The model is in the path, and every model in the body must be that one."""
 
+import json
+
 import pytest
 
 from gproxy.errors import BadRequest
-from gproxy.protocols.base import Protocol
+from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.gemini import (
     BATCH_EMBED,
     COUNT_TOKENS,
@@ -14,6 +16,7 @@ from gproxy.protocols.gemini import (
     STREAM,
 )
 from gproxy.protocols.strict import decode
+from gproxy.values import Usage
 
 
 @pytest.mark.parametrize("model", ["gemini", "models/gemini"])
@@ -126,6 +129,28 @@ def test_a_batch_has_a_bound_and_so_have_the_names_in_it() -> None:
 )
 def test_the_output_limit_is_read_in_both_spellings(raw: bytes) -> None:
     assert GENERATE.read(decode(raw), "m", "").max_output_tokens == 7
+
+
+COUNTS = {
+    "promptTokenCount": 10,
+    "toolUsePromptTokenCount": 40,
+    "candidatesTokenCount": 7,
+    "thoughtsTokenCount": 3,
+    "cachedContentTokenCount": 5,
+}
+
+
+@pytest.mark.parametrize("absent", COUNTS)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_count_that_one_chunk_of_two_leaves_out_is_the_others(absent: str, first: bool) -> None:
+    chunks = [COUNTS, {name: count for name, count in COUNTS.items() if name != absent}]
+    usage = None
+    for fields in reversed(chunks) if first else chunks:
+        data = json.dumps({"usageMetadata": fields}).encode()
+        usage = STREAM.usage_in_event(Event(data, data), usage)
+    assert usage == Usage(
+        input_tokens=50, output_tokens=10, cache_read_tokens=5, reasoning_tokens=3, tool_tokens=40
+    )
 
 
 def test_counting_is_not_metered() -> None:

@@ -118,6 +118,18 @@ def total(*counts: int | None) -> int | None:
     return sum(reported) if reported else None
 
 
+def with_reasoning(
+    read: int | None, written: int | None, reasoning: int | None, reported_total: object
+) -> int | None:
+    """Output tokens, reasoning included: `written`, to which xAI and others leave it to be added.
+
+    Only the total tells: it is that of all three counts.
+    """
+    if not reasoning or read is None or written is None:
+        return written
+    return written + reasoning if tokens(reported_total) == read + written + reasoning else written
+
+
 def merged(before: Usage | None, now: Usage | None) -> Usage | None:
     """What is known after `now`: its counts replace those of `before`, what it leaves out stays."""
     if before is None or now is None:

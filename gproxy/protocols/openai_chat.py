@@ -21,6 +21,7 @@ from gproxy.protocols.answers import (
     size,
     status_of_error,
     tokens,
+    with_reasoning,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.jsonwalk import Edit, members
@@ -82,13 +83,15 @@ def usage_of(fields: object) -> Usage | None:
     prompt = mapping(fields.get("prompt_tokens_details"))
     completion = mapping(fields.get("completion_tokens_details"))
     cached = prompt.get("cached_tokens")
+    read_tokens, written = tokens(fields.get("prompt_tokens")), tokens(fields.get("completion_tokens"))
+    reasoning = tokens(completion.get("reasoning_tokens"))
     return Usage(
-        input_tokens=tokens(fields.get("prompt_tokens")),
-        output_tokens=tokens(fields.get("completion_tokens")),
+        input_tokens=read_tokens,
+        output_tokens=with_reasoning(read_tokens, written, reasoning, fields.get("total_tokens")),
         # DeepSeek's own name for it, beside or instead of the other.
         cache_read_tokens=tokens(fields.get("prompt_cache_hit_tokens") if cached is None else cached),
         cache_write_tokens=tokens(prompt.get("cache_write_tokens")),
-        reasoning_tokens=tokens(completion.get("reasoning_tokens")),
+        reasoning_tokens=reasoning,
         cost_nano=nano_usd(fields.get("cost")),
     )
 

@@ -19,6 +19,7 @@ from gproxy.protocols.answers import (
     size,
     status_of_error,
     tokens,
+    with_reasoning,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.requests import read_plain, token_limit, with_model
@@ -63,12 +64,14 @@ def usage_of(fields: object) -> Usage | None:
     if not isinstance(fields, dict):
         return None
     details = mapping(fields.get("input_tokens_details"))
+    read_tokens, written = tokens(fields.get("input_tokens")), tokens(fields.get("output_tokens"))
+    reasoning = tokens(mapping(fields.get("output_tokens_details")).get("reasoning_tokens"))
     return Usage(
-        input_tokens=tokens(fields.get("input_tokens")),
-        output_tokens=tokens(fields.get("output_tokens")),
+        input_tokens=read_tokens,
+        output_tokens=with_reasoning(read_tokens, written, reasoning, fields.get("total_tokens")),
         cache_read_tokens=tokens(details.get("cached_tokens")),
         cache_write_tokens=tokens(details.get("cache_write_tokens")),
-        reasoning_tokens=tokens(mapping(fields.get("output_tokens_details")).get("reasoning_tokens")),
+        reasoning_tokens=reasoning,
         cost_nano=nano_usd(fields.get("cost")),
     )
 

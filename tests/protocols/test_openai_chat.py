@@ -10,6 +10,25 @@ from hypothesis import strategies as st
 from gproxy.errors import BadRequest
 from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
 from gproxy.protocols.strict import decode
+from gproxy.values import Usage
+
+
+@pytest.mark.parametrize(
+    ("total", "output"),
+    [(32 + 9 + 296, 305), (32 + 9, 9), (None, 9), (999, 9)],
+    ids=["xAI's sum of all three", "a sum of two", "no sum", "some other sum"],
+)
+def test_reasoning_beside_the_completion_is_added_where_the_total_says_so(
+    total: int | None, output: int
+) -> None:
+    usage = {
+        "prompt_tokens": 32,
+        "completion_tokens": 9,
+        "total_tokens": total,
+        "completion_tokens_details": {"reasoning_tokens": 296},
+    }
+    counted = CHAT.usage_in_body(json.dumps({"usage": usage}).encode())
+    assert counted == Usage(input_tokens=32, output_tokens=output, reasoning_tokens=296)
 
 
 def _asked(raw: bytes, model: str = "m") -> bytes:

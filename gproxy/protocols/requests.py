@@ -39,15 +39,16 @@ def encoded(body: Body, edits: Iterable[Edit]) -> bytes:
 def token_limit(tree: Mapping[str, Any], *names: str) -> int | None:
     """The largest of the output limits under `names`, None if there is none.
 
-    Raises BadRequest if one is there and no whole number from 0 up.
+    A negative one is none: -1 is how clients of local servers ask for as much as there is. Raises BadRequest if
+    one is there and no whole number.
     """
     limits = [_limit(name, tree[name]) for name in names if tree.get(name) is not None]
-    return max(limits, default=None)
+    return None if min(limits, default=0) < 0 else max(limits, default=None)
 
 
 def _limit(name: str, value: object) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise BadRequest(f"`{name}` must be a whole number, 0 or more.")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadRequest(f"`{name}` must be a whole number.")
     return value

@@ -3,6 +3,7 @@
 import pytest
 
 from gproxy.errors import BadRequest
+from gproxy.protocols.openai_chat import CHAT
 from gproxy.protocols.requests import read_plain, token_limit, with_model
 from gproxy.protocols.strict import decode
 
@@ -25,7 +26,17 @@ def test_the_largest_limit_counts() -> None:
     assert token_limit({}, "a") is None
 
 
-@pytest.mark.parametrize("value", [-1, 1.5, "5", True, [], {}])
+@pytest.mark.parametrize("others", [{}, {"b": 5}])
+def test_a_negative_limit_is_none_and_goes_up_as_it_came(others: dict[str, int]) -> None:
+    assert token_limit({"a": -1, **others}, "a", "b") is None
+    assert token_limit({"a": -2.0, **others}, "a", "b") is None
+    raw = b'{"model":"m","max_tokens": -1}'
+    facts = CHAT.read(decode(raw), None, "")
+    assert facts.max_output_tokens is None
+    assert CHAT.with_model(facts, "m", False) == raw
+
+
+@pytest.mark.parametrize("value", [1.5, "5", True, [], {}])
 def test_a_limit_that_is_no_whole_number_is_refused(value: object) -> None:
     with pytest.raises(BadRequest, match="max_tokens"):
         token_limit({"max_tokens": value}, "max_tokens")

@@ -4,9 +4,9 @@ import hashlib
 
 from gproxy.config.keys import hash_key, key_id
 from gproxy.config.load import load
-from gproxy.config.snapshot import Client, Snapshot, build
+from gproxy.config.snapshot import Client, Snapshot, build, nano
 from gproxy.providers.catalog import CHANNELS
-from gproxy.values import Target
+from gproxy.values import Bound, Budget, Target
 
 FILE = f"""\
 [[providers]]
@@ -153,3 +153,108 @@ def test_settings_and_warnings_are_carried_along() -> None:
     assert snapshot().providers["a"].settings.max_attempts == 2
     assert not snapshot().providers["off"].enabled
     assert snapshot().warnings == ("one warning",)
+
+
+BOUNDED = f"""\
+[[users]]
+name = "alice"
+[[users.keys]]
+label = "laptop"
+api_key_hash = "{hash_key("k1")}"
+rpm = 1
+rpd = 2
+tpm = 3
+tpd = 4
+max_concurrency = 5
+quota = 0.1
+[[users.keys]]
+label = "ci"
+api_key_hash = "{hash_key("k2")}"
+[[users]]
+name = "bob"
+[[users.keys]]
+api_key_hash = "{hash_key("k3")}"
+[[rate_limits]]
+user_name = "alice"
+model_pattern = "*"
+rpm = 60
+[[rate_limits]]
+user_name = "alice"
+model_pattern = "gpt-*"
+tpd = 7
+total_tokens = 6
+max_concurrency = 2
+[[quotas]]
+user_name = "alice"
+quota = 20.5
+cost_used = 0.25
+[[quotas]]
+user_name = "alice"
+quota = 0.000000002
+period = "day"
+cost_used = 9.0
+[[quotas]]
+user_name = "alice"
+quota = 0
+period = "month"
+"""
+
+
+def bounded() -> dict[str, Client]:
+    config, problems = load(BOUNDED.encode(), channels=CHANNELS)
+    assert config is not None, problems
+    clients = build(config, {}).clients
+    return {name: clients[digest(name)] for name in ("k1", "k2", "k3")}
+
+
+def test_a_rule_is_one_counter_for_all_keys_of_its_user() -> None:
+    clients = bounded()
+    assert clients["k1"].limits == clients["k2"].limits
+    assert [(rule.pattern.glob, rule.bounds) for rule in clients["k1"].limits] == [
+        ("*", (Bound("user/alice/*", "rpm", 60),)),
+        ("gpt-*", (Bound("user/alice/gpt-*", "tpd", 6), Bound("user/alice/gpt-*", "concurrency", 2))),
+    ]
+    assert clients["k3"].limits == ()
+
+
+def test_a_keys_own_bounds_are_counted_under_its_id() -> None:
+    clients = bounded()
+    kinds = ("rpm", "rpd", "tpm", "tpd", "concurrency")
+    scope = f"key/{key_id(hash_key('k1'))}"
+    assert clients["k1"].key_bounds == tuple(Bound(scope, kind, n) for n, kind in enumerate(kinds, 1))
+    assert clients["k1"].key_scope == scope
+    assert clients["k2"].key_bounds == clients["k3"].key_bounds == ()
+
+
+def test_quotas_are_in_nano_dollars_and_none_is_unlimited() -> None:
+    """Spend from elsewhere counts in the total alone."""
+    clients = bounded()
+    alice = (Budget("user/alice", "total", 20_500_000_000, 250_000_000), Budget("user/alice", "day", 2))
+    assert clients["k1"].budgets == (*alice, Budget(clients["k1"].key_scope, "total", 100_000_000))
+    assert clients["k2"].budgets == alice
+    assert clients["k3"].budgets == ()
+
+
+def test_dollars_are_taken_by_their_decimal_digits() -> None:
+    assert [nano(dollars) for dollars in (0.1, 1.1, 2.675, 1e-9, 5e-10, 15e-10)] == [
+        100_000_000,
+        1_100_000_000,
+        2_675_000_000,
+        1,
+        0,
+        2,
+    ]
+
+
+def test_exact_names_are_equally_specific_and_come_before_prefixes_and_these_before_all() -> None:
+    rules = "".join(
+        f'[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "{glob}"\nrpm = 1\n'
+        for glob in ("**", "*", "?*", "*b", "a?", "ab*", "a", "abc")
+    )
+    text = f'[[users]]\nname = "u"\n[[users.keys]]\napi_key_hash = "{hash_key("k1")}"\n{rules}'
+    config, problems = load(text.encode(), channels=CHANNELS)
+    assert config is not None, problems
+    (client,) = build(config, {}).clients.values()
+    ranks = [rule.rank for rule in client.limits]
+    assert ranks == sorted(ranks)
+    assert [ranks.index(rank) for rank in ranks] == [0, 0, 2, 2, 4, 5, 6, 6]

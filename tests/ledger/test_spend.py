@@ -42,8 +42,9 @@ class Books:
         return outcome
 
     def clear(self) -> None:
-        tables = ("spend", "counters", "reservations", "usage")
-        self.store._connection.executescript(";".join(f"DELETE FROM {table}" for table in tables))
+        self.store._connection.executescript(
+            "DELETE FROM spend; DELETE FROM counters; DELETE FROM reservations; DELETE FROM usage"
+        )
 
     def reserve(
         self,

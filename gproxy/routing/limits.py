@@ -77,6 +77,12 @@ def rate_headers(admission: Admission) -> tuple[tuple[str, str], ...]:
     return tuple(told)
 
 
+def _dollars(nano: int) -> str:
+    """With all its digits, two at least."""
+    whole, _, part = f"{nano / 1e9:.9f}".rstrip("0").partition(".")
+    return f"{whole}.{part:0<2}"
+
+
 def _tightest(standings: Iterable[Standing]) -> Standing | None:
     return min(standings, key=lambda s: (s.left, -s.resets_in), default=None)
 
@@ -84,7 +90,7 @@ def _tightest(standings: Iterable[Standing]) -> Standing | None:
 def _spent(budget: Budget, fits_alone: bool) -> str:
     whose = "this key" if budget.scope.startswith("key/") else "this user"
     period = {"day": " for today", "month": " for this month"}.get(budget.period, "")
-    dollars = f"${budget.most_nano / 1e9:.2f}"
+    dollars = f"${_dollars(budget.most_nano)}"
     if fits_alone:
         return (
             f"What is left of the quota of {dollars}{period} of {whose} does not fit this request beside what "

@@ -17,10 +17,9 @@ from gproxy.protocols.answers import (
     reader,
     tokens,
     unreported,
-    usage_stays,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
-from gproxy.protocols.openai_chat import CHAT
+from gproxy.protocols.openai_chat import CHAT, is_done
 from gproxy.protocols.requests import read_plain, with_model
 from gproxy.values import Usage
 
@@ -62,8 +61,17 @@ def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
 
 
 def is_complete(event: Event) -> bool:
+    return _kind(event).endswith(".completed")
+
+
+def is_last_of_speech(event: Event) -> bool:
+    """Speech has its own end and, from OpenAI, no `[DONE]` after it."""
+    return _kind(event) == "speech.audio.done" or is_done(event)
+
+
+def _kind(event: Event) -> str:
     found = _answer(event.data)
-    return found is not None and isinstance(found.type, str) and found.type.endswith(".completed")
+    return found.type if found is not None and isinstance(found.type, str) else ""
 
 
 def read_speech(body: Body, path_model: str | None, query: str) -> Facts:
@@ -98,6 +106,7 @@ SPEECH = replace(
     binary=True,
     read=read_speech,
     usage_in_body=unreported,
-    usage_in_event=usage_stays,
     restore_body=as_received,
+    is_terminal=is_last_of_speech,
+    is_complete=is_last_of_speech,
 )

@@ -15,13 +15,14 @@ from typing import Any
 from gproxy.errors import BadRequest
 from gproxy.providers.demo_openai import inputs
 from gproxy.providers.demo_talk import as_list, count, text_of, whole
-from gproxy.providers.demo_wire import CREATED, Ask, DemoAnswer, json_answer
+from gproxy.providers.demo_wire import CREATED, Ask, DemoAnswer, json_answer, sse_answer
 
 _DIMENSIONS = 256
 _MOST_DIMENSIONS = 4096
 _MOST_IMAGES = 10
 _IMAGE_PIXELS = 32
 _IMAGE_TOKENS = 64
+_SPEECH_TOKENS = 10
 _SAMPLE_RATE = 8000
 _WORD = re.compile(r"[^\W_]+")
 _CATEGORIES = (
@@ -119,7 +120,10 @@ def _moderation(text: str) -> dict[str, Any]:
 
 
 def audio_speech(ask: Ask) -> DemoAnswer:
-    """`POST /v1/audio/speech`: a short tone, always WAV, whatever format was asked. Raises BadRequest."""
+    """`POST /v1/audio/speech`: a short tone, always WAV, whatever format was asked; events if they are asked for.
+
+    Raises BadRequest.
+    """
     text = ask.tree.get("input")
     if not isinstance(text, str) or not text:
         raise BadRequest("'input' must be a non-empty string")
@@ -130,7 +134,15 @@ def audio_speech(ask: Ask) -> DemoAnswer:
     body = b"WAVE" + form + struct.pack("<4sI", b"data", len(sound)) + sound
     wav = struct.pack("<4sI", b"RIFF", len(body)) + body
     half = len(wav) // 2
-    return DemoAnswer(200, "audio/wav", ((0.06, wav[:half]), (0.02, wav[half:])))
+    if not ask.stream:
+        return DemoAnswer(200, "audio/wav", ((0.06, wav[:half]), (0.02, wav[half:])))
+    events: list[tuple[float, object]] = [
+        (delay, {"type": "speech.audio.delta", "audio": base64.b64encode(piece).decode()})
+        for delay, piece in ((0.06, wav[:half]), (0.02, wav[half:]))
+    ]
+    read = count(text)
+    usage = {"input_tokens": read, "output_tokens": _SPEECH_TOKENS, "total_tokens": read + _SPEECH_TOKENS}
+    return sse_answer([*events, (0.0, {"type": "speech.audio.done", "usage": usage})])
 
 
 def rerank(ask: Ask) -> DemoAnswer:

@@ -32,7 +32,8 @@ class _Handler(BaseHTTPRequestHandler):
             model, _, operation = path.rpartition("/")[2].partition(":")
             stream = operation.startswith("stream")
         else:
-            model, operation, stream = tree.get("model", ""), _OPERATIONS[path], tree.get("stream") is True
+            model, operation = tree.get("model", ""), _OPERATIONS[path]
+            stream = tree.get("stream") is True or tree.get("stream_format") == "sse"
         answer = respond(operation, model, tree, stream=stream, sse="alt=sse" in query or ":" not in path)
         self.send_response(answer.status)
         self.send_header("content-type", answer.content_type)

@@ -78,6 +78,19 @@ def test_speech_is_half_a_second_of_wav(client) -> None:
         assert file.getnframes() == 4000
 
 
+def test_speech_comes_as_events_when_it_is_asked_for_so(client) -> None:
+    said = {"model": "echo-1", "voice": "alloy", "input": "Hello"}
+    whole = client.audio.speech.create(**said).read()
+    with client.audio.speech.with_streaming_response.create(**said, stream_format="sse") as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        *deltas, done = (json.loads(line[6:]) for line in answer.iter_lines() if line)
+    assert {event["type"] for event in deltas} == {"speech.audio.delta"}
+    sound = b"".join(base64.b64decode(event["audio"]) for event in deltas)
+    assert (sound[:4], len(sound)) == (b"RIFF", len(whole))
+    assert done["type"] == "speech.audio.done"
+    assert done["usage"]["total_tokens"] == done["usage"]["input_tokens"] + done["usage"]["output_tokens"] > 0
+
+
 def test_moderation_flags_some_words_and_has_every_category(client) -> None:
     calm, angry = client.moderations.create(input=["a kind word", "I will kill time"]).results
     assert (calm.flagged, angry.flagged) == (False, True)

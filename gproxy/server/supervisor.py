@@ -82,6 +82,8 @@ def run(
             return _listen_and_serve(server, settings, announce)
     except (ConfigError, StoreError) as error:
         return _refuse(str(error))
+    finally:
+        LINES.close()
 
 
 def _listen_and_serve(
@@ -147,10 +149,11 @@ def _work(
     _close(sockets)
     seen = look(server.path) if server.path else None
     loaded = server.load()
-    tell = LINES.say if worker is None or worker.slot == 0 else _not_told
+    # What every worker would say is said by the first; what is said before it serves is waited for.
+    speaks = worker is None or worker.slot == 0
     for problem in loaded.problems:
-        if problem not in server.known:
-            tell(problem.render(server.path.name if server.path else "the configuration"))
+        if speaks and problem not in server.known:
+            say(problem.render(server.path.name if server.path else "the configuration"))
     if loaded.snapshot is None:
         return _refuse(_BROKEN)
     writer = Writer(server.store, worker=worker.slot if worker else 0)
@@ -163,13 +166,12 @@ def _work(
     begin()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(server, loaded.snapshot, seen, writer, listener, worker, ready, tell))
+            runner.run(_serve(server, loaded.snapshot, seen, writer, listener, worker, ready, speaks))
     finally:
         try:
             writer.close()
         except StoreError as error:
             say(str(error))
-        LINES.close()
     return 0
 
 
@@ -181,7 +183,7 @@ async def _serve(
     listener: socket.socket,
     worker: Worker | None,
     ready: Callable[[], None],
-    tell: Callable[[str], None],
+    speaks: bool,
 ) -> None:
     settings = snapshot.config.globals
     tasks = Tasks()
@@ -192,6 +194,7 @@ async def _serve(
     serving = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
     _stop_when_told(gateway, stop, worker)
     if server.path is not None:
+        tell = LINES.say if speaks else _not_told
         swap, fail = _swapper(gateway, tell), partial(_set_failure, gateway)
         watching = tasks.spawn(watch(server.path, seen, server.load, swap, fail, tell))
     ready()
@@ -301,7 +304,7 @@ def _close(sockets: list[socket.socket]) -> None:
 
 
 def _not_told(text: str) -> None:
-    """What every worker would say is said by the first."""
+    """Another worker tells it."""
 
 
 def _refuse(reason: str) -> int:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from gproxy.server.console import say
+from gproxy.server.console import LINES, say
 
 logger = logging.getLogger(__name__)
 
@@ -234,6 +234,7 @@ def _be_child(work: Callable[[], int], mask: set[signal.Signals | int]) -> NoRet
     except Exception:
         logger.exception("a worker failed")
     finally:
+        LINES.close()
         os._exit(code)
 
 

@@ -16,11 +16,13 @@ import pytest
 from tests.kit.gateway import ROOT, poll
 
 PROGRAM = """
-import os, select, signal, sys, time
+import logging, os, select, signal, sys, time
 from pathlib import Path
 from gproxy.server import workers
+from gproxy.server.console import LinesHandler
 from gproxy.server.workers import Workers, run_apart
 
+logging.basicConfig(handlers=[LinesHandler()])
 folder = Path(sys.argv[1])
 patience_s = 20.0
 
@@ -172,6 +174,7 @@ def test_a_worker_that_dies_before_all_have_served_ends_the_server(
     """
     with running(tmp_path, work) as it:
         assert it.process.wait(20) == 1
+        assert ("KeyError" in it.err) == ("KeyError" in end)
         assert f"gproxy: worker 1 {told} before it served: the server ends.\n" in it.err
 
 

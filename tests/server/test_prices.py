@@ -1,0 +1,69 @@
+"""Prices of one process: what the file says before the table, looked up before they are needed."""
+
+import sys
+
+from gproxy.ledger.pricebook import PriceBook
+from gproxy.server.prices import Prices
+from gproxy.server.tasks import Tasks
+from gproxy.values import Target
+from tests.server.parts import ALICE, snapshot
+
+PROVIDER = '[[providers]]\nname = "{}"\nchannel = "openai"\ncredentials = [{{ api_key = "sk-upstream" }}]\n'
+HERE = snapshot(
+    PROVIDER.format("up")
+    + PROVIDER.format("other")
+    + """
+[[models]]
+provider_name = "up"
+model_id = "priced"
+price_each_call = 0.5
+[[models]]
+provider_name = "up"
+model_id = "plain"
+[[model_aliases]]
+alias = "a"
+provider_name = "other"
+model_id = "aliased"
+"""
+    + ALICE
+)
+
+# A program in place of the one that knows prices: it gives a line for each that it is asked.
+PRICE = '{"source": "table", "tiers": [[null, 1000, 1000, 0, 0, 0]], "per_call": 0, "until": null}'
+TABLE = (sys.executable, "-Sc", f"import sys\nfor _ in sys.stdin: print('{PRICE}')")
+NONE = (sys.executable, "-Sc", "import sys\nfor _ in sys.stdin: print('null')")
+NEVER = (sys.executable, "-Sc", "import time; time.sleep(60)")
+
+
+async def test_what_the_file_says_comes_first_and_waits_for_nothing() -> None:
+    price = await Prices(PriceBook(NEVER), Tasks()).of(HERE, Target("up", "priced"))
+    assert price is not None
+    assert (price.source, price.per_call) == ("config", 500_000_000)
+
+
+async def test_what_the_file_leaves_open_the_table_says() -> None:
+    prices = Prices(PriceBook(TABLE), Tasks())
+    assert prices.configured(HERE, Target("up", "plain")) is None
+    assert prices.configured(HERE, Target("other", "any")) is None
+    for target in (Target("up", "plain"), Target("other", "any")):
+        price = await prices.of(HERE, target)
+        assert price is not None
+        assert price.source == "table"
+
+
+async def test_a_price_that_nobody_knows_is_none() -> None:
+    assert await Prices(PriceBook(NONE), Tasks()).of(HERE, Target("up", "plain")) is None
+
+
+async def test_warming_looks_up_every_model_that_the_file_names() -> None:
+    book = PriceBook(TABLE)
+    await Prices(book, Tasks()).warm(HERE)
+    assert all(book.known("openai", model) for model in ("priced", "plain", "aliased"))
+
+
+async def test_a_request_on_its_way_has_its_price_looked_up_meanwhile() -> None:
+    book, tasks = PriceBook(TABLE), Tasks()
+    Prices(book, tasks).foresee(HERE, Target("up", "new"))
+    assert not book.known("openai", "new")
+    await tasks.drain(5)
+    assert book.known("openai", "new")

@@ -4,6 +4,7 @@ Which rules apply and what a refusal says is `routing/limits.py`'s, the counting
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +18,7 @@ from gproxy.protocols import estimate
 from gproxy.routing import limits
 from gproxy.server.journal import Journal
 from gproxy.server.prices import Prices
-from gproxy.values import Admission, Bound, Claim, Target, Usage
+from gproxy.values import Admission, Bound, Claim, Route, Target, Usage
 
 _MOST_REMEMBERED = 4096
 
@@ -31,17 +32,22 @@ class Doorkeeper:
         self._snapshot = snapshot
         self._remembered: dict[tuple[str, Target, str | None], tuple[Bound, ...]] = {}
 
-    async def admit(self, journal: Journal, target: Target) -> tuple[tuple[str, str], ...]:
-        """Reserve what the request needs; the headers that tell the client what is left.
+    async def admit(self, journal: Journal, route: Route) -> tuple[Route, tuple[tuple[str, str], ...]]:
+        """Reserve what the request needs, whichever target of the route will serve it; what may be tried, and the
+        headers that tell the client what is left.
 
         Raises RateLimited or QuotaExceeded, and then nothing was counted and there is to be no row; Unavailable
         if the store cannot be written.
         """
         call = journal.call
+        target = route.targets[0]
         if not (call.client.budgets or self._bounds(call.client, target, journal.route.alias)):
             self._note(journal, target)
-            return ()
-        claim = await self._claim(journal, target)
+            return route, ()
+        prices = await self._prices_of(journal, route)
+        route = replace(route, targets=tuple(prices))
+        target = route.targets[0]
+        claim = self._claim(journal, target, prices.values())
         journal.reserved = True  # from here on there is something to settle, also for a client that leaves
         try:
             admission: Admission = await self._writer.run(
@@ -53,7 +59,7 @@ class Doorkeeper:
         error = limits.refusal(admission, self._snapshot.config.globals.quota_status)
         if error is not None:
             raise _without_row(journal, error)
-        return limits.rate_headers(admission)
+        return route, limits.rate_headers(admission)
 
     def _note(self, journal: Journal, target: Target) -> None:
         """A request that nothing limits waits for nothing: that it is open is written beside its way."""
@@ -71,34 +77,40 @@ class Doorkeeper:
         pending = _pending(journal, target)
         self._writer.put(partial(_reserve, claim=claim, worker=self._writer.worker, pending=pending))
 
-    async def _claim(self, journal: Journal, target: Target) -> Claim:
+    def _claim(self, journal: Journal, target: Target, prices: Iterable[Price | None]) -> Claim:
         call = journal.call
         facts, client = call.facts, call.client
-        budgets = client.budgets if call.protocol.metered else ()
         tokens = cost = 0
         if call.protocol.metered:
             given = estimate.input_tokens(facts.body.tree)
             asked = min(facts.max_output_tokens or limits.OUTPUT_TYPICAL, limits.OUTPUT_CEILING)
             tokens = given + (asked if call.protocol.estimable else 0)
-            if budgets:
-                price = await self._price(journal, target)
-                most = min(facts.max_output_tokens or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING)
-                output = most if call.protocol.estimable else 0
-                usage = Usage(input_tokens=given, output_tokens=output)
-                cost = cost_nano(usage, price) if price else 0
+            most = min(facts.max_output_tokens or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING)
+            usage = Usage(input_tokens=given, output_tokens=most if call.protocol.estimable else 0)
+            cost = max(cost_nano(usage, price) if price else 0 for price in prices)
         return Claim(
             request_id=call.request_id,
             scopes=(client.user_scope, client.key_scope),
             bounds=self._bounds(client, target, journal.route.alias),
-            budgets=budgets,
+            budgets=client.budgets if call.protocol.metered else (),
             tokens=tokens,
             cost_nano=cost,
             at=call.started_at,
         )
 
-    async def _price(self, journal: Journal, target: Target) -> Price | None:
-        price = await self._prices.of(self._snapshot, target)
-        if price is None and not self._snapshot.config.globals.allow_unpriced:
+    async def _prices_of(self, journal: Journal, route: Route) -> dict[Target, Price | None]:
+        """The targets that may be tried, in their order, with their prices if a budget needs them.
+
+        A target whose price is unknown is left out under a budget, unless it is allowed. Raises QuotaExceeded if
+        none is left.
+        """
+        call, allowed = journal.call, self._snapshot.config.globals.allow_unpriced
+        if not (call.client.budgets and call.protocol.metered):
+            return dict.fromkeys(route.targets)
+        prices = {target: await self._prices.of(self._snapshot, target) for target in route.targets}
+        kept = {target: price for target, price in prices.items() if price or allowed}
+        if not kept:
+            target = route.targets[0]
             error = QuotaExceeded(
                 f'The price of "{target.provider}/{target.model}" is unknown and this key has a quota. Set '
                 "price_tiers or price_each_call for it in [[models]], or allow_unpriced = true in [global].",
@@ -106,7 +118,7 @@ class Doorkeeper:
             )
             error.status = self._snapshot.config.globals.quota_status
             raise _without_row(journal, error)
-        return price
+        return kept
 
     def _bounds(self, client: Client, target: Target, alias: str | None) -> tuple[Bound, ...]:
         """What bounds this request; a thousand rules are matched once for each name, not for each request."""

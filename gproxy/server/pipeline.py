@@ -46,8 +46,9 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
             speaking = stages.opener.speakers(call, route)
-            reply.add_headers(await stages.door.admit(journal, speaking.targets[0]))
-            opened = await stages.opener.open(journal, speaking)
+            admitted, told = await stages.door.admit(journal, speaking)
+            reply.add_headers(told)
+            opened = await stages.opener.open(journal, admitted)
             await relay(opened, journal, reply, settlement, stages.tasks)
     except ClientLeft:
         _interrupted(journal, CLIENT_CLOSED, "client_closed", "the client left")

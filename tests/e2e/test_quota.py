@@ -42,6 +42,11 @@ LUCK = {
 }
 
 
+def then(provider_name: str, model_id: str) -> str:
+    """The second target of an alias."""
+    return f'targets = [{{ provider_name = "{provider_name}", model_id = "{model_id}" }}]\n'
+
+
 def config(url: str, upstream_models: dict[str, str], more: str = "") -> str:
     """Three providers that each sell `dime`, for 0.10 a call, and the given models of one of them."""
     users = {
@@ -54,30 +59,43 @@ def config(url: str, upstream_models: dict[str, str], more: str = "") -> str:
         "carried": quota("carried", 1.0, more="cost_used = 0.85\n"),
         "liar": quota("liar", 1000.0),
         "free": quota("free", 1.0),
+        "dear": quota("dear", 5.0),
         "raised": quota("raised", 0.1),
         "both": quota("both", 100.0) + limit("both", rpm=1000),
     }
+    aliases = [
+        alias("failing-over", "oa", "failing") + then("open", "nobody-knows-its-price"),
+        alias("dime-last", "open", "nobody-knows-its-price") + then("oa", "dime"),
+        alias("dear-last", "oa", "waits-too") + then("oa", "dear"),
+    ]
     parts = [f"# Budgets.\n[global]\n{more}"]
     for name, channel in (("oa", "openai"), ("an", "anthropic"), ("ge", "gemini")):
         parts += [provider(name, channel, url), model(name, "dime", DIME)]
     parts += [model("oa", id, price) for id, price in upstream_models.items()]
     parts += [
-        alias("either", "oa", "dime")
-        + 'targets = [{ provider_name = "open", model_id = "nobody-knows-its-price" }]\n',
+        *(aliases if upstream_models else []),
         provider("open", "openai", url),
+        user("unbound", "sk-unbound", "*"),
         user("key", "sk-key", "*", more="quota = 0.3\n"),
         *(user(name, f"sk-{name}", "*") + rows for name, rows in users.items()),
     ]
     return "".join(parts)
 
 
-MODELS = {f"dime-{way}": DIME for way in LUCK} | {"tokens": TOKENS, "waits": DIME, "failing": DIME}
+MODELS = {f"dime-{way}": DIME for way in LUCK} | {
+    "tokens": TOKENS,
+    "waits": DIME,
+    "waits-too": DIME,
+    "failing": DIME,
+}
+MODELS["dear"] = "price_each_call = 0.9\n"
 
 
 def scripted(upstream: Upstream) -> None:
     for way, script in LUCK.items():
         upstream.model(script, f"dime-{way}")
     upstream.model(Script(stop_after=0, then="gate"), "waits")
+    upstream.model(Script(stop_after=0, then="gate"), "waits-too")
     upstream.model(Script(status=500), "failing")
 
 
@@ -299,6 +317,31 @@ def test_an_unknown_price_is_refused_under_a_quota_with_the_way_out(
         for way in ("price_tiers", "price_each_call", "allow_unpriced"):
             assert way in message
     assert upstream.exchanges("nobody-knows-its-price") == []
+
+
+def test_failover_does_not_lead_to_a_target_of_unknown_price(running: Gateway, upstream: Upstream) -> None:
+    """What is tried after a failure is held to the same rule as what is tried first."""
+    answer = running.post("/v1/chat/completions", CHAT.fields("failing-over"), key="sk-free")
+    assert answer.status_code == 502
+    assert upstream.exchanges("nobody-knows-its-price") == []
+    answer = running.post("/v1/chat/completions", CHAT.fields("failing-over"), key="sk-unbound")
+    assert answer.status_code == 200
+    assert len(upstream.exchanges("nobody-knows-its-price")) == 1
+    # The other way round, the one that has a price is left.
+    answer = running.post("/v1/chat/completions", CHAT.fields("dime-last"), key="sk-free")
+    assert answer.status_code == 200
+    assert running.row(request_id=answer.headers["x-gproxy-request-id"])["model"] == "dime"
+
+
+async def test_the_dearest_target_is_what_is_held(running: Gateway, upstream: Upstream) -> None:
+    seen = len(upstream.exchanges("waits-too"))
+    ask_first = Ask("/v1/chat/completions", CHAT.fields("dear-last"), "sk-dear")
+    waiting = asyncio.create_task(at_once(running, [ask_first]))
+    await asyncio.to_thread(upstream.wait_for, "waits-too", seen + 1)
+    assert stands(running, "user/dear") == (0, 90 * CENT)
+    upstream.open_gate("waits-too")
+    assert statuses(await waiting) == {200: 1}
+    assert stands(running, "user/dear") == (10 * CENT, 0)
 
 
 def test_an_unknown_price_is_served_if_that_is_allowed(upstream: Upstream, tmp_path: Path) -> None:

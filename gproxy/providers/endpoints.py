@@ -19,35 +19,47 @@ _VERSION = re.compile(r"\A/v1(beta)?(?=/)")
 # Clients of OpenAI's dialects expect the version inside the base URL, so one that ends in a version of its
 # own (`/api/paas/v4`, `/v1beta/openai`) has all there is.
 _OWN_VERSION = re.compile(r"/v\d+[a-z0-9]*(/openai)?\Z")
+_PLAIN = ("/v1", "/v1beta")
 
 
 def endpoint(channel: Channel, settings: schema.Settings, protocol_name: str, path: str) -> str:
     """The full URL for `path`, which is what `Protocol.upstream_path` gave (`/v1/…`, Gemini `/v1beta/…`).
 
     `settings.base_url` may end in a slash, a version, or any part of the channel's own prefix; its query, if
-    any, is kept. Raises ConfigError when neither the channel nor the settings hold an address.
+    any, is kept. A version there is taken as given where another host stands in for a channel that has more, or
+    less, than a version in front of its paths. Raises ConfigError when neither the channel nor the settings hold
+    an address.
     """
     address = urlsplit(settings.base_url or channel.root)
     if not address.netloc:
         raise ConfigError(f"channel {channel.name!r} needs settings.base_url, an http:// or https:// address")
     tail, _, query = _VERSION.sub("", path).partition("?")
     base = address.path.rstrip("/")
-    root = _root(channel, base)
-    if root == base and protocol_name in _OPENAI and _OWN_VERSION.search(base):
-        prefix = ""
+    root, prefix = _root(channel, base), channel.speaks[protocol_name]
+    if ending := base[len(root) :]:
+        begins = f"{prefix}/".startswith(f"{ending}/") or prefix in _PLAIN
+        as_given = ending in _PLAIN and not begins and _stands_in(channel, address.hostname or "")
     else:
-        prefix = channel.speaks[protocol_name]
+        as_given = protocol_name in _OPENAI and bool(_OWN_VERSION.search(base))
+    if as_given:
+        root, prefix = base, ""
     query = "&".join(part for part in (address.query, query) if part)
     return urlunsplit((address.scheme, address.netloc, root + prefix + tail, query, ""))
 
 
 def _root(channel: Channel, base: str) -> str:
     """`base`, a path without a slash at its end, less the longest known ending: what prefixes go below."""
-    endings = {"/v1", "/v1beta"}
+    endings = set(_PLAIN)
     for prefix in channel.speaks.values():
         steps = prefix.split("/")
         endings.update("/".join(steps[:n]) for n in range(2, len(steps) + 1))
     return base.removesuffix(max((e for e in endings if base.endswith(e)), key=len, default=""))
+
+
+def _stands_in(channel: Channel, host: str) -> bool:
+    """Whether `host` is none of the channel's own, such as a relay's."""
+    own = urlsplit(channel.root).hostname or ""
+    return bool(own) and not f".{host}".endswith(f".{own}")
 
 
 def auth_headers(channel: Channel, protocol_name: str, secret: str | None) -> tuple[tuple[str, str], ...]:

@@ -79,6 +79,18 @@ def test_a_channel_without_settings_goes_to_its_documented_address(channel, prot
             "https://h/client/v4/accounts/a/ai/v1",
         ),
         ("custom", "https://h/anthropic", "anthropic_messages", "https://h/anthropic/v1"),
+        ("deepseek", "https://relay.example/v1", "openai_chat", "https://relay.example/v1"),
+        ("deepseek", "https://relay.example/v1/", "anthropic_messages", "https://relay.example/v1"),
+        ("deepseek", "https://relay.example", "openai_chat", "https://relay.example"),
+        ("groq", "https://relay.example/v1", "openai_chat", "https://relay.example/v1"),
+        ("groq", "https://relay.example/groq/v1", "openai_chat", "https://relay.example/groq/v1"),
+        ("groq", "https://relay.example/openai/v1", "openai_chat", "https://relay.example/openai/v1"),
+        ("openrouter", "http://127.0.0.1:9/v1", "anthropic_messages", "http://127.0.0.1:9/v1"),
+        ("openrouter", "https://eu.openrouter.ai/v1", "openai_chat", "https://eu.openrouter.ai/api/v1"),
+        ("fireworks", "https://relay.example/v1", "openai_chat", "https://relay.example/v1"),
+        ("fireworks", "https://relay.example/v1", "openai_embeddings", "https://relay.example/v1"),
+        ("vertexexpress", "https://relay.example/v1", "gemini", "https://relay.example/v1/publishers/google"),
+        ("gemini", "https://relay.example/v1", "gemini", "https://relay.example/v1beta"),
     ],
 )
 def test_an_address_of_the_user_is_taken_in_the_forms_people_paste(channel, base, protocol, url) -> None:
@@ -94,7 +106,11 @@ def test_an_address_of_the_user_is_taken_in_the_forms_people_paste(channel, base
 def test_trailing_versions_prefixes_and_slashes_change_nothing(row, root, slashes, data) -> None:
     channel, protocol = row
     path = GEMINI if protocol == "gemini" else CHAT
-    ending = data.draw(st.sampled_from(["", "/v1", "/v1beta", *channel.speaks.values()]))
+    # Where a channel has no plain version in front of its paths, one on a host like these is a relay's own.
+    versions = (
+        ["/v1", "/v1beta"] if channel.speaks[protocol] in ("/v1", "/v1beta") or not channel.root else []
+    )
+    ending = data.draw(st.sampled_from(["", *versions, *channel.speaks.values()]))
     spelt = endpoint(channel, Settings(base_url=root + ending + "/" * slashes), protocol, path)
     assert spelt == endpoint(channel, Settings(base_url=root), protocol, path)
     assert spelt.startswith(root + channel.speaks[protocol] + "/")

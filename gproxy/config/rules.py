@@ -94,8 +94,10 @@ def _check_url(path: KeyPath, url: str, problems: Problems, *, proxy: bool = Fal
         valid = False
     if not valid or not printable(url):
         problems.error(path, "must be an http:// or https:// address")
-    elif parts.query or parts.fragment:
-        problems.error(path, "must not have a query or fragment")
+    elif parts.fragment:
+        problems.error(path, "must not have a fragment")
+    elif parts.query and proxy:
+        problems.error(path, "must not have a query")
     elif parts.username is not None and not proxy:
         problems.error(path, "must not hold a user or password", "put the secret into `credentials`")
 

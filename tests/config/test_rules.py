@@ -105,7 +105,9 @@ def test_a_provider_cannot_take_a_path_of_ours(name: str) -> None:
         'base_url = "api.example.com"',
         'base_url = "https://"',
         'base_url = "https://x:99999"',
-        'base_url = "https://x/?a=1"',
+        'base_url = "https://x/#a"',
+        'base_url = "https://x/?a=1#a"',
+        'proxy = "http://x:1/?a=1"',
         'base_url = "https://user:key@x"',
         'base_url = "https://x y"',
         'proxy = "socks5://x:1"',
@@ -119,7 +121,15 @@ def test_settings_that_could_not_work_are_refused(settings: str) -> None:
     assert found(text, "error")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "https://x.example/v1/", "http://[::1]:1/base"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000",
+        "https://x.example/v1/",
+        "http://[::1]:1/base",
+        "https://x.example/openai/v1?api-version=preview",
+    ],
+)
 def test_addresses_in_every_usual_form_pass(url: str) -> None:
     text = f'[[providers]]\nname = "q"\nchannel = "custom"\nsettings = {{ base_url = "{url}" }}'
     assert found(text, "error") == []

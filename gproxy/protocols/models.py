@@ -7,10 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
 from gproxy.errors import AnswerRefused
+from gproxy.protocols.answers import reader
 
 _PREFIX = "models/"
 _UNKNOWN_TIME = "1970-01-01T00:00:00Z"
@@ -30,6 +32,15 @@ class ModelEntry:
     id: str
     display_name: str = ""
     owned_by: str = ""
+
+
+class _Page(msgspec.Struct):
+    next_page_token: Any = msgspec.field(name="nextPageToken", default=None)
+    has_more: Any = None
+    last_id: Any = None
+
+
+_page = reader(_Page)
 
 
 def openai_list(entries: Sequence[ModelEntry]) -> bytes:
@@ -79,6 +90,18 @@ def parse_model_list(raw: bytes) -> list[ModelEntry]:
         raise AnswerRefused("the answer is not a list of models")
     found = (_entry(item) for item in answer if isinstance(item, dict))
     return list({entry.id: entry for entry in found if entry is not None}.values())
+
+
+def next_page(raw: bytes, protocol_name: str) -> str:
+    """The query parameter that asks for the page after `raw`; "" after the last, and in dialects without pages."""
+    page = _page(raw)
+    if page is None:
+        return ""
+    name, mark = {
+        "gemini": ("pageToken", page.next_page_token),
+        "anthropic_messages": ("after_id", page.last_id if page.has_more is True else None),
+    }.get(protocol_name, ("", None))
+    return urlencode({name: mark}) if isinstance(mark, str) and mark else ""
 
 
 def _entry(item: Mapping[str, Any]) -> ModelEntry | None:

@@ -4,11 +4,11 @@ What a list looks like in a dialect is `protocols/models.py`'s.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gproxy.config.snapshot import Client, Provider, Snapshot
 from gproxy.errors import AnswerRefused, NotFound, UpstreamFailed, UpstreamFault
-from gproxy.protocols.models import ModelEntry, parse_model_list
+from gproxy.protocols.models import ModelEntry, next_page, parse_model_list
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import access, resolve
@@ -20,6 +20,8 @@ KEPT_SECONDS = 300.0
 FAILURE_KEPT_SECONDS = 10.0
 LIST_SECONDS = 10.0
 _MAX_LIST_BYTES = 16 * 1024 * 1024
+_MOST_PAGES = 20
+"""More of an upstream's list are not asked for: a thousand models are on each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +142,22 @@ class ModelLists:
             proxy=provider.settings.proxy or snapshot.config.globals.proxy,
             deadline=deadline,
         )
+        entries: list[ModelEntry] = []
+        for _ in range(_MOST_PAGES):
+            page = await self._page(attempt)
+            entries += parse_model_list(page)
+            more = next_page(page, carrier)
+            if not more:
+                break
+            attempt = replace(attempt, url=f"{url}&{more}")
+        return tuple(entries)
+
+    async def _page(self, attempt: Attempt) -> bytes:
         answer = await self._upstream.send(attempt, lambda: None)
         try:
             if answer.status != 200:
                 raise AnswerRefused(f"status {answer.status}")
-            return tuple(parse_model_list(await answer.whole(_MAX_LIST_BYTES)))
+            return await answer.whole(_MAX_LIST_BYTES)
         finally:
             answer.close()
 

@@ -10,7 +10,7 @@ from openai.types import Model
 
 from gproxy.errors import AnswerRefused
 from gproxy.protocols import models
-from gproxy.protocols.models import ModelEntry, parse_model_list
+from gproxy.protocols.models import ModelEntry, next_page, parse_model_list
 
 ENTRIES = [ModelEntry("a/x", "The X", "a"), ModelEntry("b")]
 
@@ -51,6 +51,23 @@ def test_entries_that_are_none_are_skipped_and_repeated_ones_come_once() -> None
 
 def test_a_bare_array_is_a_list() -> None:
     assert parse_model_list(b'[{"id":"a","owned_by":7,"display_name":"A"}]') == [ModelEntry("a", "A")]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "raw", "expected"),
+    [
+        ("gemini", b'{"models":[],"nextPageToken":"a&b="}', "pageToken=a%26b%3D"),
+        ("gemini", b'{"models":[],"nextPageToken":""}', ""),
+        ("gemini", b'{"models":[]}', ""),
+        ("gemini", b'{"nextPageToken":5}', ""),
+        ("anthropic_messages", b'{"data":[],"has_more":true,"last_id":"m/1"}', "after_id=m%2F1"),
+        ("anthropic_messages", b'{"data":[],"has_more":false,"last_id":"m"}', ""),
+        ("openai_chat", b'{"data":[],"has_more":true,"last_id":"m","nextPageToken":"x"}', ""),
+        ("gemini", b"[]", ""),
+    ],
+)
+def test_a_page_says_how_to_ask_for_the_next(protocol: str, raw: bytes, expected: str) -> None:
+    assert next_page(raw, protocol) == expected
 
 
 @pytest.mark.parametrize("raw", [b"", b"<html>", b"5", b"{}", b'{"data":{}}', b'{"error":{}}', b"[" * 9000])

@@ -98,6 +98,45 @@ async def test_a_provider_that_lists_none_is_asked_by_its_own_key_and_headers(ca
     assert "content-type" not in seen.headers
 
 
+PAGES = {
+    "gemini": (
+        {"models": [{"name": "models/a"}], "nextPageToken": "t1"},
+        {"models": [{"name": "models/b"}]},
+        "/v1beta/models?pageSize=1000",
+        "&pageToken=t1",
+    ),
+    "anthropic": (
+        {"data": [{"id": "a"}], "has_more": True, "last_id": "a"},
+        {"data": [{"id": "b"}], "has_more": False, "last_id": "b"},
+        "/v1/models?limit=1000",
+        "&after_id=a",
+    ),
+}
+
+
+@pytest.mark.parametrize("channel", PAGES)
+async def test_a_list_in_pages_is_read_to_its_end(catalogue: Catalogue, channel: str) -> None:
+    first, second, path, more = PAGES[channel]
+
+    async def paged(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        page = second if seen.target == path + more else first
+        await always(http(json.dumps(page).encode()))(seen, writer)
+
+    async with peer(paged) as up:
+        text = provider(up.url).replace('channel = "custom"', f'channel = "{channel}"') + ALICE
+        assert f'channel = "{channel}"' in text
+        assert await catalogue.ids(text) == ["up/a", "up/b"]
+    assert [seen.target for seen in up.seen] == [path, path + more]
+
+
+async def test_pages_without_an_end_have_one(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lists, "_MOST_PAGES", 3)
+    async with peer(always(http(json.dumps(PAGES["gemini"][0]).encode()))) as up:
+        text = provider(up.url).replace('channel = "custom"', 'channel = "gemini"') + ALICE
+        assert await catalogue.ids(text) == ["up/a"]
+    assert len(up.seen) == 3
+
+
 async def test_a_list_is_asked_for_by_the_proxy_that_requests_take(catalogue: Catalogue) -> None:
     async with peer(always(listing("m"))) as proxy:
         text = f'[global]\nproxy = "{proxy.url}"\n' + provider("http://up.invalid") + ALICE

@@ -100,12 +100,25 @@ def overrides(environ: Mapping[str, str], flags: Mapping[str, object] = {}) -> d
     return found
 
 
-def data_dir(config: schema.Config, directory: Path) -> Path:
-    """The folder of the usage store, made 0700 if there is none; raises ConfigError if it cannot be.
+def located(value: str, directory: Path) -> Path:
+    """A path of `[global]`; `directory`, the configuration file's folder, is what it may be relative to.
 
-    `directory` is the folder of the configuration file.
+    Raises ConfigError if it begins in the home folder of a user that there is not.
     """
-    folder = directory / Path(config.globals.data_dir).expanduser()
+    try:
+        return directory / Path(value).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"there is no home folder for the path {value}: write it out") from None
+
+
+def data_dir(config: schema.Config, directory: Path) -> Path:
+    """The folder of the usage store, which may not be there yet; `directory` and failures as for `located`."""
+    return located(config.globals.data_dir, directory)
+
+
+def make_data_dir(config: schema.Config, directory: Path) -> Path:
+    """`data_dir`, made 0700 if there is none; raises ConfigError if it cannot be."""
+    folder = data_dir(config, directory)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -126,7 +139,7 @@ def _load(
     config, problems = load(text, channels=channels, overrides=overrides(environ, flags))
     problems = [*noted, *problems]
     if config is not None:
-        problems += _tls_problems(config, directory, text)
+        problems += _path_problems(config, directory, text)
     if config is None or any(problem.severity == "error" for problem in problems):
         return _failed(*problems)
     found, missing = _secrets(config, environ) if with_secrets else ({}, [])
@@ -155,12 +168,20 @@ def _secrets(
     return found, problems
 
 
-def _tls_problems(config: schema.Config, directory: Path, text: bytes) -> Iterator[Problem]:
-    for name in ("tls_certificate", "tls_key"):
-        value = getattr(config.globals, name)
-        if value and not os.access(directory / Path(value).expanduser(), os.R_OK):
+def _path_problems(config: schema.Config, directory: Path, text: bytes) -> Iterator[Problem]:
+    for name in ("data_dir", "tls_certificate", "tls_key"):
+        if fault := _path_fault(name, getattr(config.globals, name), directory):
             line = scan(text.decode()).get(("global", name), 0)
-            yield Problem("error", line, f"global.{name}", "is not a file that can be read")
+            yield Problem("error", line, f"global.{name}", fault)
+
+
+def _path_fault(name: str, value: str, directory: Path) -> str:
+    try:
+        path = located(value, directory)
+    except ConfigError:
+        return "is in the home folder of a user that there is not"
+    readable = name == "data_dir" or not value or os.access(path, os.R_OK)
+    return "" if readable else "is not a file that can be read"
 
 
 def _made_private(path: Path) -> Iterator[Problem]:

@@ -22,7 +22,7 @@ from hypercorn.config import Config as HypercornConfig
 from gproxy.config import schema
 from gproxy.config.problems import Problem
 from gproxy.config.snapshot import Snapshot
-from gproxy.config.source import Loaded, data_dir
+from gproxy.config.source import Loaded, located, make_data_dir
 from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
@@ -75,7 +75,7 @@ def run(
         return _refuse(_BROKEN)
     settings = first.config.globals
     try:
-        folder = data_dir(first.config, directory)
+        folder = make_data_dir(first.config, directory)
         store = folder / "gproxy.db"
         server = _Server(load, first.problems, path, directory, store, secrets.token_hex(8))
         with held(folder):
@@ -285,8 +285,7 @@ def _tls_files(settings: schema.Global, directory: Path) -> tuple[Path, Path] | 
     """The certificate and its key, None without TLS."""
     if not (settings.tls_certificate and settings.tls_key):
         return None
-    certificate, key = Path(settings.tls_certificate).expanduser(), Path(settings.tls_key).expanduser()
-    return directory / certificate, directory / key
+    return located(settings.tls_certificate, directory), located(settings.tls_key, directory)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gproxy.config.source import Loaded, data_dir, load_file, load_text, locate
+from gproxy.config.schema import Config, Global
+from gproxy.config.source import Loaded, data_dir, load_file, load_text, locate, make_data_dir
 from gproxy.errors import ConfigError
 from gproxy.providers import catalog
 
@@ -163,11 +164,13 @@ def test_tls_files_are_looked_for_beside_the_configuration(tmp_path: Path) -> No
 def test_the_data_folder_is_made_private_and_relative_to_the_file(tmp_path: Path) -> None:
     config = read(write(tmp_path, "")).config
     assert config is not None
-    folder = data_dir(config, tmp_path)
+    assert data_dir(config, tmp_path) == tmp_path / "data"
+    assert not (tmp_path / "data").exists()
+    folder = make_data_dir(config, tmp_path)
     assert folder == tmp_path / "data"
     assert folder.is_dir()
     assert os.name == "nt" or stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert data_dir(config, tmp_path) == folder
+    assert make_data_dir(config, tmp_path) == folder
 
 
 def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
@@ -175,4 +178,22 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     config = read(write(tmp_path, "")).config
     assert config is not None
     with pytest.raises(ConfigError, match="data_dir"):
+        make_data_dir(config, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["data_dir", "tls_certificate", "tls_key"])
+def test_a_path_in_the_home_of_nobody_is_an_error_at_its_line(tmp_path: Path, name: str) -> None:
+    paths = {"tls_certificate": "c.pem", "tls_key": "c.pem", name: "~no-such-user/x"}
+    (tmp_path / "c.pem").touch()
+    text = "\n".join(["[global]", *(f'{key} = "{value}"' for key, value in sorted(paths.items()))])
+    errors = read(write(tmp_path, text)).errors
+    assert [(problem.path, problem.message) for problem in errors] == [
+        (f"global.{name}", "is in the home folder of a user that there is not")
+    ]
+    assert errors[0].line > 1
+
+
+def test_a_data_folder_in_the_home_of_nobody_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    config = Config(globals=Global(data_dir="~no-such-user/x"))
+    with pytest.raises(ConfigError, match="no home folder for the path ~no-such-user/x"):
         data_dir(config, tmp_path)

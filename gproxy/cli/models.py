@@ -22,7 +22,10 @@ def set_alias(
     ],
     strategy: Annotated[
         str | None,
-        typer.Option(metavar="|".join(keys_of(ModelAlias)["strategy"].choices), help="How one is chosen."),
+        typer.Option(
+            metavar="|".join(keys_of(ModelAlias)["strategy"].choices),
+            help="How one is chosen; `weighted` has no effect yet.",
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:

@@ -4,7 +4,8 @@ What counts as wrong is decided in `reader.py` and `rules.py`.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -46,6 +47,16 @@ class Problems:
 
     def warn(self, path: KeyPath, message: str, hint: str = "") -> None:
         self.found.append(Problem("warning", self.line(path), render_path(path), message, hint))
+
+    def has_error(self, table: KeyPath, *, besides: Collection[str]) -> bool:
+        """Whether an error is noted for a table itself, or for a key in it that is not one of `besides`."""
+        here = render_path(table)
+        below = (
+            problem.path.removeprefix(here)
+            for problem in self.found
+            if problem.severity == "error" and problem.path.startswith(here)
+        )
+        return any(re.split(r"[.[]", rest.removeprefix("."))[0] not in besides for rest in below)
 
     def line(self, path: KeyPath) -> int:
         """The line of `path`, or of the nearest table around it that has one; else 0."""

@@ -10,7 +10,8 @@ REDACTED = "[redacted]"
 
 _SECRET = frozenset({"api_key", "api_key_hash", "password"})
 _ADDRESS = frozenset({"base_url", "proxy"})
-_USERINFO = re.compile(r"//[^/@]*@")
+_USERINFO = re.compile(r"//.*@")
+"""To the last `@`: a password may hold one, and whatever else."""
 
 
 def redacted(config: Config) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def check(
     _check_users(config, problems)
     _check_policy(config, problems)
     _check_references(config, problems)
+    _warn_of_idle(config, problems, channels)
 
 
 def printable(secret: str) -> bool:
@@ -72,6 +73,8 @@ def _check_global(found: schema.Global, problems: Problems, origins: Mapping[str
     for name in _LOG_FLAGS:
         if getattr(found, name):
             problems.warn(path(name), "has no effect yet: this version keeps no request logs")
+    if found.cors_origins:
+        problems.warn(path("cors_origins"), "has no effect yet: no browser's origin may call")
     if bool(found.tls_certificate) != bool(found.tls_key):
         given, missing = ("tls_certificate", "tls_key")[:: 1 if found.tls_certificate else -1]
         problems.error(path(given), f"needs `{missing}` too", "set both for HTTPS, or neither")
@@ -141,9 +144,20 @@ def _check_credentials(provider_path: KeyPath, provider: schema.Provider, proble
         }:
             problems.warn((*path, i), "is of a kind that gproxy cannot use, and is left out")
         elif not given:
-            problems.error((*path, i), "needs one of env, keyring, api_key")
+            _need_one_of((*path, i), ("env", "keyring", "api_key"), schema.Credential, problems)
     names = enumerate(credential_names(provider))
     _check_unique(problems, "this credential's name", (((name,), (*path, i)) for i, name in names))
+
+
+def _need_one_of(
+    path: KeyPath,
+    names: tuple[str, ...],
+    struct: type[schema.Credential | schema.UserKey],
+    problems: Problems,
+) -> None:
+    """Not said of a row that is no table, or in which such a key is wrong or misspelt: that is told already."""
+    if not problems.has_error(path, besides=schema.keys_of(struct).keys() - set(names)):
+        problems.error(path, f"needs one of {', '.join(names)}")
 
 
 def credential_names(provider: schema.Provider) -> list[str]:
@@ -214,7 +228,7 @@ def _check_key(path: KeyPath, row: schema.UserKey, problems: Problems) -> None:
             (*path, "api_key"), "stands here in clear", "`gproxy keys hash` replaces it by its hash"
         )
     elif not row.api_key_hash:
-        problems.error(path, "needs one of api_key_hash, api_key")
+        _need_one_of(path, ("api_key_hash", "api_key"), schema.UserKey, problems)
     if row.quota is not None and 0 <= row.quota < schema.LEAST_USD:
         problems.error((*path, "quota"), "must be above 0", "leave it out for none, or disable the key")
 
@@ -237,7 +251,7 @@ def _check_limits(config: schema.Config, problems: Problems) -> None:
     _check_unique(problems, "this limit", (((row.user_name, row.model_pattern), path) for path, row in rows))
     for path, _ in rows:
         set_here = {name for name in (*schema.BOUNDS, "total_tokens") if (*path, name) in problems.lines}
-        if not set_here:
+        if not set_here and not problems.has_error(path, besides={"user_name", "model_pattern"}):
             problems.error(path, "sets no limit", f"give it one of {', '.join(schema.BOUNDS)}")
         if {"tpd", "total_tokens"} <= set_here:
             problems.warn(path, "tpd and total_tokens are the same limit", "the smaller one holds")
@@ -270,6 +284,34 @@ def _check_references(config: schema.Config, problems: Problems) -> None:
     for table in ("permissions", "rate_limits", "quotas"):
         for i, bound in enumerate(getattr(config, table)):
             _check_known((table, i, "user_name"), bound.user_name, "user", users, problems)
+
+
+def _warn_of_idle(config: schema.Config, problems: Problems, channels: schema.Channels) -> None:
+    """What may be set and does nothing yet, by name."""
+    in_order = "has no effect yet: {} are tried in order"
+    for i, provider in enumerate(config.providers):
+        path: KeyPath = ("providers", i)
+        facts = channels.get(provider.channel)
+        if provider.settings.protocols and facts is not None and not facts.configurable:
+            problems.warn(
+                (*path, "settings", "protocols"), f'has no effect: what "{provider.channel}" speaks is known'
+            )
+        if provider.settings.on_disconnect == "drain":
+            problems.warn(
+                (*path, "settings", "on_disconnect"),
+                '"drain" has no effect yet: a request ends when its client has left',
+            )
+        for n, credential in enumerate(provider.credentials):
+            if credential.weight is not None:
+                problems.warn((*path, "credentials", n, "weight"), in_order.format("credentials"))
+    for i, alias in enumerate(config.model_aliases):
+        path = ("model_aliases", i)
+        if alias.strategy == "weighted":
+            problems.warn((*path, "strategy"), f'"weighted" {in_order.format("targets")}')
+        for n in range(len(alias.targets)):
+            weight = (*path, "targets", n, "weight")
+            if weight in problems.lines:
+                problems.warn(weight, in_order.format("targets"))
 
 
 def _check_known(

@@ -25,6 +25,11 @@ class ChannelFacts(Protocol):
         """Whether `settings.base_url` must be given."""
         ...
 
+    @property
+    def configurable(self) -> bool:
+        """Whether `settings.protocols` says what the upstream speaks."""
+        ...
+
 
 Channels = Mapping[str, ChannelFacts]
 """The channels there are, by the names that `channel =` may take."""
@@ -55,15 +60,15 @@ class Key:
     ignored: bool = False
 
 
-def key(help: str, *, default: Any = dataclasses.MISSING, **facts: Any) -> Any:
+def key(help: str, *, default: Any = dataclasses.MISSING, secret: bool = False, **facts: Any) -> Any:
     """A dataclass field with its `Key` in the metadata; without a default the key is required.
 
-    A default that is a class (`dict`) is called for each value.
+    A default that is a class (`dict`) is called for each value. What may hold a `secret` is in no repr.
     """
     metadata = {"key": Key(help=help, **facts)}
     if isinstance(default, type):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=default, metadata=metadata, repr=not secret)
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,18 +76,20 @@ class Global:
     host: str = key("address to listen on; a non-loopback one warns at start", default="127.0.0.1")
     port: int = key("port to listen on; 0 takes a free one", default=8787, low=0, high=65535)
     data_dir: str = key("folder of the usage store, relative to this file", default="./data")
-    proxy: str = key("HTTP(S) proxy for upstream traffic; environment proxies are ignored", default="")
+    proxy: str = key(
+        "HTTP(S) proxy for upstream traffic; environment proxies are ignored", default="", secret=True
+    )
     workers: int = key("worker processes", default=1, low=1, high=64)
     max_body_bytes: int = key("largest request body, decoded", default=52_428_800, low=1024)
     enable_usage: bool = key("write a usage row per request", default=True)
-    enable_upstream_log: bool = key("log each attempt's envelope", default=False)
-    enable_upstream_log_body: bool = key("log the bodies of attempts too", default=False)
-    enable_downstream_log: bool = key("log each request's envelope", default=False)
-    enable_downstream_log_body: bool = key("log the bodies of requests too", default=False)
+    enable_upstream_log: bool = key("log each attempt's envelope; no effect yet", default=False)
+    enable_upstream_log_body: bool = key("log the bodies of attempts too; no effect yet", default=False)
+    enable_downstream_log: bool = key("log each request's envelope; no effect yet", default=False)
+    enable_downstream_log_body: bool = key("log the bodies of requests too; no effect yet", default=False)
     log_retention_days: int = key("days that request logs are kept; usage rows stay", default=30, low=1)
     log_body_max_bytes: int = key("a longer logged body is cut", default=65_536, low=0)
     quota_status: int = key("status of a spent quota", default=402, choices=("402", "429"))
-    cors_origins: tuple[str, ...] = key("browser origins that may call", default=())
+    cors_origins: tuple[str, ...] = key("browser origins that may call; no effect yet", default=())
     allowed_hosts: tuple[str, ...] = key(
         "extra Host names; loopback names and `host` always work", default=()
     )
@@ -103,12 +110,14 @@ class Settings:
     total_timeout_s: float = key("seconds for a whole request, 0 for none", default=0.0, low=0)
     max_attempts: int = key("attempts per request over all credentials", default=4, low=1, high=100)
     on_disconnect: str = key(
-        "what a leaving client does upstream", default="cancel", choices=("cancel", "drain")
+        "what a leaving client does upstream; `drain` has no effect yet",
+        default="cancel",
+        choices=("cancel", "drain"),
     )
     include_usage: bool = key("ask chat streams for usage", default=True)
     protocols: tuple[str, ...] = key("what a custom channel speaks", default=(), choices=PROTOCOLS)
-    headers: dict[str, str] = key("extra headers on every request", default=dict)
-    proxy: str = key("HTTP(S) proxy for this provider", default="")
+    headers: dict[str, str] = key("extra headers on every request", default=dict, secret=True)
+    proxy: str = key("HTTP(S) proxy for this provider", default="", secret=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +126,9 @@ class Credential:
 
     env: str = key("name of an environment variable", default="")
     keyring: str = key("entry of the OS keyring, service `gproxy`", default="")
-    api_key: str = field(
-        default="", repr=False, metadata={"key": Key(help="the secret itself; prefer the other two")}
-    )
+    api_key: str = key("the secret itself; prefer the other two", default="", secret=True)
     label: str = key("name in reports and logs; absent: `provider#N`, by its place", default="")
-    weight: int | None = key("share of the traffic; none set: tried in order", default=None, low=0)
+    weight: int | None = key("share of the traffic; no effect yet: tried in order", default=None, low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +169,7 @@ class Model:
 class AliasTarget:
     provider_name: str = key("the provider that serves it")
     model_id: str = key("the id that the upstream knows")
-    weight: int = key("share under strategy `weighted`", default=1, low=0)
+    weight: int = key("share under strategy `weighted`; no effect yet", default=1, low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +178,11 @@ class ModelAlias:
     provider_name: str = key("the first target's provider")
     model_id: str = key("the first target's model")
     enabled: bool = key("serve this alias", default=True)
-    strategy: str = key("how targets are chosen", default="failover", choices=("failover", "weighted"))
+    strategy: str = key(
+        "how targets are chosen; `weighted` has no effect yet",
+        default="failover",
+        choices=("failover", "weighted"),
+    )
     targets: tuple[AliasTarget, ...] = key("more targets behind the first", default=())
     line: int = 0
 
@@ -183,9 +194,7 @@ class UserKey:
     label: str = key("name of the key in reports", default="")
     api_key_hash: str = key("SHA-256 of the key", default="", pattern=r"sha256:[0-9a-f]{64}")
     key_hint: str = key("the last four characters", default="")
-    api_key: str = field(
-        default="", repr=False, metadata={"key": Key(help="the key itself; `gproxy keys hash` converts it")}
-    )
+    api_key: str = key("the key itself; `gproxy keys hash` converts it", default="", secret=True)
     enabled: bool = key("accept this key", default=True)
     expires_at: datetime | None = key("accept it until then", default=None)
     models: tuple[str, ...] | None = key("patterns that narrow what its user may use", default=None)
@@ -203,9 +212,7 @@ class User:
     name: str = key("name of the user", pattern=r"[^\s/][^/]*")
     enabled: bool = key("accept this user's keys", default=True)
     is_admin: bool = key("may read /admin and /metrics", default=False)
-    password: str = field(
-        default="", repr=False, metadata={"key": Key(help="of GPROXY's console; unused", ignored=True)}
-    )
+    password: str = key("of GPROXY's console; unused", default="", secret=True, ignored=True)
     keys: tuple[UserKey, ...] = key("keys of this user", default=())
     line: int = 0
 

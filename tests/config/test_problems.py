@@ -35,6 +35,17 @@ def test_what_has_no_line_of_its_own_is_placed_at_the_table_around_it() -> None:
     assert problems.line(("users", 0)) == 0
 
 
+def test_an_error_counts_for_the_tables_around_it_and_for_no_other() -> None:
+    problems = Problems({})
+    problems.warn(("rows", 1), "odd")
+    problems.error(("rows", 10, "label"), "wrong")
+    problems.error(("rows", 2, "env"), "wrong")
+    problems.error(("rows", 3), "wrong")
+    problems.error(("rows", 4, "models", 0), "wrong")
+    noted = [problems.has_error(("rows", n), besides={"label", "models"}) for n in (1, 10, 2, 3, 4)]
+    assert noted == [False, False, True, True, False]
+
+
 def test_only_a_near_word_is_suggested() -> None:
     assert suggestion("prot", ["port", "host"]) == 'did you mean "port"?'
     assert suggestion("zebra", ["port", "host"]) == ""

@@ -4,14 +4,24 @@ from gproxy.config.load import load
 from gproxy.config.redact import redacted
 from gproxy.providers.catalog import CHANNELS
 
-SECRETS = ("SECRET-api", "SECRET-key", "SECRET-pass", "SECRET-header", "SECRET-proxy", "ab" * 32)
+SECRETS = (
+    "SECRET-api",
+    "SECRET-key",
+    "SECRET-pass",
+    "SECRET-header",
+    "SECRET-proxy",
+    "SECRET-word",
+    "ab" * 32,
+)
 TEXT = f"""
 [global]
-proxy = "http://me:SECRET-proxy@127.0.0.1:3128"
+proxy = "http://me:SECRET-proxy@SECRET-word@127.0.0.1:3128"
 [[providers]]
 name = "p"
 channel = "custom"
-settings = {{ base_url = "http://127.0.0.1:1", headers = {{ "x-team" = "SECRET-header" }} }}
+settings.base_url = "http://127.0.0.1:1"
+settings.proxy = "http://u:/SECRET-proxy@h"
+settings.headers = {{ "x-team" = "SECRET-header" }}
 credentials = [{{ api_key = "SECRET-api" }}, {{ env = "A_VARIABLE" }}]
 [[users]]
 name = "u"
@@ -31,3 +41,9 @@ def test_no_secret_is_shown_and_the_rest_is() -> None:
     assert shown["providers"][0]["credentials"][1]["env"] == "A_VARIABLE"
     assert shown["providers"][0]["settings"]["headers"] == {"x-team": "[redacted]"}
     assert next(iter(shown)) == "global"
+
+
+def test_no_secret_is_in_the_repr_of_a_configuration() -> None:
+    config, _ = load(TEXT.encode(), channels=CHANNELS)
+    assert "127.0.0.1:1" in repr(config)
+    assert not [secret for secret in SECRETS[:-1] if secret in repr(config)]

@@ -22,6 +22,10 @@ channel = "openai"
 name = "u"
 """
 
+PROVIDER = '[[providers]]\nname = "o"\nchannel = "openai"\n'
+
+ALIAS = '[[model_aliases]]\nalias = "a"\nprovider_name = "p"\nmodel_id = "m"\n'
+
 KEY = 'api_key_hash = "sha256:' + "0" * 64 + '"\n'
 
 
@@ -275,3 +279,57 @@ def test_several_workers_are_refused_where_there_is_no_fork(
     errors = found("[global]\nworkers = 2", "error")
     assert bool(errors) == refused
     assert all(error.startswith("global.workers: Windows") for error in errors)
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ('[global]\ncors_origins = ["https://a.example"]', "global.cors_origins: has no effect yet"),
+        (
+            PROVIDER + 'credentials = [{ env = "A", weight = 0 }]',
+            "providers[1].credentials[0].weight: has no effect yet",
+        ),
+        (
+            PROVIDER + 'settings.on_disconnect = "drain"',
+            'providers[1].settings.on_disconnect: "drain" has no effect yet',
+        ),
+        (PROVIDER + 'settings.protocols = ["gemini"]', "providers[1].settings.protocols: has no effect"),
+        (ALIAS + 'strategy = "weighted"', 'model_aliases[0].strategy: "weighted" has no effect yet'),
+        (
+            ALIAS + 'targets = [{ provider_name = "p", model_id = "m", weight = 1 }]',
+            "model_aliases[0].targets[0].weight: has no effect yet",
+        ),
+    ],
+)
+def test_what_does_nothing_yet_is_warned_about_by_name(text: str, warning: str) -> None:
+    assert [message for message in found(text, "warning") if message.startswith(warning)]
+
+
+def test_what_is_as_it_would_be_anyway_is_not_warned_about() -> None:
+    text = (
+        PROVIDER + 'settings = { on_disconnect = "cancel", protocols = [] }\ncredentials = [{ env = "A" }]\n'
+    )
+    text += '[[providers]]\nname = "c"\nchannel = "custom"\n'
+    text += 'settings = { base_url = "http://h", protocols = ["gemini"] }\n'
+    text += ALIAS + 'strategy = "failover"\ntargets = [{ provider_name = "p", model_id = "m" }]'
+    assert found(text, "warning") == []
+
+
+@pytest.mark.parametrize("row", ['"a"', "{ foo = 1 }", "{ env = 1 }", '{ label = "l", keyrng = "x" }'])
+def test_a_credential_with_one_fault_is_told_of_once(row: str) -> None:
+    assert len(found(f"{PROVIDER}credentials = [{row}]", "error")) == 1
+
+
+@pytest.mark.parametrize("row", ['"a"', "{ foo = 1 }", "{ api_key_hash = 1 }"])
+def test_a_key_with_one_fault_is_told_of_once(row: str) -> None:
+    assert len(found(f"keys = [{row}]", "error")) == 1
+
+
+@pytest.mark.parametrize("row", ['"a"', '{ user_name = "u", model_pattern = "*", rmp = 1 }'])
+def test_a_limit_without_a_bound_for_another_fault_is_told_of_that_alone(row: str) -> None:
+    _, problems = load(f"rate_limits = [{row}]\n{BASE}".encode(), channels=CHANNELS)
+    assert not [problem for problem in problems if "sets no limit" in problem.message]
+
+
+def test_a_row_with_two_faults_is_told_of_both() -> None:
+    assert len(found(f"{PROVIDER}credentials = [{{ label = 1 }}]", "error")) == 2

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -67,12 +68,19 @@ def read(path: Path) -> "Config":
     return config
 
 
-def edit(explicit: Path | None, change: "Callable[[Document], T]") -> T:
-    """Apply a change to the configuration file of this call, under its lock, and return what it returns."""
+def edit(
+    explicit: Path | None,
+    change: "Callable[[Document], T]",
+    beside: Callable[[], AbstractContextManager[None]] | None = None,
+) -> T:
+    """Apply a change to the configuration file of this call, under its lock, and return what it returns.
+
+    `beside` is what changes outside the file: see `config/edit.py`.
+    """
     from gproxy.config.edit import edit as edit_file
     from gproxy.providers.catalog import CHANNELS
 
-    return edit_file(find(explicit), change, channels=CHANNELS, environ=os.environ)
+    return edit_file(find(explicit), change, channels=CHANNELS, environ=os.environ, beside=beside)
 
 
 def refused(filename: str, errors: "Collection[Problem]", shown: tuple[str, ...] = ()) -> ConfigError:

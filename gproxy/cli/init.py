@@ -1,6 +1,7 @@
 """`gproxy init`: a first configuration file, with a first provider and a first key."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,6 @@ import typer
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption
 from gproxy.cli.providers import Secret, ask_secret, key_variable
-from gproxy.config.schema import Provider, keys_of
 from gproxy.errors import ConfigError
 
 
@@ -24,21 +24,29 @@ def init(
     from gproxy.cli import templates
     from gproxy.config.edit import create
     from gproxy.config.keys import make_key
+    from gproxy.providers.catalog import CHANNELS
 
     path = config or Path(os.environ.get("GPROXY_CONFIG") or "gproxy.toml")
     if path.exists():
         raise ConfigError(
             f"{path} exists: edit it with `gproxy config edit`, or choose another with --config"
         )
+    secret = None
     if demo:
         providers = templates.DEMO_PROVIDER
     elif yes:
         providers = _offered()
     else:
-        providers = _asked()
+        providers, secret = _asked(path)
     key = make_key()
-    create(path, templates.first_file(providers or templates.NO_PROVIDER, key))
-    where = "" if config is None else f" --config {path}"
+    create(
+        path,
+        templates.first_file(providers or templates.NO_PROVIDER, key),
+        channels=CHANNELS,
+        environ=os.environ,
+        beside=secret.storing if secret else None,
+    )
+    where = "" if config is None else f" --config {shlex.quote(str(path))}"
     print(f"Wrote {files.shown(path)}. Your first key, shown only now:\n\n{key}\n")
     print(f"Next:\n\ngproxy serve{where}\n")
     print(templates.demo_curl(templates.URL, key) if demo else templates.list_curl(templates.URL, key))
@@ -61,27 +69,24 @@ def _offered() -> str:
     return "\n".join(provider(name, name, None, Secret("env", key_variable(name))) for name in found)
 
 
-def _asked() -> str:
-    """The table of a provider that the user describes; empty if none is wanted yet."""
-    import re
-
+def _asked(path: Path) -> tuple[str, Secret | None]:
+    """The table of a provider that the user describes, and its secret; empty if none is wanted yet."""
     from gproxy.cli.templates import provider
+    from gproxy.config.edit import refuse_new
     from gproxy.providers.catalog import CHANNELS
 
     output.note(f"Channels: {', '.join(CHANNELS)}.")
     channel = _prompt("Channel of the first provider (empty: none yet)", "")
     if not channel:
-        return ""
+        return "", None
     if channel not in CHANNELS:
         raise ConfigError(f"there is no channel {channel}: choose one of those listed")
     name = _prompt("Its name here", channel)
-    if not re.fullmatch(keys_of(Provider)["name"].pattern, name):
-        raise ConfigError(f"{name} cannot be a name: use a-z, 0-9, - and _")
     base_url = None if CHANNELS[channel].root or CHANNELS[channel].offline else _prompt("Its base URL", None)
+    # Said before a secret is typed in vain.
+    refuse_new(path, provider(name, channel, base_url, None), channels=CHANNELS, environ=os.environ)
     secret = None if CHANNELS[channel].offline else _asked_secret(name, channel)
-    if secret:
-        secret.store()
-    return provider(name, channel, base_url, secret)
+    return provider(name, channel, base_url, secret), secret
 
 
 def _asked_secret(name: str, channel: str) -> Secret | None:

@@ -1,6 +1,8 @@
 """`gproxy providers`: the upstreams and their keys. Where secrets are kept is `config/secrets.py`'s."""
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -38,16 +40,24 @@ class Secret:
     value: str
     stored: str | None = None
 
-    def store(self) -> None:
-        """Put it into the keyring if that is its place; raises ConfigError if that cannot hold it."""
-        if self.stored is None:
-            return
+    @property
+    def storing(self) -> Callable[[], contextlib.AbstractContextManager[None]] | None:
+        """What puts it into the keyring, if that is its place, and out again where the block fails.
+
+        It raises ConfigError if the keyring cannot hold it.
+        """
+        return None if self.stored is None else self._stored
+
+    @contextlib.contextmanager
+    def _stored(self) -> Iterator[None]:
         from gproxy.config import secrets
 
-        try:
-            secrets.store(self.value, self.stored)
-        except ConfigError as error:
-            raise ConfigError(f"{error.message} (options --env VARIABLE and --literal)") from None
+        with contextlib.ExitStack() as kept:
+            try:
+                kept.enter_context(secrets.stored(self.value, self.stored or ""))
+            except ConfigError as error:
+                raise ConfigError(f"{error.message} (options --env VARIABLE and --literal)") from None
+            yield
 
 
 def key_variable(channel: str) -> str:
@@ -60,6 +70,8 @@ def ask_secret(
 ) -> Secret | None:
     """The secret that the options name, asked for where it must be; None if they name none."""
     in_keyring = keyring or entry is not None
+    if entry == "":
+        raise typer.BadParameter("must not be empty", param_hint="--keyring-entry")
     if (env is not None) + in_keyring + literal > 1:
         raise typer.BadParameter("give one of --env, --keyring and --literal")
     if env is not None:
@@ -67,10 +79,16 @@ def ask_secret(
             output.note(f"{env} is not set here: it must be where `gproxy serve` runs.")
         return Secret("env", env)
     if in_keyring:
-        return Secret("keyring", entry or provider, output.secret(f"Key of {provider}"))
+        return Secret("keyring", entry or provider, _asked(provider))
     if literal:
-        return Secret("api_key", output.secret(f"Key of {provider}"))
+        return Secret("api_key", _asked(provider))
     return None
+
+
+def _asked(provider: str) -> str:
+    from gproxy.config.secrets import checked
+
+    return checked(output.secret(f"Key of {provider}"), f"the key of {provider}")
 
 
 @app.command()
@@ -115,10 +133,8 @@ def add(
 
     def change(document: Document) -> None:
         changes.add_provider(document, values)
-        if secret:
-            secret.store()
 
-    files.edit(config, change)
+    files.edit(config, change, secret.storing if secret else None)
     output.note(f"Added {name}. Clients call its models as {name}/MODEL.")
 
 
@@ -188,7 +204,10 @@ def set_key(
     from gproxy.config.document import Document
 
     files.find(config)
-    default_entry = entry or (f"{name}-{label}" if label and keyring else None)
+    if label == "":
+        raise typer.BadParameter("must not be empty", param_hint="--label")
+    # No name of a provider holds a `#`, so that this is no other provider's entry.
+    default_entry = f"{name}#{label}" if label and keyring and entry is None else entry
     secret = ask_secret(name, env=env, keyring=keyring, entry=default_entry, literal=literal)
     if secret is None:
         raise typer.BadParameter("give one of --env, --keyring and --literal")
@@ -196,10 +215,9 @@ def set_key(
     def change(document: Document) -> set[str]:
         before = changes.keyring_entries(document)
         changes.set_secret(document, name, secret.form, secret.value, label=label)
-        secret.store()
         return before - changes.keyring_entries(document)
 
-    entries = files.edit(config, change)
+    entries = files.edit(config, change, secret.storing)
     output.note(f"Set the key of {name}.")
     _forget(entries)
 

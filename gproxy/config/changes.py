@@ -4,7 +4,7 @@ Each raises ConfigError with what to do when the document does not have what is 
 makes a whole file valid is `load.py`'s, which sees every result before it is written.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,16 @@ def stored_hash(key: Mapping[str, Any]) -> str:
 
 
 def add_provider(document: Document, values: Mapping[str, object]) -> None:
-    """Append a `[[providers]]` table; `values` are its keys."""
+    """Append a `[[providers]]` table; `values` are its keys. A keyring entry in it must be its own."""
     if _index(document, "providers", "name", values["name"]) is not None:
         raise ConfigError(
             f"there is a provider {values['name']} already: remove it first, or take another name"
         )
     document.add(("providers",), values)
+    index = len(document.tables("providers")) - 1
+    for credential in document.tables("providers", index, "credentials"):
+        if "keyring" in credential:
+            _refuse_shared(document, credential["keyring"])
 
 
 def remove_provider(document: Document, name: str, *, cascade: bool) -> list[str]:
@@ -65,7 +69,7 @@ def remove_provider(document: Document, name: str, *, cascade: bool) -> list[str
         targets = _targets(alias)
         kept = [target for target in targets if target.get("provider_name") != name]
         if kept and kept != targets:
-            set_alias(document, alias["alias"], kept, strategy=alias.get("strategy"))
+            set_alias(document, alias["alias"], kept)
     for table in ("models", "model_aliases", "permissions"):
         remove_where(document, table, {"provider_name": name})
     document.remove(("providers", index))
@@ -75,7 +79,7 @@ def remove_provider(document: Document, name: str, *, cascade: bool) -> list[str
 def set_secret(document: Document, provider: str, form: str, value: str, *, label: str | None) -> None:
     """Give a provider's credential another secret: `form` is one of `SECRET_FORMS`.
 
-    Without a label the only credential is meant; one of a new label is appended.
+    Without a label the only credential is meant; one of a new label is appended. A keyring entry must be its own.
     """
     path = ("providers", need(document, "providers", "name", provider, "provider"), "credentials")
     credentials = document.tables(*path)
@@ -92,16 +96,33 @@ def set_secret(document: Document, provider: str, form: str, value: str, *, labe
             document.rename(entry, old, form, value)
         else:
             document.set(entry, form, value)
+    if form == "keyring":
+        _refuse_shared(document, value)
 
 
 def keyring_entries(document: Document) -> set[str]:
     """The keyring entries that the document names."""
-    return {
-        credential["keyring"]
-        for index in range(len(document.tables("providers")))
+    return {entry for _, entry in _named_entries(document)}
+
+
+def _named_entries(document: Document) -> list[tuple[str, str]]:
+    """Each provider's name with a keyring entry that one of its credentials names."""
+    return [
+        (str(provider.get("name", "")), credential["keyring"])
+        for index, provider in enumerate(document.tables("providers"))
         for credential in document.tables("providers", index, "credentials")
         if "keyring" in credential
-    }
+    ]
+
+
+def _refuse_shared(document: Document, entry: str) -> None:
+    """A secret about to be stored must not overwrite another credential's."""
+    names = [name for name, named in _named_entries(document) if named == entry]
+    if len(names) > 1:
+        raise ConfigError(
+            f"the keyring entry {entry} would be shared by credentials of {', '.join(dict.fromkeys(names))}: "
+            "take another with --keyring-entry"
+        )
 
 
 def add_user(document: Document, name: str, *, is_admin: bool = False) -> None:
@@ -221,7 +242,8 @@ def set_alias(
 ) -> bool:
     """Make an alias, or give it other targets, each with `provider_name` and `model_id`; False: it was there.
 
-    An alias that is there keeps what is not given: its strategy, and whether it is enabled.
+    An alias that is there keeps what is not given: its strategy, whether it is enabled, and of targets that it
+    had already their weights and comments.
     """
     first, more = targets[0], targets[1:]
     index = _index(document, "model_aliases", "alias", alias)
@@ -230,18 +252,43 @@ def set_alias(
         index = len(document.tables("model_aliases"))
         document.add(("model_aliases",), {"alias": alias} | _place(first))
     path = ("model_aliases", index)
-    for name, value in _place(first).items():
-        document.set(path, name, value)
-    if strategy:
-        document.set(path, "strategy", strategy)
-    for number in reversed(range(len(document.tables(*path, "targets")))):
-        document.remove((*path, "targets", number))
+    _put(document, path, _place(first) | ({"strategy": strategy} if strategy else {}))
     if new and more:
         document.set(path, "targets", more)
-    elif more:
-        for target in more:
-            document.add((*path, "targets"), target)
+    else:
+        _set_targets(document, (*path, "targets"), [_place(target) for target in more])
     return new
+
+
+def _set_targets(document: Document, array: KeyPath, places: Sequence[Mapping[str, object]]) -> None:
+    """Make the targets those of `places`, in that order; what is known of one that stays goes with it."""
+    wanted, gone = list(places), []
+    for number, target in enumerate(document.tables(*array)):
+        if _place(target) in wanted:
+            wanted.remove(_place(target))
+        else:
+            gone.append(number)
+    for number in reversed(gone):
+        document.remove((*array, number))
+    kept = document.tables(*array)
+    for number, place in enumerate(places):
+        values = next((target for target in kept if _place(target) == place), place)
+        if number < len(kept):
+            _put(document, (*array, number), values, kept[number].keys() - values.keys())
+        else:
+            document.add(array, values)
+
+
+def _put(
+    document: Document, table: KeyPath, values: Mapping[str, object], without: Iterable[str] = ()
+) -> None:
+    """Set those keys of a table that have another value, and take out `without`."""
+    now = document.tables(*table[:-1])[int(table[-1])]
+    for name, value in values.items():
+        if now.get(name) != value:
+            document.set(table, name, value)
+    for name in without:
+        document.unset(table, name)
 
 
 def remove_alias(document: Document, alias: str) -> None:

@@ -4,21 +4,29 @@ What a command changes is `changes.py`'s.
 """
 
 import contextlib
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 from gproxy.config import schema
 from gproxy.config.document import Document
 from gproxy.config.load import load
+from gproxy.config.problems import Problem
 from gproxy.config.source import overrides
 from gproxy.errors import ConfigError
 
 _PATIENCE_S = 30.0
+_TRIES = 3
 
 T = TypeVar("T")
+
+
+class _ChangedMeanwhileError(ConfigError):
+    """The file is no longer what the new text was made from."""
 
 
 def edit(
@@ -27,22 +35,41 @@ def edit(
     *,
     channels: schema.Channels,
     environ: Mapping[str, str],
+    beside: Callable[[], AbstractContextManager[None]] | None = None,
 ) -> T:
-    """Apply `change` to the file and return what it returns; nothing else edits the file meanwhile.
+    """Apply `change` to the file and return what it returns; no other edit of ours happens meanwhile.
 
     The result must load without an error under this environment; else, or if `change` raises, the file stays
     as it was, byte for byte. Raises ConfigError, with the problems of the result if it has any. Of a symbolic
-    link the target is edited.
+    link the target is edited. Where an editor saves the file meanwhile, `change` is applied anew.
+
+    `beside` is what changes outside the file, done when the result is known to be good and undone when it cannot
+    be written. The file is then replaced even by the same text: a server that watches it reads anew.
     """
     target = path.resolve()
     with _locked(target):
-        before = _bytes_of(target)
-        document = _parsed(path, before)
-        result = change(document)
-        after = document.text.encode()
-        if after != before:
-            _refuse_errors(path, after, channels, environ)
-            _replace(target, after)
+        for _ in range(_TRIES - 1):
+            with contextlib.suppress(_ChangedMeanwhileError):
+                return _edit_once(path, target, change, channels, environ, beside)
+        return _edit_once(path, target, change, channels, environ, beside)
+
+
+def _edit_once(
+    path: Path,
+    target: Path,
+    change: Callable[[Document], T],
+    channels: schema.Channels,
+    environ: Mapping[str, str],
+    beside: Callable[[], AbstractContextManager[None]] | None,
+) -> T:
+    before = _bytes_of(target)
+    document = _parsed(path, before)
+    result = change(document)
+    after = document.text.encode()
+    _refuse_errors(path, after, channels, environ)
+    if after != before or beside:
+        with beside() if beside else nullcontext():
+            _replace(target, before, after)
     return result
 
 
@@ -55,15 +82,39 @@ def replace(
     """
     target = path.resolve()
     with _locked(target):
-        if _bytes_of(target) != before:
-            raise ConfigError(f"{path} was changed by someone else meanwhile, and so was left as it is")
-        if after != before:
-            _refuse_errors(path, after, channels, environ)
-            _replace(target, after)
+        _refuse_errors(path, after, channels, environ)
+        _replace(target, before, after)
 
 
-def create(path: Path, text: str) -> None:
-    """Write a new file, 0600, in a folder that is made if need be; raises ConfigError if the file exists."""
+def create(
+    path: Path,
+    text: str,
+    *,
+    channels: schema.Channels,
+    environ: Mapping[str, str],
+    beside: Callable[[], AbstractContextManager[None]] | None = None,
+) -> None:
+    """Write a new file, 0600, in a folder that is made if need be; `beside` as in `edit`.
+
+    Raises ConfigError if the file exists, or with the errors that it would have.
+    """
+    refuse_new(path, text, channels=channels, environ=environ)
+    with beside() if beside else nullcontext():
+        _write_new(path, text)
+
+
+def refuse_new(path: Path, text: str, *, channels: schema.Channels, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError, with the errors, if a file of this text could not be served."""
+    # There is no file yet in which people could look for a line.
+    errors = tuple(
+        dataclasses.replace(error, line=0).render(path.name)
+        for error in _errors(text.encode(), channels, environ)
+    )
+    if errors:
+        raise ConfigError(f"{path} would have errors, and so was not written", errors)
+
+
+def _write_new(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -119,14 +170,21 @@ def _parsed(path: Path, text: bytes) -> Document:
 
 
 def _refuse_errors(path: Path, text: bytes, channels: schema.Channels, environ: Mapping[str, str]) -> None:
-    _, problems = load(text, channels=channels, overrides=overrides(environ))
-    errors = tuple(problem.render(path.name) for problem in problems if problem.severity == "error")
+    errors = tuple(error.render(path.name) for error in _errors(text, channels, environ))
     if errors:
         raise ConfigError(f"{path} would have errors after this change, and so was left as it was", errors)
 
 
-def _replace(target: Path, text: bytes) -> None:
-    """Write beside the target and rename, so that a reader sees the old text or the new one, never a part."""
+def _errors(text: bytes, channels: schema.Channels, environ: Mapping[str, str]) -> list[Problem]:
+    _, problems = load(text, channels=channels, overrides=overrides(environ))
+    return [problem for problem in problems if problem.severity == "error"]
+
+
+def _replace(target: Path, before: bytes, text: bytes) -> None:
+    """Write beside the target and rename, so that a reader sees the old text or the new one, never a part.
+
+    Raises ConfigError if the target is no longer `before`.
+    """
     temporary = ""
     try:
         descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -135,11 +193,17 @@ def _replace(target: Path, text: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         _give_to_owner_of(target, temporary)
+        if _bytes_of(target) != before:
+            raise _ChangedMeanwhileError(
+                f"{target} was changed by someone else meanwhile, and so was left as it is"
+            )
         os.replace(temporary, target)
     except OSError as error:
+        raise ConfigError(f"{target} cannot be written: {error.strerror}") from None
+    finally:
+        # After the rename there is none.
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise ConfigError(f"{target} cannot be written: {error.strerror}") from None
     _sync_folder(target.parent)
 
 

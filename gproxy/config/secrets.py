@@ -3,9 +3,10 @@
 Keys that clients authenticate with are `keys.py`'s.
 """
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from gproxy.config import schema
@@ -38,21 +39,41 @@ def read(
         if not secret:
             state = "empty" if credential.env in environ else "not set"
             raise ConfigError(f"the environment variable {credential.env} is {state}: set it and start again")
-        return _checked(secret, f"the environment variable {credential.env}")
+        return checked(secret, f"the environment variable {credential.env}")
     if credential.keyring:
         stored = _patiently(lambda: _usable_ring().get_password(SERVICE, credential.keyring), patience_s)
         if not stored:
             raise ConfigError(
                 f'the OS keyring has no entry "{credential.keyring}": `gproxy providers set-key` stores one'
             )
-        return _checked(stored, f'the keyring entry "{credential.keyring}"')
-    return _checked(credential.api_key, "`api_key`")
+        return checked(stored, f'the keyring entry "{credential.keyring}"')
+    return checked(credential.api_key, "`api_key`")
 
 
 def store(name: str, secret: str, *, patience_s: float = _PATIENCE_S) -> None:
     """Put a secret into the OS keyring and read it back; raises ConfigError if it cannot be kept there."""
-    _checked(secret, "the secret")
+    checked(secret, "the secret")
+    _write(name, secret, patience_s)
 
+
+@contextlib.contextmanager
+def stored(name: str, secret: str, *, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+    """`store`, and put back what was there if the block raises."""
+    before = _patiently(lambda: _usable_ring().get_password(SERVICE, name), patience_s)
+    try:
+        store(name, secret, patience_s=patience_s)
+        yield
+    except BaseException:
+        # What is to be told is why it went wrong; a ring that failed then fails here as well.
+        with contextlib.suppress(ConfigError):
+            if before is None:
+                delete(name, patience_s=patience_s)
+            else:
+                _write(name, before, patience_s)
+        raise
+
+
+def _write(name: str, secret: str, patience_s: float) -> None:
     def write() -> str | None:
         ring = _usable_ring()
         ring.set_password(SERVICE, name, secret)
@@ -67,7 +88,8 @@ def delete(name: str, *, patience_s: float = _PATIENCE_S) -> None:
     _patiently(lambda: _usable_ring().delete_password(SERVICE, name), patience_s)
 
 
-def _checked(secret: str, source: str) -> str:
+def checked(secret: str, source: str) -> str:
+    """The secret; raises ConfigError, which names its source, if no header could carry it."""
     if not printable(secret):
         raise ConfigError(
             f"{source} holds blanks, control or non-ASCII characters, which no key has: set it anew"

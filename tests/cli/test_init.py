@@ -84,7 +84,17 @@ def test_answers_make_the_first_provider(
 
 
 @pytest.mark.parametrize(
-    "answers", ["opnai\n", "openai\nBad Name\n", "openai\n\nsafe\n", "openai\n\nkeyring\nsk-1\n", "openai\n"]
+    "answers",
+    [
+        "opnai\n",
+        "openai\nBad Name\n",
+        "openai\nv1\n",
+        "custom\nmine\nlocalhost:1234\n",
+        "openai\n\nsafe\n",
+        "openai\n\nkeyring\nsk-1\n",
+        "openai\n\nliteral\nsk-abc def\n",
+        "openai\n",
+    ],
 )
 def test_an_answer_that_cannot_be_writes_nothing(run: Run, tmp_path: Path, answers: str) -> None:
     ran = run("init", stdin=answers)
@@ -106,6 +116,20 @@ def test_the_file_may_be_elsewhere(run: Run, tmp_path: Path) -> None:
     ran = run("init", "--demo", "--config", str(path))
     assert f"gproxy serve --config {path}\n" in ran.out
     assert path.exists()
+
+
+def test_a_refused_answer_is_told_with_its_reason_before_a_key_is_asked_for(run: Run) -> None:
+    ran = run("init", stdin="custom\nmine\nlocalhost:1234\nliteral\nsk-1\n")
+    assert "error: providers[0].settings.base_url: must be an http:// or https:// address" in ran.err
+    assert "gproxy.toml would have errors, and so was not written" in ran.err
+    assert "Where is its key" not in ran.err
+
+
+def test_commands_are_printed_as_a_shell_takes_them(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "my dir" / "g p.toml"
+    ran = run("init", "--yes", "--config", str(path))
+    assert f"\ngproxy serve --config '{path}'\n" in ran.out
+    assert f"--config '{path}'`" in ran.err
 
 
 def test_a_key_typed_at_a_terminal_is_not_echoed(tmp_path: Path) -> None:

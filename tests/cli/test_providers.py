@@ -7,6 +7,7 @@ import pytest
 from keyring.backend import KeyringBackend
 from keyring.errors import PasswordDeleteError
 
+from gproxy.server.watch import look
 from tests.cli.conftest import MINIMAL, Run
 
 
@@ -112,9 +113,13 @@ def test_a_key_goes_into_the_keyring_and_out_again_with_its_provider(
 
 
 def test_an_entry_that_another_provider_uses_stays(run: Run, file: Path, ring: MemoryRing) -> None:
-    for name in ("one", "two"):
-        argv = ("providers", "add", name, "--channel", "openai", "--keyring-entry", "shared")
-        assert run(*argv, stdin="sk-1").code == 0
+    argv = ("providers", "add", "one", "--channel", "openai", "--keyring-entry", "shared")
+    assert run(*argv, stdin="sk-1").code == 0
+    with file.open("a") as text:
+        text.write(
+            '[[providers]]\nname = "two"\nchannel = "openai"\ncredentials = [{ keyring = "shared" }]\n'
+        )
+    assert run("providers", "set-key", "one", "--keyring-entry", "shared", stdin="sk-2").code == 1
     run("providers", "remove", "one")
     assert ring.entries == {"gproxy/shared": "sk-1"}
     ring.entries.clear()
@@ -177,3 +182,63 @@ def test_a_provider_in_use_is_removed_only_with_what_uses_it(run: Run, file: Pat
     assert "--cascade" in ran.err
     assert run("providers", "remove", "local", "--cascade").err == "Removed local, alias fast.\n"
     assert set(tomllib.loads(file.read_text())) == {"users", "permissions"}
+
+
+def test_another_key_under_the_same_entry_is_told_to_a_server_by_a_new_file(
+    run: Run, file: Path, ring: MemoryRing
+) -> None:
+    run("providers", "add", "up", "--channel", "openai", "--keyring", stdin="sk-1")
+    before, text = look(file), file.read_text()
+    assert run("providers", "set-key", "up", "--keyring", stdin="sk-2").code == 0
+    assert ring.entries == {"gproxy/up": "sk-2"}
+    assert file.read_text() == text
+    assert look(file) != before
+
+
+def test_an_entry_for_a_label_is_no_other_providers(run: Run, file: Path, ring: MemoryRing) -> None:
+    for name in ("openai", "openai-main"):
+        run("providers", "add", name, "--channel", "openai", "--keyring", stdin=f"sk-{name}")
+    assert run("providers", "set-key", "openai", "--label", "main", "--keyring", stdin="sk-label").code == 0
+    assert ring.entries == {
+        "gproxy/openai": "sk-openai",
+        "gproxy/openai-main": "sk-openai-main",
+        "gproxy/openai#main": "sk-label",
+    }
+    argv = ("providers", "set-key", "openai", "--label", "main", "--keyring-entry", "openai-main")
+    assert run(*argv, stdin="sk-other").code == 1
+    assert ring.entries["gproxy/openai-main"] == "sk-openai-main"
+
+
+@pytest.mark.parametrize("name", ["Bad Name", "v1"])
+def test_a_provider_that_cannot_be_stores_nothing(run: Run, file: Path, ring: MemoryRing, name: str) -> None:
+    assert run("providers", "add", name, "--channel", "openai", "--keyring", stdin="sk-1").code == 1
+    assert ring.entries == {}
+    assert file.read_text() == MINIMAL
+
+
+def test_a_file_with_errors_keeps_the_key_that_it_has(run: Run, file: Path, ring: MemoryRing) -> None:
+    run("providers", "add", "up", "--channel", "openai", "--keyring", stdin="sk-1")
+    file.write_text(file.read_text() + "wrong = 1\n")
+    ran = run("providers", "set-key", "up", "--keyring", stdin="sk-2")
+    assert ran.code == 1
+    assert "wrong" in ran.err
+    assert ring.entries == {"gproxy/up": "sk-1"}
+
+
+@pytest.mark.parametrize("place", ["--literal", "--keyring"])
+@pytest.mark.parametrize("secret", ["sk-abc def", "sk-ü", "sk-\udcff"])
+def test_a_secret_that_cannot_be_used_is_refused(
+    run: Run, file: Path, ring: MemoryRing, place: str, secret: str
+) -> None:
+    ran = run("providers", "add", "up", "--channel", "openai", place, stdin=f"{secret}\n")
+    assert ran.code == 1
+    assert "which no key has" in ran.err
+    assert "sk-" not in ran.err
+    assert file.read_text() == MINIMAL
+    assert ring.entries == {}
+
+
+@pytest.mark.parametrize("argv", [("--label", "", "--literal"), ("--keyring-entry", "")])
+def test_an_empty_name_is_wrong_usage(run: Run, file: Path, argv: tuple[str, ...]) -> None:
+    assert run("providers", "set-key", "local", *argv, stdin="sk-1").code == 2
+    assert file.read_text() == MINIMAL

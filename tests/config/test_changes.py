@@ -219,3 +219,96 @@ def test_what_is_not_there_is_named_with_the_command_that_lists(document: Docume
     with pytest.raises(ConfigError, match=r"there is no \w+ zz: `gproxy \w+ list` shows them"):
         change(document)
     assert document.text == TEXT
+
+
+THREE = """\
+[[model_aliases]]
+alias = 'a'
+provider_name = 'p'  # first
+model_id = "m"
+strategy = 'weighted'
+targets = [
+  { provider_name = "q", model_id = "1", weight = 1 },  # one
+  { provider_name = "q", model_id = "2", weight = 2 },  # two
+  { provider_name = "r", model_id = "3", weight = 3 },  # three
+]
+"""
+
+SECTIONS = """\
+[[model_aliases]]
+alias = "a"
+provider_name = "p"
+model_id = "m"
+
+[[model_aliases.targets]]
+provider_name = "q"
+model_id = "1"
+weight = 1  # one
+
+[[model_aliases.targets]]
+provider_name = "r"
+model_id = "3"
+weight = 3  # three
+"""
+
+
+def targets(*names: str) -> list[dict[str, object]]:
+    return [dict(zip(("provider_name", "model_id"), name.split("/"), strict=True)) for name in names]
+
+
+def rows(document: Document) -> list[tuple[str, int | None]]:
+    found = document.tables("model_aliases", 0, "targets")
+    return [(f"{row['provider_name']}/{row['model_id']}", row.get("weight")) for row in found]
+
+
+def test_an_alias_that_is_set_to_what_it_is_changes_no_byte() -> None:
+    document = Document(THREE)
+    changes.set_alias(document, "a", targets("p/m", "q/1", "q/2", "r/3"), strategy="weighted")
+    assert document.text == THREE
+
+
+def test_targets_that_stay_keep_weight_and_comment() -> None:
+    document = Document(THREE)
+    changes.set_alias(document, "a", targets("p/m", "q/1", "r/3", "q/4"))
+    lines = [line for line in THREE.splitlines() if "# two" not in line]
+    assert [line for line in lines if line in document.text.splitlines()] == lines
+    assert rows(document) == [("q/1", 1), ("r/3", 3), ("q/4", None)]
+
+
+def test_targets_in_another_order_keep_their_weights_and_lose_no_comment() -> None:
+    document = Document(THREE)
+    changes.set_alias(document, "a", targets("p/m", "r/3", "q/4", "q/1", "q/2"))
+    assert rows(document) == [("r/3", 3), ("q/4", None), ("q/1", 1), ("q/2", 2)]
+    assert all(comment in document.text for comment in ("# first", "# one", "# two", "# three"))
+
+
+def test_targets_with_headers_of_their_own_are_edited_in_place() -> None:
+    document = Document(SECTIONS)
+    changes.set_alias(document, "a", targets("p/m", "q/1", "r/3", "q/2"))
+    assert document.text.startswith(SECTIONS)
+    assert rows(document) == [("q/1", 1), ("r/3", 3), ("q/2", None)]
+    changes.set_alias(document, "a", targets("q/1", "r/3"))
+    assert rows(document) == [("r/3", 3)]
+    assert "weight = 3  # three" in document.text
+
+
+def test_a_provider_that_goes_leaves_the_other_targets_of_an_alias_as_they_were() -> None:
+    document = Document(THREE + '\n[[providers]]\nname = "r"\nchannel = "custom"\n')
+    changes.remove_provider(document, "r", cascade=True)
+    gone = '  { provider_name = "r", model_id = "3", weight = 3 },  # three\n'
+    assert document.text.startswith(THREE.replace(gone, ""))
+
+
+@pytest.mark.parametrize("provider", ["p", "q"])
+def test_a_keyring_entry_of_another_credential_is_refused(document: Document, provider: str) -> None:
+    with pytest.raises(ConfigError, match="keyring entry k would be shared by credentials of"):
+        changes.set_secret(document, provider, "keyring", "k", label="new")
+    with pytest.raises(ConfigError, match="--keyring-entry"):
+        changes.add_provider(
+            document, {"name": "new", "channel": "openai", "credentials": [{"keyring": "k"}]}
+        )
+
+
+def test_a_credential_may_be_given_its_own_keyring_entry_again(document: Document) -> None:
+    changes.set_secret(document, "p", "keyring", "k", label="two")
+    assert document.text == TEXT

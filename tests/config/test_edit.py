@@ -1,9 +1,11 @@
 """An edit is whole or nothing, loses no other edit, and keeps every byte that it is not about."""
 
+import contextlib
 import multiprocessing
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -270,7 +272,7 @@ def test_adding_and_removing_a_table_keeps_every_other_line(
 
 def test_a_new_file_is_written_private_in_a_folder_made_for_it(tmp_path: Path) -> None:
     path = tmp_path / "config" / "gproxy.toml"
-    create(path, "# ünï\n")
+    create(path, "# ünï\n", channels=CHANNELS, environ={})
     assert path.read_bytes() == "# ünï\n".encode()
     assert os.name == "nt" or stat.S_IMODE(path.stat().st_mode) == 0o600
 
@@ -278,10 +280,104 @@ def test_a_new_file_is_written_private_in_a_folder_made_for_it(tmp_path: Path) -
 def test_an_existing_file_or_link_is_never_overwritten(tmp_path: Path) -> None:
     path = write(tmp_path)
     with pytest.raises(ConfigError, match="exists"):
-        create(path, "new")
+        create(path, "# new", channels=CHANNELS, environ={})
     assert path.read_text() == FILE
     link = tmp_path / "link.toml"
     link.symlink_to(tmp_path / "nowhere.toml")
     with pytest.raises(ConfigError, match="exists"):
-        create(link, "new")
+        create(link, "# new", channels=CHANNELS, environ={})
     assert not (tmp_path / "nowhere.toml").exists()
+
+
+def test_a_new_file_with_errors_is_not_written_and_nothing_happens_beside_it(tmp_path: Path) -> None:
+    path, happened = tmp_path / "gproxy.toml", Beside()
+    text = '[[users]]\n[[providers]]\nname = "v1"\nchannel = "demo"\n'
+    with pytest.raises(ConfigError, match="was not written") as caught:
+        create(path, text, channels=CHANNELS, environ={}, beside=happened)
+    assert caught.value.problems == (
+        "error: users[0]: `name` is missing",
+        'error: providers[0].name: "v1" is a path of gproxy itself; choose another name',
+    )
+    assert list(tmp_path.iterdir()) == []
+    assert happened.told == []
+
+
+def test_what_is_beside_a_new_file_is_undone_when_that_exists(tmp_path: Path) -> None:
+    happened = Beside()
+    with pytest.raises(ConfigError, match="exists"):
+        create(write(tmp_path), "# new", channels=CHANNELS, environ={}, beside=happened)
+    assert happened.told == ["done", "undone"]
+
+
+def test_what_is_beside_an_edit_is_done_when_the_result_is_good_and_the_file_replaced_by_even_the_same(
+    tmp_path: Path,
+) -> None:
+    path, happened = write(tmp_path), Beside()
+    before = path.stat()
+    edit(path, lambda document: None, channels=CHANNELS, environ={}, beside=happened)
+    assert happened.told == ["done"]
+    assert path.read_text() == FILE
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) != (before.st_ino, before.st_mtime_ns)
+
+
+def test_what_is_beside_an_edit_with_errors_is_never_done(tmp_path: Path) -> None:
+    path, happened = write(tmp_path, FILE.replace("8787", "99999")), Beside()
+    with pytest.raises(ConfigError, match="would have errors"):
+        edit(path, lambda document: None, channels=CHANNELS, environ={}, beside=happened)
+    assert happened.told == []
+
+
+def test_what_is_beside_an_edit_is_undone_when_the_file_cannot_be_replaced(tmp_path: Path) -> None:
+    path, happened = write(tmp_path), Beside(path_gone=tmp_path / "gproxy.toml")
+    with pytest.raises(ConfigError, match="cannot be"):
+        edit(path, lambda document: None, channels=CHANNELS, environ={}, beside=happened)
+    assert happened.told == ["done", "undone"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["gproxy.toml.lock"]
+
+
+def test_what_an_editor_saves_while_a_change_is_made_is_kept_and_the_change_made_anew(tmp_path: Path) -> None:
+    path, happened, seen = write(tmp_path), Beside(), []
+
+    def change(document: Document) -> None:
+        seen.append(document.text)
+        if len(seen) == 1:
+            path.write_text(FILE + "# theirs\n")
+        document.add(("users",), {"name": "bob"})
+
+    edit(path, change, channels=CHANNELS, environ={}, beside=happened)
+    assert seen == [FILE, FILE + "# theirs\n"]
+    assert happened.told == ["done", "undone", "done"]
+    assert "# theirs" in path.read_text()
+    assert users(path) == {"alice", "bob"}
+
+
+def test_a_file_that_is_never_the_same_is_left_to_who_changes_it(tmp_path: Path) -> None:
+    path = write(tmp_path)
+
+    def change(document: Document) -> None:
+        path.write_text(document.text + "#")
+        document.add(("users",), {"name": "bob"})
+
+    with pytest.raises(ConfigError, match="changed by someone else meanwhile"):
+        edit(path, change, channels=CHANNELS, environ={})
+    assert path.read_text().startswith(FILE + "##")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"gproxy.toml", "gproxy.toml.lock"}
+
+
+class Beside:
+    """Something that is changed outside the file, and takes a file away if it is to."""
+
+    def __init__(self, path_gone: Path | None = None) -> None:
+        self.told: list[str] = []
+        self._path_gone = path_gone
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.told.append("done")
+        if self._path_gone:
+            self._path_gone.unlink()
+        try:
+            yield
+        except ConfigError:
+            self.told.append("undone")
+            raise

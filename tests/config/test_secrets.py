@@ -151,3 +151,37 @@ def test_a_ring_that_does_not_answer_is_given_up() -> None:
             secrets.read(Credential(keyring="x"), {}, patience_s=0.05)
     finally:
         ring.answered.set()
+
+
+@pytest.mark.parametrize("before", [{}, {("gproxy", "up"): "old one"}])
+def test_a_stored_secret_is_put_back_as_it_was_when_the_block_fails(
+    before: dict[tuple[str, str], str],
+) -> None:
+    ring = MemoryRing()
+    ring.entries |= before
+    use(ring)
+
+    def fail() -> None:
+        assert ring.entries == {("gproxy", "up"): "sk-1"}
+        raise LookupError
+
+    with pytest.raises(LookupError), secrets.stored("up", "sk-1"):
+        fail()
+    assert ring.entries == before
+
+
+def test_a_stored_secret_stays_when_the_block_ends() -> None:
+    ring = MemoryRing()
+    use(ring)
+    with secrets.stored("up", "sk-1"):
+        pass
+    assert ring.entries == {("gproxy", "up"): "sk-1"}
+
+
+def test_a_secret_that_no_header_can_carry_is_not_stored() -> None:
+    ring = MemoryRing()
+    ring.entries["gproxy", "up"] = "sk-0"
+    use(ring)
+    with pytest.raises(ConfigError, match="holds blanks"), secrets.stored("up", "sk-1 x"):
+        pass
+    assert ring.entries == {("gproxy", "up"): "sk-0"}

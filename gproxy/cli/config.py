@@ -68,12 +68,27 @@ def edit(config: ConfigOption = None) -> None:
     copy = Path(name)
     with open(descriptor, "wb") as file:
         file.write(before)
+    keep = True
     try:
         _run_editor(copy)
-        replace(path, before, copy.read_bytes(), channels=CHANNELS, environ=os.environ)
+        if _edited(copy, before):
+            replace(path, before, files.read_bytes(copy), channels=CHANNELS, environ=os.environ)
+        keep = False
     except ConfigError as error:
+        if not _edited(copy, before):
+            raise
         raise ConfigError(f"{error.message}; your copy is {copy}", error.problems) from None
-    copy.unlink()
+    finally:
+        # It may hold secrets, and so stays only where work would be lost with it.
+        if not (keep and _edited(copy, before)):
+            copy.unlink(missing_ok=True)
+
+
+def _edited(copy: Path, before: bytes) -> bool:
+    try:
+        return copy.read_bytes() != before
+    except FileNotFoundError:
+        return False
 
 
 def _run_editor(copy: Path) -> None:

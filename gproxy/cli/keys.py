@@ -50,6 +50,8 @@ def create(
     from gproxy.config.document import Document
     from gproxy.config.keys import hash_key, key_hint, key_id, make_key
 
+    if user == "":
+        raise typer.BadParameter("must not be empty", param_hint="--user")
     key = make_key()
     policy: dict[str, object] = {
         "models": model or None,

@@ -3,6 +3,7 @@
 The commands are in `tree.py`.
 """
 
+import errno
 import io
 import os
 import sys
@@ -10,6 +11,9 @@ from collections.abc import Sequence
 
 from gproxy import __version__
 from gproxy.errors import ConfigError, GatewayError, StoreError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What printing fails with; the files that commands write themselves are `config/`'s, which tells of them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,9 +26,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Whoever read our output has left; without this Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has left.
+        _give_up_output()
         return 1
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        _give_up_output()
+        return _failed(f"the output cannot be written: {error.strerror}")
+
+
+def _give_up_output() -> None:
+    """Without this Python would complain when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(arguments: list[str]) -> int:
@@ -44,6 +58,9 @@ def _run(arguments: list[str]) -> int:
         return _failed(error.message)
     except StoreError as error:
         return _failed(str(error))
+    except (UnicodeEncodeError, UnicodeDecodeError):
+        # Python passes on bytes that are not UTF-8 as half characters, which no file or store takes.
+        return _failed("an argument, a variable or the input is not UTF-8 text: give it in UTF-8")
     return 0
 
 

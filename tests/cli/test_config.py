@@ -108,10 +108,29 @@ def test_edit_does_not_undo_what_others_did_meanwhile(
     assert file.read_text() == MINIMAL + "# theirs\n"
 
 
-@pytest.mark.parametrize("program", ["/nowhere/editor", "false", "'"])
-def test_an_editor_that_fails_changes_nothing(
-    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch, program: str
+@pytest.mark.parametrize(
+    ("program", "code"), [("/nowhere/editor", 1), ("false", 1), ("'", 1), ("true", 0), ("rm", 0)]
+)
+def test_an_editor_that_changes_nothing_leaves_no_copy(
+    run: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, code: int
 ) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(copies))
     monkeypatch.setenv("VISUAL", program)
-    assert run("config", "edit").code == 1
+    ran = run("config", "edit")
+    assert ran.code == code
+    assert "your copy" not in ran.err
+    assert list(copies.iterdir()) == []
+    assert file.read_text() == MINIMAL
+
+
+def test_an_editor_that_fails_after_a_change_leaves_a_copy_of_it(
+    run: Run, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    editor(monkeypatch, tmp_path, "open(path, 'a').write('# mine'); sys.exit(1)")
+    ran = run("config", "edit")
+    assert ran.code == 1
+    assert Path(ran.err.strip().rsplit(" ", 1)[1]).read_text() == MINIMAL + "# mine"
     assert file.read_text() == MINIMAL

@@ -33,6 +33,13 @@ def test_a_new_key_is_alone_on_stdout_and_only_its_hash_is_kept(run: Run, file: 
     }
 
 
+def test_a_user_without_a_name_is_wrong_usage(run: Run, file: Path) -> None:
+    ran = run("keys", "create", "--user", "")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--user" in ran.err
+    assert file.read_text() == MINIMAL
+
+
 def test_json_has_the_key_as_key(run: Run, file: Path) -> None:
     ran = run("keys", "create", "--model", "local/*", "--model", "fast", "--expires", "30d", "--json")
     shown = json.loads(ran.out)

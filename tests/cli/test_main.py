@@ -76,3 +76,79 @@ def test_a_broken_file_is_told_without_a_traceback(run: Run, file: Path, content
         assert "Traceback" not in ran.err
         assert ran.err.splitlines()[-1].startswith("gproxy: ")
     assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize("argv", [("users", "add", "\udcff"), ("alias", "set", "\udcff", "local/m")])
+def test_an_argument_that_is_not_utf_8_is_one_sentence(run: Run, file: Path, argv: tuple[str, ...]) -> None:
+    before = file.read_bytes()
+    ran = run(*argv)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err == "gproxy: an argument, a variable or the input is not UTF-8 text: give it in UTF-8\n"
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_input_that_is_not_utf_8_is_one_sentence(file: Path, errors: str) -> None:
+    argv = [
+        "-m",
+        "gproxy",
+        "providers",
+        "add",
+        "up",
+        "--channel",
+        "openai",
+        "--literal",
+        "--config",
+        str(file),
+    ]
+    ran = subprocess.run(
+        [sys.executable, *argv],
+        input=b"sk-\xff\n",
+        env=os.environ | {"PYTHONIOENCODING": f"utf-8:{errors}"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+    )
+    assert (ran.returncode, ran.stdout) == (1, b"")
+    assert ran.stderr.count(b"\n") == 1
+    assert ran.stderr.startswith(b"gproxy: ")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no such device here")
+@pytest.mark.parametrize(
+    "command", ["--version", "--help", "users list", "users list --json", "check", "config show"]
+)
+def test_an_output_that_is_full_is_one_sentence(file: Path, command: str) -> None:
+    config = "" if command.startswith("--") else f" --config {file}"
+    program = f"{sys.executable} -m gproxy {command}{config} > /dev/full"
+    ran = subprocess.run(["bash", "-c", program], capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (
+        1,
+        "gproxy: the output cannot be written: No space left on device\n",
+    )
+
+
+def test_a_failure_that_is_not_of_the_output_is_not_taken_for_one(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gproxy.cli.files.find", lambda explicit: os.stat("/nowhere"))
+    with pytest.raises(FileNotFoundError):
+        run("check")
+
+
+@pytest.mark.parametrize(
+    "argv", [("usage",), ("quota", "show"), ("check",), ("serve",), ("explain", "local/m")]
+)
+def test_a_data_folder_in_the_home_of_nobody_is_one_sentence(
+    run: Run, file: Path, argv: tuple[str, ...]
+) -> None:
+    file.write_text('[global]\ndata_dir = "~no-such-user/x"\n' + file.read_text())
+    ran = run(*argv)
+    assert ran.code == 1
+    assert "Traceback" not in ran.err
+    assert ran.err.splitlines()[-1].startswith("gproxy: ")
+
+
+@pytest.mark.parametrize("argv", [("usage",), ("quota", "show"), ("explain", "local/m")])
+def test_reading_makes_no_data_folder(run: Run, file: Path, argv: tuple[str, ...]) -> None:
+    assert run(*argv).code == 0
+    assert not (file.parent / "data").exists()

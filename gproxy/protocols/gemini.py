@@ -31,7 +31,7 @@ from gproxy.protocols.answers import (
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.jsonwalk import Edit, Member, TooMany, members
-from gproxy.protocols.requests import encoded, token_limit
+from gproxy.protocols.requests import answers_asked, encoded, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.protocols.strict import checked_model
 from gproxy.values import Usage
@@ -74,13 +74,11 @@ def read(body: Body, path_model: str | None, query: str) -> Facts:
     named = _models_within(body)
     for member in named:
         checked_model(member.value)
-    limits = [
-        token_limit(config, "maxOutputTokens", "max_output_tokens")
-        for name in _CONFIGS
-        if (config := mapping(body.tree.get(name)))
-    ]
+    configs = [mapping(body.tree.get(name)) for name in _CONFIGS]
+    limits = [token_limit(config, "maxOutputTokens", "max_output_tokens") for config in configs]
+    answers = max(answers_asked(config, "candidateCount", "candidate_count") for config in configs)
     most = max((n for n in limits if n is not None), default=None)
-    return Facts(body, model, max_output_tokens=most, named=tuple(named))
+    return Facts(body, model, max_output_tokens=most, answers=answers, named=tuple(named))
 
 
 def read_stream(body: Body, path_model: str | None, query: str) -> Facts:

@@ -25,7 +25,7 @@ from gproxy.protocols.answers import (
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.jsonwalk import Edit, members
-from gproxy.protocols.requests import encoded, model_edits, read_plain, token_limit
+from gproxy.protocols.requests import answers_asked, encoded, model_edits, read_plain, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.values import Usage
 
@@ -51,7 +51,19 @@ def read(body: Body, path_model: str | None, query: str) -> Facts:
         raise BadRequest("`stream_options` must be an object.")
     asked = mapping(options).get("include_usage") not in (None, False)
     limit = token_limit(body.tree, "max_tokens", "max_completion_tokens")
-    return replace(read_plain(body, path_model, query), asked_usage=asked, max_output_tokens=limit)
+    return replace(
+        read_plain(body, path_model, query),
+        asked_usage=asked,
+        max_output_tokens=limit,
+        answers=_prompts(body.tree.get("prompt")) * answers_asked(body.tree, "n", "best_of"),
+    )
+
+
+def _prompts(prompt: object) -> int:
+    """How many prompts a completion is asked for at once: each of them gets its answers."""
+    if isinstance(prompt, list) and prompt and isinstance(prompt[0], str | list):
+        return len(prompt)
+    return 1  # a text, or one prompt as token ids
 
 
 def with_model(facts: Facts, model: str, ask_usage: bool) -> bytes:

@@ -46,6 +46,12 @@ def token_limit(tree: Mapping[str, Any], *names: str) -> int | None:
     return None if min(limits, default=0) < 0 else max(limits, default=None)
 
 
+def answers_asked(tree: Mapping[str, Any], *names: str) -> int:
+    """The largest of the counts under `names`, at least 1. What is no count is the upstream's to refuse."""
+    counts = [tree.get(name) for name in names]
+    return max([count for count in counts if type(count) is int and count > 1], default=1)
+
+
 def _limit(name: str, value: object) -> int:
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -84,9 +84,10 @@ class Doorkeeper:
         if call.protocol.metered:
             given = estimate.input_tokens(facts.body.tree)
             asked = min(facts.max_output_tokens or limits.OUTPUT_TYPICAL, limits.OUTPUT_CEILING)
-            tokens = given + (asked if call.protocol.estimable else 0)
+            tokens = given + (asked * facts.answers if call.protocol.estimable else 0)
             most = min(facts.max_output_tokens or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING)
-            usage = Usage(input_tokens=given, output_tokens=most if call.protocol.estimable else 0)
+            output = most * facts.answers if call.protocol.estimable else 0
+            usage = Usage(input_tokens=given, output_tokens=output)
             cost = max(cost_nano(usage, price) if price else 0 for price in prices)
         return Claim(
             request_id=call.request_id,

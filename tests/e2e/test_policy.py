@@ -319,6 +319,12 @@ def test_tokens_are_reserved_by_estimate_and_settled_to_the_truth(
     assert chat(running, model, "sk-tokens", max_tokens=5000).status_code == 200
 
 
+def test_each_answer_asked_for_is_reserved(running: Gateway, upstream: Upstream) -> None:
+    answer = chat(running, upstream.model(), "sk-all", max_tokens=30_000, n=9)
+    assert int(answer.headers["x-ratelimit-remaining-tokens"]) <= 1_000_000 - 270_000
+    assert counted(running, "user/all/*", "tpm") < 270_000
+
+
 # Edits, restarts, kills.
 
 

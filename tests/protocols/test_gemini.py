@@ -156,3 +156,10 @@ def test_a_count_that_one_chunk_of_two_leaves_out_is_the_others(absent: str, fir
 def test_counting_is_not_metered() -> None:
     assert not COUNT_TOKENS.metered
     assert COUNT_TOKENS.usage_in_body(b'{"totalTokens":3,"usageMetadata":{"promptTokenCount":3}}') is None
+
+
+@pytest.mark.parametrize("name", ["candidateCount", "candidate_count"])
+def test_the_candidates_asked_for_are_counted(name: str) -> None:
+    raw = b'{"generationConfig":{"%s":3}}' % name.encode()
+    assert GENERATE.read(decode(raw), "m", "").answers == 3
+    assert GENERATE.read(decode(b"{}"), "m", "").answers == 1

@@ -107,3 +107,20 @@ def test_both_output_limits_are_known() -> None:
 def test_the_two_operations_go_to_their_own_paths_without_the_clients_query() -> None:
     assert CHAT.upstream_path("m", "key=secret") == "/v1/chat/completions"
     assert COMPLETIONS.upstream_path("m", "x=1") == "/v1/completions"
+
+
+@pytest.mark.parametrize(
+    ("more", "answers"),
+    [
+        (b"", 1),
+        (b',"n":3', 3),
+        (b',"prompt":"a","n":2,"best_of":4', 4),
+        (b',"prompt":["a","b"],"n":3', 6),
+        (b',"prompt":[1,2,3]', 1),
+        (b',"prompt":[[1,2],[3]]', 2),
+        (b',"prompt":[]', 1),
+    ],
+)
+def test_each_prompt_is_given_as_many_answers_as_are_asked_for(more: bytes, answers: int) -> None:
+    facts = COMPLETIONS.read(decode(b'{"model":"m"%s}' % more), None, "")
+    assert facts.answers == answers

@@ -4,7 +4,7 @@ import pytest
 
 from gproxy.errors import BadRequest
 from gproxy.protocols.openai_chat import CHAT
-from gproxy.protocols.requests import read_plain, token_limit, with_model
+from gproxy.protocols.requests import answers_asked, read_plain, token_limit, with_model
 from gproxy.protocols.strict import decode
 
 
@@ -40,3 +40,11 @@ def test_a_negative_limit_is_none_and_goes_up_as_it_came(others: dict[str, int])
 def test_a_limit_that_is_no_whole_number_is_refused(value: object) -> None:
     with pytest.raises(BadRequest, match="max_tokens"):
         token_limit({"max_tokens": value}, "max_tokens")
+
+
+@pytest.mark.parametrize(
+    ("tree", "count"),
+    [({}, 1), ({"n": 4}, 4), ({"n": 2, "best_of": 5}, 5), ({"n": 0}, 1), ({"n": "9"}, 1), ({"n": True}, 1)],
+)
+def test_the_answers_asked_for_are_counted(tree: dict[str, object], count: int) -> None:
+    assert answers_asked(tree, "n", "best_of") == count

@@ -49,6 +49,11 @@ class Settlement:
             assert again is not None
             self._writer.put(again)
             raise error from None
+        except asyncio.CancelledError:
+            if journal.reserved:
+                # The writer may have failed with nobody left to tell. What is settled twice is settled once.
+                self._writer.put(work)
+            raise
 
     def settle_late(self, journal: Journal) -> None:
         """The same for a request whose task is being cancelled: returns at once, the rest follows."""

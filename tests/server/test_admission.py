@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from gproxy.ledger import sqlite, writer
-from gproxy.ledger.spend import Spent, spent
+from gproxy.ledger.spend import Spent, reserve, spent
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.server.admission import Doorkeeper
+from gproxy.server.journal import Journal
+from gproxy.values import Bound, Budget, Claim, Route, Target, Usage
 from tests.server.parts import (
     ALICE,
     GOOD,
@@ -26,6 +28,7 @@ from tests.server.parts import (
     Seen,
     Visit,
     always,
+    call,
     http,
     peer,
     provider,
@@ -334,6 +337,47 @@ async def test_a_store_that_cannot_be_written_at_the_end_is_503_now_and_settled_
             other.execute("ROLLBACK")
         (row,) = await front.rows()
         assert (row["status"], row["input_tokens"], row["cost_usd"]) == (503, 5, COST / 1e9)
+        assert spend_of(front) == Spent(COST, 0)
+        await nothing_held(front)
+
+
+async def test_a_request_cut_off_while_the_store_fails_to_settle_it_is_settled_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failure is on its way to a task that is cancelled before it can hear of it."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(writer, "RETRY_S", 0.02)
+    async with governed(tmp_path, "") as (front, _):
+        settlement, target = front.gateway.settlement, Target("up", "priced")
+        journal = Journal(
+            call(front.gateway.snapshot, b'{"model": "m", "messages": []}'), Route("m", (target,))
+        )
+        claim = Claim(
+            request_id=journal.call.request_id,
+            scopes=(SCOPE,),
+            bounds=(Bound("rule", "concurrency", 1),),
+            budgets=(Budget(SCOPE, "total", 10**9),),
+            tokens=0,
+            cost_nano=1000,
+            at=time.time(),
+        )
+        await front.writer.run(lambda db: reserve(db, claim, 0, b""))
+        journal.reserved = True
+        journal.attempt(target, "up#1")
+        journal.observed(Usage(input_tokens=5, output_tokens=2), whole=True)
+        journal.ended(200, "ok")
+        with closing(connect(front.path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            settling = asyncio.create_task(settlement.settle(journal))
+            while not journal.settled:
+                await asyncio.sleep(0)
+            while not front.writer.failure:
+                time.sleep(0.001)  # not asyncio's: the loop is to hear of nothing
+            settling.cancel()
+            await asyncio.wait([settling])
+            other.execute("ROLLBACK")
+        settlement.settle_late(journal)
+        assert len(await front.rows()) == 1
         assert spend_of(front) == Spent(COST, 0)
         await nothing_held(front)
 

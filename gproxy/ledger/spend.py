@@ -67,6 +67,10 @@ class _Count:
 def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
     """Count and hold all of a claim, or nothing of it.
 
+    With each request let through, what is spent and what the open requests were let through for (their
+    estimates; for one that was alone, what was left) are within every budget of it together. So spend passes a
+    budget by no more than what requests open side by side cost beyond that.
+
     `worker` is the slot of the process that serves the request; `pending` the encoded row that is written if
     that process dies, empty for none.
     """

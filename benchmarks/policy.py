@@ -25,6 +25,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import aiohttp
@@ -103,7 +105,7 @@ class Result:
 
 
 @contextmanager
-def machinery(cpu: int | None) -> Iterator[tuple[int, "multiprocessing.connection.Connection"]]:
+def machinery(cpu: int | None) -> Iterator[tuple[int, Connection]]:
     """An upstream's port, and where to send orders for load."""
     spawn = multiprocessing.get_context("spawn")
     port_in, port_out = spawn.Pipe(duplex=False)
@@ -144,9 +146,7 @@ def measure(seconds: float) -> list[Result]:
                     # One worker has a CPU of its own; two share both with the load.
                     with serving(*flags, cpu=0 if pinned and workers == 1 else None) as (port, pid):
                         for connections in CONNECTIONS:
-                            run = bench.run(
-                                port, "up/bench", False, connections, lambda pid=pid: cpu_seconds(pid)
-                            )
+                            run = bench.run(port, "up/bench", False, connections, partial(cpu_seconds, pid))
                             assert run.cpu_us is not None
                             figures = (run.per_second, run.cpu_us, run.p50_ms, run.p99_ms)
                             results.append(Result(name, workers, connections, *figures))

@@ -43,6 +43,7 @@ def config(url: str) -> str:
         + limit("names", "via-alias", rpm=2),
         "refused": limit("refused", rpm=3, max_concurrency=1),
         "steady": limit("steady", rpm=5),
+        "door": limit("door", max_concurrency=6),
         "patient": limit("patient", rpm=1),
         "slowly": limit("slowly", rpm=2),
     }
@@ -176,6 +177,22 @@ async def test_a_place_is_not_taken_by_a_request_that_another_limit_refuses(
         assert chat(running, model, "sk-refused").status_code == 429
     assert counted(running, "user/refused/*", "concurrency") == 0
     assert counted(running, "user/refused/*", "rpm") == 3
+
+
+async def test_a_client_that_leaves_at_the_door_leaves_nothing_behind(
+    exact: Gateway, upstream: Upstream
+) -> None:
+    """The store is busy, so that all are still waiting to be counted when they leave."""
+    model = upstream.model()
+    with closing(sqlite3.connect(exact.database, isolation_level=None)) as lock:
+        lock.execute("BEGIN IMMEDIATE")
+        asks = [Ask("/oa/v1/chat/completions", CHAT.fields(model), "sk-door", 0.5)] * 6
+        assert statuses(await at_once(exact, asks)) == {0: 6}
+        lock.execute("ROLLBACK")
+    # Asked for behind those six in each worker: when it is answered, they have been counted.
+    poll(lambda: chat(exact, model, "sk-door").status_code == 200, "there is room")
+    poll(lambda: counted(exact, "user/door/*", "concurrency") == 0, "the places are free")
+    assert open_now(exact) == 0
 
 
 # Waiting.

@@ -153,7 +153,7 @@ class ModelLists:
         return tuple(entries)
 
     async def _page(self, attempt: Attempt) -> bytes:
-        answer = await self._upstream.send(attempt, lambda: None)
+        answer = await self._upstream.send(attempt)
         try:
             if answer.status != 200:
                 raise AnswerRefused(f"status {answer.status}")

@@ -18,7 +18,7 @@ from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
 
 _LAST_WORD_SECONDS = 1.0
-"""How long a client that reads nothing may keep the end of the drain waiting."""
+"""How long the end of the drain waits for a row, and for a client that reads nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await settlement.settle(journal, begun=reply.started)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await _cut_short(Unavailable("The proxy is stopping; try again later."), opened, reply)
         raise
     except Exception:

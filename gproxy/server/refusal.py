@@ -84,8 +84,8 @@ def _same_shape(theirs: Any, ours: dict[str, Any]) -> bool:
 def _message(body: bytes) -> str:
     tree = _tree(body)
     if tree is None:
-        # HTML is a page for people, and not this client's.
-        return "" if b"<" in body[:200] else body.decode("utf-8", "replace").strip()
+        # A page of HTML, or bytes of another kind, are no message.
+        return "" if b"<" in body[:200] else body.decode("utf-8", "ignore").strip()
     found = tree.get("error", tree) if isinstance(tree, dict) else tree
     if isinstance(found, dict):
         found = found.get("message") or found.get("detail") or found.get("msg")

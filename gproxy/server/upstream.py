@@ -126,7 +126,7 @@ class Upstream:
     def __init__(self) -> None:
         self._transport = AiohttpTransport()
 
-    async def send(self, attempt: Attempt, on_its_way: Callable[[], None]) -> Answer:
+    async def send(self, attempt: Attempt, on_its_way: Callable[[], None] = lambda: None) -> Answer:
         """The head of the answer. Raises ConnectFailed, ConnectTimedOut, FirstByteTimedOut, AnswerBroken or
         AnswerRefused."""
         if attempt.offline is not None:

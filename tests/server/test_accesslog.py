@@ -5,23 +5,29 @@ import json
 import pytest
 
 from gproxy.server import accesslog
+from gproxy.server.console import LINES
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> str:
+    LINES.close()
+    return capsys.readouterr().err
 
 
 def test_a_line_says_what_was_asked_and_answered(capsys: pytest.CaptureFixture[str]) -> None:
     accesslog.write("text", "POST", "/v1/chat/completions", 401, 3, None)
-    line = capsys.readouterr().err
+    line = written(capsys)
     assert line.endswith("POST /v1/chat/completions 401 3 ms\n")
 
 
 def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     accesslog.write("json", "POST", "/v1/messages", 404, 12, None)
-    fields = json.loads(capsys.readouterr().err)
+    fields = json.loads(written(capsys))
     assert fields.pop("time").endswith("Z")
     assert fields == {"method": "POST", "path": "/v1/messages", "status": 404, "ms": 12}
 
 
 def test_a_path_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     accesslog.write("text", "POST", "/v1/\x1b[2J\nchat", 404, 1, None)
-    line = capsys.readouterr().err
+    line = written(capsys)
     assert "\x1b" not in line
     assert line.count("\n") == 1

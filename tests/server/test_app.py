@@ -1,13 +1,28 @@
 """What goes where: models to the pipeline, the rest to Quart; and what every answer has."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gproxy.config.schema import RESERVED_NAMES
-from tests.server.parts import ALICE, GOOD, KEY, Visit, always, http, peer, provider, scope, serving, snapshot
+from tests.server.parts import (
+    ALICE,
+    GOOD,
+    KEY,
+    Seen,
+    Visit,
+    always,
+    http,
+    peer,
+    provider,
+    scope,
+    serving,
+    snapshot,
+    sse,
+)
 
 TEXT = '[[providers]]\nname = "demo"\nchannel = "demo"\n' + ALICE
 BODY = {"model": "demo/fast", "messages": [{"role": "user", "content": "hi"}]}
@@ -104,7 +119,9 @@ async def test_a_websocket_is_refused(tmp_path: Path) -> None:
     visit = Visit()
     async with serving(TEXT, tmp_path) as front:
         await front.gateway.asgi_app(scope("/v1/realtime") | {"type": "websocket"}, visit.receive, visit.send)
-    assert visit.messages == [{"type": "websocket.close", "code": 1000}]
+    start, body = visit.messages
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
+    assert json.loads(body["body"])["error"]["code"] == 404
 
 
 async def test_a_start_and_a_stop_are_answered(tmp_path: Path) -> None:
@@ -166,8 +183,11 @@ async def test_a_new_configuration_holds_from_the_next_request_on(tmp_path: Path
 async def test_a_provider_that_refused_to_be_asked_for_usage_is_asked_again_after_a_reload(
     tmp_path: Path,
 ) -> None:
-    refusal = http(b'{"error": {"message": "stream_options"}}', 400)
-    async with peer(always(refusal)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
+    async def picky(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        refusal = http(b'{"error": {"message": "stream_options"}}', 400)
+        writer.write(refusal if b"stream_options" in seen.body else sse())
+
+    async with peer(picky) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
         for _ in range(2):
             await front.chat("up/m", stream=True)
         front.gateway.swap(snapshot(provider(up.url) + ALICE))

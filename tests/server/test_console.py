@@ -1,9 +1,12 @@
+import contextlib
 import io
+import os
 import sys
 
 import pytest
 
-from gproxy.server.console import say
+from gproxy.server import console
+from gproxy.server.console import Lines, say
 
 
 class Writes(io.StringIO):
@@ -28,3 +31,31 @@ def test_a_stream_that_is_closed_is_no_failure(monkeypatch: pytest.MonkeyPatch) 
     stream.close()
     monkeypatch.setattr(sys, "stderr", stream)
     say("well")
+
+
+def test_lines_come_out_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Writes()
+    monkeypatch.setattr(sys, "stderr", stream)
+    lines = Lines()
+    for number in range(100):
+        lines.say(str(number))
+    lines.close()
+    assert stream.all == [f"gproxy: {number}\n" for number in range(100)]
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `gproxy serve 2>&1 | less` does, once the pipe is full."""
+    reader, writer = os.pipe()
+    stream = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stderr", stream)
+    lines = Lines()
+    for _ in range(3 * console.MOST_WAITING):
+        lines.put("x" * 100)
+    said = b""
+    while b"were dropped" not in said:
+        said += os.read(reader, 65536)
+        lines.put("more")
+    os.close(reader)  # from here on every write fails at once
+    lines.close()
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()

@@ -73,6 +73,8 @@ async def test_a_request_that_was_never_sent_names_no_provider() -> None:
 async def test_every_attempt_is_counted_and_the_last_one_named() -> None:
     it = journal()
     it.attempt(TARGET, "up#1")
+    assert not it.sent
+    it.on_its_way()
     assert it.sent
     it.failed(tried(maybe_billed=True))
     assert not it.sent

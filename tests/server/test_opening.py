@@ -271,11 +271,20 @@ async def test_usage_is_asked_for_and_not_again_once_it_was_refused(upstream: Up
     async with peer(picky) as up:
         it = Opening(upstream, provider(up.url), STREAMED)
         assert (await it.taken()).tap
-        assert (it.journal.attempts, it.journal.tried) == (1, [])
+        assert (it.journal.attempts, it.journal.tried) == (2, [])
         assert (await it.taken()).tap
     assert [b"stream_options" in seen.body for seen in up.seen] == [True, False, False]
     assert up.seen[1].body == STREAMED
     assert it.opener.no_usage == {"up"}
+
+
+async def test_a_client_cannot_make_a_provider_seem_to_refuse_usage(upstream: Upstream) -> None:
+    """Its own bad field can be named so that the upstream's error names ours."""
+    async with peer(always(REFUSED)) as up:
+        it = Opening(upstream, provider(up.url), STREAMED)
+        assert (await it.taken()).refused == 400
+    assert len(up.seen) == 2
+    assert it.opener.no_usage == set()
 
 
 async def test_what_the_client_asked_itself_is_not_taken_back(upstream: Upstream) -> None:

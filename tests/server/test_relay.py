@@ -159,7 +159,7 @@ async def test_a_store_that_takes_no_row_is_503_while_nothing_has_gone_out(
             other.execute("ROLLBACK")
 
 
-async def test_a_store_that_fails_during_a_stream_does_not_cost_the_client_its_end(
+async def test_nobody_gets_all_of_a_stream_before_its_row_and_the_row_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
@@ -169,8 +169,11 @@ async def test_a_store_that_fails_during_a_stream_does_not_cost_the_client_its_e
             answer = await front.chat("up/m", stream=True)
             assert front.gateway.not_ready()
             other.execute("ROLLBACK")
-    assert answer.body.endswith(DONE)
+        (row,) = await front.rows()
+    assert DONE not in answer.body
+    assert b'"code":503' in answer.body
     assert answer.ended
+    assert (row["status"], row["outcome"], row["usage_source"]) == (200, "error", "upstream")
 
 
 # Errors of the upstream's.
@@ -209,9 +212,9 @@ async def test_a_secret_that_begins_like_another_is_taken_out_whole(tmp_path: Pa
         (b'{"detail": "model is loading"}', "model is loading"),
         (b'{"error": "just text"}', "just text"),
         (b'"words"', "words"),
-        (b"<html>Bad</html>", "The upstream answered 422."),
-        (b"", "The upstream answered 422."),
-        (b"\xff\xfe", "The upstream answered 422."),
+        (b"<html>Bad</html>", "The upstream reported an error (422)."),
+        (b"", "The upstream reported an error (422)."),
+        (b"\xff\xfe", "The upstream reported an error (422)."),
     ],
 )
 @pytest.mark.parametrize(("path", "kind"), [("/v1/chat/completions", "code"), ("/v1/messages", "type")])
@@ -288,8 +291,18 @@ async def test_a_stream_that_finished_without_its_last_line_is_whole(tmp_path: P
     assert row["outcome"] == "ok"
 
 
-async def test_an_error_event_of_the_upstream_is_passed_on_and_ends_the_stream(tmp_path: Path) -> None:
-    event = data({"error": {"message": "busy", "type": "server_error", "code": 500}})
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ({"message": "busy", "type": "server_error", "code": 500}, "busy"),
+        ({"message": f"Incorrect API key: {SECRET}", "code": 401}, "The upstream reported an error (401)."),
+        ({"message": f"no room for {SECRET}", "code": 429}, "no room for [redacted]"),
+    ],
+)
+async def test_an_error_event_of_the_upstream_ends_the_stream_in_our_words(
+    tmp_path: Path, error: dict[str, Any], told: str
+) -> None:
+    event = data({"error": error}) + b"data: [DONE]\n\n"
     visit = Visit(json.dumps(asking(stream=True)).encode())
 
     async def failing(_: Seen, writer: asyncio.StreamWriter) -> None:
@@ -301,7 +314,9 @@ async def test_an_error_event_of_the_upstream_is_passed_on_and_ends_the_stream(t
     async with peer(failing) as up, served(up, tmp_path) as front:
         await front.ask("/v1/chat/completions", visit=visit)
         (row,) = await front.rows()
-    assert visit.body.endswith(event)
+    last = json.loads(visit.body.removesuffix(b"\n\n").rpartition(b"data: ")[2])
+    assert last["error"]["message"] == told
+    assert b"[DONE]" not in visit.body
     assert visit.ended
     assert (row["status"], row["outcome"]) == (200, "upstream_error")
 
@@ -320,6 +335,7 @@ async def test_a_connection_whose_stream_ends_after_its_last_event_is_used_again
     async with peer(slowly) as up, served(up, tmp_path) as front:
         for visit in visits:
             await front.ask("/v1/chat/completions", visit=visit)
+            await front.tasks.drain(5)  # the upstream's end comes after the client's
     assert [seen.connection for seen in up.seen] == [1, 1, 1]
 
 

@@ -180,7 +180,7 @@ async def test_a_request_that_is_cut_off_while_its_row_is_committed_leaves_one(t
         assert len(await it.rows()) == 1
 
 
-async def test_a_store_that_takes_no_row_is_unavailable_and_says_why(
+async def test_a_store_that_takes_no_row_is_unavailable_and_the_row_follows_when_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
@@ -191,8 +191,9 @@ async def test_a_store_that_takes_no_row_is_unavailable_and_says_why(
                 await it.settlement.settle(answered())
             assert it.settlement.failure
             other.execute("ROLLBACK")
-        await it.settlement.settle(answered())
+        (row,) = await it.rows()
         assert it.settlement.failure is None
+    assert (row["status"], row["outcome"]) == (503, "error")
 
 
 async def test_with_usage_switched_off_there_are_no_rows(tmp_path: Path) -> None:

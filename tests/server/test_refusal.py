@@ -1,0 +1,82 @@
+"""An upstream's own error on its way to a client: in the caller's dialect, and without a secret of ours."""
+
+import json
+
+import pytest
+
+from gproxy.protocols.registry import match
+from gproxy.server.edge import Call
+from gproxy.server.refusal import body_of, error_of
+from tests.server.parts import ALICE, call, snapshot
+
+KEY = "sk-upstream/secret-one"
+FILE = f"""{ALICE}
+[[providers]]
+name = "up"
+channel = "custom"
+settings = {{ base_url = "http://127.0.0.1:1", headers = {{ x-account = "account-77-secret" }} }}
+credentials = [{{ api_key = "{KEY}" }}]
+"""
+OPENAI = {"error": {"message": "no", "type": "t", "code": "c", "param": None}}
+ANTHROPIC = {"type": "error", "error": {"type": "t", "message": "no"}}
+GEMINI = {"error": {"code": 400, "message": "no", "status": "S"}}
+PATHS = {
+    "openai": "/v1/chat/completions",
+    "anthropic": "/v1/messages",
+    "gemini": "/v1beta/models/m:generateContent",
+}
+
+
+def asked(dialect: str) -> Call:
+    found = match(PATHS[dialect])
+    assert found is not None
+    protocol, model = found
+    body = b'{"model": "m", "messages": [], "max_tokens": 1, "contents": []}'
+    return call(snapshot(FILE), body, protocol, model=model)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "body"), [("openai", OPENAI), ("anthropic", ANTHROPIC), ("gemini", GEMINI)]
+)
+@pytest.mark.parametrize("caller", PATHS)
+def test_the_callers_shape_is_passed_byte_for_byte_and_any_other_is_put_into_it(
+    theirs: str, body: dict[str, object], caller: str
+) -> None:
+    raw = json.dumps(body).encode()
+    passed = body_of(asked(caller), 400, raw, "req_1")
+    assert (passed == raw) == (theirs == caller)
+    tree = json.loads(passed)
+    assert tree["error"]["message"] == "no"
+    assert ("type" in tree) == (caller == "anthropic")
+
+
+def test_a_status_has_its_own_type_when_the_text_is_put_into_the_dialect() -> None:
+    assert json.loads(body_of(asked("openai"), 404, b"gone", "r"))["error"]["type"] == "not_found_error"
+    assert json.loads(body_of(asked("gemini"), 404, b"gone", "r"))["error"]["status"] == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        KEY,
+        KEY.replace("/", "\\/"),
+        f"{KEY[:10]}****",
+        "account-77-secret",
+    ],
+)
+def test_no_secret_is_told_whole_or_cut_short(echo: str) -> None:
+    raw = f'{{"error": {{"message": "bad key {echo} here", "type": "t", "code": 1, "param": null}}}}'.encode()
+    told = json.loads(body_of(asked("openai"), 400, raw, "r"))["error"]["message"]
+    assert told == "bad key [redacted] here"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_is_said_of_our_own_key_is_not_repeated(status: int) -> None:
+    error = error_of(status, b'{"error": {"message": "Your account 12 is closed"}}', snapshot(FILE))
+    assert "12" not in error.message
+    assert error.status == 502
+
+
+def test_an_error_in_an_array_is_taken_out_of_it() -> None:
+    raw = json.dumps([GEMINI]).encode()
+    assert json.loads(body_of(asked("gemini"), 400, raw, "r")) == GEMINI

@@ -18,7 +18,7 @@ from common import GPROXY, environment, machine, resident_bytes, table
 _ASK = json.dumps({"model": "demo/echo-1", "messages": [{"role": "user", "content": "Hello"}]}).encode()
 _KEY = re.compile(r"^key: (\S+)$", re.MULTILINE)
 _URL = re.compile(r"http://127\.0\.0\.1:\d+")
-_LATER = 200
+_LATER = 50
 """Answers after which memory is looked at again."""
 
 

@@ -30,7 +30,9 @@ REQUESTS = 600
 AT_ONCE = 60
 
 
-async def one(client: httpx.AsyncClient, call: Call, model: str, luck: str) -> httpx.Response | None:
+async def one(
+    client: httpx.AsyncClient, upstream: Upstream, call: Call, model: str, luck: str
+) -> httpx.Response | None:
     """One request of one client; None if the client left."""
     url, body = call.url(model, call.provider), call.fields(model)
     if luck == "left":
@@ -38,10 +40,11 @@ async def one(client: httpx.AsyncClient, call: Call, model: str, luck: str) -> h
             async for _ in answer.aiter_bytes():
                 return None
     if luck == "left-waiting":
-        try:
-            await client.post(url, json=body, timeout=0.2)
-        except httpx.ReadTimeout:
-            return None
+        waiting = asyncio.ensure_future(client.post(url, json=body))
+        await asyncio.to_thread(upstream.wait_for, model)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        return None
     return await client.post(url, json=body)
 
 
@@ -66,7 +69,7 @@ async def test_the_ledger_adds_up_after_mixed_load(gateway: Gateway, upstream: U
 
         async def run(call: Call, model: str, luck: str) -> httpx.Response | None:
             async with room:
-                return await one(client, call, model, luck)
+                return await one(client, upstream, call, model, luck)
 
         answers = await asyncio.gather(*(run(*step) for step in plan))
 

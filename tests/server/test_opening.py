@@ -158,6 +158,23 @@ async def test_an_answer_that_is_none_is_tried_elsewhere_before_anything_goes_ou
     assert len(it.journal.tried) == 1
 
 
+@pytest.mark.parametrize(
+    ("media", "piece"),
+    [
+        ("text/event-stream", data({"error": {"message": "x", "type": "server_error", "code": 500}})),
+        ("text/plain", b"hello"),
+    ],
+)
+async def test_an_answer_that_is_not_taken_is_given_up(upstream: Upstream, media: str, piece: bytes) -> None:
+    async def endless(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {media}\r\n\r\n".encode() + piece)
+        await asyncio.Event().wait()
+
+    async with peer(endless) as up:
+        await Opening(upstream, provider(up.url), STREAMED).failed()
+        await asyncio.wait_for(up.left.wait(), 5)
+
+
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
 async def test_what_the_client_got_wrong_is_handed_on_at_once(upstream: Upstream, status: int) -> None:
     async with peer(always(http(b'{"error": {"message": "no"}}', status))) as up:

@@ -132,7 +132,7 @@ async def test_of_two_hundred_at_once_no_more_run_than_may(exact: Gateway, upstr
     refused: list[Answered] = []
     asking = asyncio.create_task(at_once(exact, chats(model, "sk-gate", 200), refused.append))
     async with asyncio.timeout(20):
-        while len(refused) < 192:
+        while len(refused) < 192 or len(upstream.exchanges(model)) < 8:
             await asyncio.sleep(0.02)
     assert len(upstream.exchanges(model)) == 8
     assert statuses(refused) == {429: 192}

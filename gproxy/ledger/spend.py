@@ -126,13 +126,20 @@ def recover(db: sqlite3.Connection, worker: int | None) -> int:
     """
     query = "SELECT request_id, record FROM reservations WHERE ? IS NULL OR worker = ?"
     left = db.execute(query, (worker, worker)).fetchall()
-    for request_id, pending in left:
-        if pending:
-            record = msgspec.json.decode(pending, type=Record)
-            settle(db, request_id, record.usage.total_tokens or 0, record.cost_nano, record)
-        else:
-            settle(db, request_id, 0, 0, None)
+    for request_id, kept in left:
+        record = _kept(kept)
+        tokens, cost = (0, None) if record is None else (record.usage.total_tokens or 0, record.cost_nano)
+        settle(db, request_id, tokens, cost, record)
     return len(left)
+
+
+def _kept(row: bytes) -> Record | None:
+    """The row that `pending` made, None if there is none, or if another version of gproxy wrote it so that it cannot
+    be read: what it holds is released all the same."""
+    try:
+        return msgspec.json.decode(row, type=Record) if row else None
+    except msgspec.MsgspecError:
+        return None
 
 
 def recover_store(path: Path, worker: int | None) -> int:

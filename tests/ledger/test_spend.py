@@ -589,3 +589,12 @@ def test_exactly_as_many_pass_in_several_processes(
     assert books.spent() == Spent(exactly * DOLLAR // 10 if end else 0, 0)
     assert books.used(Bound("rule", "concurrency", 25)) == 0
     books.store.close()
+
+
+def test_a_row_that_cannot_be_read_is_released_without_one(books: Books) -> None:
+    """As another version of gproxy may have left it."""
+    books.reserve(*everything(), tokens=40, cost=50)
+    books.do(lambda db: db.execute("UPDATE reservations SET record = ?", (b'{"shape": "of old"}',)))
+    assert books.recover() == 1
+    assert books.table("usage") == []
+    assert books.used(Bound("rule", "concurrency", 100)) == 0

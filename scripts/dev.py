@@ -66,7 +66,7 @@ def check() -> int:
         [python, "-m", "ruff", "format", "--check", "."],
         [python, "-m", "ruff", "check", "."],
         [python, "-m", "mypy"],
-        [python, "-m", "pytest", "-q"],
+        [python, "-m", "pytest", "-q", "-n", "auto", "--dist", "loadfile"],
     ]
     for step in steps:
         print("+", " ".join(step[1:]), flush=True)

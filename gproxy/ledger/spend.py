@@ -111,6 +111,13 @@ def settle(
             db.execute(_CORRECT, (tokens - n, rule, kind, slot))
     for scope, period in held:
         db.execute(_RELEASE, (held_nano, scope, period))
+    charge(db, scopes, at, cost_nano, record)
+
+
+def charge(
+    db: sqlite3.Connection, scopes: Iterable[str], at: float, cost_nano: int | None, record: Record | None
+) -> None:
+    """Add a cost to the spend and write the row, for a request that reserved nothing. `at` is when it began."""
     if cost_nano:
         for scope in scopes:
             for period in _PERIODS:

@@ -3,6 +3,7 @@
 Which rules apply and what a refusal says is `routing/limits.py`'s, the counting `ledger/spend.py`'s.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -21,6 +22,9 @@ from gproxy.server.prices import Prices
 from gproxy.values import Admission, Bound, Claim, Route, Target, Usage
 
 _MOST_REMEMBERED = 4096
+
+NOTED_AFTER_SECONDS = 0.05
+"""A request that nothing limits is written down as open when it has been so for this long."""
 
 
 class Doorkeeper:
@@ -48,7 +52,9 @@ class Doorkeeper:
         route = replace(route, targets=tuple(prices))
         target = route.targets[0]
         claim = self._claim(journal, target, prices.values())
-        journal.reserved = True  # from here on there is something to settle, also for a client that leaves
+        journal.admitted = journal.reserved = (
+            True  # from here on there is something to settle, also for a client that leaves
+        )
         try:
             admission: Admission = await self._writer.run(
                 partial(_reserve, claim=claim, worker=self._writer.worker, pending=_pending(journal, target))
@@ -62,7 +68,13 @@ class Doorkeeper:
         return route, limits.rate_headers(admission)
 
     def _note(self, journal: Journal, target: Target) -> None:
-        """A request that nothing limits waits for nothing: that it is open is written beside its way."""
+        """A request that nothing limits waits for nothing. That it is open is written only if it stays so: most end
+        before it would be worth a row that is taken out again."""
+        journal.admitted = True
+        loop = asyncio.get_running_loop()
+        journal.noting = loop.call_later(NOTED_AFTER_SECONDS, self._note_open, journal, target)
+
+    def _note_open(self, journal: Journal, target: Target) -> None:
         call = journal.call
         claim = Claim(
             request_id=call.request_id,
@@ -139,7 +151,7 @@ def _reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) 
 
 def _without_row(journal: Journal, error: GatewayError) -> GatewayError:
     """A refusal of ours leaves no row (SPEC section 6)."""
-    journal.reserved = False
+    journal.admitted = journal.reserved = False
     journal.settled = True
     return error
 

@@ -20,7 +20,8 @@ CLIENT_CLOSED = 499
 class Journal:
     """The story of one request. `status` is what the client got, 0 as long as nothing went out.
 
-    `reserved`: the store holds a claim for it, which its settlement ends. `settled`: that, and its row, are done.
+    `admitted`: it has passed the door, and what it costs is spend. `reserved`: the store holds a claim for it, which
+    its settlement ends. `settled`: that, and its row, are done. `noting`: when it will be written down as open.
     `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen.
     """
 
@@ -38,7 +39,9 @@ class Journal:
     maybe_billed: bool = False
     ttft_ms: int | None = None
     error: str | None = None
+    admitted: bool = False
     reserved: bool = False
+    noting: asyncio.TimerHandle | None = None
     settled: bool = False
 
     def attempt(self, target: Target, credential: str) -> None:

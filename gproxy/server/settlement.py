@@ -91,6 +91,8 @@ def _work(journal: Journal, cost: int | None, source: str | None) -> Work | None
     """What is to be written of a request that has ended, None if nothing is."""
     wanted = journal.call.snapshot.config.globals.enable_usage
     record = journal.record(cost, source) if wanted else None
+    if journal.noting is not None:
+        journal.noting.cancel()
     if journal.reserved:
         return partial(
             spend.settle,
@@ -99,4 +101,8 @@ def _work(journal: Journal, cost: int | None, source: str | None) -> Work | None
             cost_nano=cost,
             record=record,
         )
+    if journal.admitted:
+        client, at = journal.call.client, journal.call.started_at
+        scopes = (client.user_scope, client.key_scope)
+        return partial(spend.charge, scopes=scopes, at=at, cost_nano=cost, record=record)
     return None if record is None else inserting(record)

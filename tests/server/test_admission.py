@@ -413,3 +413,27 @@ async def test_names_without_end_are_not_remembered_without_end(
             await front.chat(f"any/{number}")
         door: Doorkeeper = front.gateway._version[1].door
         assert len(door._remembered) <= 3
+
+
+async def test_a_request_that_nothing_limits_is_written_down_as_open_only_if_it_stays_so(
+    tmp_path: Path,
+) -> None:
+    """What a process that is killed had open is told by it; a short request leaves no trace but its row."""
+    gate = asyncio.Event()
+
+    async def slow(_: Seen, to: asyncio.StreamWriter) -> None:
+        await gate.wait()
+        to.write(GOOD)
+
+    async with governed(tmp_path, "", slow) as (front, _):
+        asked = asyncio.create_task(front.chat("up/priced", **BODY))
+        async with asyncio.timeout(5):
+            while not table(front.path, "SELECT * FROM reservations"):
+                await asyncio.sleep(0.01)
+        gate.set()
+        assert (await asked).status == 200
+        assert (await front.chat("up/priced", **BODY)).status == 200
+        await nothing_held(front)
+        rows = await front.rows()
+    assert [row["status"] for row in rows] == [200, 200]
+    assert spent(front.path, [(SCOPE, "total")], time.time())[SCOPE, "total"] == Spent(2 * COST, 0)

@@ -40,7 +40,8 @@ def test_lines_come_out_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     for number in range(100):
         lines.say(str(number))
     lines.close()
-    assert stream.all == [f"gproxy: {number}\n" for number in range(100)]
+    assert "".join(stream.all) == "".join(f"gproxy: {number}\n" for number in range(100))
+    assert all(text.endswith("\n") and len(text) <= 4096 for text in stream.all)
 
 
 def test_a_pipe_that_nobody_reads_costs_lines_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,3 +211,11 @@ def test_the_documented_queries_run_and_find_the_row(tmp_path: Path) -> None:
 def test_every_column_is_documented_in_order() -> None:
     first_cells = [line.split("|")[1] for line in DOCUMENT.splitlines() if line.startswith("| `")]
     assert [name for cell in first_cells for name in re.findall(r"`(\w+)`", cell)] == COLUMNS
+
+
+def test_the_other_tables_are_documented_column_by_column(store: Store) -> None:
+    for table in ("spend", "counters", "reservations"):
+        assert f"| `{table}` |" in DOCUMENT
+        columns = [row[1] for row in store._connection.execute(f"PRAGMA table_info({table})")]
+        assert columns
+        assert [name for name in columns if f"`{name}`" not in DOCUMENT] == []

@@ -108,20 +108,23 @@ class Opener:
             and CHANNELS[provider.channel].include_usage
             and provider.name not in self.no_usage
         )
-        opened = await self._sent(journal, self._attempt(call, target, credential, ask, deadline))
+        # Usage that we ask for in a client's name is for us alone.
         ours = ask and call.facts.stream and not call.facts.asked_usage
+        attempt = self._attempt(call, target, credential, ask, deadline)
+        opened = await self._sent(journal, attempt, withhold_usage=ours)
         if not (ours and opened.refused == 400 and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempts += 1
-        again = await self._sent(journal, self._attempt(call, target, credential, False, deadline))
+        attempt = self._attempt(call, target, credential, False, deadline)
+        again = await self._sent(journal, attempt, withhold_usage=False)
         if again.refused != 400:  # else it was the client's own fault, whatever the error named
             self.no_usage.add(provider.name)
         return again
 
-    async def _sent(self, journal: Journal, attempt: Attempt) -> Opened:
+    async def _sent(self, journal: Journal, attempt: Attempt, *, withhold_usage: bool) -> Opened:
         answer = await self.upstream.send(attempt, journal.on_its_way)
         try:
-            return await _look(journal.call, answer)
+            return await _look(journal.call, answer, withhold_usage)
         except BaseException:
             answer.close()
             raise
@@ -177,7 +180,7 @@ def _carrier(call: Call, target: Target) -> str:
     return min(call.protocol.carried_by & spoken, default="")
 
 
-async def _look(call: Call, answer: Answer) -> Opened:
+async def _look(call: Call, answer: Answer, withhold_usage: bool) -> Opened:
     """Read enough of an answer to know what it is. Raises UpstreamFault."""
     verdict = failover.judge(answer.status)
     if verdict is not Verdict.ANSWER:
@@ -186,10 +189,10 @@ async def _look(call: Call, answer: Answer) -> Opened:
         return Opened(answer, body=body, refused=answer.status)
     media = answer.media
     if media == "text/event-stream":
-        return await _first_event(call, answer, SseFramer())
+        return await _first_event(call, answer, SseFramer(), withhold_usage)
     if media == "application/json" or media.endswith("+json"):
         if call.facts.stream and not call.facts.sse:
-            return await _first_event(call, answer, JsonArrayFramer())
+            return await _first_event(call, answer, JsonArrayFramer(), withhold_usage)
         body = await answer.whole()
         if body.lstrip()[:1] not in (b"{", b"[") or body.rstrip()[-1:] not in (b"}", b"]"):
             raise AnswerRefused("it answered 200 without a JSON body")
@@ -201,12 +204,11 @@ async def _look(call: Call, answer: Answer) -> Opened:
     raise AnswerRefused(f"it answered 200 with {media or 'no content type'}")
 
 
-async def _first_event(call: Call, answer: Answer, framer: SseFramer | JsonArrayFramer) -> Opened:
+async def _first_event(
+    call: Call, answer: Answer, framer: SseFramer | JsonArrayFramer, withhold_usage: bool
+) -> Opened:
     """A stream up to its first event, so that an error inside a 200 is seen while another attempt can be made."""
-    facts = call.facts
-    tap = StreamTap(
-        call.protocol, framer, client_model=facts.model, withhold_usage=facts.stream and not facts.asked_usage
-    )
+    tap = StreamTap(call.protocol, framer, client_model=call.facts.model, withhold_usage=withhold_usage)
     first: list[bytes] = []
     held = 0
     try:

@@ -379,3 +379,15 @@ async def test_bytes_that_break_off_have_no_end(tmp_path: Path) -> None:
         (row,) = await front.rows()
     assert (answer.body, answer.ended) == (b"half", False)
     assert row["outcome"] == "upstream_error"
+
+
+@pytest.mark.parametrize(("setting", "passed"), [("", False), ("include_usage = false", True)])
+async def test_usage_is_withheld_only_if_we_asked_for_it(tmp_path: Path, setting: str, passed: bool) -> None:
+    """Some upstreams send it unasked, and then it is the client's."""
+    usage = data({"id": "c1", "model": "up/m", "choices": [], "usage": {"prompt_tokens": 3}})
+    stream = chunk("hel") + usage + b"data: [DONE]\n\n"
+    async with peer(always(sse(stream))) as up, served(up, tmp_path, setting) as front:
+        answer = await front.chat("up/m", stream=True)
+        (row,) = await front.rows()
+    assert (b'"prompt_tokens"' in answer.body) == passed
+    assert row["input_tokens"] == 3

@@ -5,6 +5,7 @@ What is in the store is `store.py`'s.
 
 import contextlib
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ __all__ = ["BUSY_TIMEOUT_MS", "connect", "connect_read_only", "known_fault", "sq
 BUSY_TIMEOUT_MS = 5000
 """How long a statement waits for another process's lock."""
 
+_PAUSE_S = 0.005
+
 _OWNER_ONLY_FILE = 0o600
 _OWNER_ONLY_FOLDER = 0o700
 
@@ -37,7 +40,7 @@ def connect(path: Path) -> sqlite3.Connection:
     try:
         _make_private(path)
         connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
     except (OSError, sqlite3.Error) as error:
@@ -75,12 +78,27 @@ def known_fault() -> str | None:
 def _make_private(path: Path) -> None:
     """Create the folder and the file, or narrow what exists; a new `-wal` and `-shm` take the file's mode."""
     if not path.parent.is_dir():
-        path.parent.mkdir(parents=True)
-        path.parent.chmod(_OWNER_ONLY_FOLDER)
+        with contextlib.suppress(FileExistsError):  # another process made it since
+            path.parent.mkdir(parents=True)
+            path.parent.chmod(_OWNER_ONLY_FOLDER)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY_FILE))
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(name).chmod(_OWNER_ONLY_FILE)
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. Of processes that open a new store together SQLite lets some fail at once, without waiting."""
+    until = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= until:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
 
 
 def _why(path: Path, error: Exception) -> str:

@@ -1,7 +1,9 @@
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +53,34 @@ def test_whatever_the_umask_the_store_is_its_owners_alone(tmp_path: Path) -> Non
         "gproxy.db-shm": 0o600,
     }
     assert mode(path.parent) == 0o700
+    connection.close()
+
+
+def test_a_folder_that_another_process_makes_at_the_same_moment_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there when this process looked."""
+    monkeypatch.setattr(Path, "is_dir", lambda _: False)
+    connect(tmp_path / "gproxy.db").close()
+    assert (tmp_path / "gproxy.db").exists()
+
+
+def test_a_switch_to_wal_that_sqlite_lets_fail_at_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does, whatever the timeout, where several processes open a new store together."""
+    faults = [sqlite3.OperationalError("database is locked")]
+
+    class Contended(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if "journal_mode = WAL" in sql and faults:
+                raise faults.pop()
+            return super().execute(sql, *values)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Contended))
+    connection = connect(tmp_path / "gproxy.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert not faults
     connection.close()
 
 

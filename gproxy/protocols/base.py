@@ -69,6 +69,7 @@ class Protocol:
     carried_by      the protocols of `schema.PROTOCOLS` of which a provider must speak one to be asked this
     metered         False: a count or a check that costs nothing, so its answer holds no usage
     binary          the answer may be anything (audio): it is passed through unread
+    generates       False: the answer holds no tokens of its own (vectors, ranks)
     estimable       False: not billed by its text, so that usage which was not reported cannot be estimated
 
     read            (body, model in the path or None, query) -> Facts; raises BadRequest
@@ -96,6 +97,7 @@ class Protocol:
     metered: bool = True
     binary: bool = False
     estimable: bool = True
+    generates: bool = True
     read: Callable[[Body, str | None, str], Facts]
     with_model: Callable[[Facts, str, bool], bytes]
     upstream_path: Callable[[str, str], str]

@@ -3,20 +3,26 @@
 A guess holds money back and fills rows that are marked as estimated; a count from the upstream replaces it.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gproxy.protocols.answers import size
 
 _BYTES_PER_TOKEN = 4
-_NOT_TEXT = frozenset(
-    {"data", "b64_json", "file_data", "image_url", "signature", "encrypted_content", "thoughtSignature"}
-)
-"""Names whose values are base64 or addresses; what they hold is not billed by its length."""
+_ENCODED = frozenset({"data", "b64_json", "file_data", "signature", "encrypted_content", "thoughtSignature"})
+"""Names whose values may be base64, which is not billed by its length."""
+
+_STRUCTURE_CHARS = 16
+"""A longer name is not the dialect's own but a schema's or an argument's, which is text like any other."""
+
+_ADDRESS = re.compile(r"https?://\S{1,2048}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+_DATA_URI = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,5};base64,")
 
 
 def input_tokens(tree: Mapping[str, Any]) -> int:
-    """Of the strings in a request body at any depth, without names and base64. A token id counts as one."""
+    """Of the text in a request body at any depth: long names too, base64 and addresses not. A token id is one."""
     text_bytes = ids = 0
     for value in _leaves(tree):
         if isinstance(value, str):
@@ -31,15 +37,28 @@ def output_tokens(text_bytes: int) -> int:
     return -(-text_bytes // _BYTES_PER_TOKEN)
 
 
+def _is_elsewhere(name: str, value: str) -> bool:
+    """Base64 or an address: what it stands for is not billed by its length. Told by what it is, not by what the client
+    calls it: text under any name is text."""
+    if _ADDRESS.fullmatch(value):
+        return True
+    uri = _DATA_URI.match(value)
+    if uri is not None:
+        return _BASE64.fullmatch(value, uri.end()) is not None
+    return name in _ENCODED and _BASE64.fullmatch(value) is not None
+
+
 def _leaves(tree: Mapping[str, Any]) -> Iterator[str | int]:
-    """The strings that are text, and the whole numbers that stand in arrays."""
+    """The strings that are text, names among them, and the whole numbers that stand in arrays."""
     pending: list[Any] = [tree]
     while pending:
         node = pending.pop()
         if isinstance(node, dict):
             for name, value in node.items():
+                if len(name) > _STRUCTURE_CHARS:
+                    yield name
                 if isinstance(value, str):
-                    if name not in _NOT_TEXT and not value.startswith("data:"):
+                    if not _is_elsewhere(name, value):
                         yield value
                 elif isinstance(value, dict | list):
                     pending.append(value)

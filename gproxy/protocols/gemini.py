@@ -43,6 +43,7 @@ MAX_NESTED_NAMES = 10_000
 """Names of all requests within a body together; a request has some six."""
 
 _MODEL = re.compile(r"[A-Za-z0-9._:@/-]+")
+_NESTED = re.compile(r"(?:[^/]+/)?models/")
 _PREFIX = "models/"
 _VERSION = ("modelVersion",)
 _NESTED_REQUESTS = ("generateContentRequest", "generate_content_request")
@@ -71,6 +72,9 @@ def checked_path_model(name: str) -> str:
 def read(body: Body, path_model: str | None, query: str) -> Facts:
     """Facts of a request that is answered whole. Raises BadRequest."""
     model = checked_path_model(path_model or "")
+    if _NESTED.match(model):
+        # The upstream's path would lose it again: one model under two names, and so under two limits.
+        raise BadRequest("The model in the path has the prefix `models/` more than once.")
     named = _models_within(body)
     for member in named:
         checked_model(member.value)
@@ -258,5 +262,5 @@ COUNT_TOKENS = replace(
     usage_in_event=usage_stays,
     restore_body=as_received,
 )
-EMBED = _action("embedContent")
-BATCH_EMBED = _action("batchEmbedContents")
+EMBED = replace(_action("embedContent"), generates=False)
+BATCH_EMBED = replace(_action("batchEmbedContents"), generates=False)

@@ -21,4 +21,5 @@ EMBEDDINGS = replace(
     is_usage_only=never,
     is_complete=never,
     output_text=lambda _event: 0,
+    generates=False,
 )

@@ -99,8 +99,8 @@ def _operation(name: str, operation: str, path: str) -> Protocol:
 
 
 IMAGES = _operation("openai_images", "images_generations", "/v1/images/generations")
-MODERATIONS = _operation("openai_moderations", "moderations", "/v1/moderations")
-RERANK = replace(_operation("openai_rerank", "rerank", "/v1/rerank"), estimable=True)
+MODERATIONS = replace(_operation("openai_moderations", "moderations", "/v1/moderations"), metered=False)
+RERANK = replace(_operation("openai_rerank", "rerank", "/v1/rerank"), estimable=True, generates=False)
 SPEECH = replace(
     _operation("openai_speech", "audio_speech", "/v1/audio/speech"),
     binary=True,

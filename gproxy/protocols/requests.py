@@ -43,13 +43,14 @@ def token_limit(tree: Mapping[str, Any], *names: str) -> int | None:
     one is there and no whole number.
     """
     limits = [_limit(name, tree[name]) for name in names if tree.get(name) is not None]
-    return None if min(limits, default=0) < 0 else max(limits, default=None)
+    return max((limit for limit in limits if limit >= 0), default=None)
 
 
 def answers_asked(tree: Mapping[str, Any], *names: str) -> int:
     """The largest of the counts under `names`, at least 1. What is no count is the upstream's to refuse."""
-    counts = [tree.get(name) for name in names]
-    return max([count for count in counts if type(count) is int and count > 1], default=1)
+    counts = (tree.get(name) for name in names)
+    whole = (int(n) for n in counts if type(n) is int or (type(n) is float and n.is_integer()))
+    return max((n for n in whole if n > 1), default=1)
 
 
 def _limit(name: str, value: object) -> int:

@@ -12,7 +12,7 @@ from functools import partial
 from gproxy.config.snapshot import Client, Snapshot
 from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
 from gproxy.ledger import spend
-from gproxy.ledger.pricing import Price, cost_nano
+from gproxy.ledger.pricing import Price, cost_nano, settle
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.writer import Writer
 from gproxy.protocols import estimate
@@ -22,6 +22,7 @@ from gproxy.server.prices import Prices
 from gproxy.values import Admission, Bound, Claim, Route, Target, Usage
 
 _MOST_REMEMBERED = 4096
+_LARGE_BODY = 1024 * 1024
 
 NOTED_AFTER_SECONDS = 0.05
 """A request that nothing limits is written down as open when it has been so for this long."""
@@ -51,13 +52,14 @@ class Doorkeeper:
         prices = await self._prices_of(journal, route)
         route = replace(route, targets=tuple(prices))
         target = route.targets[0]
-        claim = self._claim(journal, target, prices.values())
-        journal.admitted = journal.reserved = (
-            True  # from here on there is something to settle, also for a client that leaves
-        )
+        given = await _input_estimate(journal, self._bounds(call.client, target, journal.route.alias))
+        claim = self._claim(journal, target, given, prices.values())
+        pending = _pending(journal, target, given, prices[target])
+        # From here on there is something to settle, also for a client that leaves.
+        journal.admitted = journal.reserved = True
         try:
             admission: Admission = await self._writer.run(
-                partial(_reserve, claim=claim, worker=self._writer.worker, pending=_pending(journal, target))
+                partial(_reserve, claim=claim, worker=self._writer.worker, pending=pending)
             )
         except StoreError:
             journal.reserved = False
@@ -86,21 +88,22 @@ class Doorkeeper:
             at=call.started_at,
         )
         journal.reserved = True
-        pending = _pending(journal, target)
+        given = estimate.output_tokens(len(call.facts.body.text))
+        pending = _pending(journal, target, given, self._prices.configured(self._snapshot, target))
         self._writer.put(partial(_reserve, claim=claim, worker=self._writer.worker, pending=pending))
 
-    def _claim(self, journal: Journal, target: Target, prices: Iterable[Price | None]) -> Claim:
+    def _claim(self, journal: Journal, target: Target, given: int, prices: Iterable[Price | None]) -> Claim:
         call = journal.call
-        facts, client = call.facts, call.client
+        facts, client, protocol = call.facts, call.client, call.protocol
         tokens = cost = 0
-        if call.protocol.metered:
-            given = estimate.input_tokens(facts.body.tree)
+        if protocol.metered:
+            writes = facts.answers if protocol.estimable and protocol.generates else 0
             asked = min(facts.max_output_tokens or limits.OUTPUT_TYPICAL, limits.OUTPUT_CEILING)
-            tokens = given + (asked * facts.answers if call.protocol.estimable else 0)
+            tokens = given + asked * writes
             most = min(facts.max_output_tokens or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING)
-            output = most * facts.answers if call.protocol.estimable else 0
-            usage = Usage(input_tokens=given, output_tokens=output)
-            cost = max(cost_nano(usage, price) if price else 0 for price in prices)
+            usage = Usage(input_tokens=given, output_tokens=most * writes)
+            calls = 1 if protocol.estimable else facts.answers
+            cost = max(cost_nano(usage, price) * calls if price else 0 for price in prices)
         return Claim(
             request_id=call.request_id,
             scopes=(client.user_scope, client.key_scope),
@@ -121,12 +124,15 @@ class Doorkeeper:
         if not (call.client.budgets and call.protocol.metered):
             return dict.fromkeys(route.targets)
         prices = {target: await self._prices.of(self._snapshot, target) for target in route.targets}
-        kept = {target: price for target, price in prices.items() if price or allowed}
+        # What is not billed by its text can be neither estimated nor, if its usage is not reported, settled: there a
+        # price by the call is needed.
+        known = {t: p and (call.protocol.estimable or p.per_call) for t, p in prices.items()}
+        kept = {target: price for target, price in prices.items() if known[target] or allowed}
         if not kept:
             target = route.targets[0]
             error = QuotaExceeded(
                 f'The price of "{target.provider}/{target.model}" is unknown and this key has a quota. Set '
-                "price_tiers or price_each_call for it in [[models]], or allow_unpriced = true in [global].",
+                f"{_SETTABLE[call.protocol.estimable]} for it in [[models]], or allow_unpriced = true in [global].",
                 headers=(("x-should-retry", "false"),),
             )
             error.status = self._snapshot.config.globals.quota_status
@@ -143,6 +149,20 @@ class Doorkeeper:
         return self._remembered[known]
 
 
+_SETTABLE = {True: "price_tiers or price_each_call", False: "price_each_call"}
+
+
+async def _input_estimate(journal: Journal, bounds: Iterable[Bound]) -> int:
+    """Input tokens of the request, if anything is counted by them; a large body is walked beside the event loop."""
+    call = journal.call
+    if not (call.client.budgets or any(bound.kind in ("tpm", "tpd") for bound in bounds)):
+        return 0
+    body = call.facts.body
+    if len(body.text) < _LARGE_BODY:
+        return estimate.input_tokens(body.tree)
+    return await asyncio.to_thread(estimate.input_tokens, body.tree)
+
+
 def _reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
     """Counted at the time of the counting: a body sent slowly, or a wait for the store, would else put a request
     into a minute or day that is over."""
@@ -156,13 +176,15 @@ def _without_row(journal: Journal, error: GatewayError) -> GatewayError:
     return error
 
 
-def _pending(journal: Journal, target: Target) -> bytes:
+def _pending(journal: Journal, target: Target, given: int, price: Price | None) -> bytes:
     """The row of this request should this process die: what was sent is estimated, and may have been billed."""
     call = journal.call
     if not call.snapshot.config.globals.enable_usage:
         return b""
-    row = journal.record(None, None)
     sent = call.protocol.metered and call.protocol.estimable
+    usage = Usage(input_tokens=given, output_tokens=0) if sent else Usage()
+    cost, source = settle(usage, price, None) if call.protocol.metered else (0, None)
+    row = journal.record(cost, source)
     return spend.pending(
         replace(
             row,
@@ -170,7 +192,7 @@ def _pending(journal: Journal, target: Target) -> bytes:
             model=target.model,
             status=503,
             outcome="interrupted",
-            usage=Usage(input_tokens=estimate.output_tokens(len(call.facts.body.text))) if sent else Usage(),
+            usage=usage,
             usage_source="estimated" if sent else "none",
             maybe_billed=call.protocol.metered,
             error="the process that served it ended",

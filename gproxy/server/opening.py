@@ -67,6 +67,8 @@ class Opener:
         """The route with only those targets that can be asked in the call's dialect. Raises BadRequest."""
         targets = tuple(t for t in route.targets if _carrier(call, t))
         if targets:
+            # A target that no attempt can be made at is not the first that is tried, by which limits are counted.
+            targets = tuple(t for t in targets if self._reachable(call, t)) or targets
             return Route(route.requested, targets, route.alias, route.aggregated, route.strategy)
         provider = call.snapshot.providers[route.targets[0].provider]
         spoken = ", ".join(sorted(endpoints.speaks(CHANNELS[provider.channel], provider.settings)))
@@ -74,6 +76,9 @@ class Opener:
             f"This request is in the dialect {call.protocol.name}, but the provider {provider.name} of the model "
             f"speaks {spoken}. Translation between dialects is not available."
         )
+
+    def _reachable(self, call: Call, target: Target) -> bool:
+        return bool(call.snapshot.providers[target.provider].credentials) or target.provider in self.keyless
 
     async def open(self, journal: Journal, route: Route) -> Opened:
         """The first attempt that gives an answer. Raises the GatewayError that stands for all failed ones."""

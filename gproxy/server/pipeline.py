@@ -96,6 +96,7 @@ def _interrupted(journal: Journal, status: int, outcome: str, error: str) -> Non
         return
     if journal.sent and journal.usage_source == "none":
         journal.observed(None, whole=False)
+    if journal.sent and journal.usage_source != "upstream":
         journal.maybe_billed = journal.call.protocol.metered
     journal.ended(status, outcome, error)
 

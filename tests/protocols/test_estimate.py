@@ -28,3 +28,13 @@ def test_bytes_are_counted_and_not_characters() -> None:
 
 def test_part_of_a_token_is_one() -> None:
     assert [output_tokens(size) for size in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+def test_text_is_text_under_any_name() -> None:
+    """Else a client could choose what is held of its quota."""
+    words = "some words " * 100
+    plain = input_tokens({"messages": [{"content": words}]})
+    assert input_tokens({"source": {"type": "text", "data": words}}) >= plain
+    assert input_tokens({"content": f"data:{words}"}) >= plain
+    assert input_tokens({"content": f"data:text/plain;base64,{words}"}) >= plain
+    assert input_tokens({"input": {words: 1}}) >= plain

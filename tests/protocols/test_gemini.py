@@ -163,3 +163,13 @@ def test_the_candidates_asked_for_are_counted(name: str) -> None:
     raw = b'{"generationConfig":{"%s":3}}' % name.encode()
     assert GENERATE.read(decode(raw), "m", "").answers == 3
     assert GENERATE.read(decode(b"{}"), "m", "").answers == 1
+
+
+@pytest.mark.parametrize("name", ["models/models/x", "ge/models/x"])
+def test_a_prefix_inside_a_name_is_refused(name: str) -> None:
+    """The upstream's path would lose it, and the model would have two names."""
+    with pytest.raises(BadRequest):
+        GENERATE.read(decode(b"{}"), name, "")
+    assert (
+        GENERATE.read(decode(b"{}"), "publishers/google/models/x", "").model == "publishers/google/models/x"
+    )

@@ -437,3 +437,41 @@ async def test_a_request_that_nothing_limits_is_written_down_as_open_only_if_it_
         rows = await front.rows()
     assert [row["status"] for row in rows] == [200, 200]
     assert spent(front.path, [(SCOPE, "total")], time.time())[SCOPE, "total"] == Spent(2 * COST, 0)
+
+
+SPEECH = "/v1/audio/speech"
+
+
+async def test_what_cannot_be_estimated_needs_a_price_by_the_call_under_a_quota(tmp_path: Path) -> None:
+    sound = http(b"RIFF", media="audio/wav")
+    per_call = '[[models]]\nprovider_name = "up"\nmodel_id = "voice"\nprice_each_call = 0.4\n'
+    async with governed(tmp_path, per_call + quota(1.0), always(sound)) as (front, _):
+        refused = await front.ask(SPEECH, {"model": "up/priced", "input": "hello"})
+        answers = await asyncio.gather(
+            *(front.ask(SPEECH, {"model": "up/voice", "input": "hello"}) for _ in range(10))
+        )
+        await nothing_held(front)
+    assert (refused.status, "price_each_call" in refused.message) == (402, True)
+    assert sorted(answer.status for answer in answers) == [200, 200] + [402] * 8
+    assert spent(front.path, [(SCOPE, "total")], time.time())[SCOPE, "total"] == Spent(800_000_000, 0)
+
+
+async def test_an_embedding_reserves_no_output(tmp_path: Path) -> None:
+    vector = http(b'{"object": "list", "data": [], "usage": {"prompt_tokens": 2, "total_tokens": 2}}')
+    async with governed(tmp_path, limit(tpm=100), always(vector)) as (front, _):
+        answers = await asyncio.gather(
+            *(front.ask("/v1/embeddings", {"model": "up/m", "input": "hi"}) for _ in range(10))
+        )
+    assert [answer.status for answer in answers] == [200] * 10
+
+
+async def test_a_target_that_cannot_be_tried_is_not_whose_limit_counts(tmp_path: Path) -> None:
+    keyless = (
+        '[[providers]]\nname = "bare"\nchannel = "openai"\n'
+        '[[model_aliases]]\nalias = "chat"\nprovider_name = "bare"\nmodel_id = "x"\n'
+        'targets = [{ provider_name = "up", model_id = "m" }]\n'
+    )
+    rule = '[[rate_limits]]\nuser_name = "alice"\nmodel_pattern = "m"\nrpm = 1\n'
+    async with governed(tmp_path, keyless + rule) as (front, _):
+        answers = [(await front.chat("chat", **BODY)).status for _ in range(3)]
+    assert answers == [200, 429, 429]

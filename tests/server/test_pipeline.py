@@ -146,7 +146,7 @@ async def test_a_client_that_leaves_ends_the_upstream_and_leaves_a_499(
         await asyncio.wait_for(up.left.wait(), 1)
         (row,) = await front.rows()
     assert (row["status"], row["outcome"], row["usage_source"]) == (499, "client_closed", "estimated")
-    assert bool(row["maybe_billed"]) == (script is silent)
+    assert row["maybe_billed"]
     assert row["input_tokens"] >= 4
     assert (row["output_tokens"] > 0) == (script is half)
 

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 LOOKUP_TIMEOUT_S = 10.0
 
-RETRY_S = 60.0
-"""How long a look-up that failed counts as unknown before it is tried again."""
+RETRY_S = 5.0
+"""How long a look-up that failed counts as unknown before it is tried again: short, for a quota refuses meanwhile."""
 
 MOST_ENTRIES = 4096
 

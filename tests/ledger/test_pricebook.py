@@ -151,6 +151,17 @@ async def test_a_look_up_that_fails_is_unknown_said_once_and_tried_again_later(
     assert await book.get("main", "large") is not None
 
 
+async def test_a_look_up_that_failed_keeps_a_request_under_a_quota_out_for_five_seconds(
+    tmp_path: Path,
+) -> None:
+    child, clock = Child(tmp_path, "sys.exit(3)"), Clock()
+    book = PriceBook(child.command, clock)
+    assert await book.get("main", "large") is None
+    child.answer(_ANSWER % "null")
+    clock.now += 5
+    assert await book.get("main", "large") is not None
+
+
 async def test_a_program_that_cannot_be_run_is_a_look_up_that_failed(tmp_path: Path) -> None:
     assert await PriceBook((str(tmp_path / "absent"),)).get("main", "large") is None
 

@@ -8,11 +8,12 @@ counts until second s + 60 has passed, so never less than 60 s. A day is the UTC
 """
 
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from operator import itemgetter
 from pathlib import Path
 
@@ -20,8 +21,10 @@ import msgspec
 
 from gproxy.errors import StoreError
 from gproxy.ledger.sqlite import connect_read_only, sqlite3
-from gproxy.ledger.store import MOST_TOKENS, insert, open_store
+from gproxy.ledger.store import MOST_TOKENS, STEPS, Store, insert, open_store
 from gproxy.values import Admission, Bound, Claim, Record, Standing
+
+logger = logging.getLogger(__name__)
 
 DAY_S = 86_400
 WINDOW_S = 61
@@ -35,15 +38,17 @@ _COUNT = """
     ON CONFLICT DO UPDATE SET n = n + excluded.n
 """
 _CORRECT = "UPDATE counters SET n = max(0, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
-_FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot < ?"
-_HOLD = """
-    INSERT INTO spend (scope, period, held_nano) VALUES (?, ?, ?)
-    ON CONFLICT DO UPDATE SET held_nano = held_nano + excluded.held_nano
-"""
+_FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot NOT BETWEEN ? AND ?"
 _RELEASE = "UPDATE spend SET held_nano = max(0, held_nano - ?) WHERE scope = ? AND period = ?"
-_SPEND = """
-    INSERT INTO spend (scope, period, spent_nano) VALUES (?, ?, ?)
-    ON CONFLICT DO UPDATE SET spent_nano = min(spent_nano + excluded.spent_nano, 9000000000000000000)
+_ADD = """
+    UPDATE spend SET spent_nano = min(spent_nano + ?, 9000000000000000000), held_nano = held_nano + ?
+    WHERE scope = ? AND period = ?
+"""
+_BEGIN = "INSERT INTO spend (spent_nano, held_nano, scope, period) VALUES (?, ?, ?, ?)"
+# Days are compared with days and months with months. What is held is released where it was held.
+_END = """
+    DELETE FROM spend
+    WHERE scope = ? AND period < ? AND length(period) = length(?) AND held_nano = 0
 """
 
 
@@ -74,17 +79,17 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     `worker` is the slot of the process that serves the request; `pending` the encoded row that is written if
     that process dies, empty for none.
     """
-    counts = [_Count(bound, _need(bound, claim.tokens), _used(db, bound, claim.at)) for bound in claim.bounds]
-    if refusal := _too_many(db, counts, claim.at) or _too_much(db, claim):
+    counts = _counts(db, claim)
+    if refusal := _refusal(db, counts, claim):
         return replace(refusal, standings=tuple(_standing(c.bound, c.used, claim.at) for c in counts))
     taken = [(c.bound.rule, c.bound.kind, _slot(c.bound.kind, claim.at), c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
     for rule, kind, slot, need in taken:
         db.execute(_COUNT, (rule, kind, slot, need))
         if kind != "concurrency":
-            db.execute(_FORGET, (rule, kind, slot - (WINDOW_S - 1 if kind in _SLIDING else 0)))
+            db.execute(_FORGET, (rule, kind, *_slots(kind, claim.at)))
     for scope, period in held:
-        db.execute(_HOLD, (scope, period, claim.cost_nano))
+        _add(db, scope, period, held_nano=claim.cost_nano)
     hold = json.dumps([claim.at, claim.scopes, taken, held, claim.cost_nano])
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
     return Admission(tuple(_standing(c.bound, c.used + c.need, claim.at) for c in counts))
@@ -121,23 +126,38 @@ def charge(
     if cost_nano:
         for scope in scopes:
             for period in _PERIODS:
-                db.execute(_SPEND, (scope, period_key(period, at), cost_nano))
+                _add(db, scope, period_key(period, at), spent_nano=cost_nano)
     if record is not None:
         insert(db, record)
 
 
-def recover(db: sqlite3.Connection, worker: int | None) -> int:
+def recover(store: Store, worker: int | None) -> int:
     """Settle what a dead process left open: its requests become `interrupted` rows. Returns how many.
 
-    `worker` is its slot, None for every one.
+    `worker` is its slot, None for every one, while no process serves. One that cannot be settled is dropped, and
+    said so: it keeps no server from starting. Raises `StoreError` if the store cannot be written.
     """
     query = "SELECT request_id, record FROM reservations WHERE ? IS NULL OR worker = ?"
-    left = db.execute(query, (worker, worker)).fetchall()
-    for request_id, kept in left:
-        record = _kept(kept)
-        tokens, cost = (0, None) if record is None else (record.usage.total_tokens or 0, record.cost_nano)
-        settle(db, request_id, tokens, cost, record)
+    (left,) = store.run([lambda db: db.execute(query, (worker, worker)).fetchall()])
+    outcomes = store.run([partial(_interrupt, request_id=name, row=row) for name, row in left])
+    for (name, _), outcome in zip(left, outcomes, strict=True):
+        if isinstance(outcome, StoreError):
+            logger.warning("What the request %s held cannot be settled and is dropped: %s", name, outcome)
+            store.run([partial(_drop, request_id=name)])
+    if worker is None:
+        # Nothing is open, so nothing counts as open, whatever was dropped.
+        store.run([lambda db: db.execute("UPDATE counters SET n = 0 WHERE kind = 'concurrency'")])
     return len(left)
+
+
+def _interrupt(db: sqlite3.Connection, request_id: str, row: bytes) -> None:
+    record = _kept(row)
+    tokens, cost = (0, None) if record is None else (record.usage.total_tokens or 0, record.cost_nano)
+    settle(db, request_id, tokens, cost, record)
+
+
+def _drop(db: sqlite3.Connection, request_id: str) -> None:
+    db.execute("DELETE FROM reservations WHERE request_id = ?", (request_id,))
 
 
 def _kept(row: bytes) -> Record | None:
@@ -153,12 +173,9 @@ def recover_store(path: Path, worker: int | None) -> int:
     """`recover` on the store at `path`, while nothing writes it for that worker. Raises `StoreError`."""
     store = open_store(path)
     try:
-        (count,) = store.run([lambda db: recover(db, worker)])
+        return recover(store, worker)
     finally:
         store.close()
-    if isinstance(count, Exception):
-        raise count
-    return int(count)
 
 
 def pending(record: Record) -> bytes:
@@ -168,31 +185,40 @@ def pending(record: Record) -> bytes:
 
 def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tuple[str, str], Spent]:
     """What each (scope, period) stands at; zero where there is no store or no row. Raises `StoreError`."""
-    pairs = tuple(pairs)
-    if not path.exists():
-        return dict.fromkeys(pairs, Spent())
     with _reading(path) as db:
         return {pair: _spent(db, pair[0], period_key(pair[1], now)) for pair in pairs}
 
 
 def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing, ...]:
     """Where each bound stands now. Raises `StoreError`."""
-    bounds = tuple(bounds)
-    if not path.exists():
-        return tuple(_standing(bound, 0, now) for bound in bounds)
     with _reading(path) as db:
         return tuple(_standing(b, _used(db, b, now), now) for b in bounds)
 
 
+def foresee(path: Path, claim: Claim) -> Admission:
+    """What `reserve` would answer, without counting anything and without standings. Raises `StoreError`."""
+    with _reading(path) as db:
+        return _refusal(db, _counts(db, claim), claim) or Admission()
+
+
 @contextmanager
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The store for reading; an empty one where there is none."""
     try:
-        with closing(connect_read_only(path)) as db:
+        with closing(connect_read_only(path) if path.exists() else _empty()) as db:
             yield db
     except sqlite3.Error as error:
         raise StoreError(
             f"What was spent cannot be read from {path} ({error}): `gproxy serve` brings an older store up to date."
         ) from error
+
+
+def _empty() -> sqlite3.Connection:
+    db = sqlite3.connect(":memory:", isolation_level=None)
+    for _, statements in STEPS:
+        for statement in statements:
+            db.execute(statement)
+    return db
 
 
 def period_key(period: str, now: float) -> str:
@@ -206,6 +232,22 @@ def period_key(period: str, now: float) -> str:
 @lru_cache(maxsize=8)
 def _date(day: int) -> str:
     return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
+
+
+def _add(db: sqlite3.Connection, scope: str, period: str, *, spent_nano: int = 0, held_nano: int = 0) -> None:
+    """Add to a period of a scope. The first of a new day or month ends those before it, which no budget asks for."""
+    row = (spent_nano, held_nano, scope, period)
+    if not db.execute(_ADD, row).rowcount:
+        db.execute(_BEGIN, row)
+        db.execute(_END, (scope, period, period))
+
+
+def _counts(db: sqlite3.Connection, claim: Claim) -> list[_Count]:
+    return [_Count(bound, _need(bound, claim.tokens), _used(db, bound, claim.at)) for bound in claim.bounds]
+
+
+def _refusal(db: sqlite3.Connection, counts: Iterable[_Count], claim: Claim) -> Admission | None:
+    return _too_many(db, counts, claim.at) or _too_much(db, claim)
 
 
 def _too_many(db: sqlite3.Connection, counts: Iterable[_Count], now: float) -> Admission | None:
@@ -238,15 +280,19 @@ def _slot(kind: str, now: float) -> int:
     return int(now) if kind in _SLIDING else int(now) // DAY_S
 
 
+def _slots(kind: str, now: float) -> tuple[int, int]:
+    """The first and the last slot that count now.
+
+    A clock set back a little must let nothing more through, so a minute reaches as far ahead. What is later comes
+    of a clock that was wrong, and would count until that time comes.
+    """
+    slot = _slot(kind, now)
+    return (slot - (WINDOW_S - 1), slot + WINDOW_S) if kind in _SLIDING else (slot, slot)
+
+
 def _used(db: sqlite3.Connection, bound: Bound, now: float) -> int:
-    query = "SELECT ifnull(sum(n), 0) FROM counters WHERE rule = ? AND kind = ? AND slot >= ?"
-    return int(db.execute(query, _counting(bound, now)).fetchone()[0])
-
-
-def _counting(bound: Bound, now: float) -> tuple[str, str, int]:
-    """Rule, kind and first slot of what counts now."""
-    first = _slot(bound.kind, now) - (WINDOW_S - 1 if bound.kind in _SLIDING else 0)
-    return bound.rule, bound.kind, first
+    query = "SELECT ifnull(sum(n), 0) FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ?"
+    return int(db.execute(query, (bound.rule, bound.kind, *_slots(bound.kind, now))).fetchone()[0])
 
 
 def _standing(bound: Bound, used: int, now: float) -> Standing:
@@ -266,8 +312,8 @@ def _wait(db: sqlite3.Connection, count: _Count, now: float) -> float:
     if kind not in _SLIDING:
         return _until_tomorrow(now)
     missing = count.used + count.need - count.bound.most
-    query = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot >= ? ORDER BY slot"
-    for slot, n in db.execute(query, _counting(count.bound, now)).fetchall():
+    query = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ? ORDER BY slot"
+    for slot, n in db.execute(query, (count.bound.rule, kind, *_slots(kind, now))).fetchall():
         missing -= n
         if missing <= 0:
             return float(slot + WINDOW_S - now)

@@ -96,8 +96,7 @@ class Books:
         self.do(lambda db: spend.settle(db, name, tokens, cost, what))
 
     def recover(self, worker: int | None = None) -> int:
-        recovered: int = self.do(lambda db: spend.recover(db, worker))
-        return recovered
+        return spend.recover(self.store, worker)
 
     def spent(self, scope: str = "user/a", period: str = "total", now: float = NOON) -> Spent:
         return spend.spent(self.path, [(scope, period)], now)[scope, period]
@@ -186,6 +185,18 @@ def test_a_clock_that_is_set_back_lets_nothing_more_through(books: Books) -> Non
     bound = Bound("rule", "rpm", 1)
     assert passed(books.reserve(bound, at=NOON))
     assert not passed(books.reserve(bound, at=NOON - 30))
+
+
+@pytest.mark.parametrize("kind", ["rpm", "tpm", "rpd", "tpd"])
+@pytest.mark.parametrize("ahead", [2 * spend.WINDOW_S, DAY, 400 * DAY])
+def test_a_clock_that_was_once_ahead_keeps_nobody_out(books: Books, kind: str, ahead: float) -> None:
+    bound = Bound("rule", kind, 1)
+    name, _ = books.reserve(bound, at=NOON + DAY + ahead, tokens=1)
+    assert books.used(bound) == 0
+    assert passed(books.reserve(bound, tokens=1))
+    assert len(books.table("counters")) == 1, "it does not stay to count when its time comes"
+    books.settle(name, tokens=1)
+    assert books.used(bound) == 1
 
 
 def test_tokens_are_reserved_and_settled_to_the_truth(books: Books) -> None:
@@ -460,6 +471,35 @@ def test_days_and_months_begin_anew_and_totals_do_not(books: Books) -> None:
     assert spent_until == [NOON, NOON + DAY, NOON + 10 * DAY]
 
 
+def test_a_new_day_or_month_ends_those_before_it_of_its_scope(books: Books) -> None:
+    for at in (NOON, NOON + DAY, NOON + 10 * DAY):
+        name, _ = books.reserve(at=at)
+        books.settle(name, cost=7)
+    for scope in ("user/a", "key/k"):
+        assert {row[1:] for row in books.table("spend") if row[0] == scope} == {
+            ("total", 21, 0),
+            ("2026-12", 7, 0),
+            ("2026-12-05", 7, 0),
+        }
+
+
+def test_a_request_over_midnight_is_settled_in_the_day_it_began(books: Books) -> None:
+    """Also where that day has been ended since, as it is for the key, of which nothing is held."""
+    budget = Budget("user/a", "day", 100)
+    early, _ = books.reserve(budget, cost=40, scopes=("user/a", "key/k"))
+    first, _ = books.reserve(budget, cost=10, at=NOON + DAY, scopes=("user/a", "key/k"))
+    books.settle(first, cost=10)
+    assert books.spent(period="day") == Spent(0, 40)
+    books.settle(early, cost=30)
+    assert books.spent(period="day") == books.spent("key/k", "day") == Spent(30, 0)
+    later = NOON + DAY
+    assert books.spent(period="day", now=later) == books.spent("key/k", "day", later) == Spent(10, 0)
+    assert books.spent() == Spent(40, 0)
+    last, _ = books.reserve(at=NOON + 2 * DAY)
+    books.settle(last, cost=1)
+    assert {row[1] for row in books.table("spend")} == {"total", "2026-11", "2026-11-27"}
+
+
 @pytest.mark.parametrize(("period", "key"), [("total", "total"), ("day", "2026-11-25"), ("month", "2026-11")])
 def test_a_period_is_named_by_the_utc_calendar(period: str, key: str) -> None:
     assert spend.period_key(period, NOON) == key
@@ -537,6 +577,43 @@ def test_a_row_comes_back_as_it_was_kept(books: Books) -> None:
     books.do(lambda db: insert(db, replace(row, request_id="plain")))
     recovered, plain = books.table("usage")
     assert recovered[2:] == plain[2:]
+
+
+@pytest.mark.parametrize("hold", ["{", "[1]", "null", '[1, ["user/a"], [["r", "tpd"]], [], 0]'])
+def test_what_cannot_be_read_is_dropped_and_the_rest_recovered(
+    books: Books, hold: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    slots = Bound("rule", "concurrency", 100)
+    for name in ("before", "broken", "later"):
+        books.reserve(slots, request_id=name)
+    books.do(lambda db: db.execute("UPDATE reservations SET hold = ? WHERE request_id = 'broken'", (hold,)))
+    assert spend.recover_store(books.path, None) == 3
+    assert books.table("reservations") == []
+    assert [row[1] for row in books.table("usage")] == ["before", "later"]
+    assert books.used(slots) == 0
+    ((level, message),) = [(line.levelname, line.getMessage()) for line in caplog.records]
+    assert level == "WARNING"
+    assert "broken" in message
+
+
+def test_what_is_foreseen_is_what_then_happens_and_counts_nothing(books: Books) -> None:
+    minute, day, budget = Bound("rule", "rpm", 1), Bound("rule", "rpd", 1), Budget("user/a", "total", 10)
+    books.reserve(minute, day)
+    for limits in ((minute, day), (minute,), (budget,), (replace(budget, carried_nano=10),)):
+        claim = Claim(
+            request_id="x",
+            scopes=(),
+            bounds=tuple(it for it in limits if isinstance(it, Bound)),
+            budgets=tuple(it for it in limits if isinstance(it, Budget)),
+            tokens=1,
+            cost_nano=1,
+            at=NOON,
+        )
+        before = tables(books)
+        foreseen = spend.foresee(books.path, claim)
+        assert tables(books) == before
+        _, admission = books.reserve(*limits, tokens=1, cost=1)
+        assert replace(admission, standings=()) == foreseen
 
 
 def test_without_a_store_nothing_is_spent_and_all_is_left(tmp_path: Path) -> None:

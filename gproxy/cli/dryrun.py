@@ -20,7 +20,7 @@ from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import access, failover, limits, resolve
 from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
-from gproxy.values import Admission, Budget, Route, Standing, Target
+from gproxy.values import Budget, Claim, Route, Standing, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +93,23 @@ def dry_run(
     client, alias = caller.client, run.route.alias
     run.targets = [_weighed(snapshot, client, alias, target, dialect) for target in run.route.targets]
     run.permissions = [*_grants(client, run.route), *_key_models(client, run.route)]
-    usable = tuple(weighed.target for weighed in run.targets if not weighed.dropped)
-    run.charged = next(iter(usable), run.route.targets[0])
+    run.error = _who(caller, now) or _refused(run, dialect)
+    fit = _usable(run)
+    prices = asyncio.run(_prices(snapshot, fit or run.route.targets[:1]))
+    if client.budgets and not snapshot.config.globals.allow_unpriced:
+        run.targets = [_with_price(weighed, prices) for weighed in run.targets]
+    usable = _usable(run)
+    run.charged = (usable or fit or run.route.targets)[0]
+    run.price = prices[run.charged]
     standings = _limits(run, store, now)
     pairs = [(budget.scope, budget.period) for budget in client.budgets]
     spent = spend.spent(store, pairs, now)
     run.quotas = [(budget, spent[budget.scope, budget.period]) for budget in client.budgets]
-    if run.charged.provider in snapshot.providers:
-        run.price = asyncio.run(Prices(PriceBook(), Tasks()).of(snapshot, run.charged))
     if usable:
         route = replace(run.route, targets=usable)
         tried = failover.attempts(snapshot, route, _keyless(snapshot))
         run.attempts = [(target, credential.name) for target, credential in tried]
-    run.error = _who(caller, now) or _refused(run, dialect) or _not_admitted(run, standings)
+    run.error = run.error or _not_admitted(run, standings, store, now)
     if run.error is None and not run.attempts:
         run.error = failover.exhausted(())
     return run
@@ -140,6 +144,24 @@ def _weighed(
     elif dialect is not None and dialect not in speaks:
         dropped = f"does not speak {dialect}"
     return Weighed(target, tuple(sorted(speaks)), dropped)
+
+
+def _usable(run: DryRun) -> tuple[Target, ...]:
+    return tuple(weighed.target for weighed in run.targets if not weighed.dropped)
+
+
+async def _prices(snapshot: Snapshot, targets: tuple[Target, ...]) -> dict[Target, Price | None]:
+    prices = Prices(PriceBook(), Tasks())
+    known = [target for target in targets if target.provider in snapshot.providers]
+    found = await asyncio.gather(*(prices.of(snapshot, target) for target in known))
+    return dict.fromkeys(targets) | dict(zip(known, found, strict=True))
+
+
+def _with_price(weighed: Weighed, prices: dict[Target, Price | None]) -> Weighed:
+    """Under a quota a target of unknown price is not tried."""
+    if weighed.dropped or prices[weighed.target]:
+        return weighed
+    return replace(weighed, dropped="its price is unknown and there is a quota")
 
 
 def _grants(client: Client, route: Route) -> list[Permitted]:
@@ -202,7 +224,9 @@ def _refused(run: DryRun, dialect: str | None) -> GatewayError | None:
     return None
 
 
-def _not_admitted(run: DryRun, standings: tuple[Standing, ...]) -> GatewayError | None:
+def _not_admitted(
+    run: DryRun, standings: tuple[Standing, ...], store: Path, now: float
+) -> GatewayError | None:
     """The refusal of a request that no limit or quota has room for, were it as small as can be."""
     settings = run.snapshot.config.globals
     if run.quotas and run.price is None and not settings.allow_unpriced:
@@ -212,16 +236,17 @@ def _not_admitted(run: DryRun, standings: tuple[Standing, ...]) -> GatewayError 
         )
         error.status = settings.quota_status
         return error
-    full = next((standing for standing in standings if standing.left < 1), None)
-    if full is not None:
-        wait = 1.0 if full.bound.kind == "concurrency" else full.resets_in
-        return limits.refusal(Admission(standings, full.bound, wait), settings.quota_status)
-    for budget, stands in run.quotas:
-        spent = stands.spent_nano + budget.carried_nano
-        if spent >= budget.most_nano or (stands.held_nano and spent + stands.held_nano >= budget.most_nano):
-            admission = Admission(standings, budget, fits_alone=spent < budget.most_nano)
-            return limits.refusal(admission, settings.quota_status)
-    return None
+    smallest = Claim(
+        request_id="",
+        scopes=(),
+        bounds=tuple(standing.bound for standing in standings),
+        budgets=run.caller.client.budgets,
+        tokens=1,
+        cost_nano=1,
+        at=now,
+    )
+    admission = replace(spend.foresee(store, smallest), standings=standings)
+    return limits.refusal(admission, settings.quota_status)
 
 
 def _keyless(snapshot: Snapshot) -> frozenset[str]:

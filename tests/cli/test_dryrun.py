@@ -224,6 +224,13 @@ def test_a_limit_that_is_reached_is_429(tmp_path: Path) -> None:
     assert world.run("chat").error is None, "another target is charged, which the rule is not for"
 
 
+def test_of_several_full_limits_the_one_that_is_full_for_longest_refuses(tmp_path: Path) -> None:
+    world = World(tmp_path, FILE + LIMITED.format("two/*", 1) + "rpd = 1\n")
+    world.reserve(BIG)
+    status, message = refused(world.run("two/big"))
+    assert (status, "requests per day" in message) == (429, True)
+
+
 @pytest.mark.parametrize(("extra", "status"), [("", 402), ("[global]\nquota_status = 429\n", 429)])
 def test_a_spent_quota_has_the_status_that_is_set(tmp_path: Path, extra: str, status: int) -> None:
     world = World(tmp_path, extra + FILE + QUOTA)
@@ -247,7 +254,22 @@ def test_a_price_is_needed_under_a_quota_unless_it_is_waived(tmp_path: Path) -> 
     run = world.run("two/big")
     assert run.price is not None
     assert (run.price.source, run.price.tiers[0].output) == ("config", 8_000_000_000)
-    status, message = refused(world.run("chat"))
-    assert (status, "[[models]]" in message) == (402, True)
     waived = World(tmp_path, "[global]\nallow_unpriced = true\n" + FILE + QUOTA).run("chat")
-    assert (waived.error, waived.price) == (None, None)
+    assert (waived.error, waived.price, waived.charged) == (None, None, SMALL)
+    world = World(tmp_path, FILE.replace('model_id = "big"\nprice', 'model_id = "other"\nprice') + QUOTA)
+    run = world.run("chat")
+    status, message = refused(run)
+    assert (status, "[[models]]" in message) == (402, True)
+    assert (run.charged, run.attempts) == (SMALL, [])
+
+
+def test_under_a_quota_a_target_of_unknown_price_is_left_out_before_the_limits_are_looked_up(
+    tmp_path: Path,
+) -> None:
+    world = World(tmp_path, FILE + QUOTA + LIMITED.format("two/*", 1))
+    run = world.run("chat")
+    assert run.error is None
+    assert run.targets[0].dropped == "its price is unknown and there is a quota"
+    assert (run.charged, run.price and run.price.source) == (BIG, "config")
+    assert [target for target, _ in run.attempts] == [BIG, BIG]
+    assert [limit.applies for limit in run.limits] == [True]

@@ -90,6 +90,13 @@ def load_text(
     return _load(text, directory, FILE_NAME, channels, environ, flags, (), with_secrets)
 
 
+def completed(loaded: Loaded, name: str, environ: Mapping[str, str]) -> Loaded:
+    """A good reading that was made without secrets, with them. `name` is the file's; otherwise as `load_text`."""
+    assert loaded.config is not None
+    found, missing = _secrets(loaded.config, environ)
+    return _built(loaded.config, found, (*loaded.problems, *missing), name)
+
+
 def overrides(environ: Mapping[str, str], flags: Mapping[str, object] = {}) -> dict[str, object]:
     """The values over `[global]`, by the flag or variable that they come from, as `load` takes them."""
     found: dict[str, object] = {f"--{name.replace('_', '-')}": value for name, value in flags.items()}
@@ -143,9 +150,14 @@ def _load(
     if config is None or any(problem.severity == "error" for problem in problems):
         return _failed(*problems)
     found, missing = _secrets(config, environ) if with_secrets else ({}, [])
-    problems += missing
+    return _built(config, found, (*problems, *missing), name)
+
+
+def _built(
+    config: schema.Config, found: Mapping[tuple[str, str], str], problems: tuple[Problem, ...], name: str
+) -> Loaded:
     rendered = tuple(problem.render(name) for problem in problems)
-    return Loaded(config, snapshot.build(config, found, rendered), tuple(problems))
+    return Loaded(config, snapshot.build(config, found, rendered), problems)
 
 
 def _failed(*problems: Problem) -> Loaded:
@@ -188,7 +200,10 @@ def _made_private(path: Path) -> Iterator[Problem]:
     """Take the file from everyone but its owner: it may hold secrets."""
     if os.name == "nt":
         return
-    mode = stat.S_IMODE(path.stat().st_mode)
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return  # it has just been taken away
     if mode & 0o077:
         try:
             path.chmod(0o600)

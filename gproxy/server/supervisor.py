@@ -7,13 +7,14 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import secrets
 import signal
 import socket
 import ssl
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from hypercorn.config import Config as HypercornConfig
 from gproxy.config import schema
 from gproxy.config.problems import Problem
 from gproxy.config.snapshot import Snapshot
-from gproxy.config.source import Loaded, located, make_data_dir
+from gproxy.config.source import Loaded, completed, located, make_data_dir
 from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
@@ -32,25 +33,32 @@ from gproxy.server.app import Gateway
 from gproxy.server.console import LINES, LinesHandler, say
 from gproxy.server.lock import held
 from gproxy.server.tasks import Tasks
-from gproxy.server.watch import Seen, look, watch
+from gproxy.server.watch import NOT_IN_FORCE, LastGood, Load, Seen, failure, look, watch
 from gproxy.server.workers import HURRY_S, REFUSED, Worker, Workers, run_apart
 
 KEEP_ALIVE_SECONDS = 75.0
 FORCED_END_SECONDS = 3.0
 """How long requests that the end of the drain has cut off may take to say so."""
 
-_NEEDS_RESTART = ("host", "port", "data_dir", "workers", "http_engine", "tls_certificate", "tls_key")
+LONGEST_END_SECONDS = 86_400.0
+"""More than any drain may take."""
 
+_NEEDS_RESTART = ("host", "port", "data_dir", "workers", "http_engine", "tls_certificate", "tls_key")
 
 _BROKEN = "the configuration has errors; `gproxy check` lists them."
 
 
 @dataclass(frozen=True, slots=True)
 class _Server:
-    """What all processes of a server have in common. `known` are the problems that were told of before."""
+    """What all processes of a server have in common. `known` are the problems that were told of before.
 
-    load: Callable[[], Loaded]
+    `started` is what `_NEEDS_RESTART` is taken from; `good` stands in for a file that has gone bad.
+    """
+
+    load: Load
     known: tuple[Problem, ...]
+    started: schema.Global
+    good: LastGood
     path: Path | None
     directory: Path
     store: Path
@@ -59,7 +67,7 @@ class _Server:
 
 def run(
     first: Loaded,
-    load: Callable[[], Loaded],
+    load: Load,
     *,
     path: Path | None,
     directory: Path,
@@ -78,18 +86,19 @@ def run(
     try:
         folder = make_data_dir(first.config, directory)
         store = folder / "gproxy.db"
-        server = _Server(load, first.problems, path, directory, store, secrets.token_hex(8))
+        good = LastGood(first, load, path)
+        own_id = secrets.token_hex(8)
+        server = _Server(load, first.problems, settings, good, path, directory, store, own_id)
         with held(folder):
-            return _listen_and_serve(server, settings, announce)
+            return _listen_and_serve(server, announce)
     except (ConfigError, StoreError) as error:
         return _refuse(str(error))
     finally:
         LINES.close()
 
 
-def _listen_and_serve(
-    server: _Server, settings: schema.Global, announce: Callable[[str], None] | None
-) -> int:
+def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -> int:
+    settings = server.started
     try:
         if files := _tls_files(settings, server.directory):
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
@@ -111,6 +120,10 @@ def _listen_and_serve(
     def ready() -> None:
         say(f"listening on {url}")
 
+    def stop() -> float:
+        _close(sockets)
+        return server.good.settings.drain_seconds + FORCED_END_SECONDS + HURRY_S
+
     if settings.workers == 1:
         return _work(server, sockets, None, begin, ready)
     # What a killed server left is settled apart, so that nothing of a store is in this process when it forks.
@@ -121,8 +134,8 @@ def _listen_and_serve(
         settings.workers,
         lambda worker: _work(server, sockets, worker, lambda: None, worker.ready),
         on_ready=ready,
-        on_stop=lambda: _close(sockets),
-        patience_s=settings.drain_seconds + FORCED_END_SECONDS + HURRY_S,
+        on_told=server.good.look,
+        on_stop=stop,
     )
     return workers.run()
 
@@ -150,13 +163,20 @@ def _work(
     _close(sockets)
     seen = look(server.path) if server.path else None
     loaded = server.load()
+    failed = None
     # What every worker would say is said by the first; what is said before it serves is waited for.
     speaks = worker is None or worker.slot == 0
+    name = server.path.name if server.path else "the configuration"
     for problem in loaded.problems:
         if speaks and problem not in server.known:
-            say(problem.render(server.path.name if server.path else "the configuration"))
+            say(problem.render(name))
     if loaded.snapshot is None:
-        return _refuse(_BROKEN)
+        failed = failure(loaded, name)
+        if speaks:
+            say(NOT_IN_FORCE)
+        loaded = completed(server.good.loaded, name, os.environ)
+        assert loaded.snapshot is not None
+    snapshot = _as_started(loaded.snapshot, server.started)
     writer = Writer(server.store, worker=worker.slot if worker else 0)
     try:
         recover_store(server.store, worker.slot if worker else None)
@@ -167,7 +187,7 @@ def _work(
     begin()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(server, loaded.snapshot, seen, writer, listener, worker, ready, speaks))
+            runner.run(_serve(server, snapshot, failed, seen, writer, listener, worker, ready, speaks))
     finally:
         try:
             writer.close()
@@ -179,6 +199,7 @@ def _work(
 async def _serve(
     server: _Server,
     snapshot: Snapshot,
+    failed: str | None,
     seen: Seen,
     writer: Writer,
     listener: socket.socket,
@@ -186,18 +207,19 @@ async def _serve(
     ready: Callable[[], None],
     speaks: bool,
 ) -> None:
-    settings = snapshot.config.globals
     _tune()
     tasks = Tasks()
     gateway = Gateway(snapshot, writer, tasks, own_id=server.own_id)
+    gateway.reload_failure = failed
     stop = asyncio.Event()
     repair.install()
-    config = _hypercorn(settings, listener, server.directory)
+    config = _hypercorn(server.started, listener, server.directory)
     serving = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
     _stop_when_told(gateway, stop, worker)
     if server.path is not None:
         tell = LINES.say if speaks else _not_told
-        swap, fail = _swapper(gateway, tell), partial(_set_failure, gateway)
+        swap = _swapper(gateway, server.started, tell, worker.ready if worker else lambda: None)
+        fail = partial(_set_failure, gateway)
         watching = tasks.spawn(watch(server.path, seen, server.load, swap, fail, tell))
     ready()
     try:
@@ -206,7 +228,7 @@ async def _serve(
         gateway.draining = True
         # Hypercorn stops accepting and lets requests finish; the deadline is kept here, since on Python 3.12 and
         # later its own is not (pgjones/hypercorn#308).
-        await asyncio.wait({serving}, timeout=settings.drain_seconds)
+        await asyncio.wait({serving}, timeout=gateway.snapshot.config.globals.drain_seconds)
         gateway.cut_off()
         await asyncio.wait({serving}, timeout=FORCED_END_SECONDS)
     finally:
@@ -256,9 +278,9 @@ def _stop_when_told(gateway: Gateway, stop: asyncio.Event, worker: Worker | None
         loop.add_reader(worker.now, once, worker.now, again)
 
 
-def _swapper(gateway: Gateway, tell: Callable[[str], None]) -> Callable[[Snapshot], None]:
-    started = gateway.snapshot.config.globals
-
+def _swapper(
+    gateway: Gateway, started: schema.Global, tell: Callable[[str], None], swapped: Callable[[], None]
+) -> Callable[[Snapshot], None]:
     def swap(snapshot: Snapshot) -> None:
         fixed = [
             name
@@ -267,9 +289,17 @@ def _swapper(gateway: Gateway, tell: Callable[[str], None]) -> Callable[[Snapsho
         ]
         if fixed:
             tell(f"restart to apply [global] {', '.join(fixed)}")
-        gateway.swap(snapshot)
+        gateway.swap(_as_started(snapshot, started))
+        swapped()
 
     return swap
+
+
+def _as_started(snapshot: Snapshot, started: schema.Global) -> Snapshot:
+    """With the settings that need a restart as they were at the start: all workers of a server serve alike."""
+    fixed = {name: getattr(started, name) for name in _NEEDS_RESTART}
+    settings = replace(snapshot.config.globals, **fixed)
+    return replace(snapshot, config=replace(snapshot.config, globals=settings))
 
 
 def _set_failure(gateway: Gateway, reason: str | None) -> None:
@@ -284,7 +314,7 @@ def _hypercorn(settings: schema.Global, listener: socket.socket, directory: Path
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = sys.maxsize
     config.h11_max_incomplete_size = 64 * 1024
-    config.graceful_timeout = settings.drain_seconds + FORCED_END_SECONDS
+    config.graceful_timeout = LONGEST_END_SECONDS  # the deadline is kept by `_serve`, and may change
     config.read_timeout = None  # would end a stream whose client has nothing to say
     config.include_server_header = False
     config.accesslog = None

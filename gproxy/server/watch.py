@@ -6,7 +6,9 @@ What a change means is `config/`'s; the file is only looked at here.
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
+from gproxy.config import schema
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded
 from gproxy.server.console import say
@@ -15,6 +17,47 @@ POLL_SECONDS = 0.25
 
 Seen = tuple[int, int, int] | None
 """What a file is told by, as long as there is one."""
+
+
+NOT_IN_FORCE = "the edit is not in force; the configuration before it is."
+
+
+class Load(Protocol):
+    """Reads the file, with its secrets or without them; raises nothing."""
+
+    def __call__(self, *, with_secrets: bool = True) -> Loaded: ...
+
+
+class LastGood:
+    """The last good version of the file at `path` (None: of none), without its secrets.
+
+    A parent keeps it for the workers that it may have to fork while the file is bad. A version that was replaced
+    by a bad one before it was looked at is not known here.
+    """
+
+    def __init__(self, first: Loaded, load: Load, path: Path | None) -> None:
+        self.loaded = first
+        self._load, self._path = load, path
+        self._seen: Seen = None
+
+    @property
+    def settings(self) -> schema.Global:
+        assert self.loaded.config is not None
+        return self.loaded.config.globals
+
+    def look(self) -> None:
+        """Read the file, if it looks otherwise than the last time; kept is what is good."""
+        if self._path is None or (seen := look(self._path)) == self._seen:
+            return
+        self._seen = seen
+        loaded = self._load(with_secrets=False)
+        if loaded.config is not None:
+            self.loaded = loaded
+
+
+def failure(loaded: Loaded, name: str) -> str:
+    """Why a version with errors, of the file of that name, is not in force."""
+    return f"the last edit of the configuration is not in force: {loaded.errors[0].render(name)}"
 
 
 async def watch(
@@ -43,9 +86,8 @@ async def watch(
         for problem in loaded.problems:
             tell(problem.render(path.name))
         if loaded.snapshot is None:
-            first = loaded.errors[0].render(path.name)
-            fail(f"the last edit of the configuration is not in force: {first}")
-            tell("the edit is not in force; the configuration before it is.")
+            fail(failure(loaded, path.name))
+            tell(NOT_IN_FORCE)
         else:
             swap(loaded.snapshot)
             fail(None)

@@ -53,8 +53,9 @@ class Worker:
     told: int
 
     def ready(self) -> None:
-        """Tell the parent that this worker serves."""
-        os.write(self.told, bytes([self.slot]))
+        """Tell the parent that this worker serves; again, that it serves by a new configuration."""
+        with suppress(BrokenPipeError):  # the parent has died, which `now` tells
+            os.write(self.told, bytes([self.slot]))
 
 
 @dataclass(slots=True)
@@ -73,7 +74,8 @@ class Workers:
     """Runs `count` workers until SIGTERM or SIGINT; a second of them ends all at once.
 
     `work` is what a worker does; what it returns is its exit code. `on_ready` is called when all serve for the
-    first time, `on_stop` before they are told to stop; they are killed `patience_s` after that. At most 255.
+    first time, `on_told` after any of them has told that it serves, `on_stop` before they are told to stop; what
+    that returns is the seconds after which they are killed. At most 255.
     """
 
     def __init__(
@@ -82,13 +84,12 @@ class Workers:
         work: Callable[[Worker], int],
         *,
         on_ready: Callable[[], None],
-        on_stop: Callable[[], None],
-        patience_s: float,
+        on_told: Callable[[], None],
+        on_stop: Callable[[], float],
     ) -> None:
         self._slots = [_Slot(number) for number in range(count)]
         self._work = work
-        self._on_ready, self._on_stop = on_ready, on_stop
-        self._patience_s = patience_s
+        self._on_ready, self._on_told, self._on_stop = on_ready, on_told, on_stop
         self._deadline: float | None = None  # when what is left is killed; None: nobody was told to stop
         self._served = False
         self._code = 0
@@ -137,11 +138,14 @@ class Workers:
     def _hear(self, timeout: float | None) -> None:
         select.select((self._ready, self._signalled), (), (), timeout)
         # Who has told that it serves and then died has still told it: this comes before the dead are counted.
-        for number in _read(self._ready):
+        told = _read(self._ready)
+        for number in told:
             self._slots[number].ready = True
         if not self._served and self._deadline is None and all(slot.ready for slot in self._slots):
             self._served = True
             self._on_ready()
+        if told:
+            self._on_told()
         for number in _read(self._signalled):
             if number in _ENDING:
                 self._asked()
@@ -154,8 +158,7 @@ class Workers:
             self._deadline = min(self._deadline, time.monotonic() + HURRY_S)
 
     def _tell_to_stop(self) -> None:
-        self._deadline = time.monotonic() + self._patience_s
-        self._on_stop()
+        self._deadline = time.monotonic() + self._on_stop()
         _close(self._stop_end)
 
     def _reap(self) -> None:

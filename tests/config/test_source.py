@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gproxy.config.schema import Config, Global
-from gproxy.config.source import Loaded, data_dir, load_file, load_text, locate, make_data_dir
+from gproxy.config.source import Loaded, completed, data_dir, load_file, load_text, locate, make_data_dir
 from gproxy.errors import ConfigError
 from gproxy.providers import catalog
 
@@ -110,6 +110,15 @@ def test_without_secrets_none_is_looked_for(tmp_path: Path) -> None:
     assert loaded.snapshot is not None
     assert loaded.snapshot.providers["p"].credentials == ()
     assert loaded.problems == ()
+
+
+def test_what_was_read_without_secrets_is_completed_with_them(tmp_path: Path) -> None:
+    path, environ = write(tmp_path), {"KEY_B": "sk-b"}
+    bare = load_file(path, channels=CHANNELS, environ=environ, with_secrets=False)
+    path.unlink()
+    whole = completed(bare, path.name, environ)
+    path = write(tmp_path)
+    assert whole == read(path, environ)
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"[global", b"port = 1"])

@@ -300,6 +300,64 @@ def test_an_edit_reaches_every_worker_and_is_told_of_once(upstream: Upstream, tm
         assert gateway.stderr.count("the edit is not in force") == 1
 
 
+def served(gateway: Gateway, model: str) -> bool:
+    """Whether many connections, and so every worker, are answered."""
+    answers = [gateway.post("/v1/chat/completions", CHAT.fields(model)) for _ in range(12)]
+    return all(answer.status_code == 200 for answer in answers)
+
+
+def replace(gateway: Gateway, dead: list[int]) -> None:
+    for pid in dead:
+        os.kill(pid, signal.SIGKILL)
+    poll(lambda: len(now := workers(gateway)) == 2 and not {*now} & {*dead}, "their successors")
+
+
+@pytest.mark.parametrize("count", [1, 2], ids=["one", "all"])
+def test_workers_that_die_while_the_file_is_bad_are_replaced_by_the_last_good_version(
+    upstream: Upstream, tmp_path: Path, count: int
+) -> None:
+    with two(tmp_path, upstream) as gateway:
+        whole = gateway.path.read_text()
+        gateway.edit(lambda text: text + alias("fresh", "oa", "m"))
+        poll(lambda: served(gateway, "fresh"), "the alias", within=4.0)
+        gateway.edit(lambda text: text + "nonsense")
+        gateway.wait_line("the edit is not in force")
+        for _ in range(2):
+            replace(gateway, workers(gateway)[:count])
+            assert served(gateway, "fresh")
+        answers = [gateway.get("/ready") for _ in range(12)]
+        assert {answer.status_code for answer in answers} == {503}
+        assert all("not in force" in answer.text for answer in answers)
+        gateway.edit(lambda text: whole + alias("mended", "oa", "m"))
+        poll(lambda: served(gateway, "mended"), "the mended file", within=4.0)
+        assert {gateway.get("/ready").status_code for _ in range(12)} == {200}
+
+
+def test_a_version_that_only_successors_have_read_is_the_last_good_one_too(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    with two(tmp_path, upstream) as gateway:
+        gateway.edit(lambda text: text + alias("fresh", "oa", "m"))
+        replace(gateway, workers(gateway))
+        assert served(gateway, "fresh")
+        gateway.edit(lambda text: text + "nonsense")
+        replace(gateway, workers(gateway))
+        assert served(gateway, "fresh")
+
+
+def test_a_worker_that_takes_a_place_leaves_to_a_restart_what_needs_one(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    with two(tmp_path, upstream) as gateway:
+        (tmp_path / "new.pem").write_text("not for now")
+        tls = 'tls_certificate = "new.pem"\ntls_key = "new.pem"\n'
+        gateway.edit(lambda text: text.replace("[global]\n", f"[global]\n{tls}") + alias("fresh", "oa", "m"))
+        gateway.wait_line(r"restart to apply \[global\] tls_certificate, tls_key")
+        replace(gateway, workers(gateway)[:1])
+        poll(lambda: served(gateway, "fresh"), "the rest of the edit", within=4.0)
+        assert not gateway.stderr.count("before it served")
+
+
 def test_lines_on_stderr_are_whole(upstream: Upstream, tmp_path: Path) -> None:
     with two(tmp_path, upstream, "--log-format", "json") as gateway:
         with load(gateway) as made:

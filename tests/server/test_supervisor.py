@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gproxy.server.supervisor import FORCED_END_SECONDS
 from tests.kit.gateway import ROOT, poll
 from tests.kit.upstream import Script, Upstream
 from tests.server.parts import ALICE, KEY, provider
@@ -27,7 +29,7 @@ from gproxy.config.source import load_file
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.supervisor import run
 path = Path(sys.argv[1])
-load = lambda: load_file(path, channels=CHANNELS, environ={})
+load = lambda **options: load_file(path, channels=CHANNELS, environ={}, **options)
 announce = lambda url: print("announced", url, flush=True)
 sys.exit(run(load(), load, path=path, directory=path.parent, announce=announce))
 """
@@ -240,6 +242,28 @@ def test_what_needs_a_restart_is_said_and_the_rest_is_put_in_force(tmp_path: Pat
         assert "restart to apply [global] port" in it.said
         headers = {"authorization": "Bearer sk-new"}
         assert httpx.get(f"{url}/v1/models", headers=headers, trust_env=False).status_code == 200
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("before", "after"), [(30, 0), (0, 30)])
+def test_the_drain_is_as_long_as_the_configuration_in_force_says(
+    tmp_path: Path, upstream: Upstream, before: int, after: int, workers: int
+) -> None:
+    model, texts = upstream.model(Script(stop_after=2, then="gate")), list[str]()
+    text = settings(drain_seconds=before, workers=workers) + provider(upstream.url) + ALICE
+    with running(tmp_path, text) as it:
+        it.url()
+        it.path.write_text(text.replace(f"drain_seconds = {before}", f"drain_seconds = {after}"))
+        poll(lambda: "configuration reloaded" in it.said, "the reload")
+        time.sleep(0.6)  # the other worker has polled too
+        stream = streaming(it, model, texts.append)
+        it.signal()
+        if after:
+            time.sleep(FORCED_END_SECONDS + 1)  # past the end of the drain that was
+            upstream.open_gate(model)
+        assert it.code(5) == 0
+        stream.join(5)
+    assert ("[DONE]" in texts[0]) == bool(after)
 
 
 def test_a_bad_edit_makes_it_not_ready_until_it_is_mended(tmp_path: Path) -> None:

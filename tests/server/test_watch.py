@@ -155,3 +155,31 @@ async def test_an_edit_between_the_first_reading_and_the_watch_is_put_in_force(
     assert await it.next() == "second"
     task.cancel()
     await asyncio.wait([task])
+
+
+def test_the_last_good_version_outlives_bad_ones_and_makes_way_for_a_better(tmp_path: Path) -> None:
+    it = Watched(tmp_path / "gproxy.toml")
+    it.path.write_text(text("first"))
+
+    def load(*, with_secrets: bool = True) -> Loaded:
+        assert not with_secrets
+        return it.load()
+
+    good = watch.LastGood(it.load(), load, it.path)
+    for content, kept in ((text("second"), "second"), ("nonsense", "second"), (text("third"), "third")):
+        it.rename_over(content)
+        good.look()
+        assert good.loaded.snapshot is not None
+        assert list(good.loaded.snapshot.providers) == [kept]
+    it.path.unlink()
+    good.look()
+    assert good.loaded.config is not None
+
+
+def test_the_last_good_version_is_not_read_again_while_the_file_looks_the_same(tmp_path: Path) -> None:
+    it = Watched(tmp_path / "gproxy.toml")
+    it.path.write_text(text("first"))
+    good = watch.LastGood(it.load(), lambda with_secrets=True: it.load(), it.path)
+    for _ in range(3):
+        good.look()
+    assert len(it.threads) == 2

@@ -39,10 +39,12 @@ def serve(worker):
 
 {work}
 
-def said(what):
-    return lambda: print(what, flush=True)
+def said(what, result=None):
+    return lambda: print(what, flush=True) or result
 
-code = Workers({count}, work, on_ready=said("ready"), on_stop=said("stopping"), patience_s=patience_s).run()
+told = (folder / "told").touch
+stop = said("stopping", patience_s)
+code = Workers({count}, work, on_ready=said("ready"), on_told=told, on_stop=stop).run()
 print("cpu", time.process_time(), flush=True)
 sys.exit(code)
 """
@@ -127,6 +129,24 @@ def test_a_worker_that_dies_is_replaced_at_once_and_leaves_no_zombie(tmp_path: P
         assert len(it.starts(0)) == 1
         assert it.err == "gproxy: worker 1 was killed by signal 9; another takes its place\n"
         assert it.end() == 0
+
+
+def test_a_worker_may_tell_again_and_each_time_is_heard(tmp_path: Path) -> None:
+    work = """
+    def work(worker):
+        worker.ready()
+        while not (folder / "again").exists():
+            time.sleep(0.01)
+        return serve(worker)
+    """
+    with running(tmp_path, work) as it:
+        it.wait_ready()
+        poll((tmp_path / "told").exists, "the first word")
+        (tmp_path / "told").unlink()
+        (tmp_path / "again").touch()
+        poll((tmp_path / "told").exists, "the second")
+        assert it.end() == 0
+        assert it.out.split().count("ready") == 1
 
 
 def test_workers_hear_no_signal_that_is_sent_to_them_all(tmp_path: Path) -> None:

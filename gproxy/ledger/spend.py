@@ -81,7 +81,7 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     """
     counts = _counts(db, claim)
     if refusal := _refusal(db, counts, claim):
-        return replace(refusal, standings=tuple(_standing(c.bound, c.used, claim.at) for c in counts))
+        return replace(refusal, standings=tuple(_standing(db, c.bound, c.used, claim.at) for c in counts))
     taken = [(c.bound.rule, c.bound.kind, _slot(c.bound.kind, claim.at), c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
     for rule, kind, slot, need in taken:
@@ -92,7 +92,7 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
         _add(db, scope, period, held_nano=claim.cost_nano)
     hold = json.dumps([claim.at, claim.scopes, taken, held, claim.cost_nano])
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
-    return Admission(tuple(_standing(c.bound, c.used + c.need, claim.at) for c in counts))
+    return Admission(tuple(_standing(db, c.bound, c.used + c.need, claim.at) for c in counts))
 
 
 def settle(
@@ -192,7 +192,7 @@ def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tupl
 def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing, ...]:
     """Where each bound stands now. Raises `StoreError`."""
     with _reading(path) as db:
-        return tuple(_standing(b, _used(db, b, now), now) for b in bounds)
+        return tuple(_standing(db, b, _used(db, b, now), now) for b in bounds)
 
 
 def foresee(path: Path, claim: Claim) -> Admission:
@@ -295,9 +295,18 @@ def _used(db: sqlite3.Connection, bound: Bound, now: float) -> int:
     return int(db.execute(query, (bound.rule, bound.kind, *_slots(bound.kind, now))).fetchone()[0])
 
 
-def _standing(bound: Bound, used: int, now: float) -> Standing:
-    window = WINDOW_S if bound.kind in _SLIDING else _until_tomorrow(now)
-    return Standing(bound, max(0, bound.most - used), window if used else 0.0)
+def _standing(db: sqlite3.Connection, bound: Bound, used: int, now: float) -> Standing:
+    if not used:
+        resets = 0.0
+    elif bound.kind in _SLIDING:
+        query = (
+            "SELECT max(slot) FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ? AND n > 0"
+        )
+        newest = db.execute(query, (bound.rule, bound.kind, *_slots(bound.kind, now))).fetchone()[0]
+        resets = (int(now) if newest is None else newest) + WINDOW_S - now
+    else:
+        resets = _until_tomorrow(now)
+    return Standing(bound, max(0, bound.most - used), resets)
 
 
 def _until_tomorrow(now: float) -> float:

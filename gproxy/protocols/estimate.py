@@ -38,8 +38,10 @@ def output_tokens(text_bytes: int) -> int:
 
 
 def _is_elsewhere(name: str, value: str) -> bool:
-    """Base64 or an address: what it stands for is not billed by its length. Told by what it is, not by what the client
-    calls it: text under any name is text."""
+    """Base64 or an address: what it stands for is not billed by its length.
+
+    Told by what it is, not by what the client calls it: text under any name is text.
+    """
     if _ADDRESS.fullmatch(value):
         return True
     uri = _DATA_URI.match(value)

@@ -57,7 +57,9 @@ def refusal(admission: Admission, quota_status: int) -> GatewayError | None:
         error.status = quota_status
         return error
     after = str(max(1, math.ceil(admission.retry_after)))
-    told = f"The limit of {refused.most} {_WORDS[refused.kind]} is reached"
+    limit = f"the limit of {refused.most} {_WORDS[refused.kind]}"
+    left = next((s.left for s in admission.standings if s.bound == refused), 0)
+    told = f"What is left of {limit} does not fit this request" if left else f"T{limit[1:]} is reached"
     whose = "this key" if refused.rule.startswith("key/") else "this user and model"
     headers = (("retry-after", after), *rate_headers(admission))
     return RateLimited(f"{told} for {whose}. Try again in {after} s.", headers=headers)

@@ -31,8 +31,9 @@ def resolve(snapshot: Snapshot, name: str, scoped: str | None = None) -> Route:
     owners = snapshot.bare.get(name, ())
     if len(owners) == 1:
         return Route(name, (Target(owners[0], name),))
+    what = f'there is no provider "{shown(prefix)}"' if rest else "it has no provider prefix"
     raise BadRequest(
-        f'The model "{shown(name)}" has no provider prefix and is no alias. '
+        f'The model "{shown(name)}" leads nowhere: {what}, and it is no alias. '
         'Write it as "provider/model", or define an alias for it with `gproxy alias set`.'
     )
 

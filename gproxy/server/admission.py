@@ -131,7 +131,7 @@ class Doorkeeper:
         if not kept:
             target = route.targets[0]
             error = QuotaExceeded(
-                f'The price of "{target.provider}/{target.model}" is unknown and this key has a quota. Set '
+                f'The price of "{target.provider}/{target.model}" is unknown, and there is a quota. Set '
                 f"{_SETTABLE[call.protocol.estimable]} for it in [[models]], or allow_unpriced = true in [global].",
                 headers=(("x-should-retry", "false"),),
             )

@@ -307,7 +307,7 @@ def test_a_refusal_counts_nothing_in_any_counter(books: Books) -> None:
 def test_what_stands_is_told_with_this_request_if_it_passes_and_without_if_not(books: Books) -> None:
     minute, day, key = Bound("rule", "rpm", 3), Bound("rule", "rpd", 10), Bound("key/k", "rpm", 1)
     _, first = books.reserve(minute, day, key)
-    assert [(s.left, s.resets_in) for s in first.standings] == [(2, 61), (9, DAY / 2 - 0.25), (0, 61)]
+    assert [(s.left, s.resets_in) for s in first.standings] == [(2, 60.75), (9, DAY / 2 - 0.25), (0, 60.75)]
     _, second = books.reserve(minute, day, key)
     assert second.refused == key
     assert [s.left for s in second.standings] == [2, 9, 0]

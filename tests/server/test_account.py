@@ -98,7 +98,7 @@ def test_what_is_spent_held_and_counted_is_told(clients: dict[str, Client], path
         "kind": "rpm",
         "limit": 10,
         "remaining": 8,
-        "reset_seconds": 61,
+        "reset_seconds": 60,
     }
     concurrency = limits[1]
     assert (concurrency["kind"], concurrency["remaining"]) == ("max_concurrency", 1)

@@ -256,7 +256,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     try:
         migrations.apply(Database(connection))
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # Ctrl-C too: half a migration must not stay open
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

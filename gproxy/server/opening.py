@@ -130,7 +130,9 @@ class Opener:
         answer = await self.upstream.send(attempt, journal.on_its_way)
         try:
             return await _look(journal.call, answer, withhold_usage)
-        except BaseException:
+        except (
+            BaseException
+        ):  # a client that leaves cancels this, and its upstream is to be closed all the same
             answer.close()
             raise
 

@@ -63,11 +63,14 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
             async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await _cut_short(Unavailable("The proxy is stopping; try again later."), opened, reply)
         raise
-    except Exception:
+    except (
+        Exception
+    ):  # a fault of ours: it too leaves a row, and its client is told; then it goes on to the log
         fault = InternalFault("A fault inside the proxy.")
         if reply.started:
             journal.ended(reply.status, "error", fault.message)
-            await settlement.settle(journal, begun=True)
+            with contextlib.suppress(Unavailable):  # the row then follows when the store can be written
+                await settlement.settle(journal, begun=True)
             await _cut_short(fault, opened, reply)
         else:
             await _failed(fault, journal, reply, settlement)

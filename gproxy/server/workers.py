@@ -234,7 +234,7 @@ def _be_child(work: Callable[[], int], mask: set[signal.Signals | int]) -> NoRet
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         code = work()
         sys.stdout.flush()
-    except Exception:
+    except Exception:  # the stack below is the parent's: nothing may go up it in a child
         logger.exception("a worker failed")
     finally:
         LINES.close()

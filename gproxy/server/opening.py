@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from gproxy.config.snapshot import Credential
-from gproxy.errors import AnswerRefused, BadRequest, FirstByteTimedOut, UpstreamFault
+from gproxy.errors import AnswerRefused, BadRequest, UpstreamFault
 from gproxy.protocols.base import Event
 from gproxy.protocols.headers import upstream_headers
 from gproxy.protocols.json_array import JsonArrayFramer
@@ -218,18 +218,14 @@ async def _first_event(
     tap = StreamTap(call.protocol, framer, client_model=call.facts.model, withhold_usage=withhold_usage)
     first: list[bytes] = []
     held = 0
-    try:
-        async with asyncio.timeout(answer.first_byte_timeout_s):
-            while not tap.first_seen:
-                data = await answer.read()
-                held += len(data)
-                first.append(tap.feed(data) if data else tap.end())
-                if not data:
-                    break
-                if held > _MAX_BEFORE_FIRST and not tap.first_seen:
-                    raise AnswerRefused("it sent comments and no event")
-    except TimeoutError:
-        raise FirstByteTimedOut("no event in time") from None
+    while not tap.first_seen:
+        data = await answer.read(first=True)
+        held += len(data)
+        first.append(tap.feed(data) if data else tap.end())
+        if not data:
+            break
+        if held > _MAX_BEFORE_FIRST and not tap.first_seen:
+            raise AnswerRefused("it sent comments and no event")
     if tap.failed is not None:
         answer.close()
         return Opened(answer, body=tap.failure, refused=tap.failed)

@@ -111,7 +111,7 @@ async def _raw(opened: Opened, journal: Journal, reply: Reply, settlement: Settl
     answer = opened.answer
     await reply.start(answer.status, client_headers(answer.headers))
     try:
-        while data := await answer.read():
+        while data := await answer.read(first=journal.ttft_ms is None):
             journal.first_byte()
             await reply.piece(data)
     except UpstreamFault as fault:

@@ -1,7 +1,7 @@
 """httpx's transport interface on aiohttp: pooled connections without httpx's own pool below it.
 
 httpx 0.28's pool scans every connection twice per request and loses a slot for each connect that is cancelled;
-aiohttp does neither. Time limits beyond the connect are set by `upstream.py`, which is the only user.
+aiohttp does neither. Time limits are set by `upstream.py`, which is the only user.
 """
 
 import errno
@@ -23,9 +23,8 @@ _NO_DEFAULTS = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT
 class AiohttpTransport(httpx.AsyncBaseTransport):
     """One pool for all origins, to be made inside the running loop.
 
-    Redirects, cookies, decompression and environment proxies are off. `request.extensions` may hold
-    `timeout` (`{"connect": seconds}`), `proxy` (a URL, or "") and `connected`, which is called each time that
-    the request has got a connection.
+    Redirects, cookies, decompression, time limits and environment proxies are off. `request.extensions` may hold
+    `proxy` (a URL, or "") and `connected`, which is called each time that the request has got a connection.
     """
 
     def __init__(self) -> None:
@@ -37,14 +36,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
+            timeout=aiohttp.ClientTimeout(),
             skip_auto_headers=_NO_DEFAULTS,
             trace_configs=[traced],
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The head of the answer; the body is read from its stream. Raises httpx.TransportError."""
-        connect = request.extensions.get("timeout", {}).get("connect")
-        timeout = aiohttp.ClientTimeout(total=None, connect=connect)
         context = _Context(request.extensions.get("connected", lambda: None))
         while True:
             context.reused = False
@@ -55,12 +53,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     headers=request.headers.multi_items(),
                     data=request.content or None,
                     allow_redirects=False,
-                    timeout=timeout,
                     proxy=request.extensions.get("proxy") or None,
                     trace_request_ctx=context,
                 )
-            except (aiohttp.ConnectionTimeoutError, aiohttp.ServerTimeoutError) as error:
-                raise httpx.ConnectTimeout("no connection in time") from error
             except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, ssl.SSLError) as error:
                 raise httpx.ConnectError(str(error)) from error
             except (aiohttp.InvalidURL, ValueError) as error:

@@ -25,6 +25,8 @@ from gproxy.server.transport import AiohttpTransport, AnswerStream
 MAX_WHOLE_ANSWER = 128 * 1024 * 1024
 """Largest answer that is held in memory: one that is not a stream and has to be read before it is sent."""
 
+_OUT_OF_TIME = "the time for the whole request ran out"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
@@ -53,11 +55,12 @@ class Answer:
         read: Callable[[], Awaitable[bytes]],
         close: Callable[[], object],
         attempt: Attempt,
+        first_byte_until: float,
     ) -> None:
         self.status = status
         self.headers = headers
         self._read = read
-        self.first_byte_timeout_s = attempt.settings.first_byte_timeout_s
+        self._first_byte_until = first_byte_until
         self._idle = attempt.settings.idle_timeout_s
         self._deadline = attempt.deadline
         self._close = close
@@ -71,13 +74,19 @@ class Answer:
         """The content type without its parameters, lower case."""
         return self.header(b"content-type").partition(";")[0].strip().lower()
 
-    async def read(self) -> bytes:
-        """The next piece, decoded; b"" at the end. Raises IdleTimedOut or AnswerBroken."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._idle
+    async def read(self, *, first: bool = False) -> bytes:
+        """The next piece, decoded; b"" at the end. Raises FirstByteTimedOut, IdleTimedOut or AnswerBroken.
+
+        `first`: the answer has not begun (a stream, until its first event), and has first_byte_timeout_s to do so,
+        counted from when it was asked for; after that, each piece has idle_timeout_s.
+        """
+        now = asyncio.get_running_loop().time()
+        until = self._first_byte_until if first else now + self._idle
         if self._deadline is not None:
             until = min(until, self._deadline)
         try:
+            if now >= until:
+                raise TimeoutError  # an upstream that always has something ready would else be read on for ever
             while True:
                 async with asyncio.timeout_at(until):
                     data = await self._read()
@@ -87,7 +96,10 @@ class Answer:
                 if decoded or not data:
                     return decoded
         except TimeoutError:
-            raise IdleTimedOut("the answer stopped coming") from None
+            kind = FirstByteTimedOut if first else IdleTimedOut
+            if until == self._deadline:
+                raise kind(_OUT_OF_TIME) from None
+            raise kind("no answer in time" if first else "the answer stopped coming") from None
         except (httpx.TransportError, coding.CodingBroken) as error:
             raise AnswerBroken("the connection ended inside the answer") from error
         except coding.OutputTooLarge:
@@ -97,7 +109,7 @@ class Answer:
         """All of the body. Raises as `read` does, and AnswerBroken beyond `cap` bytes."""
         pieces: list[bytes] = []
         size = 0
-        while data := await self.read():
+        while data := await self.read(first=not pieces):
             pieces.append(data)
             size += len(data)
             if size > cap:
@@ -134,47 +146,47 @@ class Upstream:
             return _play(attempt.offline(), attempt)
         settings = attempt.settings
         loop = asyncio.get_running_loop()
-        limit = asyncio.timeout_at(attempt.deadline)
+        until = _earlier(loop.time() + settings.connect_timeout_s, attempt.deadline)
+        limit = asyncio.timeout_at(until)
         under_way = False
 
         def connected() -> None:
             # From here on the upstream is at work; the time that a connection took has a limit of its own.
-            nonlocal under_way
+            nonlocal under_way, until
             under_way = True
             on_its_way()
-            until = loop.time() + settings.first_byte_timeout_s
-            limit.reschedule(until if attempt.deadline is None else min(until, attempt.deadline))
+            until = _earlier(loop.time() + settings.first_byte_timeout_s, attempt.deadline)
+            limit.reschedule(until)
 
         request = httpx.Request(
             attempt.method,
             attempt.url,
             headers=attempt.headers,
             content=attempt.body,
-            extensions={
-                "timeout": {"connect": settings.connect_timeout_s},
-                "proxy": attempt.proxy,
-                "connected": connected,
-            },
+            extensions={"proxy": attempt.proxy, "connected": connected},
         )
         try:
             async with limit:
                 response = await self._transport.handle_async_request(request)
         except TimeoutError:
-            if not under_way:
-                raise ConnectTimedOut("no connection in time") from None
-            raise FirstByteTimedOut("no answer in time") from None
-        except httpx.ConnectTimeout:
-            raise ConnectTimedOut("no connection in time") from None
+            kind = FirstByteTimedOut if under_way else ConnectTimedOut
+            if until == attempt.deadline:
+                raise kind(_OUT_OF_TIME) from None
+            raise kind("no answer in time" if under_way else "no connection in time") from None
         except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
             raise ConnectFailed("no connection") from error
         except httpx.TransportError as error:
             raise AnswerBroken("the connection ended before the answer") from error
         stream = response.stream
         assert isinstance(stream, AnswerStream)
-        return Answer(response.status_code, response.headers.raw, stream.read, stream.abort, attempt)
+        return Answer(response.status_code, response.headers.raw, stream.read, stream.abort, attempt, until)
 
     async def close(self) -> None:
         await self._transport.aclose()
+
+
+def _earlier(moment: float, deadline: float | None) -> float:
+    return moment if deadline is None else min(moment, deadline)
 
 
 def _play(answer: DemoAnswer, attempt: Attempt) -> Answer:
@@ -188,4 +200,5 @@ def _play(answer: DemoAnswer, attempt: Attempt) -> Answer:
         return data
 
     headers = [(b"content-type", answer.content_type.encode())]
-    return Answer(answer.status, headers, read, lambda: None, attempt)
+    until = asyncio.get_running_loop().time() + attempt.settings.first_byte_timeout_s
+    return Answer(answer.status, headers, read, lambda: None, attempt, until)

@@ -162,13 +162,6 @@ async def test_tls_to_a_peer_that_speaks_none_is_a_connect_error(transport: Aioh
             await send(transport, f"https://127.0.0.1:{port}")
 
 
-async def test_a_connection_that_is_never_taken_is_a_connect_time_out(transport: AiohttpTransport) -> None:
-    with full_listener() as port, pytest.raises(httpx.ConnectTimeout):
-        await send(
-            transport, f"http://127.0.0.1:{port}", extensions={"timeout": {"connect": 0.05}, "proxy": ""}
-        )
-
-
 @pytest.mark.parametrize(
     "answer", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 50 + b"\r\n\r\n"]
 )

@@ -99,6 +99,57 @@ async def test_an_answer_that_does_not_begin_timed_out(client: Upstream) -> None
         assert 0.04 < loop.time() - began < 2
 
 
+async def test_the_time_to_the_first_byte_is_one_time_for_the_head_and_what_follows_it(
+    client: Upstream,
+) -> None:
+    async def late(_: Seen, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n")
+        await silent(_, writer)
+
+    async with peer(late) as up:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        answer = await client.send(attempt(up.url, first_byte_timeout_s=0.4, idle_timeout_s=0.01))
+        with pytest.raises(FirstByteTimedOut):
+            await answer.read(first=True)
+        answer.close()
+    assert 0.35 < loop.time() - began < 0.58
+
+
+async def test_a_body_may_begin_late_though_its_pauses_are_to_be_short(client: Upstream) -> None:
+    async def thinking(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.write(b"{}")
+        await writer.drain()
+
+    async with peer(thinking) as up:
+        assert await fetch(client, attempt(up.url, idle_timeout_s=0.02)) == b"{}"
+
+
+async def test_a_deadline_holds_for_an_upstream_that_always_has_something_ready(client: Upstream) -> None:
+    async def endless(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+
+    async with peer(endless) as up:
+        loop = asyncio.get_running_loop()
+        answer = await client.send(attempt(up.url, deadline=loop.time() + 0.3))
+
+        async def slowly() -> None:
+            while await answer.read():
+                await asyncio.sleep(0.02)
+
+        with pytest.raises(IdleTimedOut) as fault:
+            await slowly()
+        answer.close()
+    assert fault.value.reason == "the time for the whole request ran out"
+
+
 async def test_an_answer_that_stops_timed_out(client: Upstream) -> None:
     async with peer(stalling) as up:
         answer = await client.send(attempt(up.url, idle_timeout_s=0.05))
@@ -189,7 +240,11 @@ async def test_a_piece_of_which_nothing_comes_out_yet_is_no_end(client: Upstream
         assert await (await client.send(attempt(up.url))).whole() == TEXT
 
 
-@pytest.mark.parametrize("body", [b"plain", gzip.compress(TEXT)[:-3], gzip.compress(TEXT) + b"x"])
+@pytest.mark.parametrize(
+    "body",
+    [b"plain", gzip.compress(TEXT)[:-3], gzip.compress(TEXT) + b"x"],
+    ids=["none", "cut", "more"],  # compressed bytes hold the time
+)
 async def test_an_answer_that_is_not_in_its_coding_is_broken(client: Upstream, body: bytes) -> None:
     async with peer(always(http(body, more=("content-encoding: gzip",)))) as up:
         answer = await client.send(attempt(up.url))

@@ -2,6 +2,13 @@
 
 Addresses, how a key is sent and what is spoken are data here; how they become a URL and headers is in
 `endpoints.py`, and nothing in this room connects to anything.
+
+Each row is as its provider documents it, looked up in November 2026: OpenAI platform.openai.com/docs/api-reference,
+Anthropic docs.claude.com/en/api, Google ai.google.dev/api and cloud.google.com/vertex-ai, Azure
+learn.microsoft.com/azure/ai-foundry/openai/reference, OpenRouter openrouter.ai/docs/api-reference, Groq
+console.groq.com/docs/openai, DeepSeek api-docs.deepseek.com, Mistral docs.mistral.ai/api, xAI docs.x.ai/api-reference
+(its Messages are deprecated and so left out), Together docs.together.ai/docs/inference/openai-compatibility,
+Fireworks docs.fireworks.ai, NVIDIA docs.api.nvidia.com, and the local servers' own pages on OpenAI compatibility.
 """
 
 from collections.abc import Mapping
@@ -10,6 +17,9 @@ from types import MappingProxyType
 
 _OPENAI = {"openai_chat": "/v1", "openai_responses": "/v1", "openai_embeddings": "/v1"}
 _EVERYTHING = {**_OPENAI, "anthropic_messages": "/v1", "gemini": "/v1beta"}
+EXTRAS = frozenset({"images_generations", "moderations", "audio_speech", "rerank"})
+"""Operations that an upstream of OpenAI's dialects may have or lack, each by itself."""
+
 _BEARER = {"": "bearer"}
 _NATIVE_KEYS = {"": "bearer", "anthropic_messages": "x-api-key", "gemini": "x-goog-api-key"}
 
@@ -26,9 +36,11 @@ class Channel:
                   under its name, for the others under ""
     needs_key     False: a server that may ask for none
     prices        its id in genai-prices, "" if it has none there
+    extras        which of EXTRAS it carries, below the same prefix
     include_usage True: chat streams report usage if `stream_options.include_usage` asks; False: they always
                   do, or refuse the question
     lists_models  False: its list of models is absent, or holds ids that cannot be called
+    deployments   True: the paths name a deployment, as `azure.py` says
     configurable  True: `settings.protocols` says which of `speaks` an upstream has
     offline       True: it is answered here, by `demo.py`, and has no address
     """
@@ -39,8 +51,10 @@ class Channel:
     auth: Mapping[str, str] = field(default_factory=lambda: _BEARER)
     needs_key: bool = True
     prices: str = ""
+    extras: frozenset[str] = frozenset()
     include_usage: bool = True
     lists_models: bool = True
+    deployments: bool = False
     configurable: bool = False
     offline: bool = False
 
@@ -49,8 +63,18 @@ class Channel:
         return not self.root and not self.offline
 
 
+def _extras(*operations: str) -> frozenset[str]:
+    return frozenset(operations)
+
+
 _ROWS = (
-    Channel(name="openai", root="https://api.openai.com", speaks=_OPENAI, prices="openai"),
+    Channel(
+        name="openai",
+        root="https://api.openai.com",
+        speaks=_OPENAI,
+        prices="openai",
+        extras=_extras("images_generations", "moderations", "audio_speech"),
+    ),
     Channel(
         name="anthropic",
         root="https://api.anthropic.com",
@@ -82,13 +106,16 @@ _ROWS = (
         speaks=dict.fromkeys(_OPENAI, "/openai/v1"),
         auth={"": "api-key"},
         prices="azure",
+        extras=_extras("images_generations", "audio_speech"),
         lists_models=False,
+        deployments=True,
     ),
     Channel(
         name="openrouter",
         root="https://openrouter.ai",
         speaks=dict.fromkeys((*_OPENAI, "anthropic_messages"), "/api/v1"),
         prices="openrouter",
+        extras=_extras("audio_speech", "rerank"),
         include_usage=False,
     ),
     Channel(
@@ -96,6 +123,7 @@ _ROWS = (
         root="https://api.groq.com",
         speaks={"openai_chat": "/openai/v1", "openai_responses": "/openai/v1"},
         prices="groq",
+        extras=_extras("audio_speech"),
     ),
     Channel(
         name="deepseek",
@@ -109,6 +137,7 @@ _ROWS = (
         root="https://api.mistral.ai",
         speaks={"openai_chat": "/v1", "openai_embeddings": "/v1"},
         prices="mistral",
+        extras=_extras("moderations", "audio_speech"),
         include_usage=False,
     ),
     Channel(
@@ -116,18 +145,21 @@ _ROWS = (
         root="https://api.x.ai",
         speaks={"openai_chat": "/v1", "openai_responses": "/v1"},
         prices="x-ai",
+        extras=_extras("images_generations"),
     ),
     Channel(
         name="together",
         root="https://api.together.ai",
         speaks={"openai_chat": "/v1", "openai_embeddings": "/v1"},
         prices="together",
+        extras=_extras("images_generations", "audio_speech", "rerank"),
     ),
     Channel(
         name="fireworks",
         root="https://api.fireworks.ai",
         speaks=dict.fromkeys((*_OPENAI, "anthropic_messages"), "/inference/v1"),
         prices="fireworks",
+        extras=_extras("rerank"),
     ),
     Channel(
         name="nvidia",
@@ -139,12 +171,22 @@ _ROWS = (
             name=name,
             root=f"http://127.0.0.1:{port}",
             speaks={**_OPENAI, "anthropic_messages": "/v1"},
+            extras=EXTRAS,
             needs_key=False,
         )
         for name, port in (("ollama", 11434), ("lmstudio", 1234), ("vllm", 8000))
     ),
-    Channel(name="custom", speaks=_EVERYTHING, auth=_NATIVE_KEYS, needs_key=False, configurable=True),
-    Channel(name="demo", speaks=_EVERYTHING, needs_key=False, lists_models=False, offline=True),
+    Channel(
+        name="custom",
+        speaks=_EVERYTHING,
+        auth=_NATIVE_KEYS,
+        extras=EXTRAS,
+        needs_key=False,
+        configurable=True,
+    ),
+    Channel(
+        name="demo", speaks=_EVERYTHING, extras=EXTRAS, needs_key=False, lists_models=False, offline=True
+    ),
 )
 
 CHANNELS: Mapping[str, Channel] = MappingProxyType({row.name: row for row in _ROWS})

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from gproxy.config import schema
 from gproxy.errors import ConfigError
-from gproxy.providers.catalog import Channel
+from gproxy.providers import azure
+from gproxy.providers.catalog import EXTRAS, Channel
 
 ANTHROPIC_VERSION = "2023-06-01"
 
@@ -22,17 +23,28 @@ _OWN_VERSION = re.compile(r"/v\d+[a-z0-9]*(/openai)?\Z")
 _PLAIN = ("/v1", "/v1beta")
 
 
-def endpoint(channel: Channel, settings: schema.Settings, protocol_name: str, path: str) -> str:
+def endpoint(
+    channel: Channel,
+    settings: schema.Settings,
+    protocol_name: str,
+    path: str,
+    *,
+    model: str = "",
+) -> str:
     """The full URL for `path`, which is what `Protocol.upstream_path` gave (`/v1/…`, Gemini `/v1beta/…`).
+
+    `model` is the upstream's, for a channel whose paths name it.
 
     `settings.base_url` may end in a slash, a version, or any part of the channel's own prefix; its query, if
     any, is kept. A version there is taken as given where another host stands in for a channel that has more, or
     less, than a version in front of its paths. Raises ConfigError when neither the channel nor the settings hold
-    an address.
+    an address, BadRequest when the model's name cannot stand in a path.
     """
     address = urlsplit(settings.base_url or channel.root)
     if not address.netloc:
         raise ConfigError(f"channel {channel.name!r} needs settings.base_url, an http:// or https:// address")
+    if channel.deployments:
+        return azure.url(settings.base_url, protocol_name, path, model)
     tail, _, query = _VERSION.sub("", path).partition("?")
     base = address.path.rstrip("/")
     root, prefix = _root(channel, base), channel.speaks[protocol_name]
@@ -80,6 +92,17 @@ def speaks(channel: Channel, settings: schema.Settings) -> frozenset[str]:
     if channel.configurable:
         return frozenset(settings.protocols) or _OPENAI
     return frozenset(channel.speaks)
+
+
+def carrier(channel: Channel, settings: schema.Settings, operation: str, carried_by: frozenset[str]) -> str:
+    """The protocol by which this provider carries an operation, of those that can; "" if it does not.
+
+    A relay at another host than the channel's own may have more than that, and is asked.
+    """
+    relayed = _stands_in(channel, urlsplit(settings.base_url).hostname or "") if settings.base_url else False
+    if operation in EXTRAS - channel.extras and not relayed:
+        return ""
+    return min(carried_by & speaks(channel, settings), default="")
 
 
 def list_url(channel: Channel, settings: schema.Settings) -> tuple[str, str] | None:

@@ -170,7 +170,11 @@ class Opener:
         passed += [(n.encode(), v.encode()) for n, v in fixed.items()]
         return Attempt(
             url=endpoints.endpoint(
-                channel, provider.settings, carrier, protocol.upstream_path(target.model, call.query)
+                channel,
+                provider.settings,
+                carrier,
+                protocol.upstream_path(target.model, call.query),
+                model=target.model,
             ),
             headers=passed,
             body=protocol.with_model(facts, target.model, ask),
@@ -183,8 +187,10 @@ class Opener:
 def _carrier(call: Call, target: Target) -> str:
     """The protocol by which the target's provider carries this operation, "" if it does not."""
     provider = call.snapshot.providers[target.provider]
-    spoken = endpoints.speaks(CHANNELS[provider.channel], provider.settings)
-    return min(call.protocol.carried_by & spoken, default="")
+    protocol = call.protocol
+    return endpoints.carrier(
+        CHANNELS[provider.channel], provider.settings, protocol.operation, protocol.carried_by
+    )
 
 
 async def _look(call: Call, answer: Answer, withhold_usage: bool) -> Opened:

@@ -241,9 +241,10 @@ class Upstream:
         path = exchange.raw_path
         if exchange.method == "GET":
             return Answer((answers.model_list(path, exchange.headers),))
-        # Some providers have their paths below a folder of their own.
-        known = [say for end, say in answers.BY_PATH.items() if path.endswith(end)]
-        say = known[0] if known else answers.BY_ACTION.get(path.rpartition(":")[2])
+        # Some providers have their paths below a folder of their own, and some no version in them.
+        known = [end for end in answers.BY_PATH if path.endswith(end.removeprefix("/v1"))]
+        longest = max(known, key=len, default="")
+        say = answers.BY_PATH.get(longest) or answers.BY_ACTION.get(path.rpartition(":")[2])
         assert say is not None, f"no provider has the path {path}"
         return say(Ask(exchange.uid, exchange.model, fields, exchange.query, self._rng))
 

@@ -1,9 +1,12 @@
 """The rows hold together and name what exists."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from gproxy.config.schema import PROTOCOLS
-from gproxy.providers.catalog import CHANNELS
+from gproxy.providers.catalog import CHANNELS, EXTRAS
 
 # SPEC section 4, without `vertex`: service accounts are not built yet, so it must load disabled.
 NAMES = {
@@ -26,6 +29,8 @@ def test_a_row_speaks_known_protocols_and_says_how_its_key_is_sent(channel) -> N
     assert channel.auth.keys() <= {"", *PROTOCOLS}
     assert all(prefix == "" or (prefix[0] == "/" and prefix[-1] != "/") for prefix in channel.speaks.values())
     assert not channel.root.endswith("/")
+    assert channel.extras <= EXTRAS
+    assert not channel.extras or any(name.startswith("openai") for name in channel.speaks)
 
 
 @pytest.mark.parametrize("channel", [c for c in CHANNELS.values() if c.prices], ids=lambda c: c.name)
@@ -43,3 +48,25 @@ def test_only_local_and_offline_channels_and_custom_ones_go_without_a_key() -> N
 def test_the_native_channels_speak_their_own_dialect_alone() -> None:
     assert set(CHANNELS["gemini"].speaks) == {"gemini"}
     assert set(CHANNELS["anthropic"].speaks) == {"anthropic_messages"}
+
+
+def test_the_page_on_channels_has_a_row_for_each_with_its_address_and_what_it_carries_besides() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "channels.md").read_text("utf-8")
+    rows = {}
+    for line in page.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        for name in (
+            re.findall(r"`([a-z-]+)`", cells[0]) if line.startswith("| `") and len(cells) == 5 else ()
+        ):
+            rows[name] = cells[1:]
+    assert rows.keys() == CHANNELS.keys()
+    words = {
+        "images": "images_generations",
+        "moderations": "moderations",
+        "speech": "audio_speech",
+        "rerank": "rerank",
+    }
+    for name, (address, _, _, besides) in rows.items():
+        assert CHANNELS[name].root.rpartition(":1")[0] in address or CHANNELS[name].root in address
+        told = {operation for word, operation in words.items() if word in besides}
+        assert (EXTRAS if besides == "all" else told) == CHANNELS[name].extras, name

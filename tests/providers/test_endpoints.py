@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gproxy.config.schema import Settings
 from gproxy.errors import ConfigError
 from gproxy.providers.catalog import CHANNELS
-from gproxy.providers.endpoints import auth_headers, default_headers, endpoint, list_url, speaks
+from gproxy.providers.endpoints import auth_headers, carrier, default_headers, endpoint, list_url, speaks
 
 CHAT, GEMINI = "/v1/chat/completions", "/v1beta/models/m:streamGenerateContent?alt=sse"
 
@@ -15,8 +15,9 @@ SPOKEN = [
     (channel, protocol)
     for channel in CHANNELS.values()
     for protocol in sorted(channel.speaks)
-    if not channel.offline
+    if not (channel.offline or channel.deployments)
 ]
+RERANKERS = frozenset({"openai_chat", "openai_responses", "openai_embeddings"})
 
 
 @pytest.mark.parametrize(
@@ -54,13 +55,6 @@ def test_a_channel_without_settings_goes_to_its_documented_address(channel, prot
         ("groq", "https://api.groq.com/openai/v1", "openai_chat", "https://api.groq.com/openai/v1"),
         ("groq", "https://api.groq.com/openai/", "openai_chat", "https://api.groq.com/openai/v1"),
         ("openrouter", "https://eu.openrouter.ai/api/v1", "openai_chat", "https://eu.openrouter.ai/api/v1"),
-        ("azure-openai", "https://r.openai.azure.com", "openai_chat", "https://r.openai.azure.com/openai/v1"),
-        (
-            "azure-openai",
-            "https://r.openai.azure.com/openai/v1/",
-            "openai_chat",
-            "https://r.openai.azure.com/openai/v1",
-        ),
         ("deepseek", "https://api.deepseek.com/v1", "openai_chat", "https://api.deepseek.com"),
         (
             "deepseek",
@@ -123,6 +117,29 @@ def test_a_query_of_the_address_is_kept_beside_that_of_the_path() -> None:
     root = "https://r.openai.azure.com/openai/v1"
     assert endpoint(channel, settings, "openai_chat", CHAT) == f"{root}/chat/completions?api-version=preview"
     assert endpoint(channel, settings, "openai_chat", "/v1/x?a=1") == f"{root}/x?api-version=preview&a=1"
+
+
+@pytest.mark.parametrize(
+    ("channel", "base_url", "carried"),
+    [
+        ("openai", "", ""),
+        ("openai", "https://api.openai.com/v1", ""),
+        ("openai", "https://relay.example/v1", "openai_chat"),
+        ("together", "", "openai_chat"),
+        ("vllm", "", "openai_chat"),
+        ("azure-openai", "https://r.openai.azure.com", ""),
+        ("custom", "http://h", "openai_chat"),
+        ("anthropic", "", ""),
+    ],
+)
+def test_what_a_channel_has_not_is_asked_of_a_relay_alone(channel, base_url, carried) -> None:
+    assert carrier(CHANNELS[channel], Settings(base_url=base_url), "rerank", RERANKERS) == carried
+
+
+def test_an_operation_goes_by_the_one_protocol_of_its_own() -> None:
+    assert carrier(CHANNELS["groq"], Settings(), "embeddings", frozenset({"openai_embeddings"})) == ""
+    responses = frozenset({"openai_responses"})
+    assert carrier(CHANNELS["groq"], Settings(), "responses", responses) == "openai_responses"
 
 
 @pytest.mark.parametrize("base", ["", "localhost:8000", "not an address"])

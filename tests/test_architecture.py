@@ -22,15 +22,18 @@ ROOMS: dict[str, set[str]] = {
     "values": set(),
     "config": {"errors", "values"},
     "protocols": {"config", "errors", "values"},
+    "translate": {"protocols", "errors", "values"},
     "providers": {"config", "errors", "values"},
     "routing": {"config", "errors", "values"},
     "ledger": {"config", "errors", "values"},
-    "server": {"routing", "providers", "protocols", "ledger", "config", "errors", "values"},
-    "cli": {"server", "routing", "providers", "protocols", "ledger", "config", "errors", "values"},
+    "server": {"routing", "providers", "protocols", "translate", "ledger", "config", "errors", "values"},
+    "cli": {
+        *("server", "routing", "providers", "protocols", "translate", "ledger", "config", "errors", "values"),
+    },
 }
 # Of `config`, the rooms below `server` may see what is served, and nothing that touches files or secrets.
 SERVED_CONFIG = {"schema", "snapshot", "patterns"}
-PURE_ROOMS = {"protocols", "providers", "routing"}
+PURE_ROOMS = {"protocols", "translate", "providers", "routing"}
 IMPURE = {
     "aiohttp",
     "httpx",

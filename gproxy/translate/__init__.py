@@ -1,0 +1,1 @@
+"""Between dialects: requests, answers and streams, by way of one conversation model."""

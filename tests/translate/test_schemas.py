@@ -1,0 +1,39 @@
+"""Every schema within a schema is changed, and nothing that only looks like one."""
+
+from typing import Any
+
+from gproxy.translate.schemas import changed
+
+
+def without_title(schema: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in schema.items() if name != "title"}
+
+
+def test_schemas_are_changed_at_any_depth() -> None:
+    leaf = {"type": "string", "title": "t"}
+    bare = {"type": "string"}
+    nested: dict[str, Any] = {
+        "title": "t",
+        "properties": {"title": leaf, "b": {"items": leaf, "title": "t"}},
+        "anyOf": [leaf, True],
+        "items": [leaf],
+        "additionalProperties": False,
+        "not": leaf,
+        "$defs": {"d": leaf},
+    }
+    assert changed(nested, without_title) == {
+        "properties": {"title": bare, "b": {"items": bare}},
+        "anyOf": [bare, True],
+        "items": [bare],
+        "additionalProperties": False,
+        "not": bare,
+        "$defs": {"d": bare},
+    }
+    assert nested["title"] == "t"
+    assert leaf == {"type": "string", "title": "t"}
+
+
+def test_data_in_a_schema_is_left_alone() -> None:
+    data = {"title": "not a keyword"}
+    schema = {"enum": [data], "const": data, "default": data, "examples": [data], "properties": "odd"}
+    assert changed(schema, without_title) == schema

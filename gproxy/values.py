@@ -6,6 +6,8 @@ Nothing here decides anything: a stage makes a value, the next reads it, none wr
     Target    one (provider, upstream model) that may serve a request
     Route     the targets that a client's model name stands for, in order
     Record    one row of the ledger's table `usage`
+    Complaint what an upstream's error said, in one form for every dialect
+    Health    how one credential of a provider stands
 """
 
 from dataclasses import dataclass
@@ -151,3 +153,41 @@ class Admission:
     refused: Bound | Budget | None = None
     retry_after: float = 0.0
     fits_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What an upstream's error said. `codes` are the words at the places where an API puts its own, `message` its
+    text, which may hold what the client wrote. `retry_s`: after how many seconds it wants to be asked again."""
+
+    codes: frozenset[str] = frozenset()
+    message: str = ""
+    retry_s: float | None = None
+
+
+NO_COMPLAINT = Complaint()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How a credential stands, as a whole or for one model. Times are seconds since the epoch.
+
+    state        ready, cooling or disabled
+    held         while it cools: "out" (not used) or "back" (used when no other is there); else ""
+    until        the end of the cool-down
+    failures     in a row; what was sent before the last one was known counts as one with it
+    status       of the last failure, None if there was no answer; `error` its reason, in our words; `at` its time
+    probe_until  a request found an "out" cool-down at its end and tries whether it is over; 0 if none has yet
+    """
+
+    state: str = "ready"
+    held: str = ""
+    until: float = 0.0
+    failures: int = 0
+    status: int | None = None
+    error: str = ""
+    at: float = 0.0
+    probe_until: float = 0.0
+
+
+READY = Health()

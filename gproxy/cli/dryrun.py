@@ -107,8 +107,9 @@ def dry_run(
     run.quotas = [(budget, spent[budget.scope, budget.period]) for budget in client.budgets]
     if usable:
         route = replace(run.route, targets=usable)
-        tried = failover.attempts(snapshot, route, _keyless(snapshot))
-        run.attempts = [(target, credential.name) for target, credential in tried]
+        tried = failover.candidates(snapshot, route, _keyless(snapshot), bytes)
+        most = failover.max_attempts(snapshot, route)
+        run.attempts = [(target, credential.name) for target, credential in tried[:most]]
     run.error = run.error or _not_admitted(run, standings, store, now)
     if run.error is None and not run.attempts:
         run.error = failover.exhausted(())

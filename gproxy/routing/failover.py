@@ -1,12 +1,12 @@
-"""Which attempt comes next, what an upstream's answer means, and what is told when all have failed.
+"""Which attempt comes next over all targets and credentials, and what is told when all have failed.
 
-Sending is done in `server/`; this only looks at values. Cool-downs of credentials are not kept yet.
+Sending is done in `server/`; this only looks at values. What an answer means is `verdicts.py`'s, how a credential
+stands `credentials.py`'s.
 """
 
-import enum
-import itertools
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 from gproxy.config.snapshot import Credential, Snapshot
 from gproxy.errors import (
@@ -14,26 +14,21 @@ from gproxy.errors import (
     LoopDetected,
     RateLimited,
     UpstreamFailed,
-    UpstreamFault,
     UpstreamOverloaded,
     UpstreamTimeout,
 )
+from gproxy.routing.credentials import Cause, Condition, State, by_weight, in_order
 from gproxy.values import Route, Target
 
-
-class Verdict(enum.Enum):
-    """What an answer's head means: use it, hand it to the client as its own error, or try elsewhere."""
-
-    ANSWER = enum.auto()
-    PASS = enum.auto()
-    NEXT = enum.auto()
+Candidate = tuple[Target, Credential]
+"""One attempt that may be made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
     """One attempt that failed, as it is told to the client and kept in the row.
 
-    `status` is the upstream's, None if there was no answer; `retry_after` its own hint in seconds.
+    `status` is the upstream's, None if there was no answer. `retry_s`: for one that is out, until it is not.
     """
 
     provider: str
@@ -43,55 +38,100 @@ class Tried:
     status: int | None = None
     timed_out: bool = False
     maybe_billed: bool = False
-    retry_after: int | None = None
+    cause: Cause = Cause.TROUBLE
+    retry_s: float | None = None
+    model: str = ""
 
     def __str__(self) -> str:
         return f"{self.provider} ({self.credential}): {self.reason}, {self.milliseconds} ms"
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One attempt that was not made. `retry_s`: until it may be, None if that is not a matter of time."""
+
+    provider: str
+    credential: str
+    retry_s: float | None
+
+    def __str__(self) -> str:
+        if self.retry_s is None:
+            return f"{self.provider} ({self.credential}): not asked, its key was refused"
+        return f"{self.provider} ({self.credential}): held off, {whole_seconds(self.retry_s)} s more"
+
+
 _NO_KEY = (Credential(name="no key"),)
 
 
-def attempts(
-    snapshot: Snapshot, route: Route, keyless: Collection[str]
-) -> Iterator[tuple[Target, Credential]]:
-    """Every (target, credential) in the order to try, each once, at most `max_attempts` of the first target's
-    provider in all. A provider in `keyless` that has no credential is called without one."""
-    limit = snapshot.providers[route.targets[0].provider].settings.max_attempts
-    pairs = (
-        (target, credential)
-        for target in route.targets
-        for credential in snapshot.providers[target.provider].credentials
-        or (_NO_KEY if target.provider in keyless else ())
+def order_targets(route: Route, seed: Callable[[], bytes]) -> Route:
+    """The route with its targets as they are to be tried; `seed` is called for a choice by weight alone."""
+    if route.strategy != "weighted" or len(route.targets) < 2:
+        return route
+    weighed = [(t, f"{t.provider}\0{t.model}", t.weight) for t in route.targets]
+    return replace(route, targets=tuple(by_weight(weighed, seed())))
+
+
+def candidates(
+    snapshot: Snapshot, route: Route, keyless: Collection[str], seed: Callable[[], bytes]
+) -> list[Candidate]:
+    """Every (target, credential) in the order to try, each once. A provider in `keyless` that has no credential is
+    called without one. `seed` is called for a choice by weight alone."""
+    return list(
+        dict.fromkeys(
+            (target, credential)
+            for target in route.targets
+            for credential in in_order(target.provider, snapshot.providers[target.provider].credentials, seed)
+            or (_NO_KEY if target.provider in keyless else ())
+        )
     )
-    return itertools.islice(pairs, limit)
 
 
-# The client's own doing: another credential would be answered the same.
-_CLIENT_FAULTS = frozenset({400, 404, 413, 422})
-
-# A bad key that some upstreams report as 400 (wire facts of the Gemini and xAI APIs).
-_BAD_KEY = (b"API_KEY_INVALID", b"ncorrect API key")
+def max_attempts(snapshot: Snapshot, route: Route) -> int:
+    """How many attempts may be made in all: the first target's provider says."""
+    return snapshot.providers[route.targets[0].provider].settings.max_attempts
 
 
-def judge(status: int, body: bytes = b"") -> Verdict:
-    """What to do with an upstream's answer; `body` is looked at for a 400 alone."""
-    if 200 <= status < 300:
-        return Verdict.ANSWER
-    if status == 400 and any(hint in body for hint in _BAD_KEY):
-        return Verdict.NEXT
-    return Verdict.PASS if status in _CLIENT_FAULTS else Verdict.NEXT
+def choose(conditions: Sequence[Condition]) -> int | None:
+    """Which of the candidates left is next, by how they stand now; None if none may be asked.
+
+    Those that are back come when no other is there, the one first whose time ends soonest: what is only back is
+    always tried before a request fails.
+    """
+    back: int | None = None
+    for place, now in enumerate(conditions):
+        if now.state in (State.READY, State.PROBE):
+            return place
+        if now.state is State.BACK and (back is None or now.seconds < conditions[back].seconds):
+            back = place
+    return back
 
 
-def exhausted(tried: Sequence[Tried]) -> GatewayError:
-    """The error for a request of which every attempt failed."""
-    if not tried:
+def after_overload(left: Sequence[Candidate], provider: str) -> list[Candidate]:
+    """What is left after a 529 of `provider`: the other providers first."""
+    return sorted(left, key=lambda candidate: candidate[0].provider == provider)
+
+
+def skipped(candidate: Candidate, condition: Condition) -> Skipped:
+    target, credential = candidate
+    seconds = condition.seconds if condition.state is State.OUT else None
+    return Skipped(target.provider, credential.name, seconds)
+
+
+def exhausted(tried: Sequence[Tried], passed: Sequence[Skipped] = ()) -> GatewayError:
+    """The error for a request of which every attempt failed, or (`passed`) could not be made."""
+    if not tried and not passed:
         return UpstreamFailed("No usable credential for this model's provider; `gproxy check` says why.")
-    told = "; ".join(str(t) for t in tried)
-    if all(t.status in (402, 429) for t in tried):
-        hints = [t.retry_after for t in tried if t.retry_after is not None]
-        headers = (("retry-after", str(min(hints))),) if hints else ()
-        return RateLimited(f"Every upstream credential is rate limited: {told}", headers=headers)
+    told = "; ".join(map(str, (*tried, *passed)))
+    waits = [t.retry_s for t in tried if t.retry_s is not None]
+    waits += [s.retry_s for s in passed if s.retry_s is not None]
+    # A refused key will not be asked again, so it is not what a client would wait for.
+    if waits and all(t.retry_s is not None or t.cause is Cause.BAD_KEY for t in tried):
+        headers = (("retry-after", str(whole_seconds(min(waits)))),)
+        return RateLimited(
+            f"Every upstream credential is rate limited or out of credit: {told}", headers=headers
+        )
+    if not tried:
+        return UpstreamFailed(f"No attempt could be made: {told}")
     if all(t.status == 529 for t in tried):
         return UpstreamOverloaded(f"Every upstream is overloaded: {told}")
     if all(t.status == 508 for t in tried):
@@ -101,7 +141,6 @@ def exhausted(tried: Sequence[Tried]) -> GatewayError:
     return UpstreamFailed(f"Every attempt failed: {told}")
 
 
-def may_repeat(fault: UpstreamFault) -> bool:
-    """Whether another attempt may follow. Not after a time-out of a request that was sent: the upstream may
-    still be working on it, and both would be billed."""
-    return not (fault.timed_out and fault.maybe_billed)
+def whole_seconds(seconds: float) -> int:
+    """A time to wait as it is told: whole, at least 1, never too early."""
+    return max(1, math.ceil(seconds))

@@ -5,6 +5,8 @@ Which attempt comes next and what a status means is `routing/failover.py`'s; sen
 
 import asyncio
 import re
+import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,19 +14,22 @@ from functools import partial
 from gproxy.config.snapshot import Credential
 from gproxy.errors import AnswerRefused, BadRequest, UpstreamFault
 from gproxy.protocols.base import Event
+from gproxy.protocols.complaint import complaint_of
 from gproxy.protocols.headers import upstream_headers
 from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.sse import MAX_EVENT_BYTES, SseFramer
 from gproxy.protocols.tap import StreamTap
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
-from gproxy.routing import failover
-from gproxy.routing.failover import Tried, Verdict
+from gproxy.routing import failover, verdicts
+from gproxy.routing.failover import Tried
+from gproxy.routing.verdicts import Verdict
 from gproxy.server.edge import LOOP_HEADER, Call, one
 from gproxy.server.journal import Journal
 from gproxy.server.upstream import Answer, Attempt, Upstream
 from gproxy.values import Route, Target
 
+_SECONDS = re.compile(r"[0-9]{1,9}")
 _MAX_ERROR_BODY = 1024 * 1024
 
 _MAX_BEFORE_FIRST = MAX_EVENT_BYTES + 1024 * 1024
@@ -85,13 +90,13 @@ class Opener:
         loop = asyncio.get_running_loop()
         total = journal.call.snapshot.providers[route.targets[0].provider].settings.total_timeout_s
         deadline = loop.time() + total if total else None
-        for target, credential in failover.attempts(journal.call.snapshot, route, self.keyless):
+        for target, credential in self._candidates(journal.call, route):
             journal.attempt(target, credential.name)
             self.foresee(target)
             began = loop.time()
             try:
                 opened = await self._one(journal, target, credential, deadline)
-                if not opened.refused or failover.judge(opened.refused, opened.body or b"") is Verdict.PASS:
+                if not opened.refused or _judge(journal.call, opened) is Verdict.PASS:
                     return opened
                 fault, answer = None, opened.answer
                 status = opened.refused
@@ -99,9 +104,13 @@ class Opener:
                 fault, answer, status = caught, None, None
             milliseconds = round((loop.time() - began) * 1000)
             journal.failed(_tried(target, credential, milliseconds, status, answer, fault))
-            if fault is not None and not failover.may_repeat(fault):
+            if fault is not None and not verdicts.may_repeat(fault):
                 break
         raise failover.exhausted(journal.tried)
+
+    def _candidates(self, call: Call, route: Route) -> list[failover.Candidate]:
+        found = failover.candidates(call.snapshot, route, self.keyless, lambda: secrets.token_bytes(16))
+        return found[: failover.max_attempts(call.snapshot, route)]
 
     async def _one(
         self, journal: Journal, target: Target, credential: Credential, deadline: float | None
@@ -184,6 +193,11 @@ class Opener:
         )
 
 
+def _judge(call: Call, opened: Opened) -> Verdict:
+    complaint = complaint_of(opened.answer.header, opened.body or b"", time.time())
+    return verdicts.judge(opened.refused, complaint, (call.facts.model, call.facts.body.text))
+
+
 def _carrier(call: Call, target: Target) -> str:
     """The protocol by which the target's provider carries this operation, "" if it does not."""
     provider = call.snapshot.providers[target.provider]
@@ -195,7 +209,7 @@ def _carrier(call: Call, target: Target) -> str:
 
 async def _look(call: Call, answer: Answer, withhold_usage: bool) -> Opened:
     """Read enough of an answer to know what it is. Raises UpstreamFault."""
-    verdict = failover.judge(answer.status)
+    verdict = verdicts.judge(answer.status)
     if verdict is not Verdict.ANSWER:
         body = await answer.whole(_MAX_ERROR_BODY) if verdict is Verdict.PASS else b""
         answer.close()
@@ -257,5 +271,5 @@ def _tried(
         status=status,
         timed_out=bool(fault and fault.timed_out),
         maybe_billed=bool(fault and fault.maybe_billed),
-        retry_after=int(after) if re.fullmatch(r"[0-9]{1,9}", after) else None,
+        retry_s=None if status not in (402, 429) else float(after) if _SECONDS.fullmatch(after) else 1.0,
     )

@@ -1,5 +1,6 @@
-"""The order of attempts, and what the table of upstream answers says of each status."""
+"""The order of attempts over all targets, and what is told when all have failed."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,20 +8,17 @@ import pytest
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import load_text
 from gproxy.errors import (
-    AnswerBroken,
-    ConnectFailed,
-    ConnectTimedOut,
-    FirstByteTimedOut,
     GatewayError,
-    IdleTimedOut,
+    LoopDetected,
     RateLimited,
     UpstreamFailed,
-    UpstreamFault,
     UpstreamOverloaded,
     UpstreamTimeout,
 )
 from gproxy.providers.catalog import CHANNELS
-from gproxy.routing.failover import Tried, Verdict, attempts, exhausted, judge, may_repeat
+from gproxy.routing import failover
+from gproxy.routing.credentials import Cause, Condition, State
+from gproxy.routing.failover import Skipped, Tried, candidates, choose, exhausted
 from gproxy.values import Route, Target
 
 FILE = b"""
@@ -35,6 +33,11 @@ channel = "custom"
 settings = { base_url = "http://b", max_attempts = 1 }
 credentials = [{ api_key = "three" }, { api_key = "four" }]
 [[providers]]
+name = "heavy"
+channel = "custom"
+settings = { base_url = "http://b", max_attempts = 1 }
+credentials = [{ api_key = "five", label = "five" }, { api_key = "six", label = "six", weight = 3 }]
+[[providers]]
 name = "bare"
 channel = "custom"
 settings = { base_url = "http://c" }
@@ -48,21 +51,30 @@ def snapshot() -> Snapshot:
     return loaded.snapshot
 
 
+def unasked() -> bytes:
+    raise AssertionError("nothing is to be drawn")
+
+
+def route(*providers: str, strategy: str = "failover") -> Route:
+    return Route("x", tuple(Target(name, "x") for name in providers), strategy=strategy)
+
+
 def order(snapshot: Snapshot, *providers: str, keyless: frozenset[str] = frozenset()) -> list[str]:
-    route = Route("x", tuple(Target(name, "x") for name in providers))
-    return [f"{t.provider} {c.name}" for t, c in attempts(snapshot, route, keyless)]
+    found = candidates(snapshot, route(*providers), keyless, unasked)
+    return [f"{target.provider} {credential.name}" for target, credential in found]
 
 
-def test_every_credential_of_a_target_is_tried_before_the_next_target(snapshot: Snapshot) -> None:
-    assert order(snapshot, "a", "b") == ["a one", "a two", "b b#1"]
+def test_every_credential_of_a_target_comes_before_the_next_target(snapshot: Snapshot) -> None:
+    assert order(snapshot, "a", "b") == ["a one", "a two", "b b#1", "b b#2"]
 
 
 def test_the_first_targets_provider_bounds_the_attempts_over_all(snapshot: Snapshot) -> None:
-    assert order(snapshot, "b", "a") == ["b b#1"]
+    assert failover.max_attempts(snapshot, route("b", "a")) == 1
+    assert failover.max_attempts(snapshot, route("a", "b")) == 3
 
 
 def test_each_pair_is_tried_once(snapshot: Snapshot) -> None:
-    assert order(snapshot, "a") == ["a one", "a two"]
+    assert order(snapshot, "a", "b", "a") == ["a one", "a two", "b b#1", "b b#2"]
 
 
 def test_a_provider_without_a_credential_is_called_only_if_it_needs_none(snapshot: Snapshot) -> None:
@@ -72,80 +84,138 @@ def test_a_provider_without_a_credential_is_called_only_if_it_needs_none(snapsho
 
 
 def test_a_call_without_a_credential_sends_no_secret(snapshot: Snapshot) -> None:
-    route = Route("x", (Target("bare", "x"),))
-    assert [c.secret for _, c in attempts(snapshot, route, {"bare"})] == [None]
+    found = candidates(snapshot, route("bare"), {"bare"}, unasked)
+    assert [credential.secret for _, credential in found] == [None]
 
 
 def test_a_provider_that_needs_no_key_is_called_with_those_it_has(snapshot: Snapshot) -> None:
     assert order(snapshot, "a", keyless=frozenset({"a"})) == ["a one", "a two"]
 
 
-PASSED = {400, 404, 413, 422}
-ELSEWHERE = {301, 302, 303, 304, 307, 308, 401, 402, 403, 405, 408, 409, 418, 429, 500, 502, 503, 504, 529}
+def test_one_weight_makes_the_order_of_its_provider_one_by_weight(snapshot: Snapshot) -> None:
+    first: Counter[str] = Counter()
+    for n in range(10_000):
+        found = candidates(snapshot, route("heavy", "a"), (), str(n).encode)
+        assert [c.name for _, c in found[2:]] == ["one", "two"]
+        first[found[0][1].name] += 1
+    assert 0.735 <= first["six"] / 10_000 <= 0.765
 
 
-@pytest.mark.parametrize("status", sorted({200, 201, 204, 299} | PASSED | ELSEWHERE))
-def test_a_status_is_judged_by_the_table(status: int) -> None:
-    expected = Verdict.PASS if status in PASSED else Verdict.NEXT if status in ELSEWHERE else Verdict.ANSWER
-    assert judge(status) is expected
+# Targets.
+
+
+def test_targets_are_drawn_by_weight_under_that_strategy_alone() -> None:
+    targets = (Target("a", "x", 3), Target("b", "x"), Target("b", "y", 0))
+    by_order = Route("x", targets)
+    assert failover.order_targets(by_order, unasked) == by_order
+    weighted = Route("x", targets, alias="x", strategy="weighted")
+    drawn = [failover.order_targets(weighted, str(n).encode).targets for n in range(10_000)]
+    assert {found[2] for found in drawn} == {targets[2]}
+    assert 0.735 <= Counter(found[0] for found in drawn)[targets[0]] / 10_000 <= 0.765
+
+
+def test_a_single_target_needs_no_draw() -> None:
+    assert failover.order_targets(route("a", strategy="weighted"), unasked) == route("a", strategy="weighted")
+
+
+def test_after_an_overload_the_other_providers_come_first(snapshot: Snapshot) -> None:
+    left = candidates(snapshot, route("a", "b"), (), unasked)[1:]
+    assert [c.name for _, c in failover.after_overload(left, "a")] == ["b#1", "b#2", "two"]
+    assert failover.after_overload(left[:1], "a") == left[:1]
+
+
+# Which is next.
+
+READY, PROBE, REFUSED = Condition(), Condition(State.PROBE), Condition(State.REFUSED)
+
+
+def back(seconds: float) -> Condition:
+    return Condition(State.BACK, seconds)
+
+
+def out(seconds: float) -> Condition:
+    return Condition(State.OUT, seconds)
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"reason":"API_KEY_INVALID"}', b"Incorrect API key", b"incorrect API key"]
+    ("conditions", "expected"),
+    [
+        ([], None),
+        ([READY, READY], 0),
+        ([back(1), READY], 1),
+        ([out(1), PROBE, READY], 1),
+        ([back(9), back(3), back(5)], 1),
+        ([back(3), back(3)], 0),
+        ([out(1), back(9)], 1),
+        ([out(1), REFUSED], None),
+    ],
 )
-def test_a_bad_key_that_is_called_a_bad_request_is_tried_elsewhere(body: bytes) -> None:
-    assert judge(400, body) is Verdict.NEXT
-    assert judge(404, body) is Verdict.PASS
+def test_what_is_out_is_left_out_and_what_is_back_comes_last(
+    conditions: list[Condition], expected: int | None
+) -> None:
+    assert choose(conditions) == expected
+
+
+# What is told.
 
 
 def tried(status: int | None = None, **more: object) -> Tried:
     return Tried("a", "one", "some reason", 12, status, **more)  # type: ignore[arg-type]  # fields by name
 
 
+LIMITED = tried(429, cause=Cause.RATE_LIMITED, retry_s=2.5)
+REFUSED_KEY = tried(401, cause=Cause.BAD_KEY)
+HELD = Skipped("a", "two", 11.2)
+DEAD = Skipped("a", "two", None)
+
+
 @pytest.mark.parametrize(
-    ("story", "expected"),
+    ("story", "passed", "expected"),
     [
-        ([], UpstreamFailed),
-        ([tried(500)], UpstreamFailed),
-        ([tried(401)], UpstreamFailed),
-        ([tried()], UpstreamFailed),
-        ([tried(429)], RateLimited),
-        ([tried(429), tried(402)], RateLimited),
-        ([tried(429), tried(500)], UpstreamFailed),
-        ([tried(529)], UpstreamOverloaded),
-        ([tried(529), tried(529)], UpstreamOverloaded),
-        ([tried(529), tried(429)], UpstreamFailed),
-        ([tried(timed_out=True)], UpstreamTimeout),
-        ([tried(500), tried(timed_out=True)], UpstreamTimeout),
-        ([tried(timed_out=True), tried(500)], UpstreamFailed),
+        ([], [], UpstreamFailed),
+        ([tried(500)], [], UpstreamFailed),
+        ([REFUSED_KEY], [], UpstreamFailed),
+        ([REFUSED_KEY], [DEAD], UpstreamFailed),
+        ([], [DEAD], UpstreamFailed),
+        ([tried()], [], UpstreamFailed),
+        ([LIMITED], [], RateLimited),
+        ([LIMITED, LIMITED], [HELD], RateLimited),
+        ([], [HELD], RateLimited),
+        ([], [HELD, DEAD], RateLimited),
+        ([REFUSED_KEY], [HELD], RateLimited),
+        ([LIMITED, tried(500)], [], UpstreamFailed),
+        ([tried(500)], [HELD], UpstreamFailed),
+        ([tried(529)], [], UpstreamOverloaded),
+        ([tried(529), tried(529)], [HELD], UpstreamOverloaded),
+        ([tried(529), LIMITED], [], UpstreamFailed),
+        ([tried(508)], [], LoopDetected),
+        ([tried(timed_out=True)], [], UpstreamTimeout),
+        ([tried(500), tried(timed_out=True)], [], UpstreamTimeout),
+        ([tried(timed_out=True), tried(500)], [], UpstreamFailed),
     ],
 )
-def test_what_is_told_when_all_have_failed(story: list[Tried], expected: type[GatewayError]) -> None:
-    assert type(exhausted(story)) is expected
+def test_what_is_told_when_all_have_failed(
+    story: list[Tried], passed: list[Skipped], expected: type[GatewayError]
+) -> None:
+    assert type(exhausted(story, passed)) is expected
 
 
-def test_every_attempt_is_told_with_its_provider_credential_status_and_time() -> None:
-    message = exhausted([tried(500), Tried("b", "b#2", "status 503", 7, 503)]).message
+def test_every_attempt_is_told_and_every_one_that_was_not_made() -> None:
+    message = exhausted([tried(500), Tried("b", "b#2", "status 503", 7, 503)], [HELD, DEAD]).message
     assert "a (one): some reason, 12 ms" in message
     assert "b (b#2): status 503, 7 ms" in message
+    assert "a (two): held off, 12 s more" in message
+    assert "a (two): not asked, its key was refused" in message
 
 
-def test_the_smallest_hint_is_when_to_come_back() -> None:
-    assert exhausted([tried(429, retry_after=9), tried(429), tried(402, retry_after=3)]).headers == (
-        ("retry-after", "3"),
-    )
-    assert exhausted([tried(429)]).headers == ()
+def test_the_smallest_time_is_when_to_come_back_and_never_too_early() -> None:
+    assert exhausted([LIMITED], [HELD]).headers == (("retry-after", "3"),)
+    assert exhausted([], [HELD]).headers == (("retry-after", "12"),)
+    assert exhausted([], [Skipped("a", "one", 0.01)]).headers == (("retry-after", "1"),)
+    assert exhausted([tried(500)], [HELD]).headers == ()
 
 
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        (ConnectFailed("x"), True),
-        (ConnectTimedOut("x"), True),
-        (AnswerBroken("x"), True),
-        (FirstByteTimedOut("x"), False),
-        (IdleTimedOut("x"), False),
-    ],
-)
-def test_what_may_still_be_running_upstream_is_not_sent_again(fault: UpstreamFault, expected: bool) -> None:
-    assert may_repeat(fault) is expected
+def test_skipped_says_when_only_where_time_helps(snapshot: Snapshot) -> None:
+    (candidate, *_) = candidates(snapshot, route("a"), (), unasked)
+    assert failover.skipped(candidate, out(3)) == Skipped("a", "one", 3)
+    assert failover.skipped(candidate, REFUSED) == Skipped("a", "one", None)

@@ -20,8 +20,11 @@ from pathlib import Path
 import msgspec
 
 from gproxy.errors import StoreError
+from gproxy.ledger import adjustments
+from gproxy.ledger.adjustments import adjust, forget
+from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect_read_only, sqlite3
-from gproxy.ledger.store import MOST_TOKENS, STEPS, Store, insert, open_store
+from gproxy.ledger.store import MOST_TOKENS, Store, insert, open_store
 from gproxy.values import Admission, Bound, Claim, Record, Standing
 
 logger = logging.getLogger(__name__)
@@ -124,11 +127,26 @@ def charge(
 ) -> None:
     """Add a cost to the spend and write the row, for a request that reserved nothing. `at` is when it began."""
     if cost_nano:
-        for scope in scopes:
-            for period in _PERIODS:
-                _add(db, scope, period_key(period, at), spent_nano=cost_nano)
+        pairs = [(scope, period_key(period, at)) for scope in scopes for period in _PERIODS]
+        for scope, period in pairs:
+            _add(db, scope, period, spent_nano=cost_nano)
+        _account(db, pairs, period_key("day", at), cost_nano, record)
     if record is not None:
         insert(db, record)
+
+
+def _account(
+    db: sqlite3.Connection, pairs: Iterable[tuple[str, str]], day: str, cost_nano: int, record: Record | None
+) -> None:
+    """Note where a charge and the row for it come apart: there is no row, or it is of another day."""
+    if record is None:
+        for scope, period in pairs:
+            adjust(db, scope, period, adjustments.UNRECORDED, cost_nano, f"{day}T00:00:00.000Z")
+    elif not record.started_at.startswith(day):
+        for scope, period in pairs:
+            if period != "total" and period != (began := record.started_at[: len(period)]):
+                adjust(db, scope, period, adjustments.MIDNIGHT, cost_nano, record.started_at)
+                adjust(db, scope, began, adjustments.MIDNIGHT, -cost_nano, record.started_at)
 
 
 def recover(store: Store, worker: int | None) -> int:
@@ -145,8 +163,13 @@ def recover(store: Store, worker: int | None) -> int:
             logger.warning("What the request %s held cannot be settled and is dropped: %s", name, outcome)
             store.run([partial(_drop, request_id=name)])
     if worker is None:
-        # Nothing is open, so nothing counts as open, whatever was dropped.
-        store.run([lambda db: db.execute("UPDATE counters SET n = 0 WHERE kind = 'concurrency'")])
+        # Nothing is open, so nothing counts as open or held, whatever was dropped.
+        store.run(
+            [
+                lambda db: db.execute("UPDATE counters SET n = 0 WHERE kind = 'concurrency'"),
+                lambda db: db.execute("UPDATE spend SET held_nano = 0"),
+            ]
+        )
     return len(left)
 
 
@@ -240,6 +263,7 @@ def _add(db: sqlite3.Connection, scope: str, period: str, *, spent_nano: int = 0
     if not db.execute(_ADD, row).rowcount:
         db.execute(_BEGIN, row)
         db.execute(_END, (scope, period, period))
+        forget(db, scope, period)
 
 
 def _counts(db: sqlite3.Connection, claim: Claim) -> list[_Count]:

@@ -1,6 +1,6 @@
-"""The usage store: its schema, its migrations, and how a `Record` becomes a row of the table `usage`.
+"""The usage store: its transactions, its migrations, and how a `Record` becomes a row of the table `usage`.
 
-When rows are written is `writer.py`'s; reading them is `report.py`'s.
+Which tables there are is `schema.py`'s. When rows are written is `writer.py`'s; reading them is `report.py`'s.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gproxy.errors import StoreError
+from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect, sqlite3
 from gproxy.values import Record
 
@@ -20,92 +21,6 @@ MOST_TOKENS = 10**12
 """A count beyond this is an upstream's nonsense; so bounded, millions of rows still sum within 64 bits."""
 
 MIGRATION_SET = "gproxy"
-
-_USAGE = (
-    """
-    CREATE TABLE usage (
-        id INTEGER PRIMARY KEY,
-        request_id TEXT NOT NULL UNIQUE,
-        started_at TEXT NOT NULL,
-        user TEXT NOT NULL,
-        key_label TEXT NOT NULL,
-        key_id TEXT NOT NULL,
-        provider TEXT,
-        credential TEXT,
-        model TEXT,
-        requested_model TEXT NOT NULL,
-        alias TEXT,
-        dialect TEXT NOT NULL,
-        route TEXT NOT NULL,
-        stream INTEGER NOT NULL,
-        status INTEGER NOT NULL,
-        outcome TEXT NOT NULL,
-        attempts INTEGER NOT NULL,
-        input_tokens INTEGER,
-        output_tokens INTEGER,
-        cache_read_tokens INTEGER,
-        cache_write_tokens INTEGER,
-        cache_write_1h_tokens INTEGER,
-        reasoning_tokens INTEGER,
-        total_tokens INTEGER,
-        usage_source TEXT NOT NULL,
-        cost_usd REAL,
-        extra_attempt_cost_usd REAL,
-        maybe_billed INTEGER NOT NULL,
-        price_source TEXT,
-        latency_ms INTEGER NOT NULL,
-        ttft_ms INTEGER,
-        error TEXT
-    )
-    """,
-    "CREATE INDEX usage_started_at ON usage (started_at)",
-    "CREATE INDEX usage_user_started_at ON usage (user, started_at)",
-    "CREATE INDEX usage_model_started_at ON usage (model, started_at)",
-)
-
-_POLICY = (
-    """
-    CREATE TABLE spend (
-        scope TEXT NOT NULL,
-        period TEXT NOT NULL,
-        spent_nano INTEGER NOT NULL DEFAULT 0,
-        held_nano INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (scope, period)
-    ) WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE counters (
-        rule TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        slot INTEGER NOT NULL,
-        n INTEGER NOT NULL,
-        PRIMARY KEY (rule, kind, slot)
-    ) WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE reservations (
-        request_id TEXT PRIMARY KEY,
-        worker INTEGER NOT NULL,
-        hold TEXT NOT NULL,
-        record BLOB NOT NULL
-    ) WITHOUT ROWID
-    """,
-    # Spend that came before budgets were counted still counts against them; a day or month that has passed
-    # is of no use to any.
-    """
-    INSERT INTO spend (scope, period, spent_nano)
-    SELECT 'user/' || user, 'total', sum(CAST(round(cost_usd * 1e9) AS INTEGER)) FROM usage
-    WHERE cost_usd > 0 GROUP BY user
-    """,
-    """
-    INSERT INTO spend (scope, period, spent_nano)
-    SELECT 'key/' || key_id, 'total', sum(CAST(round(cost_usd * 1e9) AS INTEGER)) FROM usage
-    WHERE cost_usd > 0 GROUP BY key_id
-    """,
-)
-
-STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (("usage", _USAGE), ("policy", _POLICY))
-"""The migrations, oldest first: a name that is never reused, and the statements it runs."""
 
 _INSERT = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
 

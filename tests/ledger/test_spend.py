@@ -43,7 +43,8 @@ class Books:
 
     def clear(self) -> None:
         self.store._connection.executescript(
-            "DELETE FROM spend; DELETE FROM counters; DELETE FROM reservations; DELETE FROM usage"
+            "DELETE FROM spend; DELETE FROM counters; DELETE FROM reservations; DELETE FROM usage;"
+            "DELETE FROM spend_adjustments"
         )
 
     def reserve(
@@ -471,6 +472,31 @@ def test_days_and_months_begin_anew_and_totals_do_not(books: Books) -> None:
     assert spent_until == [NOON, NOON + DAY, NOON + 10 * DAY]
 
 
+def test_what_is_charged_without_a_row_is_noted_by_the_day(books: Books) -> None:
+    for at in (NOON, NOON + 60, NOON + DAY):
+        name, _ = books.reserve(at=at, scopes=("user/a",))
+        books.settle(name, cost=7, row=False)
+    midnight = "2026-11-25T00:00:00.000Z"
+    next_midnight = "2026-11-26T00:00:00.000Z"
+    assert books.table("spend_adjustments") == [
+        ("user/a", "2026-11", "unrecorded", midnight, 14),
+        ("user/a", "2026-11", "unrecorded", next_midnight, 7),
+        ("user/a", "2026-11-26", "unrecorded", next_midnight, 7),
+        ("user/a", "total", "unrecorded", midnight, 14),
+        ("user/a", "total", "unrecorded", next_midnight, 7),
+    ]
+
+
+def test_a_row_of_the_day_it_is_charged_in_is_its_own_explanation(books: Books) -> None:
+    for at, started_at in ((NOON, "2026-11-25T00:00:00.000Z"), (NOON + DAY, "2026-11-25T23:59:59.999Z")):
+        row = record(started_at, started_at=started_at, cost_nano=7)
+        books.do(lambda db, at=at, row=row: spend.charge(db, ["user/a"], at, 7, row))
+    assert books.table("spend_adjustments") == [
+        ("user/a", "2026-11-25", "midnight", "2026-11-25T23:59:59.999Z", -7),
+        ("user/a", "2026-11-26", "midnight", "2026-11-25T23:59:59.999Z", 7),
+    ]
+
+
 def test_a_new_day_or_month_ends_those_before_it_of_its_scope(books: Books) -> None:
     for at in (NOON, NOON + DAY, NOON + 10 * DAY):
         name, _ = books.reserve(at=at)
@@ -585,12 +611,13 @@ def test_what_cannot_be_read_is_dropped_and_the_rest_recovered(
 ) -> None:
     slots = Bound("rule", "concurrency", 100)
     for name in ("before", "broken", "later"):
-        books.reserve(slots, request_id=name)
+        books.reserve(slots, Budget("user/a", "total", DOLLAR), request_id=name, cost=9)
     books.do(lambda db: db.execute("UPDATE reservations SET hold = ? WHERE request_id = 'broken'", (hold,)))
     assert spend.recover_store(books.path, None) == 3
     assert books.table("reservations") == []
     assert [row[1] for row in books.table("usage")] == ["before", "later"]
     assert books.used(slots) == 0
+    assert books.spent() == Spent()
     ((level, message),) = [(line.levelname, line.getMessage()) for line in caplog.records]
     assert level == "WARNING"
     assert "broken" in message

@@ -1,0 +1,125 @@
+"""The tables of the usage store, as the steps that made them. Owns no connection: `store.py` runs the steps.
+
+A step that a release contains is never changed; what changes is a new step behind it.
+"""
+
+_USAGE = (
+    """
+    CREATE TABLE usage (
+        id INTEGER PRIMARY KEY,
+        request_id TEXT NOT NULL UNIQUE,
+        started_at TEXT NOT NULL,
+        user TEXT NOT NULL,
+        key_label TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        provider TEXT,
+        credential TEXT,
+        model TEXT,
+        requested_model TEXT NOT NULL,
+        alias TEXT,
+        dialect TEXT NOT NULL,
+        route TEXT NOT NULL,
+        stream INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        outcome TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        input_tokens INTEGER,
+        output_tokens INTEGER,
+        cache_read_tokens INTEGER,
+        cache_write_tokens INTEGER,
+        cache_write_1h_tokens INTEGER,
+        reasoning_tokens INTEGER,
+        total_tokens INTEGER,
+        usage_source TEXT NOT NULL,
+        cost_usd REAL,
+        extra_attempt_cost_usd REAL,
+        maybe_billed INTEGER NOT NULL,
+        price_source TEXT,
+        latency_ms INTEGER NOT NULL,
+        ttft_ms INTEGER,
+        error TEXT
+    )
+    """,
+    "CREATE INDEX usage_started_at ON usage (started_at)",
+    "CREATE INDEX usage_user_started_at ON usage (user, started_at)",
+    "CREATE INDEX usage_model_started_at ON usage (model, started_at)",
+)
+
+_POLICY = (
+    """
+    CREATE TABLE spend (
+        scope TEXT NOT NULL,
+        period TEXT NOT NULL,
+        spent_nano INTEGER NOT NULL DEFAULT 0,
+        held_nano INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (scope, period)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE counters (
+        rule TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        slot INTEGER NOT NULL,
+        n INTEGER NOT NULL,
+        PRIMARY KEY (rule, kind, slot)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE reservations (
+        request_id TEXT PRIMARY KEY,
+        worker INTEGER NOT NULL,
+        hold TEXT NOT NULL,
+        record BLOB NOT NULL
+    ) WITHOUT ROWID
+    """,
+    # Spend that came before budgets were counted still counts against them; a day or month that has passed
+    # is of no use to any.
+    """
+    INSERT INTO spend (scope, period, spent_nano)
+    SELECT 'user/' || user, 'total', sum(CAST(round(cost_usd * 1e9) AS INTEGER)) FROM usage
+    WHERE cost_usd > 0 GROUP BY user
+    """,
+    """
+    INSERT INTO spend (scope, period, spent_nano)
+    SELECT 'key/' || key_id, 'total', sum(CAST(round(cost_usd * 1e9) AS INTEGER)) FROM usage
+    WHERE cost_usd > 0 GROUP BY key_id
+    """,
+)
+
+_ADJUSTMENTS = (
+    """
+    CREATE TABLE spend_adjustments (
+        scope TEXT NOT NULL,
+        period TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        at TEXT NOT NULL,
+        delta_nano INTEGER NOT NULL,
+        PRIMARY KEY (scope, period, reason, at)
+    ) WITHOUT ROWID
+    """,
+    # What was charged before this was kept: without a row, or of a day before it was counted by days.
+    """
+    WITH costs (scope, day, nano) AS MATERIALIZED (
+        SELECT 'user/' || user, substr(started_at, 1, 10), sum(CAST(round(cost_usd * 1e9) AS INTEGER))
+        FROM usage WHERE cost_usd > 0 GROUP BY 1, 2
+        UNION ALL
+        SELECT 'key/' || key_id, substr(started_at, 1, 10), sum(CAST(round(cost_usd * 1e9) AS INTEGER))
+        FROM usage WHERE cost_usd > 0 GROUP BY 1, 2
+    ),
+    differences (scope, period, nano) AS (
+        SELECT scope, period, spent_nano - (
+            SELECT coalesce(sum(nano), 0) FROM costs
+            WHERE costs.scope = spend.scope AND period IN ('total', day, substr(day, 1, 7))
+        ) FROM spend
+    )
+    INSERT INTO spend_adjustments (scope, period, reason, at, delta_nano)
+    SELECT scope, period, 'earlier', strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), nano FROM differences WHERE nano != 0
+    """,
+)
+
+STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("usage", _USAGE),
+    ("policy", _POLICY),
+    ("adjustments", _ADJUSTMENTS),
+)
+"""The migrations, oldest first: a name that is never reused, and the statements it runs."""

@@ -296,11 +296,6 @@ def _warn_of_idle(config: schema.Config, problems: Problems, channels: schema.Ch
             problems.warn(
                 (*path, "settings", "protocols"), f'has no effect: what "{provider.channel}" speaks is known'
             )
-        if provider.settings.on_disconnect == "drain":
-            problems.warn(
-                (*path, "settings", "on_disconnect"),
-                '"drain" has no effect yet: a request ends when its client has left',
-            )
         for n, credential in enumerate(provider.credentials):
             if credential.weight is not None:
                 problems.warn((*path, "credentials", n, "weight"), in_order.format("credentials"))

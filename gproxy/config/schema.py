@@ -110,7 +110,7 @@ class Settings:
     total_timeout_s: float = key("seconds for a whole request, 0 for none", default=0.0, low=0)
     max_attempts: int = key("attempts per request over all credentials", default=4, low=1, high=100)
     on_disconnect: str = key(
-        "what a leaving client does upstream; `drain` has no effect yet",
+        "when the client leaves: end the upstream's answer, or `drain` it to learn its usage",
         default="cancel",
         choices=("cancel", "drain"),
     )

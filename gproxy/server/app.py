@@ -19,7 +19,7 @@ from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server import accesslog, control, edge, pipeline
 from gproxy.server.admission import Doorkeeper
-from gproxy.server.incoming import ClientLeft, Incoming, Receive
+from gproxy.server.incoming import DROP, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
 from gproxy.server.opening import Opener
@@ -56,6 +56,7 @@ class Gateway(Quart):
         self.reload_failure: str | None = None
         self._tasks = tasks
         self._writer = writer
+        self._drains: set[str] = set()
         self._serving: set[asyncio.Task[Any]] = set()
         self.swap(snapshot)
         control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists, writer.path)
@@ -70,7 +71,7 @@ class Gateway(Quart):
             lambda target: self.prices.foresee(snapshot, target),
         )
         door = Doorkeeper(self._writer, self.prices, snapshot)
-        self._version = (snapshot, Stages(door, opener, self.settlement, self._tasks))
+        self._version = (snapshot, Stages(door, opener, self.settlement, self._tasks, self._drains))
         self.lists.forget()
         self._tasks.spawn(self.prices.warm(snapshot))
 
@@ -111,10 +112,14 @@ class Gateway(Quart):
         path = scope["raw_path"].decode("latin-1")
         found = edge.data_route(path)
         shape = found[0] if found else edge.shape_of(scope)
-        reply = Reply(send, request_id, shape.error_body)
+        incoming = Incoming(receive, scope["extensions"].get(DROP))
+        reply = Reply(send, request_id, shape.error_body, incoming.cut)
         style = self.snapshot.config.globals.log_format
         began = time.monotonic()
-        journal = await self._answer(scope, found, Incoming(receive), reply)
+        try:
+            journal = await self._answer(scope, found, incoming, reply)
+        finally:
+            reply.close()
         if found is not None:
             status = journal.status if journal else reply.status
             milliseconds = round((time.monotonic() - began) * 1000)

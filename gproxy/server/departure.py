@@ -1,25 +1,32 @@
-"""Stops the work for a client that leaves while its request is being served.
+"""Stops the work for a client that leaves while its request is being served, at once or after a while.
 
-What is then recorded is the pipeline's business.
+How long it may go on, and what is then recorded, is the pipeline's business.
 """
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from types import TracebackType
 
 from gproxy.server.incoming import ClientLeft, Incoming
+
+HAS_LEFT = "the client left"
 
 
 class Departure:
     """`async with Departure(incoming):` cancels its body when the client leaves, and raises ClientLeft then.
 
     To be entered once the request body has been read. Works as `asyncio.timeout` does: a cancellation from
-    elsewhere passes through as it is.
+    elsewhere passes through as it is. `unheard` is called once, when the client has left, with the reason; it
+    returns for how many seconds the body may go on without it. A body that ends in that time ends as ever.
     """
 
-    def __init__(self, incoming: Incoming) -> None:
+    def __init__(self, incoming: Incoming, unheard: Callable[[str], float] = lambda _: 0.0) -> None:
         self._incoming = incoming
+        self._unheard = unheard
         self._left = False
+        self._stopped = False
+        self._end: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> None:
         task = asyncio.current_task()
@@ -27,17 +34,35 @@ class Departure:
         self._task = task
         self._cancelling = task.cancelling()
         self._watch = asyncio.get_running_loop().create_task(self._wait())
+        self._incoming.on_cut = self._leave
 
     async def _wait(self) -> None:
         await self._incoming.departure()
+        self._leave(HAS_LEFT)
+
+    def _leave(self, why: str) -> None:
+        if self._left:
+            return
         self._left = True
+        seconds = self._unheard(why)
+        self._incoming.drop()  # what is still to be sent to it would hold a writer, and the socket
+        if seconds > 0:
+            self._end = asyncio.get_running_loop().call_later(seconds, self._stop)
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopped = True
         self._task.cancel()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._watch.cancel()
-        if not self._left:
+        self._incoming.on_cut = None
+        if self._end is not None:
+            self._end.cancel()
+        if not self._stopped:
             return
         if self._task.uncancel() > self._cancelling:
             return  # someone else wants this task to end as well

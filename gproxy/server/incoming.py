@@ -11,6 +11,11 @@ from gproxy.errors import BodyTimeout
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
+DROP = "gproxy.drop"
+"""Name of an ASGI extension of ours: `scope["extensions"][DROP]()` closes the client's connection at once, by a
+reset, if it holds bytes that the client does not take, and else does nothing. Closed in order, it would wait for the
+client to take them."""
+
 BODY_IDLE_SECONDS = 60.0
 """A sender that is silent for this long inside its body is cut."""
 
@@ -23,11 +28,22 @@ class ClientLeft(Exception):
 
 
 class Incoming:
-    """ASGI's `receive`, which knows whether the body has come to its end."""
+    """ASGI's `receive`, which knows whether the body has come to its end.
 
-    def __init__(self, receive: Receive) -> None:
+    `drop` is the extension DROP of the connection, if it has that. `on_cut` hears why a client is taken for gone.
+    """
+
+    def __init__(self, receive: Receive, drop: Callable[[], None] | None = None) -> None:
         self.receive = receive
         self.ended = False
+        self.drop = drop or _nothing
+        self.on_cut: Callable[[str], None] | None = None
+
+    def cut(self, why: str) -> None:
+        """From here on the client is gone, whether it says so or not."""
+        self.drop()
+        if self.on_cut is not None:
+            self.on_cut(why)
 
     async def piece(self) -> bytes:
         """The next piece of the body; `ended` is True after the last. Raises BodyTimeout or ClientLeft."""
@@ -57,3 +73,7 @@ class Incoming:
         """Return when the client has left; to be called once the body has ended."""
         while (await self.receive())["type"] != "http.disconnect":
             pass
+
+
+def _nothing() -> None:
+    """Where the connection cannot be dropped, its server closes it in its own time."""

@@ -7,10 +7,12 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from gproxy.config.schema import Settings
 from gproxy.ledger.when import stamp
 from gproxy.protocols import estimate
 from gproxy.routing.failover import Tried
 from gproxy.server.edge import Call
+from gproxy.server.incoming import ClientLeft
 from gproxy.values import Record, Route, Target, Usage
 
 CLIENT_CLOSED = 499
@@ -22,7 +24,8 @@ class Journal:
 
     `admitted`: it has passed the door, and what it costs is spend. `reserved`: the store holds a claim for it, which
     its settlement ends. `settled`: that, and its row, are done. `noting`: when it will be written down as open.
-    `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen.
+    `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen. `left`: why nobody
+    waits for the answer any more, "" as long as somebody does; then that is how the request ended.
     """
 
     call: Call
@@ -32,6 +35,7 @@ class Journal:
     attempts: int = 0
     tried: list[Tried] = field(default_factory=list)
     sent: bool = False
+    left: str = ""
     status: int = 0
     outcome: str = "ok"
     usage: Usage = field(default_factory=Usage)
@@ -45,6 +49,9 @@ class Journal:
     settled: bool = False
 
     def attempt(self, target: Target, credential: str) -> None:
+        """A further attempt begins. Raises ClientLeft: none does for a client that is gone."""
+        if self.left:
+            raise ClientLeft
         self.target = target
         self.credential = credential
         self.attempts += 1
@@ -65,6 +72,8 @@ class Journal:
             self.ttft_ms = self.elapsed_ms()
 
     def ended(self, status: int, outcome: str, error: str | None = None) -> None:
+        if self.left:
+            status, outcome, error = CLIENT_CLOSED, "client_closed", self.left
         self.status = status
         self.outcome = outcome
         self.error = error
@@ -91,6 +100,12 @@ class Journal:
                 self.usage = replace(
                     self.usage, input_tokens=estimate.input_tokens(self.call.facts.body.tree)
                 )
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the provider of the attempt under way, or of the last; there must have been one."""
+        assert self.target is not None
+        return self.call.snapshot.providers[self.target.provider].settings
 
     def elapsed_ms(self) -> int:
         return round((asyncio.get_running_loop().time() - self.call.started) * 1000)

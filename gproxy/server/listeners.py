@@ -11,6 +11,10 @@ from gproxy.config.schema import Global
 
 BACKLOG = 2048
 
+UNSENT_BYTES = 128 * 1024
+"""Most that the system holds unsent for a client, where that can be set. Left to itself it takes over megabytes, and
+says only now and then that it has room again: a slow reader would look like one that has stopped."""
+
 
 def listen(settings: Global) -> list[socket.socket]:
     """A listening socket for each worker, in the order of their slots. Raises OSError.
@@ -49,6 +53,10 @@ def _bound(family: int, address: tuple[object, ...], *, shared: bool = False) ->
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            bound.setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES
+            )  # for what it accepts
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -128,7 +128,7 @@ class Opener:
         opened = await self._sent(journal, attempt, withhold_usage=ours)
         if not (ours and opened.refused == 400 and b"stream_options" in (opened.body or b"")):
             return opened
-        journal.attempts += 1
+        journal.attempt(target, credential.name)
         attempt = self._attempt(call, target, credential, False, deadline)
         again = await self._sent(journal, attempt, withhold_usage=False)
         if again.refused != 400:  # else it was the client's own fault, whatever the error named

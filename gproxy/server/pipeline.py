@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 
 from gproxy.errors import GatewayError, InternalFault, Unavailable
 from gproxy.routing import access, resolve
@@ -13,9 +14,15 @@ from gproxy.server.incoming import ClientLeft, Incoming
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.opening import Opened, Opener
 from gproxy.server.relay import relay
-from gproxy.server.reply import Reply
+from gproxy.server.reply import WRITE_TIMEOUT, Reply
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
+
+DRAIN_SECONDS = 120.0
+"""How long an answer is read on for its usage under `on_disconnect = "drain"`, once its client has left."""
+
+MOST_DRAINS = 100
+"""So many answers of one process are read on at once; beyond them, one that loses its client is cut off."""
 
 _LAST_WORD_SECONDS = 1.0
 """How long the end of the drain waits for a row, and for a client that reads nothing."""
@@ -23,12 +30,16 @@ _LAST_WORD_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What serves a request under one version of the configuration."""
+    """What serves a request under one version of the configuration.
+
+    `drains` are the ids of those requests of the process that go on without their client.
+    """
 
     door: Doorkeeper
     opener: Opener
     settlement: Settlement
     tasks: Tasks
+    drains: set[str]
 
 
 async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) -> Journal:
@@ -42,16 +53,17 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
     settlement = stages.settlement
     opened: Opened | None = None
     try:
-        async with Departure(incoming):
+        async with Departure(incoming, partial(_unheard, journal, reply, stages.drains)):
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
             speaking = stages.opener.speakers(call, route)
             admitted, told = await stages.door.admit(journal, speaking)
             reply.add_headers(told)
             opened = await stages.opener.open(journal, admitted)
+            reply.write_timeout_s = min(WRITE_TIMEOUT, journal.settings.idle_timeout_s)
             await relay(opened, journal, reply, settlement, stages.tasks)
     except ClientLeft:
-        _interrupted(journal, CLIENT_CLOSED, "client_closed", "the client left")
+        _interrupted(journal, CLIENT_CLOSED, "client_closed", journal.left)
     except GatewayError as error:
         await _failed(error, journal, reply, settlement)
     except asyncio.CancelledError:
@@ -79,7 +91,19 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         if opened is not None and not opened.lingering:
             opened.answer.close()
         settlement.settle_late(journal)
+        stages.drains.discard(call.request_id)
     return journal
+
+
+def _unheard(journal: Journal, reply: Reply, drains: set[str], why: str) -> float:
+    """The client has left: for how many seconds its answer is still read, so as to learn what it cost."""
+    journal.left = why
+    at_work = journal.sent and journal.call.protocol.metered and not journal.settled
+    if not at_work or journal.settings.on_disconnect != "drain" or len(drains) >= MOST_DRAINS:
+        return 0.0
+    drains.add(journal.call.request_id)
+    reply.silence()
+    return DRAIN_SECONDS
 
 
 async def _failed(error: GatewayError, journal: Journal, reply: Reply, settlement: Settlement) -> None:

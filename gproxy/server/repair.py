@@ -1,18 +1,128 @@
-"""One fault of Hypercorn's, mended from outside: connections that clients have closed are closed here too.
+"""Faults of Hypercorn's, mended from outside: connections whose clients have gone, or read nothing, are let go.
 
-Hypercorn 0.18 waits for its idle timer before it closes a connection whose client is gone, so each one that a client
-opens for a single request would hold a file descriptor for the keep-alive time. Nothing else of it is touched.
+Hypercorn 0.18 keeps a connection until its idle timer ends, though its client is gone; it does not look for a
+client's leaving while bytes of a next request wait behind the one that is being answered; and it closes a connection
+only when the client has taken everything. Nothing else of it is touched.
 """
 
+import asyncio
+import contextlib
+import socket
+import struct
+from typing import Any, cast
+
 from hypercorn.asyncio import run, tcp_server
+from hypercorn.events import Closed
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import AppWrapper
+
+from gproxy.server.incoming import DROP
+from gproxy.server.reply import WRITE_TIMEOUT
+
+MAX_PIPELINED = 1024 * 1024
+"""Most bytes that are kept of requests behind the one that is being answered; a client that sends more is dropped."""
+
+_RESET = struct.pack("ii", 1, 0)
 
 
 class ClosingTCPServer(tcp_server.TCPServer):
-    """Hypercorn's connection, which stops its idle timer when there is nothing more to read."""
+    """Hypercorn's connection, which ends when its client does, and which the application can drop."""
+
+    _giving_up: asyncio.TimerHandle | None = None
+
+    async def run(self) -> None:
+        app = self.app
+
+        async def with_drop(scope: Any, *rest: Any) -> None:
+            scope["extensions"][DROP] = self.drop
+            await app(scope, *rest)
+
+        self.app = cast(AppWrapper, with_drop)
+        await super().run()
+
+    def drop(self) -> None:
+        """The extension DROP."""
+        transport = self.writer.transport
+        if transport.get_write_buffer_size():
+            # What the system has taken over would else be kept for a client that reads nothing.
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            transport.abort()
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        if isinstance(self.protocol.protocol, H11Protocol):
+            self.protocol.protocol.can_read = _NextRequest(self.protocol.protocol, self.reader)
+        with contextlib.suppress(_LeftBehind):
+            await super()._read_data()
         await self.idle_task.stop()
+
+    async def _initiate_server_close(self) -> None:
+        self._give_up_later()
+        await super()._initiate_server_close()
+
+    async def _close(self) -> None:
+        self._give_up_later()
+        try:
+            await super()._close()
+        finally:
+            if self._giving_up is not None:
+                self._giving_up.cancel()
+
+    def _give_up_later(self) -> None:
+        if self._giving_up is None:
+            self._giving_up = self.loop.call_later(WRITE_TIMEOUT, self.drop)
+
+
+class _LeftBehind(Exception):
+    """The client has left, with a request of its own still unread."""
+
+
+class _NextRequest:
+    """Hypercorn's signal that the next request of a connection may be looked at, in the place of its own.
+
+    Whoever waits for it reads on meanwhile: the end of the connection may stand behind bytes that are for later.
+    """
+
+    def __init__(self, protocol: H11Protocol, reader: asyncio.StreamReader) -> None:
+        self._protocol = protocol
+        self._reader = reader
+        self._event = asyncio.Event()
+
+    async def set(self) -> None:
+        self._event.set()
+
+    async def clear(self) -> None:
+        self._event.clear()
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        allowed = loop.create_task(self._event.wait())
+        kept = 0
+        try:
+            while not self._event.is_set():
+                reading = loop.create_task(self._read())
+                try:
+                    await asyncio.wait({allowed, reading}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    reading.cancel()  # it is done, or has taken nothing out of the reader
+                    await asyncio.wait({reading})
+                if not reading.cancelled():
+                    data = reading.result()
+                    kept += len(data)
+                    if not data or kept > MAX_PIPELINED:
+                        await self._protocol.handle(Closed())
+                        raise _LeftBehind
+                    self._protocol.connection.receive_data(data)
+        finally:
+            allowed.cancel()
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._reader.read(tcp_server.MAX_RECV)
+        except OSError:
+            return b""
 
 
 def install() -> None:

@@ -1,8 +1,9 @@
 """The answer to one request, as ASGI messages: whole or in pieces, always with its request id.
 
-What stands in it is decided by others; this only knows whether the head is out.
+What stands in it is decided by others; this only knows whether the head is out, and whether it is being taken.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -11,23 +12,45 @@ from gproxy.errors import GatewayError
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
+WRITE_TIMEOUT = 60.0
+"""Seconds for which a client may take nothing of what is there for it."""
+
+PIECE_BYTES = 64 * 1024
+"""Most that is written at once. A client that takes less than this in `write_timeout_s` counts as one that has
+stopped; larger, and a slow one would."""
+
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
 
 class Reply:
     """One answer. `error_body` makes an error's body in the dialect of the route that was called.
 
-    `streaming`: events are going out, so that an error can still be told as one.
+    `streaming`: events are going out, so that an error can still be told as one. `stalled` is called with the reason
+    when the client has taken nothing for `write_timeout_s`.
     """
 
-    def __init__(self, send: Send, request_id: str, error_body: Callable[[GatewayError, str], bytes]) -> None:
+    def __init__(
+        self,
+        send: Send,
+        request_id: str,
+        error_body: Callable[[GatewayError, str], bytes],
+        stalled: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._send = send
         self._error_body = error_body
+        self._stalled = stalled
+        self.write_timeout_s = WRITE_TIMEOUT
+        self._waiting_since: float | None = None
+        self._check: asyncio.TimerHandle | None = None
         self.request_id = request_id
         self.started = False
         self.streaming = False
         self.status = 0
         self._own: list[tuple[bytes, bytes]] = [(b"x-gproxy-request-id", request_id.encode())]
+
+    def silence(self) -> None:
+        """Send nothing from here on: the client has left, and only the answer's end is of interest."""
+        self._send = _to_nobody
 
     def add_headers(self, headers: Iterable[tuple[str, str]]) -> None:
         """Headers of ours that are to go out with the answer, whatever it is."""
@@ -38,13 +61,13 @@ class Reply:
         if message["type"] == "http.response.start":
             await self.start(message["status"], message["headers"])
         else:
-            await self._send(message)
+            await self._out(message)
 
     async def start(self, status: int, headers: Headers) -> None:
         self.started = True
         self.status = status
         headers = [*headers, *self._own]
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._out({"type": "http.response.start", "status": status, "headers": headers})
 
     async def start_stream(self, status: int, headers: Headers) -> None:
         self.streaming = True
@@ -52,11 +75,21 @@ class Reply:
 
     async def piece(self, data: bytes) -> None:
         """Part of the body; returns when the connection can take more."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        for at in range(0, len(data), PIECE_BYTES):
+            part = data if len(data) <= PIECE_BYTES else data[at : at + PIECE_BYTES]
+            await self._out({"type": "http.response.body", "body": part, "more_body": True})
 
     async def end(self, data: bytes = b"") -> None:
+        if len(data) > PIECE_BYTES:
+            await self.piece(data)
+            data = b""
         self.streaming = False
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._out({"type": "http.response.body", "body": data, "more_body": False})
+
+    def close(self) -> None:
+        """Nothing more is sent."""
+        if self._check is not None:
+            self._check.cancel()
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
@@ -69,3 +102,26 @@ class Reply:
             extra.append((b"connection", b"close"))
         body = self._error_body(error, self.request_id)
         await self.whole(error.status, [(b"content-type", b"application/json"), *extra], body)
+
+    async def _out(self, message: MutableMapping[str, Any]) -> None:
+        self._waiting_since = asyncio.get_running_loop().time()
+        if self._check is None:
+            self._look_in(self.write_timeout_s)
+        await self._send(message)
+        self._waiting_since = None
+
+    def _look_in(self, seconds: float) -> None:
+        # One timer for the whole answer, set again when it fires: one for each piece would cost more than the piece.
+        self._check = asyncio.get_running_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        waited = 0.0 if self._waiting_since is None else now - self._waiting_since
+        if waited < self.write_timeout_s:
+            self._look_in(self.write_timeout_s - waited)
+        else:
+            self._stalled(f"the client took nothing for {self.write_timeout_s:g} s")
+
+
+async def _to_nobody(_: MutableMapping[str, Any]) -> None:
+    """ASGI's `send` for a client that has left."""

@@ -289,10 +289,6 @@ def test_several_workers_are_refused_where_there_is_no_fork(
             PROVIDER + 'credentials = [{ env = "A", weight = 0 }]',
             "providers[1].credentials[0].weight: has no effect yet",
         ),
-        (
-            PROVIDER + 'settings.on_disconnect = "drain"',
-            'providers[1].settings.on_disconnect: "drain" has no effect yet',
-        ),
         (PROVIDER + 'settings.protocols = ["gemini"]', "providers[1].settings.protocols: has no effect"),
         (ALIAS + 'strategy = "weighted"', 'model_aliases[0].strategy: "weighted" has no effect yet'),
         (
@@ -307,7 +303,7 @@ def test_what_does_nothing_yet_is_warned_about_by_name(text: str, warning: str) 
 
 def test_what_is_as_it_would_be_anyway_is_not_warned_about() -> None:
     text = (
-        PROVIDER + 'settings = { on_disconnect = "cancel", protocols = [] }\ncredentials = [{ env = "A" }]\n'
+        PROVIDER + 'settings = { on_disconnect = "drain", protocols = [] }\ncredentials = [{ env = "A" }]\n'
     )
     text += '[[providers]]\nname = "c"\nchannel = "custom"\n'
     text += 'settings = { base_url = "http://h", protocols = ["gemini"] }\n'

@@ -16,12 +16,12 @@ from tests.kit.upstream import Script, Upstream
 CALLS = [BY_ID[id] for id in ("chat", "chat-stream", "messages-stream", "stream-sse", "generate", "speech")]
 
 
-def connect(gateway: Gateway, call: Call, model: str) -> socket.socket:
-    """A connection on which the call has been sent whole."""
+def connect(gateway: Gateway, call: Call, model: str, provider: str = "") -> socket.socket:
+    """A connection on which the call has been sent whole, to the provider that speaks its dialect or another."""
     url = httpx.URL(gateway.url)
     body = json.dumps(call.fields(model)).encode()
     head = (
-        f"POST {call.url(model, call.provider)} HTTP/1.1\r\nHost: {url.netloc.decode()}\r\n"
+        f"POST {call.url(model, provider or call.provider)} HTTP/1.1\r\nHost: {url.netloc.decode()}\r\n"
         f"Authorization: Bearer {KEY}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )

@@ -73,6 +73,57 @@ async def test_a_client_that_has_left_before_is_noticed() -> None:
         await start(visit, asyncio.Event().wait)
 
 
+async def test_work_may_go_on_for_a_while_and_end_as_ever() -> None:
+    visit = Visit(b"")
+    reasons: list[str] = []
+
+    def unheard(why: str) -> float:
+        reasons.append(why)
+        return 5.0
+
+    incoming = Incoming(visit.receive)
+    await incoming.piece()
+    async with Departure(incoming, unheard):
+        visit.leave()
+        await steps(10)
+        reached = True
+    assert (reached, reasons) == (True, ["the client left"])
+
+
+async def test_work_that_outlasts_that_while_is_stopped() -> None:
+    visit = Visit(b"")
+    incoming = Incoming(visit.receive)
+    await incoming.piece()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    visit.leave()
+    with pytest.raises(ClientLeft):
+        async with Departure(incoming, lambda _: 0.1):
+            await asyncio.Event().wait()
+    assert 0.09 < loop.time() - began < 2
+
+
+async def test_a_client_that_is_taken_for_gone_stops_the_work_and_loses_its_connection() -> None:
+    dropped: list[bool] = []
+    reasons: list[str] = []
+    incoming = Incoming(Visit(b"").receive, lambda: dropped.append(True))
+    await incoming.piece()
+
+    def unheard(why: str) -> float:
+        reasons.append(why)
+        return 0.0
+
+    async def stall() -> None:
+        incoming.cut("it reads nothing")
+        incoming.cut("it reads nothing")
+        await asyncio.Event().wait()
+
+    with pytest.raises(ClientLeft):
+        async with Departure(incoming, unheard):
+            await stall()
+    assert (bool(dropped), reasons) == (True, ["it reads nothing"])
+
+
 async def test_the_request_goes_on_after_its_client_has_left() -> None:
     """A row has still to be written: nothing of the cancellation may be left over."""
     visit = Visit(b"")

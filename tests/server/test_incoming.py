@@ -96,3 +96,17 @@ async def test_departure_is_when_the_client_leaves_and_not_before() -> None:
     assert not waiting.done()
     visit.leave()
     await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_connection_can_be_cut_before_and_after_somebody_listens() -> None:
+    dropped: list[bool] = []
+    client = Incoming(silence, lambda: dropped.append(True))
+    client.cut("first")
+    heard: list[str] = []
+    client.on_cut = heard.append
+    client.cut("second")
+    assert (len(dropped), heard) == (2, ["second"])
+
+
+async def test_where_a_connection_cannot_be_dropped_nothing_happens() -> None:
+    Incoming(silence).cut("gone")

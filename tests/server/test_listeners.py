@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from gproxy.config.schema import Global
-from gproxy.server.listeners import listen, url
+from gproxy.server.listeners import UNSENT_BYTES, listen, url
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -19,6 +19,13 @@ def test_there_is_a_socket_for_each_worker_at_one_address(workers: int) -> None:
     finally:
         for each in sockets:
             each.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system cannot be asked")
+def test_the_system_takes_over_only_so_much_for_a_slow_client() -> None:
+    (listener,) = listen(Global(port=0))
+    with listener, socket.create_connection(listener.getsockname(), 5), listener.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
 
 
 @pytest.mark.parametrize("first", [1, 3])

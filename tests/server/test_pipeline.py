@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import pytest
 
 from gproxy import errors
 from gproxy.errors import GatewayError
+from gproxy.server import pipeline
+from gproxy.server.incoming import DROP
 from gproxy.server.pipeline import outcome_of
 from tests.server.parts import (
     ALICE,
@@ -24,7 +26,9 @@ from tests.server.parts import (
     http,
     peer,
     provider,
+    scope,
     serving,
+    sse,
 )
 
 LIMITED = ALICE.replace('"*"', '"good-*"')
@@ -159,6 +163,174 @@ async def test_a_client_that_has_left_already_is_not_answered(tmp_path: Path) ->
         (row,) = await front.rows()
     assert visit.messages == []
     assert (row["status"], row["outcome"]) == (499, "client_closed")
+
+
+# Clients that leave, where the answer is to be read on.
+
+DRAINING = 'on_disconnect = "drain"'
+
+
+def drained(up: Peer, folder: Path, more: str = "", secrets: tuple[str, ...] = ("sk-a",)) -> Any:
+    return serving(provider(up.url, more=DRAINING + more, secrets=secrets) + ALICE, folder)
+
+
+class Gated:
+    """A script that says `first` at once and `rest` when the gate is open."""
+
+    def __init__(self, first: bytes, rest: bytes) -> None:
+        self._first, self._rest = first, rest
+        self.gate = asyncio.Event()
+
+    async def __call__(self, _: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(self._first)
+        await self.gate.wait()
+        writer.write(self._rest)
+        await writer.drain()
+
+
+_WHOLE = sse()
+_HEAD = _WHOLE.index(b"\r\n\r\n") + 4
+_EVENT = _WHOLE.index(b"\n\n", _HEAD) + 2
+
+UNTIL = pytest.mark.parametrize(
+    ("until", "stream"),
+    [(0, True), (_HEAD, True), (_EVENT, True), (0, False)],
+    ids=["silent", "head", "mid", "plain"],
+)
+
+
+@UNTIL
+async def test_the_true_usage_is_learnt_though_nobody_hears_it(
+    tmp_path: Path, until: int, stream: bool
+) -> None:
+    whole = _WHOLE if stream else GOOD
+    script = Gated(whole[:until], whole[until:])
+    async with peer(script) as up, drained(up, tmp_path) as front:
+        visit = Visit(json.dumps({"model": "up/m", "messages": [], "stream": stream}).encode())
+        task = request(front, visit)
+        await when_sent(visit, up)
+        if until == _EVENT:
+            await visit.until(lambda v: bool(v.body))
+        visit.leave()
+        await asyncio.sleep(0.05)
+        assert not task.done()
+        before = len(visit.messages)
+        script.gate.set()
+        await asyncio.wait_for(task, 5)
+        (row,) = await front.rows()
+    assert len(visit.messages) == before, "nothing is sent any more"
+    assert (row["status"], row["outcome"], row["usage_source"]) == (499, "client_closed", "upstream")
+    assert (row["input_tokens"], row["output_tokens"], row["maybe_billed"]) == (5, 2, 0)
+
+
+async def test_no_further_attempt_is_made_for_a_client_that_has_left(tmp_path: Path) -> None:
+    script = Gated(b"", http(status=500))
+    async with peer(script) as up, drained(up, tmp_path, secrets=("sk-a", "sk-b")) as front:
+        visit = streaming()
+        task = request(front, visit)
+        await when_sent(visit, up)
+        visit.leave()
+        await asyncio.sleep(0.02)
+        script.gate.set()
+        await asyncio.wait_for(task, 5)
+        (row,) = await front.rows()
+    assert len(up.seen) == 1
+    assert (row["status"], row["outcome"], row["attempts"]) == (499, "client_closed", 1)
+    assert visit.messages == []
+
+
+async def test_an_answer_is_read_on_only_for_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "DRAIN_SECONDS", 0.2)
+    async with peer(half) as up, drained(up, tmp_path) as front:
+        visit = streaming()
+        task = request(front, visit)
+        await when_answered(visit, up)
+        visit.leave()
+        began = asyncio.get_running_loop().time()
+        await asyncio.wait_for(task, 5)
+        assert 0.19 < asyncio.get_running_loop().time() - began < 2
+        await asyncio.wait_for(up.left.wait(), 1)
+        (row,) = await front.rows()
+    assert (row["status"], row["outcome"], row["usage_source"]) == (499, "client_closed", "estimated")
+    assert row["maybe_billed"]
+
+
+async def test_only_so_many_answers_are_read_on_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MOST_DRAINS", 2)
+    async with peer(half) as up, drained(up, tmp_path) as front:
+        visits = [streaming() for _ in range(3)]
+        tasks = [request(front, visit) for visit in visits]
+        for visit in visits[:2]:
+            await when_answered(visit, up)
+            visit.leave()
+        await when_answered(visits[2], up)
+        visits[2].leave()
+        await asyncio.wait_for(tasks[2], 1)
+        assert [task.done() for task in tasks] == [False, False, True]
+        front.gateway.cut_off()
+        await asyncio.wait(tasks)
+        again = streaming()
+        task = request(front, again)
+        await when_answered(again, up)
+        again.leave()
+        await asyncio.sleep(0.05)
+        assert not task.done(), "there is room again"
+        front.gateway.cut_off()
+        await asyncio.wait([task])
+        found = await front.rows()
+    assert {(row["status"], row["outcome"]) for row in found} == {(499, "client_closed")}
+
+
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens"])
+async def test_what_costs_nothing_is_not_read_on(tmp_path: Path, path: str) -> None:
+    async with peer(silent) as up, drained(up, tmp_path) as front:
+        visit = Visit(json.dumps({"model": "up/m", "messages": []}).encode())
+        task = asyncio.create_task(front.ask(path, visit=visit))
+        await when_sent(visit, up)
+        visit.leave()
+        await asyncio.wait_for(task, 1)
+
+
+class NonReader(Visit):
+    """Takes the head and the first piece of an answer, and then no more."""
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        await super().send(message)
+        if len(self.messages) > 2:
+            await asyncio.Event().wait()
+
+
+async def test_a_client_that_reads_no_more_is_dropped(tmp_path: Path) -> None:
+    gone = asyncio.Event()
+
+    async def flowing(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        try:
+            while True:
+                writer.write(chunk("hello there"))
+                await writer.drain()
+                await asyncio.sleep(0.001)
+        except ConnectionError:
+            gone.set()
+
+    dropped: list[bool] = []
+    async with (
+        peer(flowing) as up,
+        serving(provider(up.url, more="idle_timeout_s = 0.3") + ALICE, tmp_path) as front,
+    ):
+        visit = NonReader(json.dumps({"model": "up/m", "messages": [], "stream": True}).encode())
+        began = asyncio.get_running_loop().time()
+        asked = scope(CHAT)
+        asked["extensions"][DROP] = lambda: dropped.append(True)
+        await asyncio.wait_for(front.gateway.asgi_app(asked, visit.receive, visit.send), 5)
+        assert 0.29 < asyncio.get_running_loop().time() - began < 2
+        await asyncio.wait_for(gone.wait(), 1)
+        (row,) = await front.rows()
+    assert dropped
+    assert (row["status"], row["outcome"]) == (499, "client_closed")
+    assert row["error"] == "the client took nothing for 0.3 s"
 
 
 # The end of the process.

@@ -1,8 +1,12 @@
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
 import pytest
 
 from gproxy.errors import BadRequest, RateLimited
 from gproxy.protocols import envelopes
-from gproxy.server.reply import Reply
+from gproxy.server.reply import PIECE_BYTES, Reply
 from tests.server.parts import Visit
 
 
@@ -66,3 +70,98 @@ async def test_an_error_is_the_whole_answer_in_the_dialect_of_its_route(visit: V
 async def test_an_error_may_end_the_connection(visit: Visit, reply: Reply) -> None:
     await reply.error(BadRequest("No."), close=True)
     assert visit.header("connection") == "close"
+
+
+# Clients that take nothing.
+
+
+class SlowReader(Visit):
+    """Takes each message after `pause` seconds; None: never."""
+
+    def __init__(self, pause: float | None) -> None:
+        super().__init__()
+        self._pause = pause
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        if self._pause is None:
+            await asyncio.Event().wait()
+        else:
+            await asyncio.sleep(self._pause)
+        await super().send(message)
+
+
+async def test_nothing_is_written_in_larger_pieces_than_a_slow_client_can_take(
+    visit: Visit, reply: Reply
+) -> None:
+    body = bytes(range(256)) * 1000
+    await reply.whole(200, [], body)
+    sizes = [len(message["body"]) for message in visit.messages[1:]]
+    assert max(sizes) <= PIECE_BYTES
+    assert (visit.body, visit.ended) == (body, True)
+    assert visit.header("content-length") == str(len(body))
+
+
+async def test_a_client_that_takes_nothing_is_told_of_in_time() -> None:
+    loop = asyncio.get_running_loop()
+    stalled: asyncio.Future[str] = loop.create_future()
+    reply = Reply(SlowReader(None).send, "req_1", envelopes.openai_body, stalled.set_result)
+    reply.write_timeout_s = 0.2
+    began = loop.time()
+    sending = asyncio.create_task(reply.start_stream(200, []))
+    assert await asyncio.wait_for(stalled, 5) == "the client took nothing for 0.2 s"
+    assert 0.19 < loop.time() - began < 1
+    sending.cancel()
+    await asyncio.wait([sending])
+    reply.close()
+
+
+async def test_it_is_the_last_piece_whose_time_counts() -> None:
+    """However long the answer has been going on, and however long there was nothing to send."""
+    loop = asyncio.get_running_loop()
+    stalled: asyncio.Future[str] = loop.create_future()
+    reader = SlowReader(0.0)
+    reply = Reply(reader.send, "req_1", envelopes.openai_body, stalled.set_result)
+    reply.write_timeout_s = 0.2
+    await reply.start_stream(200, [])
+    await asyncio.sleep(0.3)
+    await reply.piece(b"a")
+    assert not stalled.done()
+    reader._pause = None
+    began = loop.time()
+    sending = asyncio.create_task(reply.piece(b"b"))
+    await asyncio.wait_for(stalled, 5)
+    assert 0.19 < loop.time() - began < 1
+    sending.cancel()
+    await asyncio.wait([sending])
+    reply.close()
+
+
+async def test_a_slow_client_that_goes_on_reading_is_let_be() -> None:
+    told: list[str] = []
+    reader = SlowReader(0.05)
+    reply = Reply(reader.send, "req_1", envelopes.openai_body, told.append)
+    reply.write_timeout_s = 0.2
+    await reply.whole(200, [], bytes(PIECE_BYTES * 8))
+    reply.close()
+    assert (told, len(reader.body)) == ([], PIECE_BYTES * 8)
+
+
+async def test_nobody_is_looked_after_when_all_is_said() -> None:
+    told: list[str] = []
+    reply = Reply(SlowReader(None).send, "req_1", envelopes.openai_body, told.append)
+    reply.write_timeout_s = 0.05
+    sending = asyncio.create_task(reply.start_stream(200, []))
+    await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.wait([sending])
+    reply.close()
+    await asyncio.sleep(0.1)
+    assert told == []
+
+
+async def test_nothing_goes_out_to_a_client_that_has_left(visit: Visit, reply: Reply) -> None:
+    await reply.start_stream(200, [])
+    reply.silence()
+    await reply.piece(b"a")
+    await reply.end(b"b")
+    assert len(visit.messages) == 1

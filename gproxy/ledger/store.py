@@ -43,12 +43,23 @@ class Store:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def run(self, works: Sequence[Work]) -> list[Any]:
+    def run(self, works: Sequence[Work], patience_ms: int | None = None) -> list[Any]:
         """Do all of it in one transaction, committed when this returns.
 
         One outcome per work, in order: what it returned, or a StoreError, and then nothing of this one was done
-        (a request id that exists). Raises `StoreError` if nothing could be done.
+        (a request id that exists). Raises `StoreError` if nothing could be done. `patience_ms`: for how long another
+        process's lock is waited for, if not as long as usual.
         """
+        if patience_ms is None:
+            return self._run(works)
+        (usual,) = self._connection.execute("PRAGMA busy_timeout").fetchone()
+        self._connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
+        try:
+            return self._run(works)
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {usual}")
+
+    def _run(self, works: Sequence[Work]) -> list[Any]:
         outcomes: list[Any] = []
         run = self._connection.execute
         try:

@@ -1,6 +1,7 @@
 """The one thread that writes the ledger: operations from the event loop in, commits out, several to a commit.
 
-What an operation does is `store.py`'s and `spend.py`'s. What belongs in a row is decided in `server/`.
+What an operation does is `store.py`'s and `spend.py`'s. What belongs in a row is decided in `server/`. What may wait
+for a moment of leisure, and be lost, goes by `lane.py`.
 """
 
 import asyncio
@@ -8,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from gproxy.errors import StoreError
+from gproxy.ledger.lane import Lane, Prepare
 from gproxy.ledger.sqlite import known_fault
 from gproxy.ledger.store import Store, Work, open_store
 
@@ -30,6 +32,9 @@ RETRY_S = 0.5
 CLOSE_TRIES = 3
 """How often the last rows are tried before `close` gives them up."""
 
+LANE_CLOSE_S = 1.0
+"""How long `close` may take for what came by `offer`."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -39,11 +44,15 @@ class _Entry:
     waiter: asyncio.Future[Any] | None = None
 
 
+_NUDGE = _Entry(lambda db: None)
+"""Is not written: it wakes the thread for what waits in the lane."""
+
+
 class Writer:
     """Writes the store at `path`. Made, started and closed in one process, never carried over a fork.
 
     `worker` is the slot of this process among the server's. The queue has no bound: nothing is ever dropped for
-    want of room.
+    want of room; what comes by `offer` may be.
     """
 
     def __init__(self, path: Path, worker: int = 0) -> None:
@@ -52,6 +61,7 @@ class Writer:
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._opened: Future[None] = Future()
+        self._lane = Lane(lambda: self._queue.put(_NUDGE))
         self._closed = False
         self._last = threading.Lock()
         self._lost = 0
@@ -81,6 +91,13 @@ class Writer:
     def put(self, work: Work) -> None:
         """Hand work over without waiting, from any task or thread; it is tried until it is committed."""
         self._hand_over(_Entry(work))
+
+    def offer(self, prepare: Prepare, size: int, done: Callable[[Any], None] | None = None) -> bool:
+        """Hand over work of the second rank, from any task or thread: see `Lane.offer`.
+
+        `prepare` runs in the writer's thread, once nothing of the ledger waits. False if there is no room for it.
+        """
+        return not self._closed and self._lane.offer(prepare, size, done)
 
     def close(self) -> None:
         """Write what was handed over and end the thread. Raises `StoreError` if rows could not be written."""
@@ -119,21 +136,25 @@ class Writer:
         while not closing:
             batch, closing = self._next_batch(kept)
             kept = self._write(store, batch)
+            if self._failure is None and self._queue.empty():
+                self._lane.step(store, lambda: not self._queue.empty())
         for _ in range(CLOSE_TRIES):
             if not kept:
-                return
+                break
             time.sleep(RETRY_S)
             kept = self._write(store, kept)
         self._lost = len(kept)
+        self._lane.close(store, LANE_CLOSE_S if self._failure is None else 0)
 
     def _next_batch(self, kept: list[_Entry]) -> tuple[list[_Entry], bool]:
         """What is to be written next, and whether it is the last: `kept`, and what the queue holds by now.
 
-        After a failure it may be nothing, soon: so the store is tried again though no request comes.
+        After a failure it may be nothing, soon: so the store is tried again though no request comes. Likewise when
+        something waits in the lane.
         """
         batch = list(kept)
         most = len(kept) + BATCH_ROWS
-        wait_s = RETRY_S if self._failure else None
+        wait_s = RETRY_S if self._failure else self._lane.wait_s()
         while len(batch) < most:
             try:
                 entry = self._queue.get(timeout=wait_s) if wait_s != 0 else self._queue.get_nowait()
@@ -141,7 +162,8 @@ class Writer:
                 break
             if entry is None:
                 return batch, True
-            batch.append(entry)
+            if entry is not _NUDGE:
+                batch.append(entry)
             wait_s = 0
         return batch, False
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gproxy.errors import StoreError
-from gproxy.ledger import sqlite, writer
+from gproxy.ledger import lane, sqlite, writer
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.store import inserting
 from gproxy.ledger.writer import Writer
@@ -283,3 +283,47 @@ def test_kill_9_loses_no_row_that_was_committed(path: Path) -> None:
     assert acknowledged <= set(ids(path))
     with closing(connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_what_is_offered_is_written_when_the_ledger_has_nothing_to_do(path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    with writing(path) as it:
+        done = loop.create_future()
+        assert it.offer(
+            lambda: inserting(record("offered")),
+            10,
+            lambda outcome: loop.call_soon_threadsafe(done.set_result, outcome),
+        )
+        async with asyncio.timeout(5):
+            await done
+        assert ids(path) == ["offered"]
+
+
+async def test_the_ledger_goes_before_what_was_offered(path: Path) -> None:
+    with writing(path) as it:
+        for number in range(200):
+            it.offer(lambda number=number: inserting(record(f"offered-{number}")), 10)
+        await it.run(inserting(record("ledger")))
+        assert ids(path).index("ledger") < 100
+    assert len(ids(path)) == 201, "and what was offered is written before the end"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_is_offered_makes_no_store_unready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "PAUSE_S", 0.005)
+    with writing(path) as it:
+        it.offer(lambda: inserting(record("a")), 10)
+        it.offer(lambda: lambda db: db.execute("SELECT * FROM nowhere"), 10)
+        await it.run(inserting(record("b")))
+        with locked(path):
+            it.offer(lambda: inserting(record("offered")), 10)
+            await asyncio.sleep(0.1)
+            assert it.failure is None
+        await it.run(inserting(record("c")))
+    assert sorted(ids(path)) == ["a", "b", "c", "offered"]
+
+
+def test_a_closed_writer_takes_no_offer(path: Path) -> None:
+    with writing(path) as it:
+        pass
+    assert not it.offer(lambda: None, 10)

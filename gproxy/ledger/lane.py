@@ -1,0 +1,167 @@
+"""What the writer's thread does when the ledger leaves it time: work that may be dropped, as request logs may.
+
+When its turn comes is `writer.py`'s to say. What the work is, its callers'.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gproxy.errors import StoreError
+from gproxy.ledger.store import Store, Work
+
+logger = logging.getLogger(__name__)
+
+MOST_BYTES = 32 * 1024 * 1024
+"""How much may wait, by the sizes that were told: more is dropped."""
+
+TOLD_EVERY_S = 60.0
+
+PATIENCE_MS = 50
+"""How long another process's lock is waited for; the ledger may need this thread meanwhile."""
+
+PAUSE_S = 0.5
+"""How long after a failure nothing is tried."""
+
+MOST_TRIES = 20
+"""After so many failures the entry in hand is given up, lest one that can never be written stop all others."""
+
+_BATCH = 8
+_BATCH_S = 0.002
+"""A batch ends when it has taken this long to prepare: what the ledger has to commit waits no longer than that."""
+
+Prepare = Callable[[], Work | None]
+"""Makes the work, outside of any transaction; None: there is nothing to do after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    prepare: Prepare
+    size: int
+    done: Callable[[Any], None] | None
+
+
+class Lane:
+    """A bounded queue beside the writer's own. `offer` is for any thread, `step` for the writer's alone.
+
+    `wake` is called when there is something to do again.
+    """
+
+    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
+        self._wake = wake
+        self._waiting: deque[_Entry] = deque()
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._dropped = 0
+        self._told = 0.0
+        self._not_before = 0.0
+        self._failures = 0
+
+    def offer(self, prepare: Prepare, size: int, done: Callable[[Any], None] | None = None) -> bool:
+        """Queue work that holds about `size` bytes; False, and counted, if too much waits already.
+
+        `done` is called in the writer's thread: with what the work returned, or None if it was not done. It must
+        not raise.
+        """
+        with self._lock:
+            if self._waiting and self._bytes + size > MOST_BYTES:
+                self._dropped += 1
+                return False
+            first = not self._waiting
+            self._bytes += size
+            self._waiting.append(_Entry(prepare, size, done))
+        if first:
+            self._wake()
+        return True
+
+    def wait_s(self) -> float | None:
+        """Seconds until there is something to do, None if nothing waits."""
+        return max(0.0, self._not_before - time.monotonic()) if self._waiting else None
+
+    def step(self, store: Store, interrupted: Callable[[], bool]) -> None:
+        """Do a little of what waits, less if `interrupted`. Raises nothing, whatever the work does."""
+        if not self._waiting or time.monotonic() < self._not_before:
+            return
+        entries, works = self._prepared(interrupted)
+        try:
+            outcomes = store.run(works, patience_ms=PATIENCE_MS) if works else []
+        except StoreError:
+            self._put_back(entries)
+            return
+        self._failures = 0
+        for entry, outcome in zip(entries, outcomes, strict=True):
+            if isinstance(outcome, StoreError):
+                self._drop(entry)
+            elif entry.done is not None:
+                entry.done(outcome)
+        self.tell()
+
+    def close(self, store: Store, seconds: float) -> None:
+        """Do what can be done within `seconds`, and give up the rest."""
+        until = time.monotonic() + seconds
+        while self._waiting and (wait := until - time.monotonic()) > 0:
+            time.sleep(min(wait, self.wait_s() or 0))
+            self.step(store, lambda: False)
+        while self._waiting:
+            self._drop(self._taken())
+        self.tell(now=True)
+
+    def tell(self, *, now: bool = False) -> None:
+        """Say how many entries were dropped, once in a while."""
+        if self._dropped and (now or time.monotonic() - self._told >= TOLD_EVERY_S):
+            with self._lock:
+                dropped, self._dropped = self._dropped, 0
+            self._told = time.monotonic()
+            logger.warning("%d entries of the request logs were dropped: the store did not keep up", dropped)
+
+    def _prepared(self, interrupted: Callable[[], bool]) -> tuple[list[_Entry], list[Work]]:
+        """The next entries and their works, one for each."""
+        entries: list[_Entry] = []
+        works: list[Work] = []
+        until = time.monotonic() + _BATCH_S
+        most = 1 if self._failures else _BATCH
+        while self._waiting and len(works) < most:
+            if entries and (interrupted() or time.monotonic() >= until):
+                break
+            entry = self._taken()
+            try:
+                work = entry.prepare()
+            except Exception:
+                logger.exception("an entry of the request logs could not be made")
+                self._drop(entry)
+                continue
+            if work is not None:
+                entries.append(entry)
+                works.append(work)
+            elif entry.done is not None:
+                entry.done(None)
+        return entries, works
+
+    def _put_back(self, entries: list[_Entry]) -> None:
+        """Keep what could not be written for later. The ledger's own work tells of a store that cannot be written."""
+        self._not_before = time.monotonic() + PAUSE_S
+        self._failures += 1
+        if self._failures >= MOST_TRIES:
+            self._failures = 0
+            for entry in entries:
+                self._drop(entry)
+            return
+        with self._lock:
+            self._waiting.extendleft(reversed(entries))
+            self._bytes += sum(entry.size for entry in entries)
+
+    def _taken(self) -> _Entry:
+        with self._lock:
+            entry = self._waiting.popleft()
+            self._bytes -= entry.size
+            return entry
+
+    def _drop(self, entry: _Entry) -> None:
+        with self._lock:
+            self._dropped += 1
+        if entry.done is not None:
+            entry.done(None)

@@ -1,0 +1,181 @@
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gproxy.ledger import lane
+from gproxy.ledger.lane import Lane, Prepare
+from gproxy.ledger.sqlite import connect, connect_read_only
+from gproxy.ledger.store import Store, Work, inserting, open_store
+from tests.ledger.rows import record
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gproxy.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    it = open_store(path)
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "PATIENCE_MS", 10)
+    monkeypatch.setattr(lane, "PAUSE_S", 0.05)
+
+
+def row(name: str) -> Prepare:
+    return partial(inserting, record(name))
+
+
+def ids(path: Path) -> list[str]:
+    with closing(connect_read_only(path)) as connection:
+        return [name for (name,) in connection.execute("SELECT request_id FROM usage ORDER BY id")]
+
+
+def never() -> bool:
+    return False
+
+
+def test_a_step_does_what_waits_in_order_and_tells_what_became_of_it(path: Path, store: Store) -> None:
+    it, told = Lane(), list[Any]()
+    assert it.wait_s() is None
+    assert it.offer(row("a"), 10, told.append)
+    assert it.offer(lambda: lambda db: 7, 10, told.append)
+    assert it.offer(lambda: None, 10, told.append)
+    assert it.wait_s() == 0
+    it.step(store, never)
+    assert ids(path) == ["a"]
+    assert told == [None, None, 7] or told == [None, 7, None]
+    assert it.wait_s() is None
+
+
+def test_who_waits_for_work_is_woken_by_the_first_entry(store: Store) -> None:
+    woken: list[int] = []
+    it = Lane(lambda: woken.append(1))
+    it.offer(row("a"), 10)
+    it.offer(row("b"), 10)
+    assert len(woken) == 1
+    it.step(store, never)
+    it.offer(row("c"), 10)
+    assert len(woken) == 2
+
+
+def test_a_step_ends_early_when_the_ledger_has_work(path: Path, store: Store) -> None:
+    it = Lane()
+    for name in "abc":
+        it.offer(row(name), 10)
+    it.step(store, lambda: True)
+    assert ids(path) == ["a"]
+
+
+def test_a_step_takes_only_so_many_and_only_for_so_long(path: Path, store: Store) -> None:
+    it = Lane()
+    for number in range(20):
+        it.offer(row(f"quick-{number}"), 10)
+    it.step(store, never)
+    assert 1 <= len(ids(path)) <= 8
+
+    def slow(name: str) -> Work:
+        until = time.monotonic() + 0.005
+        while time.monotonic() < until:
+            pass
+        return inserting(record(name))
+
+    it = Lane()
+    it.offer(partial(slow, "slow-1"), 10)
+    it.offer(partial(slow, "slow-2"), 10)
+    it.step(store, never)
+    assert "slow-2" not in ids(path)
+
+
+def test_beyond_its_bound_entries_are_dropped_and_counted(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lane, "MOST_BYTES", 100)
+    it = Lane()
+    assert it.offer(row("large"), 1000), "one of any size has room when nothing waits"
+    assert not it.offer(row("more"), 1)
+    it.step(store, never)
+    assert it.offer(row("a"), 60)
+    assert not it.offer(row("b"), 60)
+    assert it.offer(row("c"), 40)
+    it.step(store, never)
+    assert ids(path) == ["large", "a", "c"]
+    assert "1 entries of the request logs were dropped" in caplog.text
+    it.close(store, 1)
+    assert len(caplog.records) == 2, "told at most once a minute, and at the end"
+
+
+def test_an_entry_that_cannot_be_made_or_written_takes_no_other_along(
+    path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    it, told = Lane(), list[Any]()
+
+    def broken() -> Work:
+        raise ValueError("cannot")
+
+    it.offer(broken, 10, told.append)
+    it.offer(row("a"), 10)
+    it.offer(row("a"), 10, told.append)
+    it.offer(row("b"), 10)
+    it.step(store, never)
+    assert ids(path) == ["a", "b"]
+    assert told == [None, None]
+    assert "2 entries" in caplog.text
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_locked_store_costs_a_moment_and_loses_nothing(
+    path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = Lane()
+    it.offer(row("a"), 10)
+    it.offer(row("b"), 10)
+    with closing(connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        it.step(store, never)
+        it.step(store, never)
+        assert time.monotonic() - began < 2
+        assert 0 < (it.wait_s() or 0) <= 0.05
+        other.execute("ROLLBACK")
+    it.close(store, 5)
+    assert ids(path) == ["a", "b"]
+    assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_at_the_end_what_cannot_be_written_is_given_up(
+    path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    it, told = Lane(), list[Any]()
+    it.offer(row("a"), 10, told.append)
+    with closing(connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        it.close(store, 0.1)
+        other.execute("ROLLBACK")
+    assert told == [None]
+    assert "1 entries" in caplog.text
+    assert ids(path) == []
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_entry_that_can_never_be_written_stops_the_others_only_for_a_while(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lane, "MOST_TRIES", 3)
+    it = Lane()
+    it.offer(lambda: lambda db: db.execute("SELECT * FROM nowhere"), 10)
+    it.offer(row("a"), 10)
+    it.close(store, 5)
+    assert ids(path) == ["a"]

@@ -29,6 +29,7 @@ and the other dialects translate that.
     ├── FirstByteTimedOut         sent, no answer within first_byte_timeout_s: may have been billed
     ├── IdleTimedOut              the answer stopped for idle_timeout_s
     ├── AnswerBroken              the connection ended, or was malformed, inside an answer
+    ├── CredentialRefused         no token is given for it: as good as a 401, and nothing was sent
     └── AnswerRefused             an answer that is none: redirect, HTML, empty body, error inside a 200
 
     ConfigError                   the file, an edit or a secret is wrong; carries the problems
@@ -152,6 +153,10 @@ class IdleTimedOut(UpstreamFault):
 
 class AnswerBroken(UpstreamFault):
     maybe_billed = True
+
+
+class CredentialRefused(UpstreamFault):
+    pass
 
 
 class AnswerRefused(UpstreamFault):

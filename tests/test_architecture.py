@@ -57,6 +57,7 @@ ONLY_IN = {
     "aiohttp": {"server/transport.py"},
     "tomlkit": {"config/document.py"},
     "keyring": {"config/secrets.py"},
+    "google": {"server/tokens.py"},
 }
 # Words that are a channel's name and also a dialect's.
 DIALECT_WORDS = {"gemini"}

@@ -55,14 +55,18 @@ def init(
 
 
 def _offered() -> str:
-    """A table for each channel whose key is in the environment under its usual name."""
+    """A table for each channel whose key is in the environment under its usual name.
+
+    A key file that is named there is often for other programs, and of another kind than a service account's.
+    """
     from gproxy.cli.templates import provider
     from gproxy.providers.catalog import CHANNELS
 
     found = [
         name
         for name, channel in CHANNELS.items()
-        if channel.root and channel.needs_key and os.environ.get(key_variable(name))
+        if channel.root and channel.needs_key and not channel.service_account
+        if os.environ.get(key_variable(name))
     ]
     for name in found:
         output.note(f"Took {key_variable(name)} for the provider {name}.")
@@ -97,7 +101,9 @@ def _asked_secret(name: str, channel: str) -> Secret | None:
     if place not in ("env", "keyring", "literal", "none"):
         raise ConfigError(f"{place} is no place for a key: answer env, keyring, literal or none")
     env = _prompt("Which variable", key_variable(channel)) if place == "env" else None
-    return ask_secret(name, env=env, keyring=place == "keyring", entry=None, literal=place == "literal")
+    return ask_secret(
+        name, channel, env=env, keyring=place == "keyring", entry=None, literal=place == "literal"
+    )
 
 
 def _prompt(question: str, default: str | None) -> str:

@@ -81,14 +81,14 @@ def _cell(value: object) -> str:
             return str(value)
 
 
-def secret(prompt: str) -> str:
-    """A secret: asked for without an echo at a terminal, else the first line of standard input."""
+def secret(prompt: str, *, whole: bool = False) -> str:
+    """A secret: asked for without an echo at a terminal, else the first line, or the whole, of standard input."""
     if sys.stdin.isatty():
         import getpass
 
         value = getpass.getpass(f"{prompt}: ")
     else:
-        value = sys.stdin.readline()
+        value = sys.stdin.read() if whole else sys.stdin.readline()
     if not value.strip():
         raise ConfigError("no secret was given: type it at the prompt, or pipe it in")
     return value.strip()

@@ -62,11 +62,13 @@ class Secret:
 
 def key_variable(channel: str) -> str:
     """The environment variable in which a channel's key is usually found."""
-    return f"{channel.upper().replace('-', '_')}_API_KEY"
+    from gproxy.providers.catalog import CHANNELS
+
+    return CHANNELS[channel].key_variable or f"{channel.upper().replace('-', '_')}_API_KEY"
 
 
 def ask_secret(
-    provider: str, *, env: str | None, keyring: bool, entry: str | None, literal: bool
+    provider: str, channel: str, *, env: str | None, keyring: bool, entry: str | None, literal: bool
 ) -> Secret | None:
     """The secret that the options name, asked for where it must be; None if they name none."""
     in_keyring = keyring or entry is not None
@@ -79,16 +81,21 @@ def ask_secret(
             output.note(f"{env} is not set here: it must be where `gproxy serve` runs.")
         return Secret("env", env)
     if in_keyring:
-        return Secret("keyring", entry or provider, _asked(provider))
+        return Secret("keyring", entry or provider, _asked(provider, channel))
     if literal:
-        return Secret("api_key", _asked(provider))
+        return Secret("api_key", _asked(provider, channel))
     return None
 
 
-def _asked(provider: str) -> str:
-    from gproxy.config.secrets import checked
+def _asked(provider: str, channel: str) -> str:
+    from gproxy.config import accounts, secrets
+    from gproxy.providers.catalog import CHANNELS
 
-    return checked(output.secret(f"Key of {provider}"), f"the key of {provider}")
+    row = CHANNELS.get(channel)
+    if row is None or not row.service_account:
+        return secrets.checked(output.secret(f"Key of {provider}"), f"the key of {provider}")
+    prompt = f"Service account of {provider} (path of its key file, or its JSON in one line)"
+    return accounts.read(output.secret(prompt, whole=True), f"the service account of {provider}")
 
 
 @app.command()
@@ -116,7 +123,7 @@ def add(
     files.find(config)
     if channel not in CHANNELS:
         raise typer.BadParameter(f"{channel} is not one of {', '.join(CHANNELS)}", param_hint="--channel")
-    secret = ask_secret(name, env=env, keyring=keyring, entry=entry, literal=literal)
+    secret = ask_secret(name, channel, env=env, keyring=keyring, entry=entry, literal=literal)
     if secret is None and CHANNELS[channel].needs_key:
         if key_variable(channel) not in os.environ:
             raise typer.BadParameter(
@@ -203,12 +210,13 @@ def set_key(
     from gproxy.config import changes
     from gproxy.config.document import Document
 
-    files.find(config)
+    path = files.find(config)
     if label == "":
         raise typer.BadParameter("must not be empty", param_hint="--label")
     # No name of a provider holds a `#`, so that this is no other provider's entry.
     default_entry = f"{name}#{label}" if label and keyring and entry is None else entry
-    secret = ask_secret(name, env=env, keyring=keyring, entry=default_entry, literal=literal)
+    channel = next((row.channel for row in files.read(path).providers if row.name == name), "")
+    secret = ask_secret(name, channel, env=env, keyring=keyring, entry=default_entry, literal=literal)
     if secret is None:
         raise typer.BadParameter("give one of --env, --keyring and --literal")
 

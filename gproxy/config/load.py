@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from gproxy.config import rules, schema
+from gproxy.config import accounts, rules, schema
 from gproxy.config.problems import Problem, Problems, suggestion
 from gproxy.config.reader import Reader
 from gproxy.config.scan import scan
@@ -91,15 +91,23 @@ def _read(
 
 
 def _known_part(table: str, rows: Any, channels: schema.Channels) -> Any:
-    """The rows, less what only a channel that we do not have could give a meaning to."""
+    """The rows, less what only a channel that we do not have could give a meaning to, and with service accounts that
+    are written out in the table as secrets."""
     if table != "providers" or not isinstance(rows, list):
         return rows
-    return [
-        {name: value for name, value in row.items() if name not in ("settings", "credentials")}
-        if isinstance(row, dict) and rules.foreign_channel(row.get("channel"), channels)
-        else row
-        for row in rows
-    ]
+    return [_known_provider(row, channels) if isinstance(row, dict) else row for row in rows]
+
+
+def _known_provider(row: Mapping[str, Any], channels: schema.Channels) -> Mapping[str, Any]:
+    channel, credentials = row.get("channel"), row.get("credentials")
+    if rules.foreign_channel(channel, channels):
+        return {name: value for name, value in row.items() if name not in ("settings", "credentials")}
+    facts = channels.get(channel) if isinstance(channel, str) else None
+    if facts is None or not facts.service_account or not isinstance(credentials, list):
+        return row
+    fields = schema.IGNORED_KEYS["providers.credentials"]
+    read = [accounts.inline(each, fields) if isinstance(each, dict) else each for each in credentials]
+    return {**row, "credentials": read}
 
 
 def _overlaid(
@@ -132,8 +140,9 @@ def _settled(config: schema.Config, channels: schema.Channels) -> schema.Config:
 
 
 def _settled_provider(provider: schema.Provider, channels: schema.Channels) -> schema.Provider:
+    facts = channels.get(provider.channel)
     named = (
-        dataclasses.replace(row, label=name)
+        dataclasses.replace(row, label=name, service_account=facts is not None and facts.service_account)
         for row, name in zip(provider.credentials, rules.credential_names(provider), strict=True)
     )
     return dataclasses.replace(

@@ -10,6 +10,9 @@ REDACTED = "[redacted]"
 
 _SECRET = frozenset({"api_key", "api_key_hash", "password"})
 _ADDRESS = frozenset({"base_url", "proxy"})
+_OURS = frozenset({"line", "service_account"})
+"""Fields that are no keys of the file."""
+
 _USERINFO = re.compile(r"//.*@")
 """To the last `@`: a password may hold one, and whatever else."""
 
@@ -22,7 +25,7 @@ def redacted(config: Config) -> dict[str, Any]:
 
 def _plain(value: Any, name: str = "") -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if field.name != "line"]
+        names = [field.name for field in dataclasses.fields(value) if field.name not in _OURS]
         found = {each: _plain(getattr(value, each), each) for each in names}
         return {each: inner for each, inner in found.items() if inner not in (None, "", [], {})}
     if isinstance(value, tuple):

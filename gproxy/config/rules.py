@@ -296,6 +296,10 @@ def _warn_of_idle(config: schema.Config, problems: Problems, channels: schema.Ch
             problems.warn(
                 (*path, "settings", "protocols"), f'has no effect: what "{provider.channel}" speaks is known'
             )
+        if provider.settings.location and facts is not None and not facts.service_account:
+            problems.warn(
+                (*path, "settings", "location"), f'has no effect: "{provider.channel}" has no locations'
+            )
         for n, credential in enumerate(provider.credentials):
             if credential.weight is not None:
                 problems.warn((*path, "credentials", n, "weight"), in_order.format("credentials"))

@@ -30,6 +30,11 @@ class ChannelFacts(Protocol):
         """Whether `settings.protocols` says what the upstream speaks."""
         ...
 
+    @property
+    def service_account(self) -> bool:
+        """Whether a credential is a service account's JSON, or the path of its file, and no key."""
+        ...
+
 
 Channels = Mapping[str, ChannelFacts]
 """The channels there are, by the names that `channel =` may take."""
@@ -116,19 +121,25 @@ class Settings:
     )
     include_usage: bool = key("ask chat streams for usage", default=True)
     protocols: tuple[str, ...] = key("what a custom channel speaks", default=(), choices=PROTOCOLS)
+    location: str = key(
+        "where a service account's project is asked; absent: what base_url says, else `global`",
+        default="",
+        pattern=r"[a-z0-9-]*",
+    )
     headers: dict[str, str] = key("extra headers on every request", default=dict, secret=True)
     proxy: str = key("HTTP(S) proxy for this provider", default="", secret=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """Exactly one of `env`, `keyring` and `api_key` is given."""
+    """Exactly one of `env`, `keyring` and `api_key` is given. `service_account`: its channel takes such a one."""
 
     env: str = key("name of an environment variable", default="")
     keyring: str = key("entry of the OS keyring, service `gproxy`", default="")
     api_key: str = key("the secret itself; prefer the other two", default="", secret=True)
     label: str = key("name in reports and logs; absent: `provider#N`, by its place", default="")
     weight: int | None = key("share of the traffic; no effect yet: tried in order", default=None, low=0)
+    service_account: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

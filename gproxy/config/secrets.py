@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
-from gproxy.config import schema
+from gproxy.config import accounts, schema
 from gproxy.config.rules import printable
 from gproxy.errors import ConfigError
 
@@ -30,29 +30,40 @@ T = TypeVar("T")
 def read(
     credential: schema.Credential, environ: Mapping[str, str], *, patience_s: float = _PATIENCE_S
 ) -> str:
-    """The secret that a credential names: printable ASCII, never empty. May block for `patience_s`.
+    """The secret that a credential names: printable ASCII, never empty; a service account's as JSON in one line.
 
-    Raises ConfigError with one sentence that says what to do, and holds nothing of the secret.
+    Raises ConfigError with one sentence that says what to do, and holds nothing of the secret. May block for
+    `patience_s`.
     """
+    secret, source = _stored(credential, environ, patience_s)
+    return accounts.read(secret, source) if credential.service_account else checked(secret, source)
+
+
+def _stored(credential: schema.Credential, environ: Mapping[str, str], patience_s: float) -> tuple[str, str]:
+    """The secret as it stands where the credential says, and what to call that place."""
     if credential.env:
         secret = environ.get(credential.env, "")
         if not secret:
             state = "empty" if credential.env in environ else "not set"
             raise ConfigError(f"the environment variable {credential.env} is {state}: set it and start again")
-        return checked(secret, f"the environment variable {credential.env}")
+        return secret, f"the environment variable {credential.env}"
     if credential.keyring:
-        stored = _patiently(lambda: _usable_ring().get_password(SERVICE, credential.keyring), patience_s)
-        if not stored:
+        found = _patiently(lambda: _usable_ring().get_password(SERVICE, credential.keyring), patience_s)
+        if not found:
             raise ConfigError(
                 f'the OS keyring has no entry "{credential.keyring}": `gproxy providers set-key` stores one'
             )
-        return checked(stored, f'the keyring entry "{credential.keyring}"')
-    return checked(credential.api_key, "`api_key`")
+        return found, f'the keyring entry "{credential.keyring}"'
+    return credential.api_key, "`api_key`"
 
 
 def store(name: str, secret: str, *, patience_s: float = _PATIENCE_S) -> None:
-    """Put a secret into the OS keyring and read it back; raises ConfigError if it cannot be kept there."""
-    checked(secret, "the secret")
+    """Put a secret into the OS keyring and read it back; raises ConfigError if it cannot be kept there.
+
+    A service account's is what `accounts.read` gave.
+    """
+    if not secret.startswith("{"):  # JSON has blanks in it, and goes into no header
+        checked(secret, "the secret")
     _write(name, secret, patience_s)
 
 

@@ -40,7 +40,11 @@ class Channel:
     include_usage True: chat streams report usage if `stream_options.include_usage` asks; False: they always
                   do, or refuse the question
     lists_models  False: its list of models is absent, or holds ids that cannot be called
+    check_path    what a GET of, below the root, proves a key by, where its list of models does not; "" else
+    open_list     True: its list of models is given without a key, and so proves none
+    key_variable  where its key is usually found in the environment, "" for `<NAME>_API_KEY`
     deployments   True: the paths name a deployment, as `azure.py` says
+    service_account  True: its secret is a service account, and its address as `vertex.py` says
     configurable  True: `settings.protocols` says which of `speaks` an upstream has
     offline       True: it is answered here, by `demo.py`, and has no address
     """
@@ -54,7 +58,11 @@ class Channel:
     extras: frozenset[str] = frozenset()
     include_usage: bool = True
     lists_models: bool = True
+    check_path: str = ""
+    open_list: bool = False
+    key_variable: str = ""
     deployments: bool = False
+    service_account: bool = False
     configurable: bool = False
     offline: bool = False
 
@@ -100,6 +108,15 @@ _ROWS = (
         prices="google",
         lists_models=False,
     ),
+    Channel(
+        name="vertex",
+        root="https://aiplatform.googleapis.com",
+        speaks={"gemini": "/v1"},
+        prices="google",
+        lists_models=False,
+        key_variable="GOOGLE_APPLICATION_CREDENTIALS",
+        service_account=True,
+    ),
     # Azure's list holds the models that could be deployed, while a request names a deployment.
     Channel(
         name="azure-openai",
@@ -108,6 +125,7 @@ _ROWS = (
         prices="azure",
         extras=_extras("images_generations", "audio_speech"),
         lists_models=False,
+        check_path="/openai/v1/models",
         deployments=True,
     ),
     Channel(
@@ -117,6 +135,8 @@ _ROWS = (
         prices="openrouter",
         extras=_extras("audio_speech", "rerank"),
         include_usage=False,
+        check_path="/api/v1/key",
+        open_list=True,
     ),
     Channel(
         name="groq",
@@ -165,6 +185,7 @@ _ROWS = (
         name="nvidia",
         root="https://integrate.api.nvidia.com",
         speaks={"openai_chat": "/v1", "openai_embeddings": "/v1"},
+        open_list=True,
     ),
     *(
         Channel(

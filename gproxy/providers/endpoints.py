@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from gproxy.config import schema
 from gproxy.errors import ConfigError
-from gproxy.providers import azure
+from gproxy.providers import azure, vertex
 from gproxy.providers.catalog import EXTRAS, Channel
 
 ANTHROPIC_VERSION = "2023-06-01"
@@ -30,10 +30,11 @@ def endpoint(
     path: str,
     *,
     model: str = "",
+    project: str = "",
 ) -> str:
     """The full URL for `path`, which is what `Protocol.upstream_path` gave (`/v1/…`, Gemini `/v1beta/…`).
 
-    `model` is the upstream's, for a channel whose paths name it.
+    `model` is the upstream's, for a channel whose paths name it; `project` a service account's.
 
     `settings.base_url` may end in a slash, a version, or any part of the channel's own prefix; its query, if
     any, is kept. A version there is taken as given where another host stands in for a channel that has more, or
@@ -45,6 +46,8 @@ def endpoint(
         raise ConfigError(f"channel {channel.name!r} needs settings.base_url, an http:// or https:// address")
     if channel.deployments:
         return azure.url(settings.base_url, protocol_name, path, model)
+    if channel.service_account:
+        return vertex.url(settings.base_url, settings.location, path, project)
     tail, _, query = _VERSION.sub("", path).partition("?")
     base = address.path.rstrip("/")
     root, prefix = _root(channel, base), channel.speaks[protocol_name]

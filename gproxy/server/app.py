@@ -28,6 +28,7 @@ from gproxy.server.prices import Prices
 from gproxy.server.reply import Reply, Send
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
+from gproxy.server.tokens import Tokens
 from gproxy.server.upstream import Upstream
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class Gateway(Quart):
         self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
         self.own_id = own_id or secrets.token_hex(8)
         self.upstream = Upstream()
+        self.tokens = Tokens(self.upstream, tasks)
         self.lists = ModelLists(self.upstream, tasks)
         self.prices = Prices(PriceBook(), tasks)
         self.settlement = Settlement(writer, self.prices, tasks)
@@ -66,6 +68,7 @@ class Gateway(Quart):
         keyless = (p.name for p in snapshot.providers.values() if not _needs_key(p.channel))
         opener = Opener(
             self.upstream,
+            self.tokens,
             self.own_id,
             frozenset(keyless),
             lambda target: self.prices.foresee(snapshot, target),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from gproxy.config.snapshot import Credential
+from gproxy.config.snapshot import Credential, Provider
 from gproxy.errors import AnswerRefused, BadRequest, UpstreamFault
 from gproxy.protocols.base import Event
 from gproxy.protocols.complaint import complaint_of
@@ -26,6 +26,7 @@ from gproxy.routing.failover import Tried
 from gproxy.routing.verdicts import Verdict
 from gproxy.server.edge import LOOP_HEADER, Call, one
 from gproxy.server.journal import Journal
+from gproxy.server.tokens import Access, Tokens
 from gproxy.server.upstream import Answer, Attempt, Upstream
 from gproxy.values import Route, Target
 
@@ -62,6 +63,7 @@ class Opener:
     """
 
     upstream: Upstream
+    tokens: Tokens
     own_id: str
     keyless: frozenset[str]
     foresee: Callable[[Target], None]
@@ -117,6 +119,28 @@ class Opener:
     ) -> Opened:
         call = journal.call
         provider = call.snapshot.providers[target.provider]
+        proxy = _proxy(call, provider)
+        access = await self.tokens.access(provider, credential, proxy, deadline)
+        opened = await self._asked(journal, target, credential, access, deadline)
+        if opened.refused == 401 and self.tokens.forget(access):
+            # A token may be taken back before its end.
+            journal.attempt(target, credential.name)
+            access = await self.tokens.access(provider, credential, proxy, deadline)
+            opened = await self._asked(journal, target, credential, access, deadline)
+        if opened.refused and opened.body:
+            opened.body = access.scrubbed(opened.body)
+        return opened
+
+    async def _asked(
+        self,
+        journal: Journal,
+        target: Target,
+        credential: Credential,
+        access: Access,
+        deadline: float | None,
+    ) -> Opened:
+        call = journal.call
+        provider = call.snapshot.providers[target.provider]
         ask = (
             provider.settings.include_usage
             and CHANNELS[provider.channel].include_usage
@@ -124,12 +148,12 @@ class Opener:
         )
         # Usage that we ask for in a client's name is for us alone.
         ours = ask and call.facts.stream and not call.facts.asked_usage
-        attempt = self._attempt(call, target, credential, ask, deadline)
+        attempt = self._attempt(call, target, access, ask, deadline)
         opened = await self._sent(journal, attempt, withhold_usage=ours)
         if not (ours and opened.refused == 400 and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, credential.name)
-        attempt = self._attempt(call, target, credential, False, deadline)
+        attempt = self._attempt(call, target, access, False, deadline)
         again = await self._sent(journal, attempt, withhold_usage=False)
         if again.refused != 400:  # else it was the client's own fault, whatever the error named
             self.no_usage.add(provider.name)
@@ -146,7 +170,7 @@ class Opener:
             raise
 
     def _attempt(
-        self, call: Call, target: Target, credential: Credential, ask: bool, deadline: float | None
+        self, call: Call, target: Target, access: Access, ask: bool, deadline: float | None
     ) -> Attempt:
         provider = call.snapshot.providers[target.provider]
         channel = CHANNELS[provider.channel]
@@ -166,7 +190,7 @@ class Opener:
             )
         via = [*filter(None, [one(call.headers, LOOP_HEADER)]), self.own_id]
         fixed = {
-            **dict(endpoints.auth_headers(channel, carrier, credential.secret)),
+            **dict(endpoints.auth_headers(channel, carrier, access.secret)),
             **{name.lower(): value for name, value in (provider.settings.headers or {}).items()},
             "content-type": "application/json",
             LOOP_HEADER.decode(): ", ".join(via),
@@ -184,11 +208,12 @@ class Opener:
                 carrier,
                 protocol.upstream_path(target.model, call.query),
                 model=target.model,
+                project=access.project,
             ),
             headers=passed,
             body=protocol.with_model(facts, target.model, ask),
             settings=provider.settings,
-            proxy=provider.settings.proxy or call.snapshot.config.globals.proxy,
+            proxy=_proxy(call, provider),
             deadline=deadline,
         )
 
@@ -196,6 +221,10 @@ class Opener:
 def _judge(call: Call, opened: Opened) -> Verdict:
     complaint = complaint_of(opened.answer.header, opened.body or b"", time.time())
     return verdicts.judge(opened.refused, complaint, (call.facts.model, call.facts.body.text))
+
+
+def _proxy(call: Call, provider: Provider) -> str:
+    return provider.settings.proxy or call.snapshot.config.globals.proxy
 
 
 def _carrier(call: Call, target: Target) -> str:

@@ -9,6 +9,7 @@ from keyring.errors import PasswordDeleteError
 
 from gproxy.server.watch import look
 from tests.cli.conftest import MINIMAL, Run
+from tests.kit.accounts import EMAIL, key_file
 
 
 class MemoryRing(KeyringBackend):
@@ -242,3 +243,34 @@ def test_a_secret_that_cannot_be_used_is_refused(
 def test_an_empty_name_is_wrong_usage(run: Run, file: Path, argv: tuple[str, ...]) -> None:
     assert run("providers", "set-key", "local", *argv, stdin="sk-1").code == 2
     assert file.read_text() == MINIMAL
+
+
+def test_a_service_account_is_piped_in_whole_and_kept_in_one_line(
+    run: Run, file: Path, ring: MemoryRing
+) -> None:
+    text = json.dumps(key_file("https://oauth2.example/token"), indent=2)
+    assert run("providers", "add", "v", "--channel", "vertex", "--literal", stdin=text).code == 0
+    kept = json.loads(provider(file, "v")["credentials"][0]["api_key"])
+    assert (kept["client_email"], kept["token_uri"]) == (EMAIL, "https://oauth2.example/token")
+    assert run("providers", "set-key", "v", "--keyring", stdin=text).code == 0
+    assert json.loads(ring.entries["gproxy/v"]) == kept
+    assert provider(file, "v")["credentials"] == [{"keyring": "v"}]
+    listed = json.loads(run("providers", "list", "--json").out)
+    assert listed[1]["credentials"] == [{"name": "v#1", "problem": None}]
+
+
+def test_a_service_account_that_is_none_is_refused_before_anything_is_written(run: Run, file: Path) -> None:
+    before = file.read_bytes()
+    ran = run("providers", "add", "v", "--channel", "vertex", "--literal", stdin="sk-canary")
+    assert ran.code == 1
+    assert "neither a service account's JSON" in ran.err
+    assert "canary" not in ran.err
+    assert file.read_bytes() == before
+
+
+def test_where_a_service_account_usually_is_is_where_googles_own_tools_look(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/home/me/key.json")
+    assert run("providers", "add", "v", "--channel", "vertex").code == 0
+    assert provider(file, "v")["credentials"] == [{"env": "GOOGLE_APPLICATION_CREDENTIALS"}]

@@ -21,7 +21,7 @@ def all_keys(cls: type[Any]) -> set[tuple[str, ...]]:
     found: set[tuple[str, ...]] = set()
     for name, hint in typing.get_type_hints(cls).items():
         inner = next(iter(typing.get_args(hint)), hint)
-        if name != "line":
+        if name not in ("line", "service_account"):
             found.add((name,))
         if dataclasses.is_dataclass(inner):
             found |= {(name, *below) for below in all_keys(typing.cast(type[Any], inner))}

@@ -27,7 +27,7 @@ STRUCTS = [
 @pytest.mark.parametrize("struct", STRUCTS)
 def test_every_key_has_help_and_a_default_within_its_bounds(struct: type[Any]) -> None:
     for field in dataclasses.fields(struct):
-        if field.name == "line":
+        if field.name in ("line", "service_account"):  # no keys of the file
             continue
         key = schema.keys_of(struct)[field.name]
         assert key.help

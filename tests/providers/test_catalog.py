@@ -8,9 +8,19 @@ import pytest
 from gproxy.config.schema import PROTOCOLS
 from gproxy.providers.catalog import CHANNELS, EXTRAS
 
-# SPEC section 4, without `vertex`: service accounts are not built yet, so it must load disabled.
+# SPEC section 4.
 NAMES = {
-    *("openai", "anthropic", "gemini", "aistudio", "vertexexpress", "azure-openai", "openrouter", "groq"),
+    *(
+        "openai",
+        "anthropic",
+        "gemini",
+        "aistudio",
+        "vertexexpress",
+        "vertex",
+        "azure-openai",
+        "openrouter",
+        "groq",
+    ),
     *("deepseek", "mistral", "xai", "together", "fireworks", "nvidia", "ollama", "lmstudio", "vllm"),
     *("custom", "demo"),
 }

@@ -15,7 +15,7 @@ SPOKEN = [
     (channel, protocol)
     for channel in CHANNELS.values()
     for protocol in sorted(channel.speaks)
-    if not (channel.offline or channel.deployments)
+    if not (channel.offline or channel.deployments or channel.service_account)
 ]
 RERANKERS = frozenset({"openai_chat", "openai_responses", "openai_embeddings"})
 

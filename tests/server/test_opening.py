@@ -20,6 +20,8 @@ from gproxy.protocols.base import Protocol
 from gproxy.server.edge import LOOP_HEADER
 from gproxy.server.journal import Journal
 from gproxy.server.opening import Opened, Opener
+from gproxy.server.tasks import Tasks
+from gproxy.server.tokens import Tokens
 from gproxy.server.upstream import Upstream
 from gproxy.values import Route, Target
 from tests.kit.settings import closed_port
@@ -65,7 +67,9 @@ class Opening:
         targets: tuple[Target, ...] = (Target("up", "m"),),
     ) -> None:
         self.foreseen: list[Target] = []
-        self.opener = Opener(upstream, "own-id", frozenset({"free"}), self.foreseen.append)
+        self.opener = Opener(
+            upstream, Tokens(upstream, Tasks()), "own-id", frozenset({"free"}), self.foreseen.append
+        )
         path_model = "m" if "{model}" in protocol.paths[0] else None
         self.call = call(snapshot(text + ALICE), body, protocol, model=path_model, headers=headers)
         self.journal = Journal(self.call, Route("m", targets))

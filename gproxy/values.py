@@ -20,7 +20,9 @@ class Usage:
     None means unreported, never zero. `input_tokens` includes cache reads and cache writes, `output_tokens`
     includes reasoning, `cache_write_tokens` is all cache writes with the one-hour ones inside it.
     `tool_tokens`, the results of built-in tools, are in `input_tokens`; only Gemini counts them apart.
-    `cost_nano` is the cost that the upstream itself reported, in 1e-9 USD.
+    Audio and image tokens are inside the counts they are named after, for the models that price them apart.
+    `web_searches` is how many the upstream made. `service_tier` is the class of service it served in (`flex`,
+    `priority`, …), None for its ordinary one. `cost_nano` is the cost that it reported itself, in 1e-9 USD.
     """
 
     input_tokens: int | None = None
@@ -30,7 +32,20 @@ class Usage:
     cache_write_1h_tokens: int | None = None
     reasoning_tokens: int | None = None
     tool_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    cache_read_audio_tokens: int | None = None
+    cache_read_image_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    output_image_tokens: int | None = None
+    web_searches: int | None = None
+    service_tier: str | None = None
     cost_nano: int | None = None
+
+    @property
+    def reported(self) -> bool:
+        """Whether anything was counted."""
+        return any(getattr(self, name) is not None for name in self.__slots__ if name != "service_tier")
 
     @property
     def total_tokens(self) -> int | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gproxy.cli import files, output
+from gproxy.cli import files, output, prices
 from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.config.schema import PROTOCOLS
 from gproxy.errors import ConfigError
@@ -14,7 +14,6 @@ from gproxy.errors import ConfigError
 if TYPE_CHECKING:
     from gproxy.cli.callers import Caller
     from gproxy.cli.dryrun import DryRun
-    from gproxy.ledger.pricing import Tier
     from gproxy.values import Target
 
 
@@ -113,7 +112,7 @@ def _tree(run: "DryRun", model: str, dialect: str | None) -> dict[str, Any]:
         "charged": _name(run.charged) if run.charged else None,
         "limits": _limits(run),
         "quotas": _quotas(run),
-        "price": _price(run),
+        "price": None if run.price is None else prices.tree(run.price),
     }
 
 
@@ -150,27 +149,6 @@ def _quotas(run: "DryRun") -> list[dict[str, Any]]:
     return found
 
 
-def _price(run: "DryRun") -> dict[str, Any] | None:
-    if run.price is None:
-        return None
-    return {
-        "source": run.price.source,
-        "each_call_usd": run.price.per_call / 1e9,
-        "tiers": [_tier(tier) for tier in run.price.tiers],
-    }
-
-
-def _tier(tier: "Tier") -> dict[str, Any]:
-    return {
-        "up_to": tier.up_to,
-        "input": tier.input / 1e9,
-        "output": tier.output / 1e9,
-        "cache_read": tier.cache_read / 1e9,
-        "cache_write": tier.cache_write / 1e9,
-        "cache_write_1h": tier.cache_write_1h / 1e9,
-    }
-
-
 def _name(target: "Target") -> str:
     return f"{target.provider}/{target.model}"
 
@@ -193,9 +171,10 @@ def _show(found: dict[str, Any]) -> None:
     if price is None:
         print(f"\nThe price of {found['charged']} is unknown:\n`price_tiers` in [[models]] sets one.")
         return
-    per_call = f", and {price['each_call_usd']} for each call" if price["each_call_usd"] else ""
-    title = f"Price of {found['charged']}, USD per million tokens{per_call}, by {price['source']}"
-    _section(title, price["tiers"], "no token has a price")
+    title = f"Price of {found['charged']}, USD per million tokens, by {price['source']}"
+    _section(title, prices.rows(price), "no token has a price")
+    for line in prices.beside_tokens(price):
+        print(line)
 
 
 def _section(title: str, rows: list[dict[str, Any]], empty: str) -> None:

@@ -5,7 +5,20 @@ from typing import Annotated
 import typer
 
 from gproxy import __version__
-from gproxy.cli import config, explain, init, keys, limits, models, providers, quota, serve, usage, users
+from gproxy.cli import (
+    config,
+    explain,
+    init,
+    keys,
+    limits,
+    models,
+    prices,
+    providers,
+    quota,
+    serve,
+    usage,
+    users,
+)
 from gproxy.cli.options import group
 
 app = group("One proxy for OpenAI, Anthropic and Gemini traffic, with your own keys and an honest ledger.")
@@ -21,6 +34,7 @@ app.add_typer(limits.app, name="limits")
 app.add_typer(quota.app, name="quota")
 app.command("explain")(explain.explain)
 app.add_typer(models.alias, name="alias")
+models.models.command("prices")(prices.prices)
 app.add_typer(models.models, name="models")
 app.add_typer(usage.app, name="usage")
 

@@ -175,12 +175,22 @@ def _check_models(config: schema.Config, problems: Problems) -> None:
     for path, row in rows:
         if row.model_id == FALLBACK_MODEL:
             problems.warn((*path, "model_id"), "is GPROXY v1's fallback row and has no effect here")
+        _check_prices(path, row, problems)
+
+
+def _check_prices(path: KeyPath, row: schema.Model, problems: Problems) -> None:
+    ordinary = bool(row.price_each_call or row.price_tiers)
+    for service in ("", "flex_", "scale_", "priority_"):
+        name = f"{service}price_tiers"
         reach: float = -1
-        for i, tier in enumerate(row.price_tiers):
+        for i, tier in enumerate(getattr(row, name)):
             limit = float("inf") if tier.input_tokens_up_to is None else tier.input_tokens_up_to
             if limit <= reach:
-                problems.warn((*path, "price_tiers", i), "is never reached: an earlier tier fits first")
+                problems.warn((*path, name, i), "is never reached: an earlier tier fits first")
             reach = max(reach, limit)
+        for key in (name, f"{service}price_each_call"):
+            if service and getattr(row, key) and not ordinary:
+                problems.warn((*path, key), "has no effect without price_tiers or price_each_call beside it")
 
 
 def _check_aliases(config: schema.Config, problems: Problems) -> None:

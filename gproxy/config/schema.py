@@ -173,6 +173,12 @@ class Model:
     enabled: bool = key("serve this model", default=True)
     price_each_call: float | None = key("USD for each call", default=None, low=0)
     price_tiers: tuple[PriceTier, ...] = key("prices by length of the input", default=())
+    flex_price_each_call: float | None = key("the same in the service tier `flex`", default=None, low=0)
+    flex_price_tiers: tuple[PriceTier, ...] = key("the same in the service tier `flex`", default=())
+    scale_price_each_call: float | None = key("the same in the service tier `scale`", default=None, low=0)
+    scale_price_tiers: tuple[PriceTier, ...] = key("the same in the service tier `scale`", default=())
+    priority_price_each_call: float | None = key("the same in `priority`, or fast mode", default=None, low=0)
+    priority_price_tiers: tuple[PriceTier, ...] = key("the same in `priority`, or fast mode", default=())
     line: int = 0
 
 
@@ -316,11 +322,8 @@ IGNORED_KEYS: dict[str, frozenset[str]] = {
 }
 """Keys of GPROXY v1 that are recognised, warned about by name, and have no effect here."""
 
-IGNORED_PREFIXES: dict[str, tuple[str, ...]] = {
-    "models": ("flex_", "scale_", "priority_"),
-    "models.price_tiers": ("flex_", "scale_", "priority_"),
-}
-"""The same for families of keys: prices of service classes."""
+IGNORED_PREFIXES: dict[str, tuple[str, ...]] = {"models.price_tiers": ("flex_", "scale_", "priority_")}
+"""The same for families of keys: prices of service classes, which have tiers of their own."""
 
 
 def keys_of(struct: type[Any]) -> dict[str, Key]:

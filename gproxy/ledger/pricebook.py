@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gproxy.ledger.pricing import Price, Tier
+from gproxy.ledger.pricing import Apart, Price, Rates, Tier
 
 logger = logging.getLogger(__name__)
 
@@ -138,8 +138,20 @@ def _entries_of(answers: bytes, count: int) -> list[_Entry]:
     return [_entry_of(json.loads(line)) for line in lines]
 
 
+def price_of(answer: dict[str, Any]) -> Price:
+    """The price in an answer of the look-up. Raises TypeError or LookupError for what is none."""
+    classes = {name: _rates_of(rates) for name, rates in answer["classes"].items()}
+    return Price(answer["source"], _rates_of(answer["rates"]), classes)
+
+
 def _entry_of(answer: dict[str, Any] | None) -> _Entry:
-    if answer is None:
-        return _Entry(None, None)
-    tiers = tuple(Tier(*tier) for tier in answer["tiers"])
-    return _Entry(Price(answer["source"], tiers, answer["per_call"]), answer["until"])
+    return _Entry(None, None) if answer is None else _Entry(price_of(answer), answer["until"])
+
+
+def _rates_of(rates: dict[str, Any]) -> Rates:
+    return Rates(tuple(map(_tier_of, rates["tiers"])), rates["per_call"], rates["per_search"])
+
+
+def _tier_of(fields: list[Any]) -> Tier:
+    *plain, apart = fields
+    return Tier(*[*plain, None if apart is None else Apart(*apart)])

@@ -4,7 +4,8 @@ Where built-in prices come from is `pricebook.py`'s.
 Money is integer nano-dollars (1e-9 USD), a token price nano-dollars per million tokens.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from gproxy.config import schema
@@ -18,10 +19,24 @@ MOST_NANO = 10**15
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """Prices of the tokens that a model bills apart from text, each of a token inside the count it is named after."""
+
+    input_audio: int
+    input_image: int
+    cache_read_audio: int
+    cache_read_image: int
+    output_audio: int
+    output_image: int
+    reasoning: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
     """Prices of a whole request whose input is at most `up_to` tokens (None: any).
 
-    `cache_write` is for writes of five minutes, those that are not of an hour.
+    `cache_write` is for writes of five minutes, those that are not of an hour. `apart` None: all tokens are billed
+    as text is.
     """
 
     up_to: int | None
@@ -30,46 +45,99 @@ class Tier:
     cache_read: int
     cache_write: int
     cache_write_1h: int
+    apart: Apart | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Of one class of service. The first tier that fits the input prices the whole request, the last one what
+    fits none.
+
+    `per_call` is nano-dollars for each call, `per_search` for each web search, both beside the tokens.
+    """
+
+    tiers: tuple[Tier, ...] = ()
+    per_call: int = 0
+    per_search: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Of one model. The first tier that fits the input prices the whole request, the last one what fits none.
+    """Of one model: its ordinary rates, and those of the `classes` of service that have their own.
 
-    `per_call` is nano-dollars for each call, beside the tokens. `source` is the ledger's `price_source`.
+    `source` is the ledger's `price_source`.
     """
 
     source: str
-    tiers: tuple[Tier, ...] = ()
-    per_call: int = 0
+    rates: Rates
+    classes: Mapping[str, Rates] = field(default_factory=dict)
+
+    def of(self, service_tier: str | None) -> Rates:
+        """The rates of a class of service; the ordinary ones for a class that has none of its own."""
+        return self.rates if service_tier is None else self.classes.get(service_tier, self.rates)
 
 
 def price_from_model(model: schema.Model) -> Price | None:
-    """The price that the configuration sets, or None if it leaves the model to the built-in table."""
-    per_call = _nano(model.price_each_call or 0)
-    if not per_call and not model.price_tiers:
+    """The price that the configuration sets, or None if it leaves the model to the built-in table.
+
+    The prices of a class of service that are absent are the ordinary ones.
+    """
+    ordinary = _rates(model.price_each_call, model.price_tiers)
+    if not (ordinary.per_call or ordinary.tiers):
         return None
-    return Price("config", tuple(_tier(tier) for tier in model.price_tiers), per_call)
+    classes = {
+        name: _rates(model.price_each_call if call is None else call, tiers or model.price_tiers)
+        for name, call, tiers in (
+            ("flex", model.flex_price_each_call, model.flex_price_tiers),
+            ("scale", model.scale_price_each_call, model.scale_price_tiers),
+            ("priority", model.priority_price_each_call, model.priority_price_tiers),
+        )
+        if call is not None or tiers
+    }
+    if "priority" in classes:
+        classes["fast"] = classes["priority"]  # Anthropic's name for what GPROXY prices so
+    return Price("config", ordinary, classes)
 
 
 def cost_nano(usage: Usage, price: Price) -> int:
     """The cost, each token priced once, rounded half-even once; from 0 to `MOST_NANO`.
 
-    Counts that contradict each other never lower it: cached tokens beyond the input count as input too, and
-    one-hour writes beyond the writes as writes.
+    Counts that contradict each other never lower it: cached tokens beyond the input count as input too,
+    one-hour writes beyond the writes as writes, and reasoning beyond the output as output.
     """
-    total = price.per_call * MILLION
-    if price.tiers:
+    rates = price.of(usage.service_tier)
+    total = (rates.per_call + rates.per_search * _count(usage.web_searches)) * MILLION
+    if rates.tiers:
         read = _count(usage.cache_read_tokens)
         write_1h = _count(usage.cache_write_1h_tokens)
         write = max(_count(usage.cache_write_tokens), write_1h)
         whole = max(_count(usage.input_tokens), read + write)
-        tier = next((t for t in price.tiers if t.up_to is None or whole <= t.up_to), price.tiers[-1])
-        total += (whole - read - write) * tier.input + _count(usage.output_tokens) * tier.output
+        output = max(_count(usage.output_tokens), _count(usage.reasoning_tokens))
+        tier = next((t for t in rates.tiers if t.up_to is None or whole <= t.up_to), rates.tiers[-1])
+        fresh = whole - read - write
+        total += fresh * tier.input + output * tier.output
         total += (
             read * tier.cache_read + (write - write_1h) * tier.cache_write + write_1h * tier.cache_write_1h
         )
+        if tier.apart is not None:
+            total += _differences(usage, tier, tier.apart, fresh=fresh, read=read, output=output)
     return min(_half_even(total, MILLION), MOST_NANO)
+
+
+def most_nano(usage: Usage, price: Price) -> int:
+    """What to hold for `usage` before it is known: the cost if the output were all of the dearest kind there is,
+    and if the class of service that was asked for is not the one that serves.
+    """
+    likely = [usage]
+    if any(tier.apart is not None for tier in price.rates.tiers):
+        likely += [
+            replace(usage, output_audio_tokens=usage.output_tokens),
+            replace(usage, output_image_tokens=usage.output_tokens),
+            replace(usage, reasoning_tokens=usage.output_tokens),
+        ]
+    if usage.service_tier in price.classes:
+        likely += [replace(each, service_tier=None) for each in likely]
+    return max(cost_nano(each, price) for each in likely)
 
 
 def settle(usage: Usage, configured: Price | None, builtin: Price | None) -> tuple[int | None, str | None]:
@@ -81,9 +149,36 @@ def settle(usage: Usage, configured: Price | None, builtin: Price | None) -> tup
     if usage.cost_nano is not None:
         return min(max(usage.cost_nano, 0), MOST_NANO), "upstream"
     price = configured or builtin
-    if price is None or (usage == Usage() and not price.per_call):
+    if price is None or not (usage.reported or price.of(usage.service_tier).per_call):
         return None, None
     return cost_nano(usage, price), price.source
+
+
+def _differences(usage: Usage, tier: Tier, apart: Apart, *, fresh: int, read: int, output: int) -> int:
+    """What audio, images and reasoning cost beyond the price of text, which all tokens have been given.
+
+    Each of a kind has its place within the count that it is part of, so that none is priced twice.
+    """
+    read_audio = min(_count(usage.cache_read_audio_tokens), read)
+    read_image = min(_count(usage.cache_read_image_tokens), read - read_audio)
+    audio = min(max(_count(usage.input_audio_tokens) - read_audio, 0), fresh)
+    image = min(max(_count(usage.input_image_tokens) - read_image, 0), fresh - audio)
+    out_audio = min(_count(usage.output_audio_tokens), output)
+    out_image = min(_count(usage.output_image_tokens), output - out_audio)
+    reasoning = min(_count(usage.reasoning_tokens), output - out_audio - out_image)
+    return (
+        read_audio * (apart.cache_read_audio - tier.cache_read)
+        + read_image * (apart.cache_read_image - tier.cache_read)
+        + audio * (apart.input_audio - tier.input)
+        + image * (apart.input_image - tier.input)
+        + out_audio * (apart.output_audio - tier.output)
+        + out_image * (apart.output_image - tier.output)
+        + reasoning * (apart.reasoning - tier.output)
+    )
+
+
+def _rates(per_call: float | None, tiers: Iterable[schema.PriceTier]) -> Rates:
+    return Rates(tuple(_tier(tier) for tier in tiers), _nano(per_call or 0))
 
 
 def _tier(tier: schema.PriceTier) -> Tier:

@@ -19,6 +19,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 _MOST_TOKENS = 2**53  # a count beyond this is no count, and sums of some still fit SQLite's integers
 _MOST_NANO_USD = 2**60
 _NANO = Decimal(10**9)
+_NANO_OF_TICK = Decimal("0.1")
+
+_SERVICE_TIERS = frozenset({"flex", "scale", "priority", "performance", "fast", "ultrafast", "batch"})
 
 _STATUS_OF_KIND = {
     "invalid_request_error": 400,
@@ -104,12 +107,34 @@ def tokens(value: object) -> int | None:
 
 def nano_usd(value: object) -> int | None:
     """A cost in USD as nano-dollars, rounded half-even; None if unreported, negative or beyond all sense."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    nano = Decimal(str(value)) * _NANO
-    if not nano.is_finite() or not 0 <= nano <= _MOST_NANO_USD:
-        return None
-    return int(nano.to_integral_value(ROUND_HALF_EVEN))
+    return _nano(value, _NANO)
+
+
+def reported_cost(usage: Mapping[str, Any]) -> int | None:
+    """What a `usage` object says the request cost, in nano-dollars; None if it does not.
+
+    xAI counts in ticks, 1e10 to the dollar (docs.x.ai, "Cost Tracking"). OpenRouter's `cost` is in dollars; for who
+    brings a key of his own it is the fee alone, beside `upstream_inference_cost` (openrouter.ai/docs, "Usage
+    Accounting").
+    """
+    ticks = usage.get("cost_in_usd_ticks")
+    if ticks is not None:
+        return _nano(ticks, _NANO_OF_TICK)
+    cost = nano_usd(usage.get("cost"))
+    if cost is not None and usage.get("is_byok") is True:
+        cost += nano_usd(mapping(usage.get("cost_details")).get("upstream_inference_cost")) or 0
+    return cost
+
+
+def web_searches(usage: Mapping[str, Any]) -> int | None:
+    """The searches in a `usage` object, as Anthropic, OpenRouter and DeepSeek tell them."""
+    return tokens(mapping(usage.get("server_tool_use")).get("web_search_requests"))
+
+
+def service_tier(*names: object) -> str | None:
+    """The first of the names that is a class of service with a price of its own; None for the ordinary one."""
+    found = (name.lower() for name in names if isinstance(name, str))
+    return next((name for name in found if name in _SERVICE_TIERS), None)
 
 
 def total(*counts: int | None) -> int | None:
@@ -136,6 +161,15 @@ def merged(before: Usage | None, now: Usage | None) -> Usage | None:
         return now or before
     changes = {name: new for name in Usage.__slots__ if (new := getattr(now, name)) is not None}
     return replace(before, **changes)
+
+
+def _nano(value: object, each: Decimal) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    nano = Decimal(str(value)) * each
+    if not nano.is_finite() or not 0 <= nano <= _MOST_NANO_USD:
+        return None
+    return int(nano.to_integral_value(ROUND_HALF_EVEN))
 
 
 def status_of_error(error: object) -> int:

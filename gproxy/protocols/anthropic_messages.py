@@ -3,6 +3,7 @@
 The answer's `error` events are read here; how our own failures look is in `envelopes.py`.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
@@ -18,12 +19,15 @@ from gproxy.protocols.answers import (
     never,
     objects,
     reader,
+    reported_cost,
+    service_tier,
     size,
     status_of_error,
     tokens,
     total,
     unreported,
     usage_stays,
+    web_searches,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.requests import read_plain, token_limit, with_model
@@ -69,26 +73,45 @@ def updated(before: Usage | None, fields: object) -> Usage | None:
     if not isinstance(fields, dict):
         return before
     known = before or Usage()
-    split = mapping(fields.get("cache_creation"))
-    one_hour = tokens(split.get("ephemeral_1h_input_tokens"))
-    written = tokens(fields.get("cache_creation_input_tokens"))
+    one_hour = _count(fields, "cache_creation", "ephemeral_1h_input_tokens")
+    written = _count(fields, "cache_creation_input_tokens")
     if written is None:
-        written = total(tokens(split.get("ephemeral_5m_input_tokens")), one_hour)
-    cached = tokens(fields.get("cache_read_input_tokens"))
-    fresh = tokens(fields.get("input_tokens"))
+        written = total(_count(fields, "cache_creation", "ephemeral_5m_input_tokens"), one_hour)
+    cached = _count(fields, "cache_read_input_tokens")
+    fresh = _count(fields, "input_tokens")
     if fresh is None and known.input_tokens is not None:
         fresh = known.input_tokens - (total(known.cache_read_tokens, known.cache_write_tokens) or 0)
     written = known.cache_write_tokens if written is None else written
     cached = known.cache_read_tokens if cached is None else cached
     now = Usage(
         input_tokens=total(fresh, cached, written),
-        output_tokens=tokens(fields.get("output_tokens")),
+        output_tokens=_count(fields, "output_tokens"),
         cache_read_tokens=cached,
         cache_write_tokens=written,
         cache_write_1h_tokens=one_hour,
         reasoning_tokens=tokens(mapping(fields.get("output_tokens_details")).get("thinking_tokens")),
+        web_searches=web_searches(fields),
+        service_tier=service_tier(fields.get("speed"), fields.get("service_tier")),
+        cost_nano=reported_cost(fields),
     )
     return merged(before, now)
+
+
+def _count(fields: Mapping[str, Any], *path: str) -> int | None:
+    """A count of a `usage` object, with what its compactions used beside it: that is billed, and not in the counts
+    (platform.claude.com, "Compaction at a token threshold")."""
+    count = tokens(_at(fields, path))
+    if count is None:
+        return None
+    iterations = objects(fields.get("iterations"))
+    return count + sum(tokens(_at(i, path)) or 0 for i in iterations if i.get("type") == "compaction")
+
+
+def _at(fields: Mapping[str, Any], path: tuple[str, ...]) -> object:
+    *folders, name = path
+    for folder in folders:
+        fields = mapping(fields.get(folder))
+    return fields.get(name)
 
 
 def usage_in_body(answer: bytes) -> Usage | None:

@@ -32,8 +32,9 @@ class Facts:
 
     `model` is the name the client sent. `asked_usage`: it asked itself for usage in the stream.
     `sse`: its stream is framed as SSE (False: Gemini without `alt=sse`, one growing JSON array).
-    `max_output_tokens` is the output limit it set, if any, for each of the `answers` that it asks for. `named`
-    are the places in the body that name the model, where the path does too (Gemini).
+    `max_output_tokens` is the output limit it set, if any, for each of the `answers` that it asks for.
+    `service_tier` is the class of service it asks for, None for the ordinary one. `named` are the places in the
+    body that name the model, where the path does too (Gemini).
     """
 
     body: Body
@@ -43,6 +44,7 @@ class Facts:
     asked_usage: bool = True
     max_output_tokens: int | None = None
     answers: int = 1
+    service_tier: str | None = None
     named: tuple[Member, ...] = ()
 
 

@@ -5,7 +5,7 @@ How its streams are framed without `alt=sse` is in `json_array.py`; its lists of
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, quote
@@ -22,6 +22,7 @@ from gproxy.protocols.answers import (
     never,
     objects,
     reader,
+    service_tier,
     size,
     status_of_error,
     tokens,
@@ -48,6 +49,11 @@ _PREFIX = "models/"
 _VERSION = ("modelVersion",)
 _NESTED_REQUESTS = ("generateContentRequest", "generate_content_request")
 _CONFIGS = ("generationConfig", "generation_config")
+_AUDIO = frozenset({"AUDIO"})
+_IMAGE = frozenset({"IMAGE", "DOCUMENT"})
+"""A document is read, and billed, as images of its pages."""
+
+_TRAFFIC = {"ON_DEMAND_FLEX": "flex", "ON_DEMAND_PRIORITY": "priority"}
 _ARRAY_ENDS = (b"]", b"[]")
 
 
@@ -82,7 +88,8 @@ def read(body: Body, path_model: str | None, query: str) -> Facts:
     limits = [token_limit(config, "maxOutputTokens", "max_output_tokens") for config in configs]
     answers = max(answers_asked(config, "candidateCount", "candidate_count") for config in configs)
     most = max((n for n in limits if n is not None), default=None)
-    return Facts(body, model, max_output_tokens=most, answers=answers, named=tuple(named))
+    tier = service_tier(body.tree.get("serviceTier"), body.tree.get("service_tier"))
+    return Facts(body, model, max_output_tokens=most, answers=answers, service_tier=tier, named=tuple(named))
 
 
 def read_stream(body: Body, path_model: str | None, query: str) -> Facts:
@@ -133,7 +140,8 @@ def _wants_sse(query: str) -> bool:
 def usage_of(before: Usage | None, fields: object) -> Usage | None:
     """What is known after a `usageMetadata` object, whose counts are cumulative; those it leaves out stay.
 
-    The prompt includes cached content, but not the results of built-in tools; candidates leave thoughts out.
+    The prompt includes cached content, but not the results of built-in tools; candidates leave thoughts out. Google
+    AI tells the class of service in `serviceTier`, Vertex in `trafficType`.
     """
     if not isinstance(fields, dict):
         return before
@@ -156,8 +164,21 @@ def usage_of(before: Usage | None, fields: object) -> Usage | None:
         cache_read_tokens=tokens(fields.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,
         tool_tokens=tools,
+        input_audio_tokens=_of_kind(fields, _AUDIO, "promptTokensDetails", "toolUsePromptTokensDetails"),
+        input_image_tokens=_of_kind(fields, _IMAGE, "promptTokensDetails", "toolUsePromptTokensDetails"),
+        cache_read_audio_tokens=_of_kind(fields, _AUDIO, "cacheTokensDetails"),
+        cache_read_image_tokens=_of_kind(fields, _IMAGE, "cacheTokensDetails"),
+        output_audio_tokens=_of_kind(fields, _AUDIO, "candidatesTokensDetails"),
+        output_image_tokens=_of_kind(fields, _IMAGE, "candidatesTokensDetails"),
+        service_tier=service_tier(fields.get("serviceTier"), _TRAFFIC.get(str(fields.get("trafficType")))),
     )
     return merged(before, now)
+
+
+def _of_kind(fields: Mapping[str, Any], kinds: frozenset[str], *names: str) -> int | None:
+    """The tokens of some kinds of content in the lists under `names`."""
+    parts = [part for name in names for part in objects(fields.get(name))]
+    return total(*(tokens(part.get("tokenCount")) for part in parts if part.get("modality") in kinds))
 
 
 def usage_in_body(answer: bytes) -> Usage | None:

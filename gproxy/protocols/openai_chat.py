@@ -15,12 +15,14 @@ from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
     mapping,
     merged,
-    nano_usd,
     objects,
     reader,
+    reported_cost,
+    service_tier,
     size,
     status_of_error,
     tokens,
+    web_searches,
     with_reasoning,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
@@ -39,6 +41,8 @@ class _Chunk(msgspec.Struct):
     choices: Any = None
     usage: Any = None
     error: Any = None
+    service_tier: Any = None
+    x_groq: Any = None
 
 
 _chunk = reader(_Chunk)
@@ -88,29 +92,42 @@ def _asking_edits(body: Body) -> list[Edit]:
     return [(span[0] + 1, span[0] + 1, _ASKED[1:-1] + ",")]
 
 
-def usage_of(fields: object) -> Usage | None:
-    """A `usage` object: the prompt includes cached tokens, the completion reasoning. None if it is none."""
+def usage_of(fields: object, tier: object = None) -> Usage | None:
+    """A `usage` object: the prompt includes cached tokens, the completion reasoning. None if it is none.
+
+    Cached tokens have other names at DeepSeek (`prompt_cache_hit_tokens`) and Moonshot (`cached_tokens`), beside
+    OpenAI's or instead of it. `tier` is the answer's `service_tier`.
+    """
     if not isinstance(fields, dict):
         return None
     prompt = mapping(fields.get("prompt_tokens_details"))
     completion = mapping(fields.get("completion_tokens_details"))
-    cached = prompt.get("cached_tokens")
+    cached = (prompt.get("cached_tokens"), fields.get("prompt_cache_hit_tokens"), fields.get("cached_tokens"))
     read_tokens, written = tokens(fields.get("prompt_tokens")), tokens(fields.get("completion_tokens"))
     reasoning = tokens(completion.get("reasoning_tokens"))
     return Usage(
         input_tokens=read_tokens,
         output_tokens=with_reasoning(read_tokens, written, reasoning, fields.get("total_tokens")),
-        # DeepSeek's own name for it, beside or instead of the other.
-        cache_read_tokens=tokens(fields.get("prompt_cache_hit_tokens") if cached is None else cached),
+        cache_read_tokens=tokens(next((count for count in cached if count is not None), None)),
         cache_write_tokens=tokens(prompt.get("cache_write_tokens")),
         reasoning_tokens=reasoning,
-        cost_nano=nano_usd(fields.get("cost")),
+        input_audio_tokens=tokens(prompt.get("audio_tokens")),
+        input_image_tokens=tokens(prompt.get("image_tokens")),
+        output_audio_tokens=tokens(completion.get("audio_tokens")),
+        output_image_tokens=tokens(completion.get("image_tokens")),
+        web_searches=web_searches(fields),
+        service_tier=service_tier(tier),
+        cost_nano=reported_cost(fields),
     )
 
 
 def usage_in_body(answer: bytes) -> Usage | None:
     chunk = _chunk(answer)
-    return None if chunk is None else usage_of(chunk.usage)
+    if chunk is None:
+        return None
+    # Groq's own place for it in a stream that was not asked for usage.
+    fields = mapping(chunk.x_groq).get("usage") if chunk.usage is None else chunk.usage
+    return usage_of(fields, chunk.service_tier)
 
 
 def usage_in_event(event: Event, before: Usage | None) -> Usage | None:

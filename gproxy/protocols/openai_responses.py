@@ -12,10 +12,11 @@ from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
     mapping,
     merged,
-    nano_usd,
     never,
     objects,
     reader,
+    reported_cost,
+    service_tier,
     size,
     status_of_error,
     tokens,
@@ -33,6 +34,11 @@ _MODEL_IN_EVENT = ("response", "model")
 
 class _Answer(msgspec.Struct):
     usage: Any = None
+    service_tier: Any = None
+
+
+class _Output(msgspec.Struct):
+    output: Any = None
 
 
 class _Event(msgspec.Struct):
@@ -49,6 +55,7 @@ class _Kind(msgspec.Struct):
 
 
 _answer = reader(_Answer)
+_output = reader(_Output)
 _event = reader(_Event)
 _kind_in = reader(_Kind)
 
@@ -59,33 +66,56 @@ def read(body: Body, path_model: str | None, query: str) -> Facts:
     return replace(read_plain(body, path_model, query), max_output_tokens=limit)
 
 
-def usage_of(fields: object) -> Usage | None:
-    """A `usage` object: input includes cached tokens, output includes reasoning. None if it is none."""
+def usage_of(fields: object, tier: object = None, output: object = None) -> Usage | None:
+    """A `usage` object: input includes cached tokens, output includes reasoning. None if it is none.
+
+    `tier` is the answer's `service_tier`. Searches are not in `usage`, so they are counted in `output`.
+    """
     if not isinstance(fields, dict):
         return None
     details = mapping(fields.get("input_tokens_details"))
+    written_details = mapping(fields.get("output_tokens_details"))
     read_tokens, written = tokens(fields.get("input_tokens")), tokens(fields.get("output_tokens"))
-    reasoning = tokens(mapping(fields.get("output_tokens_details")).get("reasoning_tokens"))
+    reasoning = tokens(written_details.get("reasoning_tokens"))
     return Usage(
         input_tokens=read_tokens,
         output_tokens=with_reasoning(read_tokens, written, reasoning, fields.get("total_tokens")),
         cache_read_tokens=tokens(details.get("cached_tokens")),
         cache_write_tokens=tokens(details.get("cache_write_tokens")),
         reasoning_tokens=reasoning,
-        cost_nano=nano_usd(fields.get("cost")),
+        input_audio_tokens=tokens(details.get("audio_tokens")),
+        input_image_tokens=tokens(details.get("image_tokens")),
+        output_audio_tokens=tokens(written_details.get("audio_tokens")),
+        output_image_tokens=tokens(written_details.get("image_tokens")),
+        web_searches=_searches(output),
+        service_tier=service_tier(tier),
+        cost_nano=reported_cost(fields),
     )
+
+
+def _searches(output: object) -> int | None:
+    """Calls of the tool that searched: to open a page, or to look within one, is not billed as a search."""
+    calls = [item for item in objects(output) if item.get("type") == "web_search_call"]
+    return sum(mapping(call.get("action")).get("type", "search") == "search" for call in calls) or None
 
 
 def usage_in_body(answer: bytes) -> Usage | None:
     found = _answer(answer)
-    return None if found is None else usage_of(found.usage)
+    if found is None:
+        return None
+    searched = _output(answer) if b'"web_search_call"' in answer else None
+    return usage_of(found.usage, found.service_tier, searched.output if searched else None)
 
 
 def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
     if event.data is None or b'"usage"' not in event.data:
         return before
     found = _event(event.data)
-    return before if found is None else merged(before, usage_of(mapping(found.response).get("usage")))
+    if found is None:
+        return before
+    response = mapping(found.response)
+    now = usage_of(response.get("usage"), response.get("service_tier"), response.get("output"))
+    return merged(before, now)
 
 
 def restore_body(answer: bytes, client_model: str) -> bytes:

@@ -3,6 +3,7 @@
 Their bodies are JSON with a `model`; uploads (multipart) are not served.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,9 @@ from gproxy.protocols.answers import (
     as_received,
     mapping,
     merged,
-    nano_usd,
     never,
     reader,
+    reported_cost,
     tokens,
     unreported,
 )
@@ -47,7 +48,9 @@ def usage_of(fields: object) -> Usage | None:
         input_tokens=read_tokens,
         output_tokens=written,
         cache_read_tokens=tokens(details.get("cached_tokens")),
-        cost_nano=nano_usd(fields.get("cost")),
+        input_image_tokens=tokens(details.get("image_tokens")),
+        output_image_tokens=tokens(mapping(fields.get("output_tokens_details")).get("image_tokens")),
+        cost_nano=reported_cost(fields),
     )
 
 
@@ -56,8 +59,25 @@ def usage_in_body(answer: bytes) -> Usage | None:
     return None if found is None else usage_of(found.usage)
 
 
-def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
-    return before if event.data is None else merged(before, usage_in_body(event.data))
+def usage_of_images(answer: bytes) -> Usage | None:
+    """Whose output is images, unless the answer says how much of it is."""
+    usage = usage_in_body(answer)
+    if usage is None or usage.output_image_tokens is not None:
+        return usage
+    return replace(usage, output_image_tokens=usage.output_tokens)
+
+
+def usage_of_speech(answer: bytes) -> Usage | None:
+    """Whose output is audio."""
+    usage = usage_in_body(answer)
+    return None if usage is None else replace(usage, output_audio_tokens=usage.output_tokens)
+
+
+def _in_event(usage_in: Callable[[bytes], Usage | None]) -> Callable[[Event, Usage | None], Usage | None]:
+    def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+        return before if event.data is None else merged(before, usage_in(event.data))
+
+    return usage_in_event
 
 
 def is_complete(event: Event) -> bool:
@@ -90,7 +110,7 @@ def _operation(name: str, operation: str, path: str) -> Protocol:
         with_model=with_model,
         upstream_path=lambda _model, _query: path,
         usage_in_body=usage_in_body,
-        usage_in_event=usage_in_event,
+        usage_in_event=_in_event(usage_in_body),
         is_usage_only=never,
         is_complete=is_complete,
         output_text=lambda _event: 0,
@@ -98,7 +118,11 @@ def _operation(name: str, operation: str, path: str) -> Protocol:
     )
 
 
-IMAGES = _operation("openai_images", "images_generations", "/v1/images/generations")
+IMAGES = replace(
+    _operation("openai_images", "images_generations", "/v1/images/generations"),
+    usage_in_body=usage_of_images,
+    usage_in_event=_in_event(usage_of_images),
+)
 MODERATIONS = replace(_operation("openai_moderations", "moderations", "/v1/moderations"), metered=False)
 RERANK = replace(_operation("openai_rerank", "rerank", "/v1/rerank"), estimable=True, generates=False)
 SPEECH = replace(
@@ -106,6 +130,7 @@ SPEECH = replace(
     binary=True,
     read=read_speech,
     usage_in_body=unreported,
+    usage_in_event=_in_event(usage_of_speech),
     restore_body=as_received,
     is_terminal=is_last_of_speech,
     is_complete=is_last_of_speech,

@@ -8,14 +8,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gproxy.errors import BadRequest
+from gproxy.protocols.answers import service_tier
 from gproxy.protocols.base import Body, Facts
 from gproxy.protocols.jsonwalk import Edit, edited
 from gproxy.protocols.strict import model_name, stream_flag
 
 
 def read_plain(body: Body, _path_model: str | None, _query: str) -> Facts:
-    """Facts of a body with `model` and perhaps `stream`, and no limit on its output."""
-    return Facts(body, model_name(body.tree), stream=stream_flag(body.tree))
+    """Facts of a body with `model` and perhaps `stream` and a class of service, and no limit on its output."""
+    tier = service_tier(body.tree.get("speed"), body.tree.get("service_tier"))
+    return Facts(body, model_name(body.tree), stream=stream_flag(body.tree), service_tier=tier)
 
 
 def with_model(facts: Facts, model: str, _ask_usage: bool) -> bytes:

@@ -12,7 +12,7 @@ from functools import partial
 from gproxy.config.snapshot import Client, Snapshot
 from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
 from gproxy.ledger import spend
-from gproxy.ledger.pricing import Price, cost_nano, settle
+from gproxy.ledger.pricing import Price, most_nano, settle
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.writer import Writer
 from gproxy.protocols import estimate
@@ -101,9 +101,9 @@ class Doorkeeper:
             asked = min(facts.max_output_tokens or limits.OUTPUT_TYPICAL, limits.OUTPUT_CEILING)
             tokens = given + asked * writes
             most = min(facts.max_output_tokens or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING)
-            usage = Usage(input_tokens=given, output_tokens=most * writes)
+            usage = Usage(input_tokens=given, output_tokens=most * writes, service_tier=facts.service_tier)
             calls = 1 if protocol.estimable else facts.answers
-            cost = max(cost_nano(usage, price) * calls if price else 0 for price in prices)
+            cost = max(most_nano(usage, price) * calls if price else 0 for price in prices)
         return Claim(
             request_id=call.request_id,
             scopes=(client.user_scope, client.key_scope),
@@ -126,7 +126,7 @@ class Doorkeeper:
         prices = {target: await self._prices.of(self._snapshot, target) for target in route.targets}
         # What is not billed by its text can be neither estimated nor, if its usage is not reported, settled: there a
         # price by the call is needed.
-        known = {t: p and (call.protocol.estimable or p.per_call) for t, p in prices.items()}
+        known = {t: p and (call.protocol.estimable or p.rates.per_call) for t, p in prices.items()}
         kept = {target: price for target, price in prices.items() if known[target] or allowed}
         if not kept:
             target = route.targets[0]
@@ -183,6 +183,7 @@ def _pending(journal: Journal, target: Target, given: int, price: Price | None) 
         return b""
     sent = call.protocol.metered and call.protocol.estimable
     usage = Usage(input_tokens=given, output_tokens=0) if sent else Usage()
+    usage = replace(usage, service_tier=call.facts.service_tier)
     cost, source = settle(usage, price, None) if call.protocol.metered else (0, None)
     row = journal.record(cost, source)
     return spend.pending(

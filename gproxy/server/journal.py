@@ -91,7 +91,8 @@ class Journal:
         else:
             output = estimate.output_tokens(output_bytes)
             if usage is None:
-                self.usage, self.usage_source = Usage(output_tokens=output), "estimated"
+                asked = self.call.facts.service_tier
+                self.usage, self.usage_source = Usage(output_tokens=output, service_tier=asked), "estimated"
             else:
                 # The count so far is a placeholder in some dialects (Anthropic's message_start says 1 to 8).
                 output = max(usage.output_tokens or 0, output)

@@ -253,7 +253,7 @@ def test_a_price_is_needed_under_a_quota_unless_it_is_waived(tmp_path: Path) -> 
     world = World(tmp_path, FILE + QUOTA)
     run = world.run("two/big")
     assert run.price is not None
-    assert (run.price.source, run.price.tiers[0].output) == ("config", 8_000_000_000)
+    assert (run.price.source, run.price.rates.tiers[0].output) == ("config", 8_000_000_000)
     waived = World(tmp_path, "[global]\nallow_unpriced = true\n" + FILE + QUOTA).run("chat")
     assert (waived.error, waived.price, waived.charged) == (None, None, SMALL)
     world = World(tmp_path, FILE.replace('model_id = "big"\nprice', 'model_id = "other"\nprice') + QUOTA)

@@ -47,7 +47,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "limits": {"set", "list", "remove"},
         "quota": {"set", "top-up", "show"},
         "alias": {"set", "list", "remove"},
-        "models": {"list"},
+        "models": {"list", "prices"},
         "usage": {"report"},
     }
 

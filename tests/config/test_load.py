@@ -96,10 +96,12 @@ def test_a_gproxy_v1_seed_loads_unchanged_and_warns_by_name() -> None:
     for name in (
         *("spoof_emulation", "update_source", "dsn", "label", "routing", "user_agent", "max_retries_on_429"),
         *("sanitize_rules", "rewrite_rules", "enable_magic_cache", "cache_breakpoints", "extra_beta_headers"),
-        *("flatten_system_before_cache", "access_token", "refresh_token", "vertex", "flex_price_each_call"),
-        *("priority_price_tiers", "password", "file_permissions", "keys hash", "models[1].model_id"),
+        *("flatten_system_before_cache", "access_token", "refresh_token", "vertex", "password"),
+        *("file_permissions", "keys hash", "models[1].model_id"),
     ):
         assert name in told
+    assert "priority_price_tiers" not in told
+    assert config.models[0].priority_price_tiers[0].price_input_tokens == 1
     for secret in ("sk-admin-1", "sk-provider-1", "secret"):
         assert secret not in told.replace("secret that", "")
 

@@ -246,6 +246,14 @@ def test_a_limit_or_quota_that_means_nothing_is_one_error(text: str, error: str)
             '[[models]]\nprovider_name = "p"\nmodel_id = "m"\nprice_tiers = [{}, { input_tokens_up_to = 5 }]',
             "models[0].price_tiers[1]: is never reached",
         ),
+        (
+            '[[models]]\nprovider_name = "p"\nmodel_id = "m"\nprice_tiers = [{}]\nflex_price_tiers = [{}, {}]',
+            "models[0].flex_price_tiers[1]: is never reached",
+        ),
+        (
+            '[[models]]\nprovider_name = "p"\nmodel_id = "m"\npriority_price_each_call = 1',
+            "models[0].priority_price_each_call: has no effect without price_tiers",
+        ),
     ],
 )
 def test_a_warning_is_given_at_its_place(text: str, warning: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gproxy.ledger import pricebook
 from gproxy.ledger.pricebook import PriceBook
+from gproxy.ledger.pricing import Apart, Price, Rates, Tier
 
 _COUNTING_CHILD = """
 import sys
@@ -17,8 +18,11 @@ with open({log!r}, "a") as log:
 {then}
 """
 _ANSWER = """
+rates = '{"tiers": [[null,1,2,3,4,5,null]], "per_call": 6, "per_search": 7}'
+flex = '{"tiers": [[9,1,2,3,4,5,[1,2,3,4,5,6,7]]], "per_call": 0, "per_search": 0}'
 for pair in pairs:
-    print('null' if 'unknown' in pair else '{"source": "s", "tiers": [[null,1,2,3,4,5]], "per_call": 6, "until": %s}')
+    known = '{"source": "s", "rates": ' + rates + ', "classes": {"flex": ' + flex + '}, "until": %s}'
+    print('null' if 'unknown' in pair else known)
 """
 
 
@@ -71,7 +75,7 @@ async def test_prices_come_from_genai_prices_which_is_not_imported_here() -> Non
     program = (
         "import asyncio, sys; from gproxy.ledger.pricebook import PriceBook;"
         "price = asyncio.run(PriceBook().get('anthropic', 'claude-haiku-4-5'));"
-        "print(price.tiers[0].input, 'genai_prices' in sys.modules)"
+        "print(price.rates.tiers[0].input, 'genai_prices' in sys.modules)"
     )
     run = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
@@ -86,7 +90,11 @@ async def test_a_model_is_asked_for_once_and_then_known_without_waiting(child: C
     assert not book.known("main", "large")
     price = await book.get("main", "large")
     assert price is not None
-    assert (price.source, price.tiers[0].cache_write_1h, price.per_call) == ("s", 5, 6)
+    assert price == Price(
+        "s",
+        Rates((Tier(None, 1, 2, 3, 4, 5),), per_call=6, per_search=7),
+        {"flex": Rates((Tier(9, 1, 2, 3, 4, 5, Apart(1, 2, 3, 4, 5, 6, 7)),))},
+    )
     assert await book.get("main", "large") is price
     assert book.cached("main", "large") is price
     assert book.known("main", "large")

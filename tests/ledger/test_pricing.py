@@ -6,24 +6,36 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.config.schema import Model, PriceTier
-from gproxy.ledger.pricing import MOST_NANO, Price, Tier, cost_nano, price_from_model, settle
+from gproxy.ledger.pricing import (
+    MOST_NANO,
+    Apart,
+    Price,
+    Rates,
+    Tier,
+    cost_nano,
+    most_nano,
+    price_from_model,
+    settle,
+)
 from gproxy.values import Usage
 
 counts = st.none() | st.integers(-5, 2_000_000)
+services = st.none() | st.sampled_from(["flex", "priority", "ultrafast"])
 usages = st.builds(
     Usage,
-    input_tokens=counts,
-    output_tokens=counts,
-    cache_read_tokens=counts,
-    cache_write_tokens=counts,
-    cache_write_1h_tokens=counts,
-    reasoning_tokens=counts,
+    **{name: counts for name in Usage.__slots__ if name not in ("service_tier", "cost_nano")},
+    service_tier=services,
 )
 amounts = st.integers(0, 100_000_000_000)
-tiers = st.builds(Tier, st.none() | st.integers(0, 1_000_000), amounts, amounts, amounts, amounts, amounts)
-prices = st.builds(Price, st.just("config"), st.lists(tiers, max_size=3).map(tuple), amounts)
+aparts = st.builds(Apart, *[amounts] * 7)
+tiers = st.builds(Tier, st.none() | st.integers(0, 1_000_000), *[amounts] * 5, st.none() | aparts)
+rates = st.builds(Rates, st.lists(tiers, max_size=3).map(tuple), amounts, amounts)
+prices = st.builds(
+    Price, st.just("config"), rates, st.dictionaries(st.sampled_from(["flex", "priority"]), rates)
+)
 
-BUILTIN = Price("genai-prices 1", (Tier(None, 1_000_000_000, 0, 0, 0, 0),))
+BUILTIN = Price("genai-prices 1", Rates((Tier(None, 1_000_000_000, 0, 0, 0, 0),)))
+FOR_A_CALL = Price("config", Rates(per_call=5))
 
 
 def model(**changes: object) -> Model:
@@ -36,33 +48,67 @@ def dollars(usage: Usage, **changes: object) -> float:
     return cost_nano(usage, price) / 1e9
 
 
-def reference(usage: Usage, price: Price) -> Fraction:
-    """The cost in nano-dollars, unrounded, written a second time and the long way."""
+def parts(usage: Usage) -> dict[str, int]:
+    """The tokens of each kind, none of them in two: written a second time, by giving out one count after another."""
 
     def known(count: int | None) -> int:
         return count if count and count > 0 else 0
 
+    found: dict[str, int] = {}
+
+    def give(name: str, wanted: int, left: int) -> int:
+        found[name] = min(wanted, left)
+        return left - found[name]
+
     one_hour = known(usage.cache_write_1h_tokens)
-    five_minutes = max(known(usage.cache_write_tokens) - one_hour, 0)
+    found["cache_write_1h"] = one_hour
+    found["cache_write"] = max(known(usage.cache_write_tokens) - one_hour, 0)
     read = known(usage.cache_read_tokens)
-    plain = max(known(usage.input_tokens) - read - five_minutes - one_hour, 0)
-    total = Fraction(price.per_call)
-    for tier in price.tiers:
-        if (
-            tier.up_to is None
-            or plain + read + five_minutes + one_hour <= tier.up_to
-            or tier is price.tiers[-1]
-        ):
-            for tokens, amount in (
-                (plain, tier.input),
-                (known(usage.output_tokens), tier.output),
-                (read, tier.cache_read),
-                (five_minutes, tier.cache_write),
-                (one_hour, tier.cache_write_1h),
-            ):
-                total += Fraction(tokens * amount, 1_000_000)
+    left = give("cache_read_audio", known(usage.cache_read_audio_tokens), read)
+    found["cache_read"] = give("cache_read_image", known(usage.cache_read_image_tokens), left)
+    fresh = max(known(usage.input_tokens) - read - one_hour - found["cache_write"], 0)
+    left = give("input_audio", max(known(usage.input_audio_tokens) - found["cache_read_audio"], 0), fresh)
+    found["input"] = give(
+        "input_image", max(known(usage.input_image_tokens) - found["cache_read_image"], 0), left
+    )
+    written = max(known(usage.output_tokens), known(usage.reasoning_tokens))
+    left = give("output_audio", known(usage.output_audio_tokens), written)
+    left = give("output_image", known(usage.output_image_tokens), left)
+    found["output"] = give("reasoning", known(usage.reasoning_tokens), left)
+    return found
+
+
+TEXT_PRICE = {
+    **{"input_audio": "input", "input_image": "input", "reasoning": "output"},
+    **{"output_audio": "output", "output_image": "output"},
+    **{"cache_read_audio": "cache_read", "cache_read_image": "cache_read"},
+}
+
+
+def reference(usage: Usage, price: Price) -> Fraction:
+    """The cost in nano-dollars, unrounded: each part of the tokens at its own price."""
+    rates = price.classes.get(usage.service_tier or "", price.rates)
+    total = Fraction(rates.per_call + rates.per_search * max(usage.web_searches or 0, 0))
+    tokens = parts(usage)
+    taken_in = sum(count for name, count in tokens.items() if name.startswith(("input", "cache")))
+    for tier in rates.tiers:
+        if tier.up_to is None or taken_in <= tier.up_to or tier is rates.tiers[-1]:
+            for name, count in tokens.items():
+                text = getattr(tier, TEXT_PRICE.get(name, name))
+                amount = text if tier.apart is None else getattr(tier.apart, name, text)
+                total += Fraction(count * amount, 1_000_000)
             break
     return total
+
+
+@given(usages)
+def test_the_parts_of_the_tokens_are_all_of_them(usage: Usage) -> None:
+    """Of the reference: what it prices is each token of the input and the output, once."""
+    tokens = parts(usage)
+    taken_in = sum(count for name, count in tokens.items() if name.startswith(("input", "cache")))
+    assert sum(tokens.values()) - taken_in == max(usage.output_tokens or 0, usage.reasoning_tokens or 0, 0)
+    assert taken_in >= max(usage.input_tokens or 0, 0)
+    assert min(tokens.values()) >= 0
 
 
 @given(usages, prices)
@@ -78,7 +124,8 @@ def test_the_cost_is_the_exact_one_rounded_half_even_once_and_never_negative(
 def test_more_tokens_never_cost_less_within_a_tier(
     usage: Usage, price: Price, more_in: int, more_out: int
 ) -> None:
-    price = replace(price, tiers=price.tiers[:1])
+    first = {name: replace(of, tiers=of.tiers[:1]) for name, of in price.classes.items()}
+    price = replace(price, rates=replace(price.rates, tiers=price.rates.tiers[:1]), classes=first)
     more = replace(
         usage,
         input_tokens=(usage.input_tokens or 0) + more_in,
@@ -88,8 +135,29 @@ def test_more_tokens_never_cost_less_within_a_tier(
 
 
 @given(usages, prices)
-def test_reasoning_is_inside_the_output_and_not_paid_twice(usage: Usage, price: Price) -> None:
-    assert cost_nano(usage, price) == cost_nano(replace(usage, reasoning_tokens=None), price)
+def test_tokens_that_no_price_tells_apart_cost_what_text_does(usage: Usage, price: Price) -> None:
+    plain = replace(
+        price.rates, tiers=tuple(replace(tier, apart=None) for tier in price.rates.tiers), per_search=0
+    )
+    of_text = Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=max(usage.output_tokens or 0, usage.reasoning_tokens or 0),
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+    )
+    assert cost_nano(usage, Price("config", plain)) == cost_nano(of_text, Price("config", plain))
+
+
+@given(usages, prices)
+def test_what_is_held_is_no_less_than_the_cost_of_so_many_tokens_of_any_kind(
+    usage: Usage, price: Price
+) -> None:
+    usage = replace(usage, output_audio_tokens=None, output_image_tokens=None, reasoning_tokens=None)
+    held = most_nano(usage, price)
+    assert held >= cost_nano(usage, price)
+    assert held >= cost_nano(replace(usage, service_tier=None), price)
+    assert held >= cost_nano(replace(usage, service_tier=None, reasoning_tokens=usage.output_tokens), price)
 
 
 def test_each_token_is_priced_once() -> None:
@@ -126,7 +194,7 @@ def test_a_cache_price_that_is_absent_is_the_next_more_general_one(
 ) -> None:
     price = price_from_model(model(price_tiers=(PriceTier(price_input_tokens=2.0, **changes),)))
     assert price is not None
-    (tier,) = price.tiers
+    (tier,) = price.rates.tiers
     expected = tuple(1_000_000_000 * amount for amount in (read, five_minutes, one_hour))
     assert (tier.cache_read, tier.cache_write, tier.cache_write_1h) == expected
 
@@ -152,7 +220,31 @@ def test_a_call_has_a_price_of_its_own_beside_its_tokens() -> None:
 
 
 def test_prices_are_taken_by_their_decimal_digits() -> None:
-    assert price_from_model(model(price_each_call=0.1)) == Price("config", (), 100_000_000)
+    assert price_from_model(model(price_each_call=0.1)) == Price("config", Rates(per_call=100_000_000))
+
+
+def test_a_class_of_service_costs_what_the_file_says_of_it_and_else_the_ordinary_price() -> None:
+    plain, flex = PriceTier(price_input_tokens=2.0), PriceTier(price_input_tokens=1.0)
+    price = price_from_model(
+        model(
+            price_each_call=0.5,
+            price_tiers=(plain,),
+            flex_price_tiers=(flex,),
+            flex_price_each_call=0.0,
+            priority_price_each_call=0.75,
+        )
+    )
+    assert price is not None
+    million = Usage(input_tokens=1_000_000)
+    costs = {
+        tier: cost_nano(replace(million, service_tier=tier), price) / 1e9
+        for tier in (None, "flex", "scale", "priority", "fast", "batch")
+    }
+    assert costs == {None: 2.5, "flex": 1.0, "scale": 2.5, "priority": 2.75, "fast": 2.75, "batch": 2.5}
+
+
+def test_the_prices_of_a_class_alone_leave_the_ordinary_ones_to_the_table() -> None:
+    assert price_from_model(model(flex_price_each_call=0.5, flex_price_tiers=(PriceTier(),))) is None
 
 
 def test_a_model_without_a_price_leaves_it_to_the_table() -> None:
@@ -162,7 +254,7 @@ def test_a_model_without_a_price_leaves_it_to_the_table() -> None:
 
 def test_the_order_of_truth_is_upstream_configuration_table() -> None:
     usage = Usage(input_tokens=1_000_000)
-    configured = Price("config", per_call=5)
+    configured = FOR_A_CALL
     assert settle(replace(usage, cost_nano=7), configured, BUILTIN) == (7, "upstream")
     assert settle(usage, configured, BUILTIN) == (5, "config")
     assert settle(usage, None, BUILTIN) == (1_000_000_000, "genai-prices 1")
@@ -171,7 +263,8 @@ def test_the_order_of_truth_is_upstream_configuration_table() -> None:
 
 def test_an_answer_that_reported_nothing_costs_a_call_or_is_unknown() -> None:
     assert settle(Usage(), None, BUILTIN) == (None, None)
-    assert settle(Usage(), Price("config", per_call=5), BUILTIN) == (5, "config")
+    assert settle(Usage(service_tier="flex"), None, BUILTIN) == (None, None)
+    assert settle(Usage(service_tier="flex"), FOR_A_CALL, BUILTIN) == (5, "config")
     assert settle(Usage(output_tokens=0), None, BUILTIN) == (0, "genai-prices 1")
 
 

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gproxy.protocols.answers import is_json, merged, nano_usd, size, status_of_error, tokens, total
+from gproxy.protocols.answers import (
+    is_json,
+    merged,
+    nano_usd,
+    reported_cost,
+    service_tier,
+    size,
+    status_of_error,
+    tokens,
+    total,
+)
 from gproxy.protocols.base import Event
 from gproxy.protocols.registry import PROTOCOLS
 from gproxy.values import Usage
@@ -59,6 +69,44 @@ def test_a_cost_is_rounded_half_even_to_nano_dollars(value: object, expected: in
 def test_a_cost_is_what_decimal_arithmetic_makes_of_it(cost: float) -> None:
     expected = (Decimal(repr(cost)) * 10**9).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
     assert nano_usd(cost) == int(expected)
+
+
+@pytest.mark.parametrize(
+    ("usage", "expected"),
+    [
+        ({}, None),
+        ({"cost": 0.5}, 500_000_000),
+        ({"cost_in_usd_ticks": 37_756_000}, 3_775_600),
+        ({"cost_in_usd_ticks": 25}, 2),
+        ({"cost_in_usd_ticks": -1, "cost": 0.5}, None),
+        ({"cost": 0.5, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.25}}, 750_000_000),
+        ({"cost": 0.5, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.25}}, 500_000_000),
+        ({"cost": 0.5, "is_byok": True, "cost_details": {"upstream_inference_cost": None}}, 500_000_000),
+        ({"cost": {"total_cost": 1}}, None),
+    ],
+)
+def test_what_an_upstream_says_it_cost_is_read_in_its_own_unit(
+    usage: dict[str, Any], expected: int | None
+) -> None:
+    assert reported_cost(usage) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("priority",), "priority"),
+        (("PRIORITY",), "priority"),
+        (("standard", "batch"), "batch"),
+        (("fast", "priority"), "fast"),
+        ((None, "default"), None),
+        (("on_demand", "auto"), None),
+        (({"a": 1}, "x" * 9999), None),
+    ],
+)
+def test_a_class_of_service_is_one_that_has_its_own_price(
+    names: tuple[object, ...], expected: str | None
+) -> None:
+    assert service_tier(*names) == expected
 
 
 def test_what_is_unreported_is_not_zero() -> None:
@@ -136,6 +184,12 @@ def test_json_is_whole_or_none() -> None:
                     "thoughtsTokenCount",
                     "cache_read_input_tokens",
                     "output_tokens",
+                    "iterations",
+                    "service_tier",
+                    "server_tool_use",
+                    "cost_in_usd_ticks",
+                    "promptTokensDetails",
+                    "output",
                 ]
             ),
             anything,
@@ -147,7 +201,8 @@ def test_no_answer_of_any_type_breaks_a_dialect(tree: dict[str, Any]) -> None:
     event = Event(b"data: " + data + b"\n\n", data)
     for protocol in PROTOCOLS:
         for usage in (protocol.usage_in_body(data), protocol.usage_in_event(event, Usage(input_tokens=5))):
-            counts = [getattr(usage, name) for name in Usage.__slots__] if usage else []
+            names = [name for name in Usage.__slots__ if name != "service_tier"]
+            counts = [getattr(usage, name) for name in names] if usage else []
             assert all(count is None or 0 <= count < 2**62 for count in counts)
         protocol.restore_body(data, "x")
         protocol.restore_event(event, "x")

@@ -73,3 +73,22 @@ def test_beta_is_all_of_the_query_that_goes_up(query: str, expected: str) -> Non
 def test_counting_is_not_metered_and_its_answer_is_no_usage() -> None:
     assert not COUNT_TOKENS.metered
     assert COUNT_TOKENS.usage_in_body(b'{"input_tokens":14,"usage":{"input_tokens":14}}') is None
+
+
+def test_the_class_of_service_is_told_at_the_start_and_kept() -> None:
+    start = {"input_tokens": 1, "service_tier": "standard", "speed": "fast"}
+    found = _after(start, {"output_tokens": 2})
+    assert found is not None
+    assert found.service_tier == "fast"
+
+
+def test_a_compaction_is_added_once_however_often_it_is_told() -> None:
+    compaction = {
+        "type": "compaction",
+        "input_tokens": 100,
+        "output_tokens": 10,
+        "cache_read_input_tokens": 5,
+    }
+    start = {"input_tokens": 1, "cache_read_input_tokens": 0, "output_tokens": 1}
+    end = {**start, "output_tokens": 2, "iterations": [compaction, {"type": "message", **start}]}
+    assert _after(start, end, end) == Usage(input_tokens=106, output_tokens=12, cache_read_tokens=5)

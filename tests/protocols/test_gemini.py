@@ -173,3 +173,24 @@ def test_a_prefix_inside_a_name_is_refused(name: str) -> None:
     assert (
         GENERATE.read(decode(b"{}"), "publishers/google/models/x", "").model == "publishers/google/models/x"
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "tier"),
+    [
+        ({"serviceTier": "FLEX"}, "flex"),
+        ({"serviceTier": "standard"}, None),
+        ({"trafficType": "ON_DEMAND_PRIORITY"}, "priority"),
+        ({"trafficType": "ON_DEMAND"}, None),
+        ({"trafficType": ["ON_DEMAND"]}, None),
+    ],
+)
+def test_the_class_of_service_is_told_in_either_way(fields: dict[str, object], tier: str | None) -> None:
+    answer = {"usageMetadata": {"promptTokenCount": 1, **fields}}
+    usage = GENERATE.usage_in_body(json.dumps(answer).encode())
+    assert usage == Usage(input_tokens=1, service_tier=tier)
+
+
+def test_the_class_of_service_asked_for_is_read() -> None:
+    assert GENERATE.read(decode(b'{"serviceTier": "priority"}'), "m", "").service_tier == "priority"
+    assert GENERATE.read(decode(b"{}"), "m", "").service_tier is None

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest
+from gproxy.protocols.base import Event
 from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
 from gproxy.protocols.strict import decode
 from gproxy.values import Usage
@@ -124,3 +125,19 @@ def test_the_two_operations_go_to_their_own_paths_without_the_clients_query() ->
 def test_each_prompt_is_given_as_many_answers_as_are_asked_for(more: bytes, answers: int) -> None:
     facts = COMPLETIONS.read(decode(b'{"model":"m"%s}' % more), None, "")
     assert facts.answers == answers
+
+
+def test_the_class_of_service_of_a_stream_is_that_of_the_event_with_its_usage() -> None:
+    chunk = {"choices": [], "service_tier": "priority", "usage": {"prompt_tokens": 1}}
+    data = json.dumps(chunk).encode()
+    assert CHAT.usage_in_event(Event(data, data), None) == Usage(input_tokens=1, service_tier="priority")
+
+
+def test_cached_tokens_are_read_once_under_any_of_their_names() -> None:
+    for fields in (
+        {"prompt_tokens_details": {"cached_tokens": 4}, "prompt_cache_hit_tokens": 9},
+        {"prompt_tokens_details": {"cached_tokens": None}, "prompt_cache_hit_tokens": 4},
+        {"cached_tokens": 4},
+    ):
+        usage = CHAT.usage_in_body(json.dumps({"usage": fields}).encode())
+        assert usage == Usage(cache_read_tokens=4)

@@ -30,3 +30,13 @@ def test_a_total_alone_is_input() -> None:
 def test_a_partial_image_does_not_complete_a_stream() -> None:
     data = b'{"type":"image_generation.partial_image"}'
     assert not IMAGES.is_complete(Event(data, data))
+
+
+def test_what_an_image_model_writes_is_images_and_what_speech_is_audio() -> None:
+    answer = b'{"usage": {"input_tokens": 1, "output_tokens": 9}}'
+    event = Event(answer, answer)
+    drawn = Usage(input_tokens=1, output_tokens=9, output_image_tokens=9)
+    assert IMAGES.usage_in_body(answer) == IMAGES.usage_in_event(event, None) == drawn
+    assert SPEECH.usage_in_event(event, None) == Usage(input_tokens=1, output_tokens=9, output_audio_tokens=9)
+    told = b'{"usage": {"output_tokens": 9, "output_tokens_details": {"image_tokens": 5, "text_tokens": 4}}}'
+    assert IMAGES.usage_in_body(told) == Usage(output_tokens=9, output_image_tokens=5)

@@ -47,3 +47,17 @@ def test_a_limit_that_is_no_whole_number_is_refused(value: object) -> None:
 )
 def test_the_answers_asked_for_are_counted(tree: dict[str, object], count: int) -> None:
     assert answers_asked(tree, "n", "best_of") == count
+
+
+@pytest.mark.parametrize(
+    ("raw", "tier"),
+    [
+        (b'{"model": "m"}', None),
+        (b'{"model": "m", "service_tier": "auto"}', None),
+        (b'{"model": "m", "service_tier": "flex"}', "flex"),
+        (b'{"model": "m", "service_tier": "auto", "speed": "fast"}', "fast"),
+        (b'{"model": "m", "service_tier": 5}', None),
+    ],
+)
+def test_the_class_of_service_asked_for_is_read(raw: bytes, tier: str | None) -> None:
+    assert read_plain(decode(raw), None, "").service_tier == tier

@@ -6,7 +6,7 @@ from gproxy.ledger.pricebook import PriceBook
 from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
 from gproxy.values import Target
-from tests.server.parts import ALICE, snapshot
+from tests.server.parts import ALICE, snapshot, table_price
 
 PROVIDER = '[[providers]]\nname = "{}"\nchannel = "openai"\ncredentials = [{{ api_key = "sk-upstream" }}]\n'
 HERE = snapshot(
@@ -29,7 +29,7 @@ model_id = "aliased"
 )
 
 # A program in place of the one that knows prices: it gives a line for each that it is asked.
-PRICE = '{"source": "table", "tiers": [[null, 1000, 1000, 0, 0, 0]], "per_call": 0, "until": null}'
+PRICE = table_price(1000)
 TABLE = (sys.executable, "-Sc", f"import sys\nfor _ in sys.stdin: print('{PRICE}')")
 NONE = (sys.executable, "-Sc", "import sys\nfor _ in sys.stdin: print('null')")
 NEVER = (sys.executable, "-Sc", "import time; time.sleep(60)")
@@ -38,7 +38,7 @@ NEVER = (sys.executable, "-Sc", "import time; time.sleep(60)")
 async def test_what_the_file_says_comes_first_and_waits_for_nothing() -> None:
     price = await Prices(PriceBook(NEVER), Tasks()).of(HERE, Target("up", "priced"))
     assert price is not None
-    assert (price.source, price.per_call) == ("config", 500_000_000)
+    assert (price.source, price.rates.per_call) == ("config", 500_000_000)
 
 
 async def test_what_the_file_leaves_open_the_table_says() -> None:

@@ -19,7 +19,7 @@ from gproxy.server.prices import Prices
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
 from gproxy.values import Route, Target, Usage
-from tests.server.parts import ALICE, SECRET, call, rows, snapshot
+from tests.server.parts import ALICE, SECRET, call, rows, snapshot, table_price
 
 FILE = f"""
 [[providers]]
@@ -39,9 +39,7 @@ SILENT = snapshot("[global]\nenable_usage = false\n" + FILE + ALICE)
 USED = Usage(input_tokens=10, output_tokens=5)
 
 # Programs in place of the one that knows prices: it gives a line for each that it is asked.
-PRICE = (
-    '{"source": "table", "tiers": [[null, 1000000000, 1000000000, 0, 0, 0]], "per_call": 0, "until": null}'
-)
+PRICE = table_price(1_000_000_000)
 TABLE = (sys.executable, "-Sc", f"import sys\nfor _ in sys.stdin: print('{PRICE}')")
 NEVER = (sys.executable, "-Sc", "import time; time.sleep(60)")
 

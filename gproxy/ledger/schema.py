@@ -117,9 +117,67 @@ _ADJUSTMENTS = (
     """,
 )
 
+_LOG_CONTENT = """
+        request_headers TEXT NOT NULL,
+        response_headers TEXT,
+        request_bytes INTEGER,
+        request_sha256 TEXT,
+        request_note TEXT,
+        response_bytes INTEGER,
+        response_sha256 TEXT,
+        response_note TEXT,
+        request_body TEXT,
+        response_body TEXT
+"""
+# Bodies stand last, so that what looks at envelopes alone does not read their pages.
+
+_LOGS = (
+    f"""
+    CREATE TABLE downstream_log (
+        id INTEGER PRIMARY KEY,
+        request_id TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        user TEXT,
+        key_label TEXT,
+        key_id TEXT,
+        method TEXT NOT NULL,
+        path TEXT NOT NULL,
+        query TEXT NOT NULL,
+        requested_model TEXT,
+        provider TEXT,
+        model TEXT,
+        attempts INTEGER NOT NULL,
+        status INTEGER,
+        first_byte_ms INTEGER,
+        total_ms INTEGER NOT NULL,
+        error TEXT,{_LOG_CONTENT})
+    """,
+    f"""
+    CREATE TABLE upstream_log (
+        id INTEGER PRIMARY KEY,
+        request_id TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        provider TEXT NOT NULL,
+        credential TEXT NOT NULL,
+        model TEXT NOT NULL,
+        method TEXT NOT NULL,
+        url TEXT NOT NULL,
+        status INTEGER,
+        first_byte_ms INTEGER,
+        total_ms INTEGER NOT NULL,
+        error TEXT,{_LOG_CONTENT})
+    """,
+    "CREATE INDEX downstream_log_started_at ON downstream_log (started_at)",
+    "CREATE INDEX downstream_log_request_id ON downstream_log (request_id)",
+    "CREATE INDEX upstream_log_started_at ON upstream_log (started_at)",
+    "CREATE INDEX upstream_log_request_id ON upstream_log (request_id)",
+)
+
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("usage", _USAGE),
     ("policy", _POLICY),
     ("adjustments", _ADJUSTMENTS),
+    ("logs", _LOGS),
 )
 """The migrations, oldest first: a name that is never reused, and the statements it runs."""

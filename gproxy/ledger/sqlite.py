@@ -24,6 +24,9 @@ __all__ = ["BUSY_TIMEOUT_MS", "connect", "connect_read_only", "known_fault", "sq
 BUSY_TIMEOUT_MS = 5000
 """How long a statement waits for another process's lock."""
 
+WAL_BYTES = 8 * 1024 * 1024
+"""To what the write-ahead log is cut back once it has grown larger."""
+
 _PAUSE_S = 0.005
 
 _OWNER_ONLY_FILE = 0o600
@@ -33,14 +36,17 @@ _OWNER_ONLY_FOLDER = 0o700
 def connect(path: Path) -> sqlite3.Connection:
     """Open the store for writing, creating it and its folder if need be, readable by its owner alone.
 
-    WAL, `synchronous = NORMAL`, foreign keys, autocommit: a transaction begins where the caller says so. The
+    A new one gives back the room of what is deleted, step by step (`auto_vacuum = INCREMENTAL`). WAL,
+    `synchronous = NORMAL`, foreign keys, autocommit: a transaction begins where the caller says so. The
     connection belongs to the calling thread. Raises `StoreError`.
     """
     connection = None
     try:
         _make_private(path)
         connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before there is anything in it
         _write_ahead(connection)
+        connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
     except (OSError, sqlite3.Error) as error:

@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,15 @@ COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("pricelookup.py"))
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What is known of a model: `price` None is "unknown", `until` seconds since the epoch, None for good."""
+    """What is known of a model: `price` None is "unknown", `until` seconds since the epoch, None for good.
+
+    `failed`: it could not be looked up. `before` is what held until this did.
+    """
 
     price: Price | None
     until: float | None
+    failed: bool = False
+    before: "_Entry | None" = None
 
 
 class PriceBook:
@@ -52,23 +57,24 @@ class PriceBook:
         self._one_child = asyncio.Lock()
         self._failing = False
 
-    def cached(self, prices_id: str, model: str) -> Price | None:
-        """What is known without waiting: None if unknown, or not looked up yet."""
-        entry = self._fresh((prices_id, model))
+    def cached(self, prices_id: str, model: str, at: float | None = None) -> Price | None:
+        """What is known without waiting: None if unknown, or not looked up yet. `at` as for `get`."""
+        entry = self._fresh((prices_id, model), at)
         return None if entry is None else entry.price
 
     def known(self, prices_id: str, model: str) -> bool:
         """Whether `get` would answer at once."""
         return not _askable((prices_id, model)) or self._fresh((prices_id, model)) is not None
 
-    async def get(self, prices_id: str, model: str) -> Price | None:
-        """The built-in price in force now, None if there is none or it cannot be told. Never raises.
+    async def get(self, prices_id: str, model: str, at: float | None = None) -> Price | None:
+        """The built-in price in force, None if there is none or it cannot be told. Never raises.
 
-        Only a pair not known yet waits, some 0.3 s; look-ups that come together share a child.
+        `at` is when a request began, in seconds since the epoch, so that it is not priced anew when a price changes
+        under way; else now. Only a pair not known yet waits, some 0.3 s; look-ups that come together share a child.
         """
-        if self._fresh((prices_id, model)) is None:
+        if self._fresh((prices_id, model), at) is None:
             await self.warm(((prices_id, model),))
-        return self.cached(prices_id, model)
+        return self.cached(prices_id, model, at)
 
     async def warm(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Look up all pairs of (prices id, model) that are not known yet."""
@@ -83,11 +89,18 @@ class PriceBook:
             if asked:
                 await self._look_up(asked)
 
-    def _fresh(self, pair: tuple[str, str]) -> _Entry | None:
+    def _fresh(self, pair: tuple[str, str], at: float | None = None) -> _Entry | None:
         entry = self._entries.get(pair)
-        if entry is None or (entry.until is not None and entry.until <= self._clock()):
-            return None
-        return entry
+        if entry is None or (entry.until is None and entry.before is None):
+            return entry
+        now = self._clock()
+        then = now if at is None else min(at, now)
+        before = entry.before
+        if before is not None and before.until is not None and then < before.until:
+            return before
+        if entry.until is None or (now if entry.failed else then) < entry.until:
+            return entry
+        return None
 
     async def _look_up(self, pairs: Sequence[tuple[str, str]]) -> None:
         try:
@@ -98,14 +111,21 @@ class PriceBook:
                     "Built-in prices cannot be looked up (%r); costs are unknown until they can.", error
                 )
             self._failing = True
-            answers = [_Entry(None, self._clock() + RETRY_S)] * len(pairs)
+            answers = [_Entry(None, self._clock() + RETRY_S, failed=True)] * len(pairs)
         else:
             self._failing = False
         for pair, entry in zip(pairs, answers, strict=True):
-            self._entries.pop(pair, None)
+            old = self._entries.pop(pair, None)
             while len(self._entries) >= MOST_ENTRIES:
                 del self._entries[next(iter(self._entries))]
-            self._entries[pair] = entry
+            self._entries[pair] = replace(entry, before=_ended(old))
+
+
+def _ended(entry: _Entry | None) -> _Entry | None:
+    """The last price that was known before another was looked up: requests that began under it are under way."""
+    if entry is None or entry.failed:
+        return entry and entry.before
+    return replace(entry, before=None)
 
 
 def _askable(pair: tuple[str, str]) -> bool:

@@ -36,9 +36,12 @@ class Prices:
         listed = (snapshot.providers[target.provider].models or {}).get(target.model)
         return price_from_model(listed) if listed else None
 
-    async def builtin(self, snapshot: Snapshot, target: Target) -> Price | None:
-        """What the table says, None if it does not know the model. Waits for a model not yet looked up."""
-        return await self._book.get(_prices_id(snapshot, target), target.model)
+    async def builtin(self, snapshot: Snapshot, target: Target, at: float | None = None) -> Price | None:
+        """What the table says, None if it does not know the model. Waits for a model not yet looked up.
+
+        `at` is when the request began, in seconds since the epoch; else now.
+        """
+        return await self._book.get(_prices_id(snapshot, target), target.model, at)
 
     async def of(self, snapshot: Snapshot, target: Target) -> Price | None:
         return self.configured(snapshot, target) or await self.builtin(snapshot, target)

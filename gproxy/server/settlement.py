@@ -83,7 +83,7 @@ class Settlement:
         configured = self._prices.configured(snapshot, target)
         builtin = None
         if configured is None and journal.usage.cost_nano is None:
-            builtin = await self._prices.builtin(snapshot, target)
+            builtin = await self._prices.builtin(snapshot, target, journal.call.started_at)
         return settle(journal.usage, configured, builtin)
 
 

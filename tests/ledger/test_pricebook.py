@@ -174,7 +174,7 @@ async def test_a_program_that_cannot_be_run_is_a_look_up_that_failed(tmp_path: P
     assert await PriceBook((str(tmp_path / "absent"),)).get("main", "large") is None
 
 
-async def test_a__hang_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hang_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pricebook, "LOOKUP_TIMEOUT_S", 0.5)
     child = Child(tmp_path, _hang(tmp_path))
     assert await PriceBook(child.command).get("main", "large") is None
@@ -226,6 +226,40 @@ async def test_a_price_is_asked_for_anew_when_it_may_have_changed(tmp_path: Path
     assert book.cached("main", "large") is None
     await book.get("main", "large")
     assert child.runs == [1, 1]
+
+
+async def test_a_request_that_is_under_way_when_a_price_changes_keeps_the_price_it_began_with(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    child = Child(tmp_path, _ANSWER % (clock.now + 100))
+    book = PriceBook(child.command, clock)
+    began = clock.now + 99
+    first = await book.get("main", "large")
+    clock.now += 101
+    child.answer("sys.exit(3)")
+    assert await book.get("main", "large") is None
+    assert await book.get("main", "large", began) is first
+    child.answer((_ANSWER % "null").replace('"s"', '"t"'))
+    clock.now += pricebook.RETRY_S
+    second = await book.get("main", "large")
+    assert second is not None
+    assert second.source == "t"
+    assert book.cached("main", "large", began) is first
+    assert book.cached("main", "large", clock.now) is second
+    assert book.cached("main", "large", clock.now + 1000) is second, "a clock that was set back"
+
+
+async def test_a_request_that_began_before_a_look_up_failed_is_priced_once_it_succeeds(
+    tmp_path: Path,
+) -> None:
+    child, clock = Child(tmp_path, "sys.exit(3)"), Clock()
+    book = PriceBook(child.command, clock)
+    began = clock.now
+    assert await book.get("main", "large", began) is None
+    child.answer(_ANSWER % "null")
+    clock.now += pricebook.RETRY_S
+    assert await book.get("main", "large", began) is not None
 
 
 async def test_the_number_of_prices_kept_is_bounded(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:

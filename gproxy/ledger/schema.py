@@ -174,10 +174,28 @@ _LOGS = (
     "CREATE INDEX upstream_log_request_id ON upstream_log (request_id)",
 )
 
+# What a price may need beyond the columns of `usage`; a row only where there is anything.
+_DETAILS = (
+    """
+    CREATE TABLE usage_details (
+        usage_id INTEGER PRIMARY KEY REFERENCES usage (id) ON DELETE CASCADE,
+        service_tier TEXT,
+        input_audio_tokens INTEGER,
+        input_image_tokens INTEGER,
+        cache_read_audio_tokens INTEGER,
+        cache_read_image_tokens INTEGER,
+        output_audio_tokens INTEGER,
+        output_image_tokens INTEGER,
+        web_searches INTEGER
+    )
+    """,
+)
+
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("usage", _USAGE),
     ("policy", _POLICY),
     ("adjustments", _ADJUSTMENTS),
     ("logs", _LOGS),
+    ("details", _DETAILS),
 )
 """The migrations, oldest first: a name that is never reused, and the statements it runs."""

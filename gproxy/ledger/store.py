@@ -12,7 +12,7 @@ from typing import Any
 from gproxy.errors import StoreError
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect, sqlite3
-from gproxy.values import Record
+from gproxy.values import Record, Usage
 
 NANO = 1_000_000_000
 """Nano-dollars in a dollar."""
@@ -23,6 +23,19 @@ MOST_TOKENS = 10**12
 MIGRATION_SET = "gproxy"
 
 _INSERT = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
+
+DETAILS = (
+    "input_audio_tokens",
+    "input_image_tokens",
+    "cache_read_audio_tokens",
+    "cache_read_image_tokens",
+    "output_audio_tokens",
+    "output_image_tokens",
+    "web_searches",
+)
+"""The counts of `Usage` that have their columns in the table `usage_details`, behind `usage_id, service_tier`."""
+
+_INSERT_DETAILS = f"INSERT INTO usage_details VALUES (?, ?{', ?' * len(DETAILS)})"  # noqa: S608 - as above
 
 _ROW_FAULTS = (
     sqlite3.IntegrityError,
@@ -106,8 +119,11 @@ def open_store(path: Path) -> Store:
 
 
 def insert(db: sqlite3.Connection, record: Record) -> None:
-    """Write one row of `usage`."""
-    db.execute(_INSERT, row_of(record))
+    """Write one row of `usage`, and what a price needs beyond it."""
+    written = db.execute(_INSERT, row_of(record))
+    details = details_of(record.usage)
+    if details is not None:
+        db.execute(_INSERT_DETAILS, (written.lastrowid, *details))
 
 
 def inserting(record: Record) -> Work:
@@ -151,6 +167,12 @@ def row_of(record: Record) -> tuple[Any, ...]:
         record.ttft_ms,
         record.error,
     )
+
+
+def details_of(usage: Usage) -> tuple[Any, ...] | None:
+    """The values of a row of `usage_details` in order, without `usage_id`; None if there are none to keep."""
+    counts = [_tokens(getattr(usage, name)) for name in DETAILS]
+    return (usage.service_tier, *counts) if usage.service_tier or any(counts) else None
 
 
 def _tokens(count: int | None) -> int | None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
 from gproxy.ledger.sqlite import connect
-from gproxy.ledger.store import MOST_TOKENS, inserting, open_store, row_of
+from gproxy.ledger.store import DETAILS, MOST_TOKENS, inserting, open_store, row_of
 from gproxy.values import Usage
 from tests.ledger.rows import record
 
@@ -97,6 +97,29 @@ def test_every_field_of_a_record_stands_in_its_column(tmp_path: Path) -> None:
             "error": "two attempts failed",
         }
     ]
+
+
+def test_what_has_no_column_of_the_contract_is_kept_beside_the_row_and_goes_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    counts = {name: number for number, name in enumerate(DETAILS, 1)}
+    store = open_store(path)
+    works = [
+        inserting(record("plain", usage=Usage(input_tokens=1, input_audio_tokens=0))),
+        inserting(record("rich", usage=Usage(input_tokens=9, service_tier="flex", **counts))),
+        inserting(record("tier", usage=Usage(service_tier="priority"))),
+    ]
+    assert store.run(works) == [None] * 3
+    with closing(connect(path)) as db:
+        kept = "SELECT d.* FROM usage_details d JOIN usage ON id = usage_id ORDER BY id"
+        assert [row[1:] for row in db.execute(kept)] == [
+            ("flex", *counts.values()),
+            ("priority", *[None] * len(counts)),
+        ]
+        names = [row[1] for row in db.execute("PRAGMA table_info(usage_details)")]
+        assert names == ["usage_id", "service_tier", *DETAILS]
+        db.execute("DELETE FROM usage WHERE request_id = 'rich'")
+        assert db.execute("SELECT count(*) FROM usage_details").fetchone() == (1,)
+    store.close()
 
 
 def test_what_is_not_known_is_null(tmp_path: Path) -> None:
@@ -217,7 +240,7 @@ def test_every_column_is_documented_in_order() -> None:
 def test_the_other_tables_are_documented_column_by_column(tmp_path: Path) -> None:
     open_store(tmp_path / "gproxy.db").close()
     with closing(connect(tmp_path / "gproxy.db")) as db:
-        for table in ("spend", "spend_adjustments", "counters", "reservations"):
+        for table in ("usage_details", "spend", "spend_adjustments", "counters", "reservations"):
             assert f"| `{table}` |" in DOCUMENT
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
             assert columns

@@ -4,14 +4,17 @@ httpx 0.28's pool scans every connection twice per request and loses a slot for 
 aiohttp does neither. Time limits are set by `upstream.py`, which is the only user.
 """
 
+import asyncio
 import errno
 import ssl
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from types import SimpleNamespace
 
 import aiohttp
 import httpx
 from aiohttp import hdrs
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 POOL_KEEP_ALIVE_SECONDS = 15.0
@@ -31,8 +34,10 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         traced = aiohttp.TraceConfig()
         traced.on_connection_create_end.append(_on_new)
         traced.on_connection_reuseconn.append(_on_reused)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEP_ALIVE_SECONDS)
+        connector._factory = partial(_connection, asyncio.get_running_loop())
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEP_ALIVE_SECONDS),
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
@@ -83,6 +88,26 @@ def _ended_unanswered(error: Exception) -> bool:
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return isinstance(error.message, str)  # else it is the part of a head that came
     return isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
+
+
+class _Connection(ResponseHandler):
+    """aiohttp's side of a connection, without two faults of aiohttp 3.14."""
+
+    def data_received(self, data: bytes) -> None:
+        payload = self._payload
+        super().data_received(data)
+        if self.exception() is not None and payload is not None and not payload.is_eof():
+            # What is malformed inside a body would be told to the next request alone: this one would wait on.
+            payload.set_exception(aiohttp.ClientPayloadError("malformed"))
+
+    def is_connected(self) -> bool:
+        """Asked when a kept connection is to be used again. Not one on which something has come that nobody had
+        asked for: it would be taken for the answer to the next request."""
+        return super().is_connected() and not self.should_close
+
+
+def _connection(loop: asyncio.AbstractEventLoop) -> ResponseHandler:
+    return _Connection(loop)
 
 
 class _Context:

@@ -291,3 +291,40 @@ async def test_a_cancelled_request_leaves_the_pool_as_good_as_before(transport: 
             await asyncio.wait([task])
     async with peer(always(GOOD)) as up:
         await whole(await send(transport, up.url))
+
+
+async def test_what_came_unasked_on_a_kept_connection_answers_nobody(transport: AiohttpTransport) -> None:
+    told = asyncio.Event()
+
+    async def chatty(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(GOOD)
+        await writer.drain()
+        await told.wait()
+        writer.write(http(b"unasked"))
+        await writer.drain()
+
+    async with peer(then(chatty, always(GOOD))) as up:
+        await whole(await send(transport, up.url))
+        told.set()
+        await asyncio.sleep(0.05)  # on its way
+        assert await whole(await send(transport, up.url)) == GOOD.partition(b"\r\n\r\n")[2]
+        assert [seen.connection for seen in up.seen] == [1, 2]
+
+
+async def test_a_body_that_goes_wrong_is_a_read_error_at_once(transport: AiohttpTransport) -> None:
+    goes_wrong = asyncio.Event()
+
+    async def broken(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n")
+        await goes_wrong.wait()
+        writer.write(b"zz\r\n")
+        await asyncio.Event().wait()
+
+    async with peer(broken) as up:
+        answer = await send(transport, up.url)
+        assert isinstance(answer.stream, AnswerStream)
+        assert await answer.stream.read() == b"hi"
+        goes_wrong.set()
+        with pytest.raises(httpx.ReadError):
+            await asyncio.wait_for(answer.stream.read(), 2)
+        answer.stream.abort()

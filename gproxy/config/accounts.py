@@ -20,7 +20,6 @@ _NEEDED = ("project_id", "client_email", "private_key")
 _KEPT = (*_NEEDED, "private_key_id", "token_uri")
 _KIND = "service_account"
 _MAX_FILE_BYTES = 64 * 1024
-_SHORTEST_LINE = 16
 
 
 def read(text: str, source: str) -> str:
@@ -67,14 +66,6 @@ def inline(table: Mapping[str, Any], fields: frozenset[str]) -> Mapping[str, Any
         return table
     rest = {name: value for name, value in table.items() if name not in given}
     return {**rest, "api_key": json.dumps(given)}
-
-
-def sensitive(secret: str) -> tuple[str, ...]:
-    """The parts of a credential's secret that must be shown nowhere: all of it, or of a service account the key."""
-    if not secret.startswith("{"):
-        return (secret,)
-    lines = json.loads(secret)["private_key"].splitlines()
-    return tuple(line for line in lines if len(line) >= _SHORTEST_LINE and "-----" not in line)
 
 
 def _from_file(name: str, source: str) -> str:

@@ -191,11 +191,23 @@ _DETAILS = (
     """,
 )
 
+_MODEL_LISTS = (
+    """
+    CREATE TABLE model_lists (
+        provider TEXT PRIMARY KEY,
+        address TEXT NOT NULL,
+        fetched_at TEXT NOT NULL,
+        models TEXT NOT NULL
+    ) WITHOUT ROWID
+    """,
+)
+
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("usage", _USAGE),
     ("policy", _POLICY),
     ("adjustments", _ADJUSTMENTS),
     ("logs", _LOGS),
     ("details", _DETAILS),
+    ("model_lists", _MODEL_LISTS),
 )
 """The migrations, oldest first: a name that is never reused, and the statements it runs."""

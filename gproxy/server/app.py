@@ -51,7 +51,7 @@ class Gateway(Quart):
         self.own_id = own_id or secrets.token_hex(8)
         self.upstream = Upstream()
         self.tokens = Tokens(self.upstream, tasks)
-        self.lists = ModelLists(self.upstream, tasks)
+        self.lists = ModelLists(self.upstream, self.tokens, tasks, writer)
         self.prices = Prices(PriceBook(), tasks)
         self.settlement = Settlement(writer, self.prices, tasks)
         self.draining = False

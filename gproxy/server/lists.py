@@ -1,27 +1,31 @@
 """Which models there are for a client: those configured, those of upstreams that list their own, and aliases.
 
-What a list looks like in a dialect is `protocols/models.py`'s.
+What a list looks like in a dialect is `protocols/models.py`'s; how an upstream is asked for its own, `listing.py`'s.
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from gproxy.config.snapshot import Client, Provider, Snapshot
-from gproxy.errors import AnswerRefused, NotFound, UpstreamFailed, UpstreamFault
-from gproxy.protocols.models import ModelEntry, next_page, parse_model_list
-from gproxy.providers import demo, endpoints
+from gproxy.errors import NotFound, StoreError, UpstreamFailed, UpstreamFault
+from gproxy.ledger import modellists
+from gproxy.ledger.writer import Writer
+from gproxy.protocols.models import ModelEntry
+from gproxy.providers import demo
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import access, resolve
+from gproxy.server import listing
 from gproxy.server.tasks import Tasks
-from gproxy.server.upstream import Attempt, Upstream
+from gproxy.server.tokens import Tokens
+from gproxy.server.upstream import Upstream
 from gproxy.values import Target
 
 KEPT_SECONDS = 300.0
 FAILURE_KEPT_SECONDS = 10.0
-LIST_SECONDS = 10.0
-_MAX_LIST_BYTES = 16 * 1024 * 1024
-_MOST_PAGES = 20
-"""More of an upstream's list are not asked for: a thousand models are on each."""
+OLDEST = timedelta(days=7)
+"""A list in the store that is older does not stand in for one that cannot be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +37,15 @@ class _Kept:
 
 
 class ModelLists:
-    """The lists of one process, with a cache of what upstreams answered; forgotten at each reload."""
+    """The lists of one process, with a cache of what upstreams answered; forgotten at each reload.
 
-    def __init__(self, upstream: Upstream, tasks: Tasks) -> None:
+    The store keeps what they last answered, which stands in for a list that cannot be fetched.
+    """
+
+    def __init__(self, upstream: Upstream, tokens: Tokens, tasks: Tasks, writer: Writer) -> None:
         self._upstream = upstream
+        self._tokens = tokens
+        self._writer = writer
         self._tasks = tasks
         self._kept: dict[str, _Kept] = {}
         self._asking: dict[str, asyncio.Task[_Kept]] = {}
@@ -109,57 +118,35 @@ class ModelLists:
     async def _fetch(self, snapshot: Snapshot, provider: Provider) -> _Kept:
         loop = asyncio.get_running_loop()
         table = self._kept
+        proxy = provider.settings.proxy or snapshot.config.globals.proxy
+        deadline = loop.time() + listing.LIST_SECONDS
+        address = listing.address_of(provider)
         try:
-            entries = await self._ask(snapshot, provider, loop.time() + LIST_SECONDS)
+            entries = await listing.fetch_first(self._upstream, self._tokens, provider, proxy, deadline)
             kept = _Kept(entries, loop.time() + KEPT_SECONDS)
-        except (UpstreamFault, NotFound):
-            kept = _Kept(None, loop.time() + FAILURE_KEPT_SECONDS)
+            if address:
+                self._keep(provider, address, entries)
+        except UpstreamFault:
+            found = await asyncio.to_thread(_stored, self._writer.path, provider.name, address)
+            kept = _Kept(found, loop.time() + FAILURE_KEPT_SECONDS)
         table[provider.name] = kept
         return kept
 
-    async def _ask(self, snapshot: Snapshot, provider: Provider, deadline: float) -> tuple[ModelEntry, ...]:
-        channel = CHANNELS[provider.channel]
-        where = endpoints.list_url(channel, provider.settings)
-        if where is None:
-            return ()
-        url, carrier = where
-        secret = provider.credentials[0].secret if provider.credentials else None
-        if secret is None and channel.needs_key:
-            raise AnswerRefused("no usable credential")
-        headers = {
-            **dict(endpoints.default_headers(channel, carrier)),
-            **dict(endpoints.auth_headers(channel, carrier, secret)),
-            "accept": "application/json",
-            "accept-encoding": "identity",
-            **{name.lower(): value for name, value in provider.settings.headers.items()},
-        }
-        attempt = Attempt(
-            method="GET",
-            url=url,
-            headers=[(n.encode(), v.encode()) for n, v in headers.items()],
-            body=b"",
-            settings=provider.settings,
-            proxy=provider.settings.proxy or snapshot.config.globals.proxy,
-            deadline=deadline,
-        )
-        entries: list[ModelEntry] = []
-        for _ in range(_MOST_PAGES):
-            page = await self._page(attempt)
-            entries += parse_model_list(page)
-            more = next_page(page, carrier)
-            if not more:
-                break
-            attempt = replace(attempt, url=f"{url}&{more}")
-        return tuple(entries)
+    def _keep(self, provider: Provider, address: str, entries: tuple[ModelEntry, ...]) -> None:
+        models = [(entry.id, entry.display_name) for entry in entries]
+        work = modellists.keeping(provider.name, address, datetime.now(UTC), models)
+        self._writer.offer(lambda: work, sum(len(id) + len(name) for id, name in models))
 
-    async def _page(self, attempt: Attempt) -> bytes:
-        answer = await self._upstream.send(attempt)
-        try:
-            if answer.status != 200:
-                raise AnswerRefused(f"status {answer.status}")
-            return await answer.whole(_MAX_LIST_BYTES)
-        finally:
-            answer.close()
+
+def _stored(store: Path, provider: str, address: str) -> tuple[ModelEntry, ...] | None:
+    """The list of a provider that the store has kept, None if it has none that may stand in."""
+    try:
+        found = modellists.kept(store, {provider: address}).get(provider)
+    except StoreError:
+        return None
+    if found is None or datetime.now(UTC) - found.fetched_at > OLDEST:
+        return None
+    return tuple(ModelEntry(id, name) for id, name in found.models)
 
 
 def _providers(snapshot: Snapshot, scoped: str | None) -> list[Provider]:

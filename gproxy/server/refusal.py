@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from gproxy.config.accounts import sensitive
+from gproxy.config.scrub import pieces
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import (
     BadRequest,
@@ -114,7 +114,7 @@ class _Scrubber:
 def _patterns(snapshot: Snapshot) -> Iterator[str]:
     for provider in snapshot.providers.values():
         for credential in provider.credentials:
-            for secret in sensitive(credential.secret or ""):
+            for secret in pieces(credential.secret or ""):
                 if len(secret) >= _SHORTEST_SECRET:
                     yield re.escape(secret[:_SHORTEST_SECRET]) + r"[^\s\"'<>,;)]*"
         for value in (provider.settings.headers or {}).values():

@@ -240,7 +240,14 @@ def test_every_column_is_documented_in_order() -> None:
 def test_the_other_tables_are_documented_column_by_column(tmp_path: Path) -> None:
     open_store(tmp_path / "gproxy.db").close()
     with closing(connect(tmp_path / "gproxy.db")) as db:
-        for table in ("usage_details", "spend", "spend_adjustments", "counters", "reservations"):
+        for table in (
+            "usage_details",
+            "spend",
+            "spend_adjustments",
+            "counters",
+            "reservations",
+            "model_lists",
+        ):
             assert f"| `{table}` |" in DOCUMENT
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
             assert columns

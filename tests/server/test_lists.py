@@ -4,19 +4,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gproxy.config.snapshot import Client, Snapshot
 from gproxy.errors import BadRequest, Forbidden, NotFound, UpstreamFailed
+from gproxy.ledger import modellists
+from gproxy.ledger.writer import Writer
+from gproxy.server import listing as asking
 from gproxy.server import lists
 from gproxy.server.edge import authenticate
 from gproxy.server.lists import ModelLists
 from gproxy.server.tasks import Tasks
+from gproxy.server.tokens import Tokens
 from gproxy.server.upstream import Upstream
 from tests.kit.settings import closed_port
-from tests.server.parts import ALICE, KEY, SECRET, Seen, always, http, peer, provider, snapshot
+from tests.server.parts import ALICE, KEY, SECRET, Seen, always, by_key, http, peer, provider, snapshot
 
 GONE = f"http://127.0.0.1:{closed_port()}"
 
@@ -44,9 +50,17 @@ def may(*patterns: str) -> str:
 
 
 class Catalogue:
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, writer: Writer) -> None:
         self.tasks = Tasks()
-        self.lists = ModelLists(upstream, self.tasks)
+        self.writer = writer
+        self.lists = ModelLists(upstream, Tokens(upstream, self.tasks), self.tasks, writer)
+
+    async def stored(self, name: str, address: str) -> list[str]:
+        """The ids that the store keeps of a provider, once it does."""
+        async with asyncio.timeout(10):
+            while not (found := modellists.kept(self.writer.path, {name: address})):
+                await asyncio.sleep(0.005)
+        return [id for id, _ in found[name].models]
 
     async def ids(self, text: str, scoped: str | None = None) -> list[str]:
         here, client = self.seen_by_alice(text)
@@ -64,19 +78,23 @@ class Catalogue:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[Catalogue]:
+async def opened(path: Path) -> AsyncIterator[Catalogue]:
+    """The lists of a process whose store is at `path`."""
     upstream = Upstream()
-    it = Catalogue(upstream)
+    writer = Writer(path)
+    writer.start()
+    it = Catalogue(upstream, writer)
     try:
         yield it
     finally:
         await it.tasks.drain(5)
         await upstream.close()
+        writer.close()
 
 
 @pytest.fixture
-async def catalogue() -> AsyncIterator[Catalogue]:
-    async with opened() as it:
+async def catalogue(tmp_path: Path) -> AsyncIterator[Catalogue]:
+    async with opened(tmp_path / "gproxy.db") as it:
         yield it
 
 
@@ -130,7 +148,7 @@ async def test_a_list_in_pages_is_read_to_its_end(catalogue: Catalogue, channel:
 
 
 async def test_pages_without_an_end_have_one(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lists, "_MOST_PAGES", 3)
+    monkeypatch.setattr(asking, "_MOST_PAGES", 3)
     async with peer(always(http(json.dumps(PAGES["gemini"][0]).encode()))) as up:
         text = provider(up.url).replace('channel = "custom"', 'channel = "gemini"') + ALICE
         assert await catalogue.ids(text) == ["up/a"]
@@ -250,7 +268,7 @@ async def test_a_list_that_takes_too_long_is_left_out(
     async def silent(_: Seen, writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(lists, "LIST_SECONDS", 0.05)
+    monkeypatch.setattr(asking, "LIST_SECONDS", 0.05)
     async with peer(silent) as down, peer(always(listing("m"))) as up:
         assert await catalogue.ids(provider(down.url, "down") + provider(up.url) + ALICE) == ["up/m"]
 
@@ -335,3 +353,79 @@ async def test_a_single_model_that_the_upstream_does_not_list_is_404_and_without
             await catalogue.single(provider(up.url) + ALICE, "up/b")
     with pytest.raises(UpstreamFailed):
         await catalogue.single(provider(GONE, "gone") + ALICE, "gone/b")
+
+
+TWO = ("sk-first-secret", "sk-second-secret")
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500])
+async def test_a_list_that_one_credential_is_refused_is_asked_for_by_the_next(
+    catalogue: Catalogue, status: int
+) -> None:
+    async with peer(by_key({TWO[0]: http(b"{}", status), TWO[1]: listing("m")})) as up:
+        assert await catalogue.ids(provider(up.url, secrets=TWO) + ALICE) == ["up/m"]
+    assert [seen.key for seen in up.seen] == list(TWO)
+
+
+async def test_a_provider_that_cannot_be_reached_is_asked_once_whatever_its_credentials(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(_: Seen, writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asking, "LIST_SECONDS", 0.05)
+    async with peer(silent) as up:
+        with pytest.raises(UpstreamFailed):
+            await catalogue.ids(provider(up.url, secrets=TWO) + ALICE)
+    assert len(up.seen) == 1
+
+
+async def test_a_kept_list_stands_in_for_one_that_cannot_be_fetched_after_a_restart_too(
+    tmp_path: Path,
+) -> None:
+    failing = False
+
+    async def now_and_then(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await always(http(status=500) if failing else listing("m", "n"))(seen, writer)
+
+    async with peer(now_and_then) as up:
+        text = provider(up.url) + ALICE
+        async with opened(tmp_path / "gproxy.db") as first:
+            assert await first.ids(text) == ["up/m", "up/n"]
+            assert await first.stored("up", f"{up.url}/v1/models") == ["m", "n"]
+            failing = True
+            first.lists.forget()
+            assert await first.ids(text) == ["up/m", "up/n"]
+        async with opened(tmp_path / "gproxy.db") as second:
+            assert await second.ids(text) == ["up/m", "up/n"]
+            assert await second.single(text, "up/m") == ("up/m", "m", "up")
+            with pytest.raises(NotFound):
+                await second.single(text, "up/absent")
+
+
+async def test_a_kept_list_of_another_address_or_of_long_ago_stands_in_for_none(catalogue: Catalogue) -> None:
+    text = provider(GONE) + ALICE
+    for address, age in (
+        ("http://elsewhere/v1/models", timedelta()),
+        (f"{GONE}/v1/models", lists.OLDEST * 1.01),
+    ):
+        work = modellists.keeping("up", address, datetime.now(UTC) - age, [("m", "")])
+        await catalogue.writer.run(work)
+        catalogue.lists.forget()
+        with pytest.raises(UpstreamFailed):
+            await catalogue.ids(text)
+
+
+async def test_a_store_that_cannot_be_written_or_read_only_means_that_nothing_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    async with peer(always(listing("m"))) as up, opened(path) as it:
+        it.writer.close()
+        assert await it.ids(provider(up.url) + ALICE) == ["up/m"]
+        path.write_bytes(b"no database at all" * 100)
+        with pytest.raises(UpstreamFailed):
+            await it.ids(provider(GONE, "gone") + ALICE)
+
+
+async def test_a_list_that_is_empty_is_one(catalogue: Catalogue) -> None:
+    async with peer(always(listing())) as up:
+        assert await catalogue.ids(provider(up.url) + ALICE) == []

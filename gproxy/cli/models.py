@@ -24,7 +24,7 @@ def set_alias(
         str | None,
         typer.Option(
             metavar="|".join(keys_of(ModelAlias)["strategy"].choices),
-            help="How one is chosen; `weighted` has no effect yet.",
+            help="How one is chosen: in order, or by weight.",
         ),
     ] = None,
     config: ConfigOption = None,

@@ -298,7 +298,6 @@ def _check_references(config: schema.Config, problems: Problems) -> None:
 
 def _warn_of_idle(config: schema.Config, problems: Problems, channels: schema.Channels) -> None:
     """What may be set and does nothing yet, by name."""
-    in_order = "has no effect yet: {} are tried in order"
     for i, provider in enumerate(config.providers):
         path: KeyPath = ("providers", i)
         facts = channels.get(provider.channel)
@@ -310,17 +309,14 @@ def _warn_of_idle(config: schema.Config, problems: Problems, channels: schema.Ch
             problems.warn(
                 (*path, "settings", "location"), f'has no effect: "{provider.channel}" has no locations'
             )
-        for n, credential in enumerate(provider.credentials):
-            if credential.weight is not None:
-                problems.warn((*path, "credentials", n, "weight"), in_order.format("credentials"))
     for i, alias in enumerate(config.model_aliases):
         path = ("model_aliases", i)
-        if alias.strategy == "weighted":
-            problems.warn((*path, "strategy"), f'"weighted" {in_order.format("targets")}')
-        for n in range(len(alias.targets)):
+        for n in range(len(alias.targets) if alias.strategy != "weighted" else 0):
             weight = (*path, "targets", n, "weight")
             if weight in problems.lines:
-                problems.warn(weight, in_order.format("targets"))
+                problems.warn(
+                    weight, f'has no effect under strategy "{alias.strategy}": targets are tried in order'
+                )
 
 
 def _check_known(

@@ -138,7 +138,7 @@ class Credential:
     keyring: str = key("entry of the OS keyring, service `gproxy`", default="")
     api_key: str = key("the secret itself; prefer the other two", default="", secret=True)
     label: str = key("name in reports and logs; absent: `provider#N`, by its place", default="")
-    weight: int | None = key("share of the traffic; no effect yet: tried in order", default=None, low=0)
+    weight: int | None = key("share of the traffic; absent at all: tried in order", default=None, low=0)
     service_account: bool = False
 
 
@@ -186,7 +186,7 @@ class Model:
 class AliasTarget:
     provider_name: str = key("the provider that serves it")
     model_id: str = key("the id that the upstream knows")
-    weight: int = key("share under strategy `weighted`; no effect yet", default=1, low=0)
+    weight: int = key("share under strategy `weighted`; the first target's is 1", default=1, low=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +196,7 @@ class ModelAlias:
     model_id: str = key("the first target's model")
     enabled: bool = key("serve this alias", default=True)
     strategy: str = key(
-        "how targets are chosen; `weighted` has no effect yet",
+        "how targets are chosen: in order, or by weight",
         default="failover",
         choices=("failover", "weighted"),
     )

@@ -202,6 +202,30 @@ _MODEL_LISTS = (
     """,
 )
 
+_CREDENTIALS = (
+    # Whatever changes a row gives it a new version, and none is ever given twice: so a reader that knows the last
+    # one it has seen finds what is new.
+    """
+    CREATE TABLE credential_state (
+        version INTEGER PRIMARY KEY AUTOINCREMENT,
+        provider TEXT NOT NULL,
+        credential TEXT NOT NULL,
+        model TEXT NOT NULL,
+        state TEXT NOT NULL,
+        held TEXT NOT NULL,
+        until REAL NOT NULL,
+        failures INTEGER NOT NULL,
+        status INTEGER,
+        error TEXT NOT NULL,
+        at REAL NOT NULL,
+        probe_until REAL NOT NULL,
+        salt BLOB NOT NULL,
+        digest BLOB NOT NULL,
+        UNIQUE (provider, credential, model)
+    )
+    """,
+)
+
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("usage", _USAGE),
     ("policy", _POLICY),
@@ -209,5 +233,6 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("logs", _LOGS),
     ("details", _DETAILS),
     ("model_lists", _MODEL_LISTS),
+    ("credentials", _CREDENTIALS),
 )
 """The migrations, oldest first: a name that is never reused, and the statements it runs."""

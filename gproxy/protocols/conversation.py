@@ -19,6 +19,8 @@ _INSTRUCTIONS = ("system", "instructions", "systemInstruction", "system_instruct
 _OWN_ROLES = frozenset({"assistant", "model"})
 _LEADING_ROLES = frozenset({"system", "developer"})
 
+_MOST_CHARS = 16_384
+
 CACHED_FROM_CHARS = 4096
 """Providers cache the beginning of a prompt from about 1024 tokens on."""
 
@@ -60,11 +62,20 @@ def _beginning(body: Body, turns: Sequence[Any]) -> Iterator[str]:
     """Instructions, tools, and the turns up to the first that is the user's."""
     for name in _INSTRUCTIONS:
         if span := body.spans.get(name):
-            yield body.text[span[0] : span[1]]
+            yield body.text[span[0] : min(span[1], span[0] + _MOST_CHARS)]
     for turn in turns:
-        yield json.dumps(turn)
+        yield json.dumps(_cut(turn))
         if turn.get("role") not in _LEADING_ROLES:
             return
+
+
+def _cut(value: Any) -> Any:
+    """The value with long texts (images, files) cut: enough to tell it by, whatever its size."""
+    if isinstance(value, str):
+        return value[:_MOST_CHARS]
+    if isinstance(value, dict):
+        return {name: _cut(inner) for name, inner in value.items()}
+    return [_cut(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _digest(parts: Sequence[str]) -> bytes:

@@ -29,6 +29,7 @@ class Tried:
     """One attempt that failed, as it is told to the client and kept in the row.
 
     `status` is the upstream's, None if there was no answer. `retry_s`: for one that is out, until it is not.
+    `final`: no other attempt may follow.
     """
 
     provider: str
@@ -40,6 +41,7 @@ class Tried:
     maybe_billed: bool = False
     cause: Cause = Cause.TROUBLE
     retry_s: float | None = None
+    final: bool = False
     model: str = ""
 
     def __str__(self) -> str:
@@ -60,7 +62,8 @@ class Skipped:
         return f"{self.provider} ({self.credential}): held off, {whole_seconds(self.retry_s)} s more"
 
 
-_NO_KEY = (Credential(name="no key"),)
+NO_KEY = Credential(name="no key")
+"""Stands in for a credential where none is needed."""
 
 
 def order_targets(route: Route, seed: Callable[[], bytes]) -> Route:
@@ -81,7 +84,7 @@ def candidates(
             (target, credential)
             for target in route.targets
             for credential in in_order(target.provider, snapshot.providers[target.provider].credentials, seed)
-            or (_NO_KEY if target.provider in keyless else ())
+            or ((NO_KEY,) if target.provider in keyless else ())
         )
     )
 

@@ -19,6 +19,7 @@ from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server import accesslog, control, edge, pipeline
 from gproxy.server.admission import Doorkeeper
+from gproxy.server.health import HealthBook
 from gproxy.server.incoming import DROP, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
@@ -53,6 +54,7 @@ class Gateway(Quart):
         self.tokens = Tokens(self.upstream, tasks)
         self.lists = ModelLists(self.upstream, self.tokens, tasks, writer)
         self.prices = Prices(PriceBook(), tasks)
+        self.health = HealthBook(writer, tasks)
         self.settlement = Settlement(writer, self.prices, tasks)
         self.draining = False
         self.reload_failure: str | None = None
@@ -66,9 +68,11 @@ class Gateway(Quart):
     def swap(self, snapshot: Snapshot) -> None:
         """Put a configuration in force for every request that comes from now on."""
         keyless = (p.name for p in snapshot.providers.values() if not _needs_key(p.channel))
+        self.health.adopt(snapshot)
         opener = Opener(
             self.upstream,
             self.tokens,
+            self.health,
             self.own_id,
             frozenset(keyless),
             lambda target: self.prices.foresee(snapshot, target),

@@ -4,13 +4,15 @@ Deciding and counting happen elsewhere: the stages of the pipeline tell this wha
 """
 
 import asyncio
+import secrets
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from gproxy.config.schema import Settings
 from gproxy.ledger.when import stamp
 from gproxy.protocols import estimate
-from gproxy.routing.failover import Tried
+from gproxy.protocols.conversation import conversation_key
+from gproxy.routing.failover import Skipped, Tried
 from gproxy.server.edge import Call
 from gproxy.server.incoming import ClientLeft
 from gproxy.values import Record, Route, Target, Usage
@@ -24,6 +26,7 @@ class Journal:
 
     `admitted`: it has passed the door, and what it costs is spend. `reserved`: the store holds a claim for it, which
     its settlement ends. `settled`: that, and its row, are done. `noting`: when it will be written down as open.
+    `passed` are attempts that could not be made, `extra_nano` is what failed ones have cost, or may have.
     `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen. `left`: why nobody
     waits for the answer any more, "" as long as somebody does; then that is how the request ended.
     """
@@ -34,6 +37,8 @@ class Journal:
     credential: str | None = None
     attempts: int = 0
     tried: list[Tried] = field(default_factory=list)
+    passed: list[Skipped] = field(default_factory=list)
+    extra_nano: int | None = None
     sent: bool = False
     left: str = ""
     status: int = 0
@@ -47,6 +52,14 @@ class Journal:
     reserved: bool = False
     noting: asyncio.TimerHandle | None = None
     settled: bool = False
+    _seed: bytes = b""
+
+    def seed(self) -> bytes:
+        """By what choices by weight are drawn: the same for all requests of one conversation."""
+        if not self._seed:
+            found = conversation_key(self.call.headers, self.call.facts.body)
+            self._seed = found or secrets.token_bytes(16)
+        return self._seed
 
     def attempt(self, target: Target, credential: str) -> None:
         """A further attempt begins. Raises ClientLeft: none does for a client that is gone."""
@@ -139,6 +152,7 @@ class Journal:
             usage=self.usage,
             usage_source=self.usage_source,
             cost_nano=cost_nano,
+            extra_attempt_cost_nano=self.extra_nano,
             maybe_billed=self.maybe_billed,
             price_source=price_source,
             latency_ms=self.elapsed_ms(),

@@ -1,14 +1,14 @@
 """The loop over attempts: from a route to an answer that is worth sending on, or to the error that says why not.
 
-Which attempt comes next and what a status means is `routing/failover.py`'s; sending the answer on is `relay.py`'s.
+Which attempt comes next is decided in `routing/`; how credentials stand is kept in `health.py`; sending the answer on
+is `relay.py`'s.
 """
 
 import asyncio
-import re
-import secrets
+import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gproxy.config.snapshot import Credential, Provider
@@ -22,15 +22,20 @@ from gproxy.protocols.tap import StreamTap
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import failover, verdicts
+from gproxy.routing.credentials import Failure, State
 from gproxy.routing.failover import Tried
 from gproxy.routing.verdicts import Verdict
 from gproxy.server.edge import LOOP_HEADER, Call, one
+from gproxy.server.health import HealthBook, Turn
 from gproxy.server.journal import Journal
 from gproxy.server.tokens import Access, Tokens
 from gproxy.server.upstream import Answer, Attempt, Upstream
 from gproxy.values import Route, Target
 
-_SECONDS = re.compile(r"[0-9]{1,9}")
+_OVERLOADED = 529
+_ERROR_BODY_SECONDS = 2.0
+"""How long is waited for what an error says, where another attempt can be made meanwhile."""
+
 _MAX_ERROR_BODY = 1024 * 1024
 
 _MAX_BEFORE_FIRST = MAX_EVENT_BYTES + 1024 * 1024
@@ -64,55 +69,110 @@ class Opener:
 
     upstream: Upstream
     tokens: Tokens
+    health: HealthBook
     own_id: str
     keyless: frozenset[str]
     foresee: Callable[[Target], None]
     no_usage: set[str] = field(default_factory=set)
     """Providers that have refused `stream_options`: they are not asked again until the next reload."""
 
-    def speakers(self, call: Call, route: Route) -> Route:
-        """The route with only those targets that can be asked in the call's dialect. Raises BadRequest."""
+    def speakers(self, journal: Journal, route: Route) -> Route:
+        """The route with only those targets that can be asked in the call's dialect, as they are to be tried.
+
+        Raises BadRequest. What no attempt can be made at now comes last: it is by the first target that a request is
+        counted and its cost held.
+        """
+        call = journal.call
         targets = tuple(t for t in route.targets if _carrier(call, t))
-        if targets:
-            # A target that no attempt can be made at is not the first that is tried, by which limits are counted.
-            targets = tuple(t for t in targets if self._reachable(call, t)) or targets
-            return Route(route.requested, targets, route.alias, route.aggregated, route.strategy)
-        provider = call.snapshot.providers[route.targets[0].provider]
-        spoken = ", ".join(sorted(endpoints.speaks(CHANNELS[provider.channel], provider.settings)))
-        raise BadRequest(
-            f"This request is in the dialect {call.protocol.name}, but the provider {provider.name} of the model "
-            f"speaks {spoken}. Translation between dialects is not available."
-        )
+        if not targets:
+            provider = call.snapshot.providers[route.targets[0].provider]
+            spoken = ", ".join(sorted(endpoints.speaks(CHANNELS[provider.channel], provider.settings)))
+            raise BadRequest(
+                f"This request is in the dialect {call.protocol.name}, but the provider {provider.name} of the model "
+                f"speaks {spoken}. Translation between dialects is not available."
+            )
+        targets = tuple(t for t in targets if self._reachable(call, t)) or targets
+        speaking = failover.order_targets(replace(route, targets=targets), journal.seed)
+        if len(targets) < 2:
+            return speaking
+        now = time.time()
+        usable = {t: self._usable(call, t, now) for t in speaking.targets}
+        return replace(speaking, targets=tuple(sorted(speaking.targets, key=lambda t: not usable[t])))
 
     def _reachable(self, call: Call, target: Target) -> bool:
         return bool(call.snapshot.providers[target.provider].credentials) or target.provider in self.keyless
 
+    def _usable(self, call: Call, target: Target, now: float) -> bool:
+        credentials = call.snapshot.providers[target.provider].credentials or (failover.NO_KEY,)
+        stands = (self.health.condition((target, credential), now).state for credential in credentials)
+        return any(state not in (State.OUT, State.REFUSED) for state in stands)
+
     async def open(self, journal: Journal, route: Route) -> Opened:
         """The first attempt that gives an answer. Raises the GatewayError that stands for all failed ones."""
-        loop = asyncio.get_running_loop()
-        total = journal.call.snapshot.providers[route.targets[0].provider].settings.total_timeout_s
-        deadline = loop.time() + total if total else None
-        for target, credential in self._candidates(journal.call, route):
-            journal.attempt(target, credential.name)
-            self.foresee(target)
-            began = loop.time()
-            try:
-                opened = await self._one(journal, target, credential, deadline)
-                if not opened.refused or _judge(journal.call, opened) is Verdict.PASS:
-                    return opened
-                fault, answer = None, opened.answer
-                status = opened.refused
-            except UpstreamFault as caught:
-                fault, answer, status = caught, None, None
-            milliseconds = round((loop.time() - began) * 1000)
-            journal.failed(_tried(target, credential, milliseconds, status, answer, fault))
-            if fault is not None and not verdicts.may_repeat(fault):
+        snapshot = journal.call.snapshot
+        total = snapshot.providers[route.targets[0].provider].settings.total_timeout_s
+        deadline = asyncio.get_running_loop().time() + total if total else None
+        left = failover.candidates(snapshot, route, self.keyless, journal.seed)
+        for _ in range(failover.max_attempts(snapshot, route)):
+            turn = await self.health.turn(left)
+            if turn is None:
                 break
-        raise failover.exhausted(journal.tried)
+            left.remove(turn.candidate)
+            opened = await self._try(journal, turn, deadline)
+            if opened is not None:
+                return opened
+            last = journal.tried[-1]
+            if last.final:
+                raise failover.exhausted(journal.tried)
+            if last.status == _OVERLOADED:
+                left = failover.after_overload(left, last.provider)
+        now = time.time()
+        stands = [(candidate, self.health.condition(candidate, now)) for candidate in left]
+        journal.passed = [
+            failover.skipped(c, how) for c, how in stands if how.state in (State.OUT, State.REFUSED)
+        ]
+        raise failover.exhausted(journal.tried, journal.passed)
 
-    def _candidates(self, call: Call, route: Route) -> list[failover.Candidate]:
-        found = failover.candidates(call.snapshot, route, self.keyless, lambda: secrets.token_bytes(16))
-        return found[: failover.max_attempts(call.snapshot, route)]
+    async def _try(self, journal: Journal, turn: Turn, deadline: float | None) -> Opened | None:
+        """One attempt, from its beginning to its answer; None if it failed, as journal and health then know."""
+        loop = asyncio.get_running_loop()
+        target, credential = turn.candidate
+        journal.attempt(target, credential.name)
+        self.foresee(target)
+        began = loop.time()
+        fault: UpstreamFault | None = None
+        try:
+            opened = await self._one(journal, target, credential, deadline)
+            failure = _failure_in(journal.call, opened, keyless=credential.secret is None)
+        except UpstreamFault as caught:
+            fault, failure = caught, verdicts.fault_of(caught)
+        except BaseException:  # cancelled: nothing is known of the credential
+            self.health.untouched(turn)
+            raise
+        else:
+            if failure is None:
+                (self.health.untouched if opened.refused else self.health.answered)(turn)
+                return opened
+        late = deadline is not None and loop.time() >= deadline
+        if late:
+            self.health.untouched(turn)  # the time that it had was what others had left of it
+        retry_s = None if late else self.health.failed(turn, failure)
+        journal.failed(
+            Tried(
+                provider=target.provider,
+                credential=credential.name,
+                model=target.model,
+                reason=failure.reason,
+                milliseconds=round((loop.time() - began) * 1000),
+                status=failure.status,
+                timed_out=fault is not None and fault.timed_out,
+                maybe_billed=fault is not None and fault.maybe_billed,
+                final=late or (fault is not None and not verdicts.may_repeat(fault)),
+                cause=failure.cause,
+                retry_s=retry_s,
+            )
+        )
+        return None
 
     async def _one(
         self, journal: Journal, target: Target, credential: Credential, deadline: float | None
@@ -218,9 +278,15 @@ class Opener:
         )
 
 
-def _judge(call: Call, opened: Opened) -> Verdict:
+def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
+    """Why another attempt has to be made, None for an answer that goes to the client."""
+    if not opened.refused:
+        return None
     complaint = complaint_of(opened.answer.header, opened.body or b"", time.time())
-    return verdicts.judge(opened.refused, complaint, (call.facts.model, call.facts.body.text))
+    said = (call.facts.model, call.facts.body.text)
+    if verdicts.judge(opened.refused, complaint, said) is Verdict.PASS:
+        return None
+    return verdicts.failure_of(opened.refused, complaint, said, keyless=keyless)
 
 
 def _proxy(call: Call, provider: Provider) -> str:
@@ -238,9 +304,8 @@ def _carrier(call: Call, target: Target) -> str:
 
 async def _look(call: Call, answer: Answer, withhold_usage: bool) -> Opened:
     """Read enough of an answer to know what it is. Raises UpstreamFault."""
-    verdict = verdicts.judge(answer.status)
-    if verdict is not Verdict.ANSWER:
-        body = await answer.whole(_MAX_ERROR_BODY) if verdict is Verdict.PASS else b""
+    if verdicts.judge(answer.status) is not Verdict.ANSWER:
+        body = await _error_body(answer)
         answer.close()
         return Opened(answer, body=body, refused=answer.status)
     media = answer.media
@@ -258,6 +323,17 @@ async def _look(call: Call, answer: Answer, withhold_usage: bool) -> Opened:
     if call.protocol.binary and media not in ("", "text/html"):
         return Opened(answer)
     raise AnswerRefused(f"it answered 200 with {media or 'no content type'}")
+
+
+async def _error_body(answer: Answer) -> bytes:
+    """The body of an error, as far as it is of use. Raises UpstreamFault if the client should see it and cannot."""
+    if answer.status in verdicts.CLIENT_FAULTS:
+        return await answer.whole(_MAX_ERROR_BODY)
+    if answer.status in verdicts.TELLING:
+        with contextlib.suppress(UpstreamFault, TimeoutError):
+            async with asyncio.timeout(_ERROR_BODY_SECONDS):
+                return await answer.whole(_MAX_ERROR_BODY)
+    return b""
 
 
 async def _first_event(
@@ -281,24 +357,3 @@ async def _first_event(
     if not tap.first_seen:
         raise AnswerRefused("it answered 200 with an empty stream")
     return Opened(answer, tap=tap, first=b"".join(first))
-
-
-def _tried(
-    target: Target,
-    credential: Credential,
-    milliseconds: int,
-    status: int | None,
-    answer: Answer | None,
-    fault: UpstreamFault | None,
-) -> Tried:
-    after = answer.header(b"retry-after") if answer else ""
-    return Tried(
-        provider=target.provider,
-        credential=credential.name,
-        reason=fault.reason if fault else f"status {status}",
-        milliseconds=milliseconds,
-        status=status,
-        timed_out=bool(fault and fault.timed_out),
-        maybe_billed=bool(fault and fault.maybe_billed),
-        retry_s=None if status not in (402, 429) else float(after) if _SECONDS.fullmatch(after) else 1.0,
-    )

@@ -56,7 +56,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         async with Departure(incoming, partial(_unheard, journal, reply, stages.drains)):
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
-            speaking = stages.opener.speakers(call, route)
+            speaking = stages.opener.speakers(journal, route)
             admitted, told = await stages.door.admit(journal, speaking)
             reply.add_headers(told)
             opened = await stages.opener.open(journal, admitted)
@@ -108,7 +108,7 @@ def _unheard(journal: Journal, reply: Reply, drains: set[str], why: str) -> floa
 
 async def _failed(error: GatewayError, journal: Journal, reply: Reply, settlement: Settlement) -> None:
     """The error as the answer, its row before it."""
-    journal.ended(error.status, outcome_of(error, journal.attempts), error.message)
+    journal.ended(error.status, outcome_of(error, journal.attempts + len(journal.passed)), error.message)
     try:
         await settlement.settle(journal)
     except Unavailable as unavailable:
@@ -137,7 +137,7 @@ async def _cut_short(error: GatewayError, opened: Opened | None, reply: Reply) -
 
 
 def outcome_of(error: GatewayError, attempts: int) -> str:
-    """The ledger's word for how a request ended, after so many attempts."""
+    """The ledger's word for how a request ended, after so many attempts that were made or held off."""
     if attempts and error.status in (502, 504, 529, 429):
         return "upstream_error"
     return "refused" if error.status < 500 else "error"

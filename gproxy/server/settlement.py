@@ -11,9 +11,11 @@ from gproxy.ledger import spend
 from gproxy.ledger.pricing import settle
 from gproxy.ledger.store import Work, inserting
 from gproxy.ledger.writer import Writer
+from gproxy.protocols import estimate
 from gproxy.server.journal import Journal
 from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
+from gproxy.values import Target, Usage
 
 
 class Settlement:
@@ -76,15 +78,33 @@ class Settlement:
             self._writer.put(work)
 
     async def _cost(self, journal: Journal) -> tuple[int | None, str | None]:
-        target = journal.target
-        if journal.free or target is None:
+        if any(tried.maybe_billed for tried in journal.tried):
+            journal.extra_nano = await self._feared(journal)
+        if journal.free or journal.target is None:
             return 0, None
+        return await self._settled(journal, journal.target, journal.usage)
+
+    async def _feared(self, journal: Journal) -> int | None:
+        """What failed attempts may have cost: the input, and nothing for what nobody saw. None if it is not known."""
+        protocol, body = journal.call.protocol, journal.call.facts.body
+        if not protocol.metered:
+            return None
+        given = 0
+        if protocol.estimable:
+            given = await asyncio.to_thread(estimate.input_tokens, body.tree)
+        usage = Usage(input_tokens=given) if given else Usage()
+        targets = [Target(tried.provider, tried.model) for tried in journal.tried if tried.maybe_billed]
+        costs = [(await self._settled(journal, target, usage))[0] for target in targets]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if known else None
+
+    async def _settled(self, journal: Journal, target: Target, usage: Usage) -> tuple[int | None, str | None]:
         snapshot = journal.call.snapshot
         configured = self._prices.configured(snapshot, target)
         builtin = None
-        if configured is None and journal.usage.cost_nano is None:
+        if configured is None and usage.cost_nano is None:
             builtin = await self._prices.builtin(snapshot, target, journal.call.started_at)
-        return settle(journal.usage, configured, builtin)
+        return settle(usage, configured, builtin)
 
 
 def _work(journal: Journal, cost: int | None, source: str | None) -> Work | None:

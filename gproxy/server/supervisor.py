@@ -211,6 +211,8 @@ async def _serve(
     tasks = Tasks()
     gateway = Gateway(snapshot, writer, tasks, own_id=server.own_id)
     gateway.reload_failure = failed
+    await gateway.health.refresh()
+    following = tasks.spawn(gateway.health.follow())
     stop = asyncio.Event()
     repair.install()
     config = _hypercorn(server.started, listener, server.directory)
@@ -234,11 +236,13 @@ async def _serve(
     finally:
         if server.path is not None:
             watching.cancel()
+        following.cancel()
         serving.cancel()
         # InvalidStateError: Hypercorn asks for the outcome of connections that are not over.
         with contextlib.suppress(asyncio.CancelledError, asyncio.InvalidStateError):
             await serving
         await tasks.drain(FORCED_END_SECONDS)
+        gateway.health.close()
         await gateway.upstream.close()
 
 

@@ -293,15 +293,10 @@ def test_several_workers_are_refused_where_there_is_no_fork(
     ("text", "warning"),
     [
         ('[global]\ncors_origins = ["https://a.example"]', "global.cors_origins: has no effect yet"),
-        (
-            PROVIDER + 'credentials = [{ env = "A", weight = 0 }]',
-            "providers[1].credentials[0].weight: has no effect yet",
-        ),
         (PROVIDER + 'settings.protocols = ["gemini"]', "providers[1].settings.protocols: has no effect"),
-        (ALIAS + 'strategy = "weighted"', 'model_aliases[0].strategy: "weighted" has no effect yet'),
         (
             ALIAS + 'targets = [{ provider_name = "p", model_id = "m", weight = 1 }]',
-            "model_aliases[0].targets[0].weight: has no effect yet",
+            "model_aliases[0].targets[0].weight: has no effect under strategy",
         ),
     ],
 )

@@ -124,3 +124,12 @@ def test_a_long_body_without_turns_or_instructions_has_no_key() -> None:
 
 def test_any_text_can_be_hashed() -> None:
     assert key({"prompt_cache_key": "ключ 🔑"}) is not None
+
+
+def test_what_is_long_is_told_by_its_beginning() -> None:
+    def image(data: str, last: str) -> bytes | None:
+        part = {"type": "image_url", "image_url": {"url": data}}
+        return key({"messages": [{"role": "user", "content": [part]}, ANSWER, user(last)]})
+
+    assert image("a" * 10**6, "x") == image("a" * 10**6 + "b", "y") is not None
+    assert image("a" * 10**6, "x") != image("b" * 10**6, "x")

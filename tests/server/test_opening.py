@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gproxy.config.snapshot import Credential
 from gproxy.errors import (
     BadRequest,
     GatewayError,
@@ -15,9 +19,12 @@ from gproxy.errors import (
     UpstreamOverloaded,
     UpstreamTimeout,
 )
+from gproxy.ledger.writer import Writer
 from gproxy.protocols import anthropic_messages, gemini, openai_chat, passthrough
 from gproxy.protocols.base import Protocol
+from gproxy.routing.credentials import State
 from gproxy.server.edge import LOOP_HEADER
+from gproxy.server.health import HealthBook
 from gproxy.server.journal import Journal
 from gproxy.server.opening import Opened, Opener
 from gproxy.server.tasks import Tasks
@@ -47,11 +54,26 @@ STREAMED = b'{"model": "m", "messages": [], "stream": true}'
 TWO = ("sk-first-secret", "sk-second-secret")
 
 
+@dataclass
+class Place:
+    """What a process has for all its requests."""
+
+    upstream: Upstream
+    health: HealthBook
+    tasks: Tasks
+    store: Path
+
+
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    it = Upstream()
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    writer, tasks, upstream = Writer(tmp_path / "gproxy.db"), Tasks(), Upstream()
+    writer.start()
+    it = Place(upstream, HealthBook(writer, tasks), tasks, writer.path)
     yield it
-    await it.close()
+    await tasks.drain(5)
+    it.health.close()
+    await upstream.close()
+    writer.close()
 
 
 class Opening:
@@ -59,7 +81,7 @@ class Opening:
 
     def __init__(
         self,
-        upstream: Upstream,
+        place: Place,
         text: str,
         body: bytes = BODY,
         protocol: Protocol = openai_chat.CHAT,
@@ -68,11 +90,22 @@ class Opening:
     ) -> None:
         self.foreseen: list[Target] = []
         self.opener = Opener(
-            upstream, Tokens(upstream, Tasks()), "own-id", frozenset({"free"}), self.foreseen.append
+            place.upstream,
+            Tokens(place.upstream, place.tasks),
+            place.health,
+            "own-id",
+            frozenset({"free"}),
+            self.foreseen.append,
         )
         path_model = "m" if "{model}" in protocol.paths[0] else None
-        self.call = call(snapshot(text + ALICE), body, protocol, model=path_model, headers=headers)
+        here = snapshot(text + ALICE)
+        place.health.adopt(here)
+        self.call = call(here, body, protocol, model=path_model, headers=headers)
         self.journal = Journal(self.call, Route("m", targets))
+
+    def credential(self) -> Credential:
+        """The first of the provider `up`."""
+        return self.call.snapshot.providers["up"].credentials[0]
 
     async def open(self) -> Opened:
         return await self.opener.open(self.journal, self.journal.route)
@@ -92,16 +125,16 @@ class Opening:
 # Which answer is taken.
 
 
-async def test_a_good_answer_is_read_whole(upstream: Upstream) -> None:
+async def test_a_good_answer_is_read_whole(place: Place) -> None:
     async with peer(always(GOOD)) as up:
-        it = Opening(upstream, provider(up.url))
+        it = Opening(place, provider(up.url))
         opened = await it.taken()
     assert json.loads(opened.body or b"")["id"] == "c1"
     assert (opened.refused, opened.tap, it.journal.attempts, it.journal.tried) == (0, None, 1, [])
     assert it.foreseen == [Target("up", "m")]
 
 
-async def test_a_stream_is_held_at_its_first_event(upstream: Upstream) -> None:
+async def test_a_stream_is_held_at_its_first_event(place: Place) -> None:
     go = asyncio.Event()
 
     async def slowly(_: Seen, writer: asyncio.StreamWriter) -> None:
@@ -114,7 +147,7 @@ async def test_a_stream_is_held_at_its_first_event(upstream: Upstream) -> None:
         await asyncio.Event().wait()
 
     async with peer(slowly) as up:
-        it = Opening(upstream, provider(up.url), STREAMED)
+        it = Opening(place, provider(up.url), STREAMED)
         opening = asyncio.create_task(it.taken())
         while not up.seen:
             await asyncio.sleep(0)
@@ -126,10 +159,10 @@ async def test_a_stream_is_held_at_its_first_event(upstream: Upstream) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 408, 409, 429, 500, 502, 503, 504, 529, 302])
-async def test_another_credential_is_tried_after_a_failure(upstream: Upstream, status: int) -> None:
+async def test_another_credential_is_tried_after_a_failure(place: Place, status: int) -> None:
     answers = dict(zip(TWO, [http(b'{"error": {}}', status), GOOD], strict=True))
     async with peer(by_key(answers)) as up:
-        it = Opening(upstream, provider(up.url, secrets=TWO))
+        it = Opening(place, provider(up.url, secrets=TWO))
         assert (await it.taken()).body
     assert [seen.key for seen in up.seen] == list(TWO)
     (tried,) = it.journal.tried
@@ -153,10 +186,10 @@ FIRST_EVENTS = {
 
 @pytest.mark.parametrize("name", FIRST_EVENTS)
 async def test_an_answer_that_is_none_is_tried_elsewhere_before_anything_goes_out(
-    upstream: Upstream, name: str
+    place: Place, name: str
 ) -> None:
     async with peer(by_key({TWO[0]: FIRST_EVENTS[name], TWO[1]: GOOD})) as up:
-        it = Opening(upstream, provider(up.url, secrets=TWO), STREAMED)
+        it = Opening(place, provider(up.url, secrets=TWO), STREAMED)
         assert (await it.taken()).body
     assert len(up.seen) == 2
     assert len(it.journal.tried) == 1
@@ -169,54 +202,54 @@ async def test_an_answer_that_is_none_is_tried_elsewhere_before_anything_goes_ou
         ("text/plain", b"hello"),
     ],
 )
-async def test_an_answer_that_is_not_taken_is_given_up(upstream: Upstream, media: str, piece: bytes) -> None:
+async def test_an_answer_that_is_not_taken_is_given_up(place: Place, media: str, piece: bytes) -> None:
     async def endless(_: Seen, writer: asyncio.StreamWriter) -> None:
         writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {media}\r\n\r\n".encode() + piece)
         await asyncio.Event().wait()
 
     async with peer(endless) as up:
-        await Opening(upstream, provider(up.url), STREAMED).failed()
+        await Opening(place, provider(up.url), STREAMED).failed()
         await asyncio.wait_for(up.left.wait(), 5)
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
-async def test_what_the_client_got_wrong_is_handed_on_at_once(upstream: Upstream, status: int) -> None:
+async def test_what_the_client_got_wrong_is_handed_on_at_once(place: Place, status: int) -> None:
     async with peer(always(http(b'{"error": {"message": "no"}}', status))) as up:
-        it = Opening(upstream, provider(up.url, secrets=TWO))
+        it = Opening(place, provider(up.url, secrets=TWO))
         opened = await it.taken()
     assert (opened.refused, opened.body) == (status, b'{"error": {"message": "no"}}')
     assert len(up.seen) == 1
 
 
-async def test_a_bad_key_that_is_called_a_bad_request_is_tried_elsewhere(upstream: Upstream) -> None:
+async def test_a_bad_key_that_is_called_a_bad_request_is_tried_elsewhere(place: Place) -> None:
     bad = http(b'{"error": {"message": "API key not valid", "reason": "API_KEY_INVALID"}}', 400)
     async with peer(by_key({TWO[0]: bad, TWO[1]: GOOD})) as up:
-        assert (await Opening(upstream, provider(up.url, secrets=TWO)).taken()).body
+        assert (await Opening(place, provider(up.url, secrets=TWO)).taken()).body
     assert len(up.seen) == 2
 
 
-async def test_another_target_is_tried_under_its_own_model_and_key(upstream: Upstream) -> None:
+async def test_another_target_is_tried_under_its_own_model_and_key(place: Place) -> None:
     targets = (Target("up", "one"), Target("spare", "two"))
     async with peer(always(http(status=500))) as up, peer(always(GOOD)) as spare:
         text = provider(up.url, secrets=TWO) + provider(spare.url, "spare", secrets=("sk-spare-secret",))
-        it = Opening(upstream, text, targets=targets)
+        it = Opening(place, text, targets=targets)
         await it.taken()
     assert [seen.json()["model"] for seen in up.seen] == ["one", "one"]
     assert [(seen.json()["model"], seen.key) for seen in spare.seen] == [("two", "sk-spare-secret")]
     assert it.foreseen == [targets[0], targets[0], targets[1]]
 
 
-async def test_a_peer_that_is_not_there_is_passed_over(upstream: Upstream) -> None:
+async def test_a_peer_that_is_not_there_is_passed_over(place: Place) -> None:
     async with peer(always(GOOD)) as spare:
         text = provider(f"http://127.0.0.1:{closed_port()}") + provider(spare.url, "spare")
-        it = Opening(upstream, text, targets=(Target("up", "m"), Target("spare", "m")))
+        it = Opening(place, text, targets=(Target("up", "m"), Target("spare", "m")))
         await it.taken()
     assert not it.journal.tried[0].maybe_billed
 
 
-async def test_attempts_are_bounded(upstream: Upstream) -> None:
+async def test_attempts_are_bounded(place: Place) -> None:
     async with peer(always(http(status=500))) as up:
-        it = Opening(upstream, provider(up.url, more="max_attempts = 2", secrets=(*TWO, "sk-third")))
+        it = Opening(place, provider(up.url, more="max_attempts = 2", secrets=(*TWO, "sk-third")))
         await it.failed()
     assert len(up.seen) == 2
 
@@ -224,9 +257,9 @@ async def test_attempts_are_bounded(upstream: Upstream) -> None:
 # What is told when none is good.
 
 
-async def test_when_all_have_failed_each_is_told_and_no_text_of_theirs(upstream: Upstream) -> None:
+async def test_when_all_have_failed_each_is_told_and_no_text_of_theirs(place: Place) -> None:
     async with peer(always(http(b'{"error": {"message": "SECRET-TEXT"}}', 401))) as up:
-        error = await Opening(upstream, provider(up.url, secrets=TWO)).failed()
+        error = await Opening(place, provider(up.url, secrets=TWO)).failed()
     for word in ("up (up#1): status 401", "up (up#2): status 401", " ms"):
         assert word in error.message
     for word in ("SECRET-TEXT", *TWO):
@@ -234,26 +267,27 @@ async def test_when_all_have_failed_each_is_told_and_no_text_of_theirs(upstream:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(429, RateLimited), (402, RateLimited), (529, UpstreamOverloaded)]
+    ("status", "kind", "after"),
+    [(429, RateLimited, "7"), (402, RateLimited, "600"), (529, UpstreamOverloaded, None)],
 )
 async def test_what_all_answered_alike_is_told_as_that(
-    upstream: Upstream, status: int, kind: type[GatewayError]
+    place: Place, status: int, kind: type[GatewayError], after: str | None
 ) -> None:
     async with peer(always(http(status=status, more=("retry-after: 7",)))) as up:
-        error = await Opening(upstream, provider(up.url)).failed(kind)
-    assert error.headers == ((("retry-after", "7"),) if kind is RateLimited else ())
+        error = await Opening(place, provider(up.url)).failed(kind)
+    assert error.headers == ((("retry-after", after),) if after else ())
 
 
-async def test_a_provider_without_a_usable_credential_is_not_called(upstream: Upstream) -> None:
+async def test_a_provider_without_a_usable_credential_is_not_called(place: Place) -> None:
     async with peer(always(GOOD)) as up:
-        it = Opening(upstream, provider(up.url, secrets=()))
+        it = Opening(place, provider(up.url, secrets=()))
         await it.failed()
     assert (up.seen, it.journal.attempts) == ([], 0)
 
 
-async def test_a_provider_that_needs_no_credential_is_called_without_one(upstream: Upstream) -> None:
+async def test_a_provider_that_needs_no_credential_is_called_without_one(place: Place) -> None:
     async with peer(always(GOOD)) as up:
-        it = Opening(upstream, provider(up.url, "free", secrets=()), targets=(Target("free", "m"),))
+        it = Opening(place, provider(up.url, "free", secrets=()), targets=(Target("free", "m"),))
         await it.taken()
     assert "authorization" not in up.seen[0].headers
 
@@ -262,20 +296,154 @@ async def silent(_: Seen, writer: asyncio.StreamWriter) -> None:
     await asyncio.Event().wait()
 
 
-async def test_a_request_that_may_still_be_running_is_not_sent_again(upstream: Upstream) -> None:
+async def test_a_request_that_may_still_be_running_is_not_sent_again(place: Place) -> None:
     async with peer(silent) as up:
-        it = Opening(upstream, provider(up.url, more="first_byte_timeout_s = 0.05", secrets=TWO))
+        it = Opening(place, provider(up.url, more="first_byte_timeout_s = 0.05", secrets=TWO))
         await it.failed(UpstreamTimeout)
     assert len(up.seen) == 1
     assert it.journal.maybe_billed
 
 
-async def test_the_wall_time_of_all_attempts_is_bounded(upstream: Upstream) -> None:
+async def test_the_wall_time_of_all_attempts_is_bounded(place: Place) -> None:
     async with peer(silent) as up:
-        it = Opening(upstream, provider(up.url, more="total_timeout_s = 0.1"))
+        it = Opening(place, provider(up.url, more="total_timeout_s = 0.1"))
         began = asyncio.get_running_loop().time()
         await it.failed(UpstreamTimeout)
         assert asyncio.get_running_loop().time() - began < 2
+
+
+# What is learnt of credentials.
+
+
+async def test_a_limited_credential_is_left_out_and_in_the_end_nobody_is_called(place: Place) -> None:
+    limited = http(b'{"error": {"message": "slow down"}}', 429, more=("retry-after: 30",))
+    async with peer(by_key({TWO[0]: limited, TWO[1]: GOOD})) as up:
+        text = provider(up.url, secrets=TWO)
+        await Opening(place, text).taken()
+        second = Opening(place, text)
+        await second.taken()
+        assert [seen.key for seen in up.seen] == [TWO[0], TWO[1], TWO[1]]
+        assert (second.journal.credential, second.journal.attempts) == ("up#2", 1)
+        alone = Opening(place, provider(up.url, secrets=TWO[:1]))
+        error = await alone.failed(RateLimited)
+    assert len(up.seen) == 3
+    assert error.headers == (("retry-after", "30"),)
+    assert "up (up#1): held off, 30 s more" in error.message
+    assert (alone.journal.attempts, len(alone.journal.passed)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 401),
+        (b'{"error": {"code": 400, "details": [{"reason": "API_KEY_INVALID"}]}}', 400),
+        (b'{"code": "x", "error": "Incorrect API key provided: xa***"}', 400),
+    ],
+)
+async def test_a_refused_key_is_not_asked_again(place: Place, body: bytes, status: int) -> None:
+    async with peer(by_key({TWO[0]: http(body, status), TWO[1]: GOOD})) as up:
+        for _ in range(3):
+            await Opening(place, provider(up.url, secrets=TWO)).taken()
+    assert [seen.key for seen in up.seen] == [TWO[0], TWO[1], TWO[1], TWO[1]]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(status=500),
+        http(status=403),
+        http(status=408),
+        http(status=529),
+        FIRST_EVENTS["html"],
+        b"nonsense",
+    ],
+)
+async def test_a_single_credential_is_never_locked_out_by_a_bad_answer(place: Place, answer: bytes) -> None:
+    async with peer(always(answer)) as up:
+        for _ in range(3):
+            with pytest.raises(GatewayError):
+                await Opening(place, provider(up.url)).open()
+    assert len(up.seen) == 3
+
+
+async def test_what_failed_comes_after_what_did_not(place: Place) -> None:
+    async with peer(by_key({TWO[0]: http(status=500), TWO[1]: GOOD})) as up:
+        for _ in range(2):
+            await Opening(place, provider(up.url, secrets=TWO)).taken()
+    assert [seen.key for seen in up.seen] == [TWO[0], TWO[1], TWO[1]]
+
+
+async def test_a_clients_own_mistake_says_nothing_of_the_credential(place: Place) -> None:
+    async with peer(always(http(b'{"error": {"message": "no"}}', 422))) as up:
+        it = Opening(place, provider(up.url))
+        await it.taken()
+    assert place.health.condition((Target("up", "m"), it.credential()), time.time()).state is State.READY
+
+
+async def test_after_an_overload_another_provider_comes_before_another_credential(place: Place) -> None:
+    async with peer(always(http(status=529))) as up, peer(always(GOOD)) as spare:
+        text = provider(up.url, secrets=TWO) + provider(spare.url, "spare")
+        await Opening(place, text, targets=(Target("up", "m"), Target("spare", "m"))).taken()
+    assert (len(up.seen), len(spare.seen)) == (1, 1)
+
+
+async def test_an_error_in_the_first_event_is_judged_as_one_in_the_head(place: Place) -> None:
+    limited = data({"error": {"message": "x", "type": "rate_limit_exceeded", "code": "rate_limit_exceeded"}})
+    async with peer(by_key({TWO[0]: sse(limited), TWO[1]: sse()})) as up:
+        for _ in range(2):
+            await Opening(place, provider(up.url, secrets=TWO), STREAMED).taken()
+    assert [seen.key for seen in up.seen] == [TWO[0], TWO[1], TWO[1]]
+
+
+async def test_a_slow_error_is_not_waited_for(place: Place) -> None:
+    async def stuck(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if seen.key == TWO[1]:
+            writer.write(GOOD)
+            return
+        writer.write(b"HTTP/1.1 429 Said\r\ncontent-length: 9\r\nretry-after: 9\r\n\r\n{")
+        await asyncio.Event().wait()
+
+    began = asyncio.get_running_loop().time()
+    async with peer(stuck) as up:
+        await Opening(place, provider(up.url, secrets=TWO)).taken()
+    assert asyncio.get_running_loop().time() - began < 5
+
+
+async def test_running_out_of_time_is_not_held_against_the_last_that_was_asked(place: Place) -> None:
+    async with peer(silent) as up:
+        it = Opening(place, provider(up.url, more="total_timeout_s = 0.1"))
+        await it.failed(UpstreamTimeout)
+    assert place.health.condition((Target("up", "m"), it.credential()), time.time()).state is State.READY
+
+
+async def test_one_conversation_stays_at_one_credential_until_that_fails(place: Place) -> None:
+    broken: set[str] = set()
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(status=500) if seen.key in broken else GOOD)
+
+    async with peer(script) as up:
+        text = provider(up.url, secrets=TWO).replace("}]", ", weight = 1 }]")
+        for n in range(12):
+            await Opening(place, text, headers=[(b"session_id", b"one")]).taken()
+            await Opening(place, text, headers=[(b"session_id", str(n).encode())]).taken()
+        (mine,) = {seen.key for seen in up.seen[::2]}
+        assert {seen.key for seen in up.seen} == set(TWO)
+        broken.add(mine)
+        for _ in range(3):
+            await Opening(place, text, headers=[(b"session_id", b"one")]).taken()
+    (other,) = set(TWO) - {mine}
+    assert [seen.key for seen in up.seen[24:]] == [mine, other, other, other]
+
+
+async def test_targets_that_cannot_be_asked_now_come_last_at_the_door(place: Place) -> None:
+    async with peer(always(http(status=429, more=("retry-after: 30",)))) as up, peer(always(GOOD)) as spare:
+        text = provider(up.url) + provider(spare.url, "spare")
+        targets = (Target("up", "m"), Target("spare", "m"))
+        it = Opening(place, text, targets=targets)
+        assert it.opener.speakers(it.journal, it.journal.route).targets == targets
+        await it.taken()
+        assert it.opener.speakers(it.journal, it.journal.route).targets == targets[::-1]
 
 
 # `stream_options`.
@@ -288,9 +456,9 @@ async def picky(seen: Seen, writer: asyncio.StreamWriter) -> None:
     writer.write(REFUSED if b"stream_options" in seen.body else sse())
 
 
-async def test_usage_is_asked_for_and_not_again_once_it_was_refused(upstream: Upstream) -> None:
+async def test_usage_is_asked_for_and_not_again_once_it_was_refused(place: Place) -> None:
     async with peer(picky) as up:
-        it = Opening(upstream, provider(up.url), STREAMED)
+        it = Opening(place, provider(up.url), STREAMED)
         assert (await it.taken()).tap
         assert (it.journal.attempts, it.journal.tried) == (2, [])
         assert (await it.taken()).tap
@@ -299,53 +467,53 @@ async def test_usage_is_asked_for_and_not_again_once_it_was_refused(upstream: Up
     assert it.opener.no_usage == {"up"}
 
 
-async def test_a_client_cannot_make_a_provider_seem_to_refuse_usage(upstream: Upstream) -> None:
+async def test_a_client_cannot_make_a_provider_seem_to_refuse_usage(place: Place) -> None:
     """Its own bad field can be named so that the upstream's error names ours."""
     async with peer(always(REFUSED)) as up:
-        it = Opening(upstream, provider(up.url), STREAMED)
+        it = Opening(place, provider(up.url), STREAMED)
         assert (await it.taken()).refused == 400
     assert len(up.seen) == 2
     assert it.opener.no_usage == set()
 
 
-async def test_what_the_client_asked_itself_is_not_taken_back(upstream: Upstream) -> None:
+async def test_what_the_client_asked_itself_is_not_taken_back(place: Place) -> None:
     body = STREAMED.replace(b"true}", b'true, "stream_options": {"include_usage": true}}')
     async with peer(picky) as up:
-        it = Opening(upstream, provider(up.url), body)
+        it = Opening(place, provider(up.url), body)
         assert (await it.taken()).refused == 400
     assert len(up.seen) == 1
 
 
-async def test_another_refusal_is_not_repeated(upstream: Upstream) -> None:
+async def test_another_refusal_is_not_repeated(place: Place) -> None:
     async with peer(always(http(b'{"error": {"message": "no"}}', 400))) as up:
-        it = Opening(upstream, provider(up.url), STREAMED)
+        it = Opening(place, provider(up.url), STREAMED)
         assert (await it.taken()).refused == 400
     assert len(up.seen) == 1
     assert it.opener.no_usage == set()
 
 
-async def test_usage_is_not_asked_for_where_the_provider_says_so(upstream: Upstream) -> None:
+async def test_usage_is_not_asked_for_where_the_provider_says_so(place: Place) -> None:
     async with peer(always(sse())) as up:
-        await Opening(upstream, provider(up.url, more="include_usage = false"), STREAMED).taken()
+        await Opening(place, provider(up.url, more="include_usage = false"), STREAMED).taken()
     assert up.seen[0].body == STREAMED
 
 
-async def test_usage_is_not_asked_for_without_a_stream(upstream: Upstream) -> None:
+async def test_usage_is_not_asked_for_without_a_stream(place: Place) -> None:
     async with peer(always(GOOD)) as up:
-        await Opening(upstream, provider(up.url)).taken()
+        await Opening(place, provider(up.url)).taken()
     assert up.seen[0].body == BODY
 
 
 # What is sent.
 
 
-async def sent(upstream: Upstream, headers: Headers, more: str = "", **opening: Any) -> dict[str, str]:
+async def sent(place: Place, headers: Headers, more: str = "", **opening: Any) -> dict[str, str]:
     async with peer(always(GOOD)) as up:
-        await Opening(upstream, provider(up.url, more=more), headers=headers, **opening).taken()
+        await Opening(place, provider(up.url, more=more), headers=headers, **opening).taken()
     return up.seen[0].headers
 
 
-async def test_the_keys_of_the_client_stay_here(upstream: Upstream) -> None:
+async def test_the_keys_of_the_client_stay_here(place: Place) -> None:
     mine = [
         (b"authorization", b"Bearer sk-client"),
         (b"x-api-key", b"sk-client"),
@@ -353,50 +521,50 @@ async def test_the_keys_of_the_client_stay_here(upstream: Upstream) -> None:
         (b"cookie", b"sk-client"),
         (b"openai-organization", b"sk-client"),
     ]
-    headers = await sent(upstream, mine)
+    headers = await sent(place, mine)
     assert "sk-client" not in str(headers)
     assert headers["authorization"] == "Bearer sk-upstream-secret-1"
 
 
 async def test_a_header_that_the_provider_sets_replaces_the_clients_and_the_defaults(
-    upstream: Upstream,
+    place: Place,
 ) -> None:
     more = 'headers = { "User-Agent" = "mine", "X-Extra" = "1", "Authorization" = "Other 1" }'
-    headers = await sent(upstream, [(b"user-agent", b"theirs"), (b"anthropic-beta", b"b1")], more)
+    headers = await sent(place, [(b"user-agent", b"theirs"), (b"anthropic-beta", b"b1")], more)
     assert (headers["user-agent"], headers["x-extra"], headers["authorization"]) == ("mine", "1", "Other 1")
     assert headers["anthropic-beta"] == "b1"
 
 
-async def test_a_default_header_gives_way_to_the_clients(upstream: Upstream) -> None:
+async def test_a_default_header_gives_way_to_the_clients(place: Place) -> None:
     body = b'{"model": "m", "messages": [], "max_tokens": 1}'
     kind: dict[str, Any] = {"body": body, "protocol": anthropic_messages.MESSAGES}
-    assert (await sent(upstream, [], **kind))["anthropic-version"] == "2023-06-01"
-    assert (await sent(upstream, [(b"anthropic-version", b"2099-01-01")], **kind))[
+    assert (await sent(place, [], **kind))["anthropic-version"] == "2023-06-01"
+    assert (await sent(place, [(b"anthropic-version", b"2099-01-01")], **kind))[
         "anthropic-version"
     ] == "2099-01-01"
 
 
-async def test_the_way_that_a_request_took_is_written_down(upstream: Upstream) -> None:
+async def test_the_way_that_a_request_took_is_written_down(place: Place) -> None:
     name = LOOP_HEADER.decode()
-    assert (await sent(upstream, []))[name] == "own-id"
-    assert (await sent(upstream, [(LOOP_HEADER, b"first, second")]))[name] == "first, second, own-id"
+    assert (await sent(place, []))[name] == "own-id"
+    assert (await sent(place, [(LOOP_HEADER, b"first, second")]))[name] == "first, second, own-id"
 
 
-async def test_a_body_is_json_whatever_the_client_called_it(upstream: Upstream) -> None:
-    headers = await sent(upstream, [(b"content-type", b"application/vnd.api+json")])
+async def test_a_body_is_json_whatever_the_client_called_it(place: Place) -> None:
+    headers = await sent(place, [(b"content-type", b"application/vnd.api+json")])
     assert headers["content-type"] == "application/json"
     assert headers["accept-encoding"] == "identity"
 
 
-async def test_the_proxy_of_a_provider_comes_before_the_global_one(upstream: Upstream) -> None:
+async def test_the_proxy_of_a_provider_comes_before_the_global_one(place: Place) -> None:
     async with peer(always(GOOD)) as near, peer(always(GOOD)) as far:
         text = f'[global]\nproxy = "{far.url}"\n' + provider(
             "http://up.invalid", more=f'proxy = "{near.url}"'
         )
-        await Opening(upstream, text + provider("http://up.invalid", "spare")).taken()
+        await Opening(place, text + provider("http://up.invalid", "spare")).taken()
         assert (len(near.seen), len(far.seen)) == (1, 0)
         both = text + provider("http://up.invalid", "spare")
-        await Opening(upstream, both, targets=(Target("spare", "m"),)).taken()
+        await Opening(place, both, targets=(Target("spare", "m"),)).taken()
         assert (len(near.seen), len(far.seen)) == (1, 1)
 
 
@@ -408,33 +576,33 @@ def speaking(protocol: str) -> str:
     return f'[[providers]]\nname = "up"\nchannel = "custom"\nsettings = {settings}\n'
 
 
-async def test_a_target_that_does_not_speak_the_dialect_is_passed_over(upstream: Upstream) -> None:
+async def test_a_target_that_does_not_speak_the_dialect_is_passed_over(place: Place) -> None:
     text = speaking("anthropic_messages") + provider("http://y", "spare")
-    it = Opening(upstream, text, targets=(Target("up", "m"), Target("spare", "m")))
-    assert it.opener.speakers(it.call, it.journal.route).targets == (Target("spare", "m"),)
+    it = Opening(place, text, targets=(Target("up", "m"), Target("spare", "m")))
+    assert it.opener.speakers(it.journal, it.journal.route).targets == (Target("spare", "m"),)
 
 
-async def test_no_target_that_speaks_it_is_400_and_names_both_dialects(upstream: Upstream) -> None:
-    it = Opening(upstream, speaking("anthropic_messages"))
+async def test_no_target_that_speaks_it_is_400_and_names_both_dialects(place: Place) -> None:
+    it = Opening(place, speaking("anthropic_messages"))
     with pytest.raises(BadRequest) as refused:
-        it.opener.speakers(it.call, it.journal.route)
+        it.opener.speakers(it.journal, it.journal.route)
     assert "openai_chat" in refused.value.message
     assert "anthropic_messages" in refused.value.message
 
 
-async def test_a_growing_array_is_a_stream_too(upstream: Upstream) -> None:
+async def test_a_growing_array_is_a_stream_too(place: Place) -> None:
     body = b'[{"candidates": [], "modelVersion": "m"}\n,\n{"candidates": [], "modelVersion": "m"}]'
     async with peer(always(http(body))) as up:
-        it = Opening(upstream, provider(up.url), b'{"contents": []}', gemini.STREAM)
+        it = Opening(place, provider(up.url), b'{"contents": []}', gemini.STREAM)
         opened = await it.taken()
     assert opened.tap is not None
 
 
-async def test_what_is_no_json_is_passed_on_unread_where_that_may_be(upstream: Upstream) -> None:
+async def test_what_is_no_json_is_passed_on_unread_where_that_may_be(place: Place) -> None:
     body = b'{"model": "m", "input": "hi", "voice": "v"}'
     async with peer(always(http(b"\x00\x01", media="audio/mpeg"))) as up:
-        opened = await Opening(upstream, provider(up.url), body, passthrough.SPEECH).open()
+        opened = await Opening(place, provider(up.url), body, passthrough.SPEECH).open()
         assert (opened.body, opened.tap) == (None, None)
         assert await opened.answer.whole() == b"\x00\x01"
     async with peer(always(http(b"<html>", media="text/html"))) as up:
-        await Opening(upstream, provider(up.url), body, passthrough.SPEECH).failed()
+        await Opening(place, provider(up.url), body, passthrough.SPEECH).failed()

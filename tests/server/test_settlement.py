@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 from gproxy.errors import Unavailable
 from gproxy.ledger import sqlite
 from gproxy.ledger.pricebook import PriceBook
+from gproxy.ledger.spend import spent
 from gproxy.ledger.sqlite import connect
 from gproxy.ledger.writer import Writer
+from gproxy.protocols import estimate
+from gproxy.routing.failover import Tried
 from gproxy.server.journal import Journal
 from gproxy.server.prices import Prices
 from gproxy.server.settlement import Settlement
@@ -201,3 +205,48 @@ async def test_with_usage_switched_off_there_are_no_rows(tmp_path: Path) -> None
         await it.settlement.settle(journal)
         it.settlement.settle_late(journal)
         assert await it.rows() == []
+
+
+BILLED = Tried("up", "up#1", "no answer in time", 9, maybe_billed=True, model="priced")
+
+
+async def extra(folder: Path, *tried: Tried, command: tuple[str, ...] = TABLE) -> dict[str, Any]:
+    async with books(folder, command) as it:
+        journal = answered("priced")
+        journal.tried += tried
+        await it.settlement.settle(journal)
+        (row,) = rows(it.path)
+    return row
+
+
+async def test_what_failed_attempts_may_have_cost_stands_beside_the_cost(tmp_path: Path) -> None:
+    row = await extra(tmp_path, BILLED, BILLED, replace(BILLED, maybe_billed=False))
+    given = estimate.input_tokens(answered().call.facts.body.tree)
+    assert row["extra_attempt_cost_usd"] == pytest.approx(2 * given * 2.0 / 1e6)
+    assert row["cost_usd"] == pytest.approx((10 * 2.0 + 5 * 8.0) / 1e6)
+
+
+async def test_it_is_at_the_price_of_where_the_attempt_was_made(tmp_path: Path) -> None:
+    row = await extra(tmp_path, replace(BILLED, model="plain"))
+    given = estimate.input_tokens(answered().call.facts.body.tree)
+    assert row["extra_attempt_cost_usd"] == pytest.approx(given * 1.0 / 1e6)
+
+
+async def test_what_nothing_is_feared_of_and_what_has_no_price_is_unknown(tmp_path: Path) -> None:
+    assert (await extra(tmp_path / "a", replace(BILLED, maybe_billed=False)))[
+        "extra_attempt_cost_usd"
+    ] is None
+    unpriced = (sys.executable, "-Sc", "import sys\nfor _ in sys.stdin: print('null')")
+    row = await extra(tmp_path / "b", replace(BILLED, model="plain"), command=unpriced)
+    assert row["extra_attempt_cost_usd"] is None
+
+
+async def test_what_may_have_been_billed_is_no_spend(tmp_path: Path) -> None:
+    async with books(tmp_path) as it:
+        journal = answered("priced")
+        journal.admitted = True
+        journal.tried.append(BILLED)
+        await it.settlement.settle(journal)
+        pair = (journal.call.client.user_scope, "total")
+        found = spent(it.path, [pair], journal.call.started_at)[pair]
+    assert found.spent_nano == 10 * 2000 + 5 * 8000

@@ -1,0 +1,228 @@
+"""How the credentials stand, as one process knows it: in memory, written behind, and read from the other processes.
+
+What an outcome does to a credential's health is `routing/credentials.py`'s, the table `ledger/credential_state.py`'s.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from gproxy.config.snapshot import Snapshot
+from gproxy.errors import StoreError
+from gproxy.ledger import credential_state
+from gproxy.ledger.credential_state import Key, Row
+from gproxy.ledger.writer import Writer
+from gproxy.routing import credentials
+from gproxy.routing.credentials import WHOLE, Condition, Failure, State
+from gproxy.routing.failover import NO_KEY, Candidate, choose
+from gproxy.server.tasks import Tasks
+from gproxy.values import READY, Health
+
+POLL_SECONDS = 0.5
+"""How long it takes until one process knows what another has learnt, or a command has reset."""
+
+MOST_ENTRIES = 4096
+"""Models are named by clients: beyond this, those go whose cool-down ends soonest."""
+
+MOST_NAME_CHARS = 200
+
+Step = Callable[[Health], Health | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The candidate that is asked next, from `began` on (seconds since the epoch). `claim`: what it probes, and until
+    when that holds others off."""
+
+    candidate: Candidate
+    began: float
+    claim: tuple[Key, float] | None = None
+
+
+class HealthBook:
+    """Of one process, to be made inside its running loop."""
+
+    def __init__(self, writer: Writer, tasks: Tasks) -> None:
+        self._writer = writer
+        self._tasks = tasks
+        self._entries: dict[Key, Health] = {}  # those that are not ready
+        self._secrets: dict[tuple[str, str], str | None] = {}
+        self._writing: Counter[Key] = Counter()
+        self._deferred: dict[Key, Row] = {}  # news of what is being written here
+        self._seen = 0
+        self._reader = credential_state.Reader(writer.path)
+        self._thread = ThreadPoolExecutor(1, "credential-health")
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """A configuration is put in force: what is known of other secrets than its own is forgotten."""
+        secrets: dict[tuple[str, str], str | None] = {}
+        unread: set[tuple[str, str]] = set()
+        for row in snapshot.config.providers:
+            unread |= {(row.name, credential.label) for credential in row.credentials}
+            known = snapshot.providers[row.name].credentials or (() if row.credentials else (NO_KEY,))
+            secrets |= {(row.name, credential.name): credential.secret for credential in known}
+        changed = {p for p in self._secrets if p in secrets and secrets[p] != self._secrets[p]}
+        for key in [key for key in self._entries if key[:2] in changed]:
+            del self._entries[key]
+        self._secrets = secrets
+        self._seen = 0
+        self._writer.put(partial(credential_state.keep, credentials=secrets, unread=unread - secrets.keys()))
+
+    # What requests ask.
+
+    def condition(self, candidate: Candidate, now: float) -> Condition:
+        """How a candidate stands at `now`, seconds since the epoch."""
+        if not self._entries:
+            return _FINE
+        whole, model = _keys(candidate)
+        return credentials.condition(self._entries.get(whole, READY), self._entries.get(model, READY), now)
+
+    async def turn(self, left: Sequence[Candidate]) -> Turn | None:
+        """The next of those left to try, None if none may be asked now."""
+        while left:
+            now = time.time()
+            if not self._entries:
+                return Turn(left[0], now)
+            conditions = [self.condition(candidate, now) for candidate in left]
+            place = choose(conditions)
+            if place is None:
+                return None
+            if conditions[place].state is not State.PROBE:
+                return Turn(left[place], now)
+            if claim := await self._claim(left[place], now):
+                return Turn(left[place], now, claim)
+            # Another has it, or its outcome is known: look again.
+        return None
+
+    def answered(self, turn: Turn) -> None:
+        """It gave a good answer."""
+        if self._entries:
+            for key in _keys(turn.candidate):
+                if key in self._entries:
+                    self._step(key, turn, partial(credentials.after_success, began=turn.began))
+
+    def failed(self, turn: Turn, failure: Failure) -> float | None:
+        """It failed so. Returns for how many seconds it is out now, None if it is not."""
+        whole, model = _keys(turn.candidate)
+        key = whole if failure.cause in WHOLE else model
+        if turn.claim is not None and turn.claim[0] != key:
+            self.untouched(turn)
+        now = time.time()
+        self._step(key, turn, partial(credentials.after_failure, failure=failure, began=turn.began, now=now))
+        stands = self.condition(turn.candidate, now)
+        return stands.seconds if stands.state is State.OUT else None
+
+    def untouched(self, turn: Turn) -> None:
+        """It came to no outcome, or to one that says nothing of its credential: somebody else may probe."""
+        if turn.claim is not None:
+            key, until = turn.claim
+            self._step(key, turn, partial(credentials.not_probed, claim=until))
+
+    # What other processes know.
+
+    async def refresh(self) -> None:
+        """Take over what has changed in the store. One that cannot be read means that there is no news."""
+        loop = asyncio.get_running_loop()
+        seen = self._seen
+        try:
+            rows = await loop.run_in_executor(self._thread, self._reader.since, seen)
+        except StoreError:
+            return
+        if self._seen != seen:
+            return  # another configuration has come into force: all is to be looked at again
+        for row in rows:
+            self._seen = row.version
+            if self._writing[row.key]:
+                self._deferred[row.key] = row
+            else:
+                self._take(row)
+
+    async def follow(self) -> None:
+        """Keep up with the other processes; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            await self.refresh()
+
+    def close(self) -> None:
+        """Read no more; to be called once."""
+        self._thread.submit(self._reader.close)
+        self._thread.shutdown(wait=False)
+
+    async def _claim(self, candidate: Candidate, now: float) -> tuple[Key, float] | None:
+        """Try to be the one that probes: of all requests, in all processes."""
+        key, probed = next(
+            (key, probed)
+            for key in _keys(candidate)
+            if (probed := credentials.probed(self._entries.get(key, READY), now)) is not None
+        )
+        claim = key, probed.probe_until
+        secret = candidate[1].secret
+        self._entries[key] = probed  # until it is known, nobody else here need ask
+        try:
+            won = await self._write(key, secret, partial(credentials.probed, now=now))
+        except asyncio.CancelledError:
+            self.untouched(Turn(candidate, now, claim))
+            raise
+        return claim if won else None
+
+    def _step(self, key: Key, turn: Turn, step: Step) -> None:
+        """Take a step here at once and in the store behind it."""
+        secret = turn.candidate[1].secret
+        if self._secrets.get(key[:2]) != secret:
+            return  # it was asked with a secret that has been replaced since
+        before = self._entries.get(key, READY)
+        after = step(before)
+        if after is not None and after != before:
+            self._note(key, after)
+            self._tasks.spawn(self._write(key, secret, step))
+
+    async def _write(self, key: Key, secret: str | None, step: Step) -> bool:
+        """Take a step in the store, and take over what comes of it. True if it was taken, or cannot be there."""
+        self._writing[key] += 1
+        row = None
+        try:
+            work = partial(credential_state.change, key=key, secret=secret, step=step)
+            row, changed = await self._writer.run(work)
+        except StoreError:
+            return True
+        finally:
+            self._writing[key] -= 1
+            news = self._deferred.get(key)
+            if row is not None and news is not None and news.version > row.version:
+                row = news
+            if not self._writing[key]:
+                del self._writing[key]
+                self._deferred.pop(key, None)
+                if row is not None:
+                    self._take(row)
+        return bool(changed)
+
+    def _take(self, row: Row) -> None:
+        if row.key[:2] in self._secrets and row.is_of(self._secrets[row.key[:2]]):
+            self._note(row.key, row.health)
+
+    def _note(self, key: Key, health: Health) -> None:
+        if health.state == "ready":
+            self._entries.pop(key, None)
+            return
+        self._entries[key] = health
+        if len(self._entries) > MOST_ENTRIES:
+            models = (key for key in self._entries if key[2])
+            self._entries.pop(min(models, key=lambda key: self._entries[key].until), None)
+
+
+_FINE = Condition()
+
+
+def _keys(candidate: Candidate) -> tuple[Key, Key]:
+    """Under which a credential's health is kept: as a whole, and for the model."""
+    target, credential = candidate
+    return (target.provider, credential.name, ""), (
+        target.provider,
+        credential.name,
+        target.model[:MOST_NAME_CHARS],
+    )

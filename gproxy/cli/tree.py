@@ -15,6 +15,7 @@ from gproxy.cli import (
     prices,
     providers,
     quota,
+    reprice,
     serve,
     usage,
     users,
@@ -36,6 +37,7 @@ app.command("explain")(explain.explain)
 app.add_typer(models.alias, name="alias")
 models.models.command("prices")(prices.prices)
 app.add_typer(models.models, name="models")
+usage.app.command("reprice")(reprice.reprice)
 app.add_typer(usage.app, name="usage")
 
 

@@ -48,7 +48,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "quota": {"set", "top-up", "show"},
         "alias": {"set", "list", "remove"},
         "models": {"list", "prices"},
-        "usage": {"report"},
+        "usage": {"report", "reprice"},
     }
 
 

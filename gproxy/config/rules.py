@@ -21,12 +21,7 @@ _MISSPELT = 0.82
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _FRAMING = frozenset({"connection", "content-length", "host", "transfer-encoding"})
-_LOG_FLAGS = (
-    "enable_upstream_log",
-    "enable_upstream_log_body",
-    "enable_downstream_log",
-    "enable_downstream_log_body",
-)
+_LOG_FLAGS = ("enable_upstream_log", "enable_downstream_log")
 
 
 def foreign_channel(channel: object, channels: Collection[str]) -> bool:
@@ -71,8 +66,8 @@ def _check_global(found: schema.Global, problems: Problems, origins: Mapping[str
     if found.workers > 1 and os.name == "nt":
         problems.error(path("workers"), "Windows serves with one worker only", "set it to 1")
     for name in _LOG_FLAGS:
-        if getattr(found, name):
-            problems.warn(path(name), "has no effect yet: this version keeps no request logs")
+        if getattr(found, f"{name}_body") and not getattr(found, name):
+            problems.warn(path(f"{name}_body"), f"has no effect without `{name}`")
     if found.cors_origins:
         problems.warn(path("cors_origins"), "has no effect yet: no browser's origin may call")
     if bool(found.tls_certificate) != bool(found.tls_key):

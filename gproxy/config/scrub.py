@@ -103,17 +103,26 @@ def _long(values: Iterable[str]) -> frozenset[str]:
 class Scrubber:
     """Takes known values out of bytes, and what stands under the names of secrets out of headers and queries.
 
-    A value is found as it is, percent-encoded and escaped in JSON, once or more. Compiled on first use.
+    A value is found as it is, percent-encoded and escaped in JSON, once or more. Compiled on first use. What `then`
+    knows is taken out as well.
     """
 
-    def __init__(self, found: Known) -> None:
+    def __init__(self, found: Known, then: "Scrubber | None" = None) -> None:
         self._known = found
+        self._then = then
+
+    def also(self, keys: frozenset[str]) -> "Scrubber":
+        """One that knows these keys too: those that came with a request, or were made for one."""
+        more = _long(keys) - self._known.keys
+        return _with_more(self, more) if more else self
 
     def data(self, data: bytes, *, open_end: bool = False) -> bytes:
         """`data` without secrets; `open_end`: it was cut off, so its end may be the beginning of one."""
         if self._pattern is not None:
             data = self._pattern.sub(_MARK, data)
-        return self._closed(data) if open_end else data
+        if open_end:
+            data = self._closed(data)
+        return data if self._then is None else self._then.data(data, open_end=open_end)
 
     def text(self, text: str) -> str:
         return self.data(text.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
@@ -172,9 +181,9 @@ class Scrubber:
 
 
 @functools.lru_cache(maxsize=256)
-def scrubber_of(more: frozenset[str]) -> Scrubber:
-    """A scrubber of keys that no configuration holds: those that came with a request, or were made for one."""
-    return Scrubber(Known(keys=_long(more)))
+def _with_more(first: Scrubber, more: frozenset[str]) -> Scrubber:
+    """The same client comes again and again, and to compile costs more than to scrub."""
+    return Scrubber(Known(keys=more), first)
 
 
 def _branches(tree: dict[str, Any]) -> str:

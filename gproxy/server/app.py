@@ -19,6 +19,7 @@ from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server import accesslog, control, edge, pipeline
 from gproxy.server.admission import Doorkeeper
+from gproxy.server.capture import recorder
 from gproxy.server.health import HealthBook
 from gproxy.server.incoming import DROP, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
@@ -79,6 +80,7 @@ class Gateway(Quart):
         )
         door = Doorkeeper(self._writer, self.prices, snapshot)
         self._version = (snapshot, Stages(door, opener, self.settlement, self._tasks, self._drains))
+        self._recorder = recorder(snapshot, self._writer)
         self.lists.forget()
         self._tasks.spawn(self.prices.warm(snapshot))
 
@@ -120,6 +122,10 @@ class Gateway(Quart):
         found = edge.data_route(path)
         shape = found[0] if found else edge.shape_of(scope)
         incoming = Incoming(receive, scope["extensions"].get(DROP))
+        recording = self._recorder
+        trace = recording.trace(scope, request_id) if recording is not None else None
+        if trace is not None:
+            incoming.trace, send = trace, trace.sending(send)
         reply = Reply(send, request_id, shape.error_body, incoming.cut)
         style = self.snapshot.config.globals.log_format
         began = time.monotonic()
@@ -127,6 +133,8 @@ class Gateway(Quart):
             journal = await self._answer(scope, found, incoming, reply)
         finally:
             reply.close()
+            if trace is not None:
+                trace.ended(reply.status)
         if found is not None:
             status = journal.status if journal else reply.status
             milliseconds = round((time.monotonic() - began) * 1000)
@@ -154,20 +162,30 @@ class Gateway(Quart):
                 return await pipeline.serve(call, incoming, reply, stages)
         except ClientLeft:
             reply.status = CLIENT_CLOSED
+            _tell(incoming, "the client left")
         except asyncio.CancelledError:
+            _tell(incoming, "the server was stopping")
             if not reply.started:
                 await reply.error(Unavailable("The proxy is stopping; try again later."), close=True)
             raise
         except GatewayError as error:
+            _tell(incoming, error.message)
             unread = not incoming.ended
             await incoming.discard()
             await reply.error(error, close=unread)
         except Exception:
             # A head that is out is left without an end: the client sees that the answer is cut short.
             logger.exception("a fault in request %s", reply.request_id)
+            _tell(incoming, "a fault inside the proxy")
             if not reply.started:
                 await reply.error(InternalFault("A fault inside the proxy."), close=True)
         return None
+
+
+def _tell(incoming: Incoming, error: str) -> None:
+    """What the request logs are to say of a request that came to nothing."""
+    if incoming.trace is not None:
+        incoming.trace.error = error
 
 
 def _needs_key(channel: str) -> bool:

@@ -27,6 +27,7 @@ from gproxy.errors import (
 from gproxy.protocols import registry, strict
 from gproxy.protocols.base import Body, Facts, Protocol
 from gproxy.server import coding
+from gproxy.server.capture import Trace
 from gproxy.server.incoming import Incoming
 
 Scope = Mapping[str, Any]
@@ -50,7 +51,7 @@ class Call:
     """One request that has passed the door. `query` is the raw query without `key`.
 
     `snapshot` is the configuration that it is served under to its end. `started` is the event loop's clock,
-    `started_at` seconds since the epoch.
+    `started_at` seconds since the epoch. `trace` hears of it where requests are logged.
     """
 
     request_id: str
@@ -63,6 +64,7 @@ class Call:
     snapshot: Snapshot
     started: float
     started_at: float
+    trace: Trace | None = None
 
 
 DataRoute = tuple[Protocol, str | None, str | None]
@@ -206,11 +208,13 @@ async def read(
     started, started_at = asyncio.get_running_loop().time(), time.time()
     query = scope["query_string"].decode("latin-1")
     client = authenticate(headers, query, snapshot, started_at)
+    if incoming.trace is not None:
+        incoming.trace.client = client
     if scoped is not None and scoped not in snapshot.providers:
         raise NotFound("No such provider.")
     query = without_key(query)
     raw = await _read_body(headers, incoming, snapshot.config.globals.max_body_bytes)
-    return Call(
+    call = Call(
         request_id=request_id,
         client=client,
         protocol=protocol,
@@ -221,7 +225,11 @@ async def read(
         snapshot=snapshot,
         started=started,
         started_at=started_at,
+        trace=incoming.trace,
     )
+    if incoming.trace is not None:
+        incoming.trace.model = call.facts.model
+    return call
 
 
 async def _decode(raw: bytes) -> Body:
@@ -244,6 +252,8 @@ async def _read_body(headers: RawHeaders, incoming: Incoming, cap: int) -> bytes
         data = await incoming.piece()
         if decoder is not None:
             data = coding.decode_request(decoder, data, last=incoming.ended, cap=cap)
+        if incoming.trace is not None:
+            incoming.trace.body(data, last=incoming.ended)
         size += len(data)
         if size > cap:
             raise BodyTooLarge(f"The body is larger than {cap} bytes.")

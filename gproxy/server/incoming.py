@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from gproxy.errors import BodyTimeout
+from gproxy.server.capture import Trace
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -30,7 +31,8 @@ class ClientLeft(Exception):
 class Incoming:
     """ASGI's `receive`, which knows whether the body has come to its end.
 
-    `drop` is the extension DROP of the connection, if it has that. `on_cut` hears why a client is taken for gone.
+    `drop` is the extension DROP of the connection, if it has that. `on_cut` hears why a client is taken for gone,
+    `trace`, where requests are logged, of what came.
     """
 
     def __init__(self, receive: Receive, drop: Callable[[], None] | None = None) -> None:
@@ -38,6 +40,7 @@ class Incoming:
         self.ended = False
         self.drop = drop or _nothing
         self.on_cut: Callable[[str], None] | None = None
+        self.trace: Trace | None = None
 
     def cut(self, why: str) -> None:
         """From here on the client is gone, whether it says so or not."""

@@ -25,6 +25,7 @@ from gproxy.routing import failover, verdicts
 from gproxy.routing.credentials import Failure, State
 from gproxy.routing.failover import Tried
 from gproxy.routing.verdicts import Verdict
+from gproxy.server.capture import AttemptTrace
 from gproxy.server.edge import LOOP_HEADER, Call, one
 from gproxy.server.health import HealthBook, Turn
 from gproxy.server.journal import Journal
@@ -220,12 +221,15 @@ class Opener:
         return again
 
     async def _sent(self, journal: Journal, attempt: Attempt, *, withhold_usage: bool) -> Opened:
-        answer = await self.upstream.send(attempt, journal.on_its_way)
+        trace = _traced(journal, attempt)
+        answer = await self.upstream.send(attempt, journal.on_its_way, trace)
         try:
             return await _look(journal.call, answer, withhold_usage)
         except (
             BaseException
-        ):  # a client that leaves cancels this, and its upstream is to be closed all the same
+        ) as error:  # a client that leaves cancels this, and its upstream is to be closed all the same
+            if trace is not None and isinstance(error, UpstreamFault):
+                trace.failed(error.reason)
             answer.close()
             raise
 
@@ -291,6 +295,15 @@ def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
 
 def _proxy(call: Call, provider: Provider) -> str:
     return provider.settings.proxy or call.snapshot.config.globals.proxy
+
+
+def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:
+    """What hears of the attempt under way, where attempts are logged."""
+    trace, target = journal.call.trace, journal.target
+    if trace is None or target is None:
+        return None
+    sent = (attempt.method, attempt.url, attempt.headers, attempt.body)
+    return trace.attempt(journal.attempts, target, journal.credential or "", *sent)
 
 
 def _carrier(call: Call, target: Target) -> str:

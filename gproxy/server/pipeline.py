@@ -50,6 +50,8 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
     named = resolve.resolve(call.snapshot, call.facts.model, call.scoped)
     route = resolve.available(call.snapshot, access.permit(call.client, named))
     journal = Journal(call, route)
+    if call.trace is not None:
+        call.trace.journal = journal
     settlement = stages.settlement
     opened: Opened | None = None
     try:

@@ -26,6 +26,7 @@ from gproxy.config.problems import Problem
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded, completed, located, make_data_dir
 from gproxy.errors import ConfigError, StoreError
+from gproxy.ledger import retention
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
 from gproxy.server import listeners, repair
@@ -223,6 +224,9 @@ async def _serve(
         swap = _swapper(gateway, server.started, tell, worker.ready if worker else lambda: None)
         fail = partial(_set_failure, gateway)
         watching = tasks.spawn(watch(server.path, seen, server.load, swap, fail, tell))
+    # Of several workers one is enough to clear the logs; its successor takes it over with its slot.
+    clears = worker is None or worker.slot == 0
+    keeping = tasks.spawn(retention.keep(writer, _retention_days(gateway))) if clears else None
     ready()
     try:
         stopping = tasks.spawn(stop.wait())
@@ -236,6 +240,8 @@ async def _serve(
     finally:
         if server.path is not None:
             watching.cancel()
+        if keeping is not None:
+            keeping.cancel()
         following.cancel()
         serving.cancel()
         # InvalidStateError: Hypercorn asks for the outcome of connections that are not over.
@@ -304,6 +310,10 @@ def _as_started(snapshot: Snapshot, started: schema.Global) -> Snapshot:
     fixed = {name: getattr(started, name) for name in _NEEDS_RESTART}
     settings = replace(snapshot.config.globals, **fixed)
     return replace(snapshot, config=replace(snapshot.config, globals=settings))
+
+
+def _retention_days(gateway: Gateway) -> Callable[[], int]:
+    return lambda: gateway.snapshot.config.globals.log_retention_days
 
 
 def _set_failure(gateway: Gateway, reason: str | None) -> None:

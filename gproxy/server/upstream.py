@@ -17,9 +17,11 @@ from gproxy.errors import (
     ConnectTimedOut,
     FirstByteTimedOut,
     IdleTimedOut,
+    UpstreamFault,
 )
 from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server import coding
+from gproxy.server.capture import CALLED_OFF, AttemptTrace
 from gproxy.server.transport import AiohttpTransport, AnswerStream
 
 MAX_WHOLE_ANSWER = 128 * 1024 * 1024
@@ -46,7 +48,10 @@ class Attempt:
 
 
 class Answer:
-    """The head of an upstream's answer, and its body to be read. Close it in every case."""
+    """The head of an upstream's answer, and its body to be read. Close it in every case.
+
+    `trace` hears of what comes, where attempts are logged.
+    """
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class Answer:
         self._idle = attempt.settings.idle_timeout_s
         self._deadline = attempt.deadline
         self._close = close
+        self.trace: AttemptTrace | None = None
         self._decoder = self._decoder_for(self.header(b"content-encoding"))
 
     def header(self, name: bytes) -> str:
@@ -80,6 +86,17 @@ class Answer:
         `first`: the answer has not begun (a stream, until its first event), and has first_byte_timeout_s to do so,
         counted from when it was asked for; after that, each piece has idle_timeout_s.
         """
+        if self.trace is None:
+            return await self._next(first)
+        try:
+            data = await self._next(first)
+        except UpstreamFault as fault:
+            self.trace.failed(fault.reason)
+            raise
+        self.trace.piece(data)
+        return data
+
+    async def _next(self, first: bool) -> bytes:
         now = asyncio.get_running_loop().time()
         until = self._first_byte_until if first else now + self._idle
         if self._deadline is not None:
@@ -119,6 +136,8 @@ class Answer:
     def close(self) -> None:
         """Give the connection up, unless the body was read to its end."""
         self._close()
+        if self.trace is not None:
+            self.trace.ended()
 
     def _decoder_for(self, header: str) -> coding.Decoder | None:
         # We ask for identity; some answer with a coding all the same.
@@ -138,9 +157,27 @@ class Upstream:
     def __init__(self) -> None:
         self._transport = AiohttpTransport()
 
-    async def send(self, attempt: Attempt, on_its_way: Callable[[], None] = lambda: None) -> Answer:
+    async def send(
+        self,
+        attempt: Attempt,
+        on_its_way: Callable[[], None] = lambda: None,
+        trace: AttemptTrace | None = None,
+    ) -> Answer:
         """The head of the answer. Raises ConnectFailed, ConnectTimedOut, FirstByteTimedOut, AnswerBroken or
-        AnswerRefused."""
+        AnswerRefused. `trace` hears of it all, where attempts are logged."""
+        if trace is None:
+            return await self._send(attempt, on_its_way)
+        try:
+            answer = await self._send(attempt, on_its_way)
+        except BaseException as error:  # cancelled too: the attempt was made
+            trace.failed(error.reason if isinstance(error, UpstreamFault) else CALLED_OFF)
+            trace.ended()
+            raise
+        trace.answered(answer.status, answer.headers)
+        answer.trace = trace
+        return answer
+
+    async def _send(self, attempt: Attempt, on_its_way: Callable[[], None]) -> Answer:
         if attempt.offline is not None:
             on_its_way()
             return _play(attempt.offline(), attempt)

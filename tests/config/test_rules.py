@@ -232,10 +232,13 @@ def test_a_limit_or_quota_that_means_nothing_is_one_error(text: str, error: str)
         ('[[users.keys]]\napi_key = "sk-admin-1"', "users[0].keys[0].api_key: stands here in clear"),
         ('[global]\nhost = "0.0.0.0"', "global.host: is not a loopback address"),
         ('[global]\nhost = "proxy.example"', "global.host: is not a loopback address"),
-        ("[global]\nenable_upstream_log = true", "global.enable_upstream_log: has no effect yet"),
+        (
+            "[global]\nenable_upstream_log_body = true",
+            "global.enable_upstream_log_body: has no effect without `enable_upstream_log`",
+        ),
         (
             "[global]\nenable_downstream_log_body = true",
-            "global.enable_downstream_log_body: has no effect yet",
+            "global.enable_downstream_log_body: has no effect without",
         ),
         (
             '[[models]]\nprovider_name = "p"\nmodel_id = "m"\n'

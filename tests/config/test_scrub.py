@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gproxy.config.scrub import Known, Scrubber, known, pieces, scrubber_of, secret_name
+from gproxy.config.scrub import Known, Scrubber, known, pieces, secret_name
 from tests.server.parts import ALICE, KEY, provider, snapshot
 
 SECRET = 'sk-canary/4711+x=é"y'
@@ -200,8 +200,13 @@ def test_of_a_service_account_every_line_of_its_key_is_secret() -> None:
 
 
 def test_keys_that_came_with_a_request_are_taken_out_too_and_short_ones_left() -> None:
-    it = scrubber_of(frozenset({"sk-from-a-client", "short"}))
-    assert it.text("a short sk-from-a-client") == "a short [redacted]"
+    base = scrubber(keys=("sk-of-a-provider",))
+    it = base.also(frozenset({"sk-from-a-client", "short"}))
+    assert it.text("a short sk-from-a-client, a sk-of-a-provider") == "a short [redacted], a [redacted]"
+    assert it.data(b"cut: sk-of-a", open_end=True) == b"cut: [redacted]"
+    assert it.headers([(b"x", b"sk-from-a-client")]) == [("x", "[redacted]")]
+    assert base.also(frozenset({"short", "sk-of-a-provider"})) is base
+    assert base.also(frozenset({"sk-from-a-client"})) is base.also(frozenset({"sk-from-a-client"}))
 
 
 def test_without_secrets_everything_stays() -> None:

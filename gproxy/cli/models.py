@@ -6,7 +6,7 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption, JsonOption, group
-from gproxy.config.schema import ModelAlias, keys_of
+from gproxy.config.schema import Config, ModelAlias, keys_of
 
 alias = group("Names of your own for models.")
 models = group("The models that are configured.")
@@ -65,12 +65,31 @@ def remove_alias(name: AliasArgument, config: ConfigOption = None) -> None:
 
 
 @models.command("list")
-def list_models(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+def list_models(
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the providers for their lists, all at once.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List models and aliases that are enabled, by the names that clients may send.
 
-    A provider without [[models]] passes every id on: it is listed as provider/*.
+    A provider without [[models]] passes every id on: it is listed as provider/*, and with --live by what its upstream
+    lists now, or listed when it was last reached. A provider of which no list is known is told of, and is exit 1.
     """
-    found = files.read(files.find(config))
+    path = files.find(config)
+    rows = _configured(files.read(path))
+    if live:
+        from gproxy.cli.livelists import with_lists
+
+        whole = with_lists(path, rows, as_json=as_json)
+        if not whole:
+            raise typer.Exit(1)
+        return
+    output.show(rows, as_json=as_json, empty="No models: `gproxy providers add` brings some.")
+
+
+def _configured(found: Config) -> list[dict[str, str]]:
     enabled = {provider.name for provider in found.providers if provider.enabled}
     listed = {model.provider_name for model in found.models}
     named = [
@@ -84,11 +103,10 @@ def list_models(config: ConfigOption = None, as_json: JsonOption = False) -> Non
         if row.enabled and any(provider in enabled for provider, _ in _targets(row))
     ]
     open_ended = [(f"{name}/*", "any id", name, "") for name in enabled - listed]
-    rows = [
+    return [
         {"id": row[0], "kind": row[1], "provider": row[2], "name": row[3]}
         for row in sorted([*named, *aliases, *open_ended])
     ]
-    output.show(rows, as_json=as_json, empty="No models: `gproxy providers add` brings some.")
 
 
 def _targets(row: ModelAlias) -> list[tuple[str, str]]:

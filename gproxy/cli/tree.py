@@ -13,6 +13,7 @@ from gproxy.cli import (
     limits,
     models,
     prices,
+    probe,
     providers,
     quota,
     reprice,
@@ -27,6 +28,7 @@ app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("check")(config.check)
 app.add_typer(config.app, name="config")
+providers.app.command("test")(probe.probe_providers)
 app.add_typer(providers.app, name="providers")
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.users, name="users")

@@ -40,7 +40,8 @@ class Channel:
     include_usage True: chat streams report usage if `stream_options.include_usage` asks; False: they always
                   do, or refuse the question
     lists_models  False: its list of models is absent, or holds ids that cannot be called
-    check_path    what a GET of, below the root, proves a key by, where its list of models does not; "" else
+    check_path    what proves a key by a GET, as a path of the Responses API would be written, where the list of
+                  models does not; "" else
     open_list     True: its list of models is given without a key, and so proves none
     key_variable  where its key is usually found in the environment, "" for `<NAME>_API_KEY`
     deployments   True: the paths name a deployment, as `azure.py` says
@@ -125,7 +126,7 @@ _ROWS = (
         prices="azure",
         extras=_extras("images_generations", "audio_speech"),
         lists_models=False,
-        check_path="/openai/v1/models",
+        check_path="/v1/models",
         deployments=True,
     ),
     Channel(
@@ -135,7 +136,7 @@ _ROWS = (
         prices="openrouter",
         extras=_extras("audio_speech", "rerank"),
         include_usage=False,
-        check_path="/api/v1/key",
+        check_path="/v1/key",
         open_list=True,
     ),
     Channel(

@@ -115,3 +115,14 @@ def list_url(channel: Channel, settings: schema.Settings) -> tuple[str, str] | N
     spoken = speaks(channel, settings)
     protocol_name = next(name for name in schema.PROTOCOLS if name in spoken)
     return endpoint(channel, settings, protocol_name, _LISTS.get(protocol_name, "/v1/models")), protocol_name
+
+
+def check_url(channel: Channel, settings: schema.Settings) -> tuple[str, str] | None:
+    """URL that a GET of proves a key by, and the protocol whose auth it has; None where the list of models does.
+
+    A relay at another host may not have it.
+    """
+    host = urlsplit(settings.base_url).hostname or ""
+    if not channel.check_path or (host and _stands_in(channel, host)):
+        return None
+    return endpoint(channel, settings, "openai_responses", channel.check_path), "openai_responses"

@@ -3,7 +3,8 @@
 How lists are kept and who may see what of them is `lists.py`'s; what a list looks like, `protocols/models.py`'s.
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from gproxy.config.snapshot import Credential, Provider
@@ -11,6 +12,7 @@ from gproxy.errors import AnswerRefused, CredentialRefused, UpstreamFault
 from gproxy.protocols.models import ModelEntry, next_page, parse_model_list
 from gproxy.providers import endpoints
 from gproxy.providers.catalog import CHANNELS
+from gproxy.server.tasks import Tasks
 from gproxy.server.tokens import Access, Tokens
 from gproxy.server.upstream import Attempt, Upstream
 
@@ -31,6 +33,17 @@ class StatusRefused(AnswerRefused):
         super().__init__(f"status {status}")
         self.status = status
         self.body = body
+
+
+@asynccontextmanager
+async def client() -> AsyncIterator[tuple[Upstream, Tokens]]:
+    """An upstream client and its tokens, for as long as the block lasts: for commands, which have no server."""
+    upstream, tasks = Upstream(), Tasks()
+    try:
+        yield upstream, Tokens(upstream, tasks)
+    finally:
+        await tasks.drain(0)
+        await upstream.close()
 
 
 def credentials_of(provider: Provider) -> tuple[Credential, ...]:

@@ -40,7 +40,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
     assert leaves == {
         "": {"init", "serve", "check", "explain"},
         "config": {"show", "path", "edit"},
-        "providers": {"add", "list", "remove", "set-key"},
+        "providers": {"add", "list", "remove", "set-key", "test"},
         "keys": {"create", "add", "list", "disable", "enable", "revoke", "rotate", "hash"},
         "users": {"add", "list", "disable", "enable", "remove"},
         "permissions": {"allow", "list", "remove"},

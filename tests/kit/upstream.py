@@ -129,6 +129,10 @@ class Upstream:
         self._scripts[name] = script or Script()
         return name
 
+    def lists(self, script: Script) -> None:
+        """How every list of models is answered from now on."""
+        self._scripts[""] = script
+
     def open_gate(self, model: str) -> None:
         self._loop.call_soon_threadsafe(lambda: self._gate(model).set())
 

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from gproxy.config.schema import Settings
 from gproxy.errors import ConfigError
 from gproxy.providers.catalog import CHANNELS
-from gproxy.providers.endpoints import auth_headers, carrier, default_headers, endpoint, list_url, speaks
+from gproxy.providers.endpoints import (
+    auth_headers,
+    carrier,
+    check_url,
+    default_headers,
+    endpoint,
+    list_url,
+    speaks,
+)
 
 CHAT, GEMINI = "/v1/chat/completions", "/v1beta/models/m:streamGenerateContent?alt=sse"
 
@@ -208,3 +216,26 @@ def test_the_list_of_models_is_asked_for_in_a_dialect_the_upstream_speaks(
     channel, settings, expected
 ) -> None:
     assert list_url(CHANNELS[channel], settings) == expected
+
+
+@pytest.mark.parametrize(
+    ("channel", "base_url", "url"),
+    [
+        ("openrouter", "", "https://openrouter.ai/api/v1/key"),
+        ("openrouter", "https://openrouter.ai/api/v1/", "https://openrouter.ai/api/v1/key"),
+        ("openrouter", "https://relay.example", None),
+        ("azure-openai", "https://r.openai.azure.com", "https://r.openai.azure.com/openai/v1/models"),
+        (
+            "azure-openai",
+            "https://r.openai.azure.com/openai/deployments/d/chat/completions?api-version=2024-10-21",
+            "https://r.openai.azure.com/openai/v1/models",
+        ),
+        ("openai", "", None),
+        ("vertex", "", None),
+    ],
+)
+def test_a_key_is_proved_by_its_list_or_where_that_proves_nothing_by_another_path(
+    channel, base_url, url
+) -> None:
+    expected = None if url is None else (url, "openai_responses")
+    assert check_url(CHANNELS[channel], Settings(base_url=base_url)) == expected

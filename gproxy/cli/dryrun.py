@@ -4,6 +4,7 @@ Whose request it is comes as a `Caller`; how it is shown is `explain.py`'s.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,15 +13,17 @@ from gproxy.cli.callers import Caller
 from gproxy.config.patterns import Pattern
 from gproxy.config.snapshot import Client, Grant, LimitRule, Snapshot
 from gproxy.errors import BadRequest, GatewayError, QuotaExceeded, Unauthenticated
-from gproxy.ledger import spend
+from gproxy.ledger import credential_state, spend
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricing import Price
 from gproxy.providers import endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import access, failover, limits, resolve
+from gproxy.routing.credentials import Condition, condition
+from gproxy.server import overview
 from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
-from gproxy.values import Budget, Claim, Route, Standing, Target
+from gproxy.values import READY, Budget, Claim, Route, Standing, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +63,8 @@ class Limited:
 class DryRun:
     """What was found, up to the first step that refuses; `error` is None where none does.
 
-    `route` is what the name means, `attempts` the (target, credential's name) in their order. Limits, quotas and
-    the price are those of `charged`, the target that a request is admitted for.
+    `route` is what the name means, `attempts` are in the order in which they would be tried, those that would not be
+    now last. Limits, quotas and the price are those of `charged`, the target that a request is admitted for.
     """
 
     snapshot: Snapshot
@@ -73,7 +76,7 @@ class DryRun:
     limits: list[Limited] = field(default_factory=list)
     quotas: list[tuple[Budget, spend.Spent]] = field(default_factory=list)
     price: Price | None = None
-    attempts: list[tuple[Target, str]] = field(default_factory=list)
+    attempts: list[tuple[failover.Candidate, Condition]] = field(default_factory=list)
     error: GatewayError | None = None
 
 
@@ -98,22 +101,48 @@ def dry_run(
     prices = asyncio.run(_prices(snapshot, fit or run.route.targets[:1]))
     if client.budgets and not snapshot.config.globals.allow_unpriced:
         run.targets = [_with_price(weighed, prices) for weighed in run.targets]
-    usable = _usable(run)
+    usable = _ordered(run, _usable(run), stands := _standing(snapshot, store, now))
     run.charged = (usable or fit or run.route.targets)[0]
     run.price = prices[run.charged]
     standings = _limits(run, store, now)
     pairs = [(budget.scope, budget.period) for budget in client.budgets]
     spent = spend.spent(store, pairs, now)
     run.quotas = [(budget, spent[budget.scope, budget.period]) for budget in client.budgets]
+    unserved = None
     if usable:
-        route = replace(run.route, targets=usable)
-        tried = failover.candidates(snapshot, route, _keyless(snapshot), bytes)
-        most = failover.max_attempts(snapshot, route)
-        run.attempts = [(target, credential.name) for target, credential in tried[:most]]
-    run.error = run.error or _not_admitted(run, standings, store, now)
-    if run.error is None and not run.attempts:
-        run.error = failover.exhausted(())
+        tried = failover.candidates(snapshot, replace(run.route, targets=usable), _keyless(snapshot), bytes)
+        held = failover.passed(tried, stands)
+        most = failover.max_attempts(snapshot, run.route)
+        order = failover.foreseen(tried, stands)
+        asked = len(order) - len(held)
+        run.attempts = order[: min(most, asked)] + order[asked:]
+        if not asked:
+            unserved = failover.exhausted((), held)
+    run.error = run.error or _not_admitted(run, standings, store, now) or unserved
     return run
+
+
+def _standing(snapshot: Snapshot, store: Path, now: float) -> Callable[[failover.Candidate], Condition]:
+    """How candidates stand, by the store."""
+    known = overview.healths(credential_state.read(store), snapshot)
+
+    def stands(candidate: failover.Candidate) -> Condition:
+        target, credential = candidate
+        whole, model = ((target.provider, credential.name, name) for name in ("", target.model))
+        return condition(known.get(whole, READY), known.get(model, READY), now)
+
+    return stands
+
+
+def _ordered(
+    run: DryRun, targets: tuple[Target, ...], stands: Callable[[failover.Candidate], Condition]
+) -> tuple[Target, ...]:
+    """As they would be tried; where that is drawn by weight, the heaviest first."""
+    assert run.route is not None
+    route = replace(run.route, targets=targets)
+    return failover.order_targets(
+        route, bytes, lambda target: failover.usable(run.snapshot, target, stands)
+    ).targets
 
 
 def _who(caller: Caller, now: float) -> GatewayError | None:

@@ -14,6 +14,8 @@ from gproxy.errors import ConfigError
 if TYPE_CHECKING:
     from gproxy.cli.callers import Caller
     from gproxy.cli.dryrun import DryRun
+    from gproxy.routing.credentials import Condition
+    from gproxy.routing.failover import Candidate
     from gproxy.values import Target
 
 
@@ -61,6 +63,15 @@ def explain(
         raise typer.Exit(1)
 
 
+_HEALTH = {
+    "READY": "ready",
+    "BACK": "moved back",
+    "PROBE": "to be probed",
+    "OUT": "out, not tried",
+    "REFUSED": "key refused, not tried",
+}
+
+
 def _choose(found: "list[Caller]", user: str | None, key: str | None) -> "Caller":
     users = [caller for caller in found if caller.key is None]
     if user is not None and user not in (caller.user.name for caller in users):
@@ -98,7 +109,7 @@ def _tree(run: "DryRun", model: str, dialect: str | None) -> dict[str, Any]:
             {"target": _name(w.target), "used": not w.dropped, "why_not": w.dropped, "speaks": list(w.speaks)}
             for w in run.targets
         ],
-        "attempts": [{"target": _name(target), "credential": name} for target, name in run.attempts],
+        "attempts": [_attempt(candidate, condition) for candidate, condition in run.attempts],
         "permissions": [
             {
                 "of": "key" if rule.key else "user",
@@ -113,6 +124,19 @@ def _tree(run: "DryRun", model: str, dialect: str | None) -> dict[str, Any]:
         "limits": _limits(run),
         "quotas": _quotas(run),
         "price": None if run.price is None else prices.tree(run.price),
+    }
+
+
+def _attempt(candidate: "Candidate", condition: "Condition") -> dict[str, Any]:
+    from gproxy.routing.failover import whole_seconds
+
+    target, credential = candidate
+    left = f", {whole_seconds(condition.seconds)} s more" if condition.seconds else ""
+    return {
+        "target": _name(target),
+        "credential": credential.name,
+        "weight": credential.weight,
+        "health": _HEALTH[condition.state.name] + left,
     }
 
 
@@ -163,7 +187,9 @@ def _show(found: dict[str, Any]) -> None:
         return
     kind = f"alias, {found['strategy']}" if found["alias"] else "no alias"
     _section(f"Targets, in order ({kind})", found["targets"], "none")
-    _section("Attempts, in order", found["attempts"], "none")
+    drawn = any(row["weight"] is not None for row in found["attempts"]) or found["strategy"] == "weighted"
+    how = "drawn by weight for each conversation, the heaviest first here" if drawn else "in order"
+    _section(f"Attempts, {how}", found["attempts"], "none")
     _section("Permissions", found["permissions"], "none: nothing is allowed")
     _section(f"Limits on {found['charged']}", found["limits"], "none")
     _section("Quotas, USD", found["quotas"], "none")

@@ -7,6 +7,7 @@ import typer
 from gproxy import __version__
 from gproxy.cli import (
     config,
+    credentials,
     explain,
     init,
     keys,
@@ -30,6 +31,7 @@ app.command("check")(config.check)
 app.add_typer(config.app, name="config")
 providers.app.command("test")(probe.probe_providers)
 app.add_typer(providers.app, name="providers")
+app.add_typer(credentials.app, name="credentials")
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.users, name="users")
 app.add_typer(users.permissions, name="permissions")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from gproxy.config.snapshot import Credential
-from gproxy.values import READY, Health
+from gproxy.values import Health
 
 T = TypeVar("T")
 
@@ -154,11 +154,6 @@ def not_probed(health: Health, claim: float) -> Health:
     return replace(health, probe_until=0.0) if health.probe_until == claim else health
 
 
-def again(health: Health) -> Health:
-    """The health after a reset by hand."""
-    return READY
-
-
 def in_order(
     provider: str, credentials: Sequence[Credential], seed: Callable[[], bytes]
 ) -> Sequence[Credential]:
@@ -176,14 +171,15 @@ def by_weight(items: Iterable[tuple[T, str, int]], seed: bytes) -> list[T]:
     """Items (of a name and a weight) in an order drawn by weight: the same for the same seed, and each first as
     often as its weight says over all seeds. Those of weight 0 come last, as they stand.
 
-    Weighted rendezvous hashing: without an item that cannot be used the order of the others stays.
+    Weighted rendezvous hashing: without an item that cannot be used the order of the others stays. With an empty seed
+    nothing is drawn: the heaviest come first.
     """
     scored = [(_score(seed, name, weight), item) for item, name, weight in items]
     return [item for _, item in sorted(scored, key=lambda pair: pair[0], reverse=True)]
 
 
 def _score(seed: bytes, name: str, weight: int) -> float:
-    if not weight:
-        return 0.0
+    if not weight or not seed:
+        return float(weight)
     drawn = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=seed[:64], digest_size=7).digest()
     return -weight / math.log((int.from_bytes(drawn, "big") + 0.5) / 2**56)

@@ -62,16 +62,27 @@ class Skipped:
         return f"{self.provider} ({self.credential}): held off, {whole_seconds(self.retry_s)} s more"
 
 
+_UNASKED = (State.OUT, State.REFUSED)
+
 NO_KEY = Credential(name="no key")
 """Stands in for a credential where none is needed."""
 
 
-def order_targets(route: Route, seed: Callable[[], bytes]) -> Route:
-    """The route with its targets as they are to be tried; `seed` is called for a choice by weight alone."""
-    if route.strategy != "weighted" or len(route.targets) < 2:
+def order_targets(route: Route, seed: Callable[[], bytes], usable: Callable[[Target], bool]) -> Route:
+    """The route with its targets as they are to be tried, those that are not `usable` now last: it is by the first
+    that a request is counted and its cost held. `seed` is called for a choice by weight alone."""
+    targets: Sequence[Target] = route.targets
+    if len(targets) < 2:
         return route
-    weighed = [(t, f"{t.provider}\0{t.model}", t.weight) for t in route.targets]
-    return replace(route, targets=tuple(by_weight(weighed, seed())))
+    if route.strategy == "weighted":
+        targets = by_weight(((t, f"{t.provider}\0{t.model}", t.weight) for t in targets), seed())
+    return replace(route, targets=tuple(sorted(targets, key=lambda target: not usable(target))))
+
+
+def usable(snapshot: Snapshot, target: Target, condition: Callable[[Candidate], Condition]) -> bool:
+    """Whether any credential of the target's provider may be asked now."""
+    found = snapshot.providers[target.provider].credentials or (NO_KEY,)
+    return any(condition((target, credential)).state not in _UNASKED for credential in found)
 
 
 def candidates(
@@ -114,10 +125,26 @@ def after_overload(left: Sequence[Candidate], provider: str) -> list[Candidate]:
     return sorted(left, key=lambda candidate: candidate[0].provider == provider)
 
 
-def skipped(candidate: Candidate, condition: Condition) -> Skipped:
-    target, credential = candidate
-    seconds = condition.seconds if condition.state is State.OUT else None
-    return Skipped(target.provider, credential.name, seconds)
+def foreseen(
+    left: Sequence[Candidate], condition: Callable[[Candidate], Condition]
+) -> list[tuple[Candidate, Condition]]:
+    """The order in which candidates would be tried if each failed and nothing else changed; last, those that would
+    not be."""
+    stands = [(candidate, condition(candidate)) for candidate in left]
+    ranks = {State.READY: 0, State.PROBE: 0, State.BACK: 1, State.OUT: 2, State.REFUSED: 2}
+    # Only those that are back come by their time; the sort keeps the order of the others.
+    return sorted(
+        stands, key=lambda pair: (ranks[pair[1].state], pair[1].seconds * (ranks[pair[1].state] == 1))
+    )
+
+
+def passed(left: Sequence[Candidate], condition: Callable[[Candidate], Condition]) -> list[Skipped]:
+    """Those of the candidates left that may not be asked now."""
+    return [
+        Skipped(target.provider, credential.name, stands.seconds if stands.state is State.OUT else None)
+        for target, credential in left
+        if (stands := condition((target, credential))).state in _UNASKED
+    ]
 
 
 def exhausted(tried: Sequence[Tried], passed: Sequence[Skipped] = ()) -> GatewayError:

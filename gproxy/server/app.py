@@ -17,7 +17,7 @@ from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFoun
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
-from gproxy.server import accesslog, control, edge, pipeline
+from gproxy.server import accesslog, admin, control, edge, pipeline
 from gproxy.server.admission import Doorkeeper
 from gproxy.server.capture import recorder
 from gproxy.server.health import HealthBook
@@ -64,6 +64,7 @@ class Gateway(Quart):
         self._drains: set[str] = set()
         self._serving: set[asyncio.Task[Any]] = set()
         self.swap(snapshot)
+        admin.add_routes(self, lambda: self.snapshot, writer.path)
         control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists, writer.path)
 
     def swap(self, snapshot: Snapshot) -> None:

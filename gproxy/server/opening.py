@@ -22,7 +22,7 @@ from gproxy.protocols.tap import StreamTap
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import failover, verdicts
-from gproxy.routing.credentials import Failure, State
+from gproxy.routing.credentials import Condition, Failure
 from gproxy.routing.failover import Tried
 from gproxy.routing.verdicts import Verdict
 from gproxy.server.capture import AttemptTrace
@@ -80,8 +80,7 @@ class Opener:
     def speakers(self, journal: Journal, route: Route) -> Route:
         """The route with only those targets that can be asked in the call's dialect, as they are to be tried.
 
-        Raises BadRequest. What no attempt can be made at now comes last: it is by the first target that a request is
-        counted and its cost held.
+        Raises BadRequest.
         """
         call = journal.call
         targets = tuple(t for t in route.targets if _carrier(call, t))
@@ -93,20 +92,19 @@ class Opener:
                 f"speaks {spoken}. Translation between dialects is not available."
             )
         targets = tuple(t for t in targets if self._reachable(call, t)) or targets
-        speaking = failover.order_targets(replace(route, targets=targets), journal.seed)
-        if len(targets) < 2:
-            return speaking
-        now = time.time()
-        usable = {t: self._usable(call, t, now) for t in speaking.targets}
-        return replace(speaking, targets=tuple(sorted(speaking.targets, key=lambda t: not usable[t])))
+        stands = self._stands()
+        return failover.order_targets(
+            replace(route, targets=targets),
+            journal.seed,
+            lambda target: failover.usable(call.snapshot, target, stands),
+        )
 
     def _reachable(self, call: Call, target: Target) -> bool:
         return bool(call.snapshot.providers[target.provider].credentials) or target.provider in self.keyless
 
-    def _usable(self, call: Call, target: Target, now: float) -> bool:
-        credentials = call.snapshot.providers[target.provider].credentials or (failover.NO_KEY,)
-        stands = (self.health.condition((target, credential), now).state for credential in credentials)
-        return any(state not in (State.OUT, State.REFUSED) for state in stands)
+    def _stands(self) -> Callable[[failover.Candidate], Condition]:
+        """How candidates stand now."""
+        return partial(self.health.condition, now=time.time())
 
     async def open(self, journal: Journal, route: Route) -> Opened:
         """The first attempt that gives an answer. Raises the GatewayError that stands for all failed ones."""
@@ -127,11 +125,7 @@ class Opener:
                 raise failover.exhausted(journal.tried)
             if last.status == _OVERLOADED:
                 left = failover.after_overload(left, last.provider)
-        now = time.time()
-        stands = [(candidate, self.health.condition(candidate, now)) for candidate in left]
-        journal.passed = [
-            failover.skipped(c, how) for c, how in stands if how.state in (State.OUT, State.REFUSED)
-        ]
+        journal.passed = failover.passed(left, self._stands())
         raise failover.exhausted(journal.tried, journal.passed)
 
     async def _try(self, journal: Journal, turn: Turn, deadline: float | None) -> Opened | None:

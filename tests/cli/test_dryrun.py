@@ -11,11 +11,12 @@ from gproxy.cli.callers import Caller, callers
 from gproxy.cli.dryrun import DryRun, dry_run
 from gproxy.config import snapshot
 from gproxy.config.load import load
-from gproxy.ledger import spend
+from gproxy.ledger import credential_state, spend
 from gproxy.ledger.store import open_store
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import limits
-from gproxy.values import Claim, Target
+from gproxy.routing.credentials import State
+from gproxy.values import Claim, Health, Target
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
 
@@ -127,6 +128,13 @@ class World:
         store.run([partial(spend.reserve, claim=claim, worker=0, pending=b"")])
         store.close()
 
+    def stands(self, name: str, health: Health, secret: str) -> None:
+        """Note how a credential of provider `two` stands for `big`."""
+        store = open_store(self.store)
+        change = partial(credential_state.change, key=("two", name, "big"), secret=secret)
+        store.run([partial(change, step=lambda _: health)])
+        store.close()
+
     def settle(self, cost: int) -> None:
         store = open_store(self.store)
         store.run([lambda db: spend.settle(db, "r", 0, cost, None)])
@@ -136,6 +144,10 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
+
+
+def names(run: DryRun) -> list[tuple[Target, str]]:
+    return [(target, credential.name) for (target, credential), _ in run.attempts]
 
 
 def refused(run: DryRun) -> tuple[int, str]:
@@ -151,7 +163,7 @@ def test_a_request_that_would_be_served_has_its_attempts_in_order(world: World) 
         (BIG, ""),
         (OFF, "its provider is disabled"),
     ]
-    assert run.attempts == [(SMALL, "no key"), (BIG, "first"), (BIG, "second")]
+    assert names(run) == [(SMALL, "no key"), (BIG, "first"), (BIG, "second")]
     assert run.charged == SMALL
     assert not world.store.exists()
 
@@ -271,5 +283,44 @@ def test_under_a_quota_a_target_of_unknown_price_is_left_out_before_the_limits_a
     assert run.error is None
     assert run.targets[0].dropped == "its price is unknown and there is a quota"
     assert (run.charged, run.price and run.price.source) == (BIG, "config")
-    assert [target for target, _ in run.attempts] == [BIG, BIG]
+    assert [target for target, _ in names(run)] == [BIG, BIG]
     assert [limit.applies for limit in run.limits] == [True]
+
+
+OUT = Health(state="cooling", held="out", until=NOW + 30, at=NOW)
+BACK = Health(state="cooling", held="back", until=NOW + 30, at=NOW)
+
+
+def test_attempts_are_in_the_order_that_health_makes(world: World) -> None:
+    world.stands("first", BACK, "a")
+    run = world.run("two/big")
+    assert names(run) == [(BIG, "second"), (BIG, "first")]
+    assert [condition.state for _, condition in run.attempts] == [State.READY, State.BACK]
+
+
+def test_what_is_held_off_is_shown_last_and_its_target_is_not_the_one_that_is_charged(world: World) -> None:
+    world.stands("first", OUT, "a")
+    run = world.run("two/big")
+    assert names(run) == [(BIG, "second"), (BIG, "first")]
+    assert run.error is None
+    world.stands("second", OUT, "b")
+    run = world.run("two/big")
+    assert refused(run)[0] == 429
+    assert "two (second): held off, 30 s more" in refused(run)[1]
+    assert world.run("chat").charged == SMALL
+
+
+def test_what_is_known_of_another_secret_is_not_told(world: World) -> None:
+    world.stands("first", OUT, "another")
+    assert [condition.state for _, condition in world.run("two/big").attempts] == [State.READY, State.READY]
+
+
+def test_no_more_attempts_are_shown_than_would_be_made(tmp_path: Path) -> None:
+    bounded = 'channel = "anthropic"\nsettings.max_attempts = 1\ncredentials'
+    text = FILE.replace('channel = "anthropic"\ncredentials', bounded)
+    assert names(World(tmp_path, text).run("two/big")) == [(BIG, "first")]
+
+
+def test_where_it_is_drawn_by_weight_the_heaviest_is_shown_first(tmp_path: Path) -> None:
+    text = FILE.replace('label = "second" }', 'label = "second", weight = 3 }')
+    assert names(World(tmp_path, text).run("two/big")) == [(BIG, "second"), (BIG, "first")]

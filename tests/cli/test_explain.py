@@ -1,11 +1,16 @@
 """What is shown of a dry run, and whose it is; the weighing is held by `test_dryrun.py`."""
 
 import json
+import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gproxy.ledger import credential_state
+from gproxy.ledger.store import open_store
+from gproxy.values import Health
 from tests.cli.conftest import MINIMAL, Run
 
 MORE = """
@@ -52,7 +57,9 @@ def test_all_that_was_weighed_is_in_the_json(run: Run, rich: Path) -> None:
         (True, ""),
         (False, "does not speak anthropic_messages"),
     ]
-    assert found["attempts"] == [{"target": "claude/claude-haiku-4-5", "credential": "team"}]
+    assert found["attempts"] == [
+        {"target": "claude/claude-haiku-4-5", "credential": "team", "weight": None, "health": "ready"}
+    ]
     assert found["permissions"][0]["decides"][0] == "claude/claude-haiku-4-5"
     assert [(row["bound"], row["limit"], row["left"], row["applies"]) for row in found["limits"]] == [
         ("rpm", 60, 60, True),
@@ -118,3 +125,24 @@ def test_a_file_with_errors_is_told(run: Run, file: Path) -> None:
     ran = run("explain", "local/x")
     assert ran.code == 1
     assert "rate_limits[0]" in ran.err
+
+
+def test_how_a_credential_stands_is_told_with_its_time(run: Run, rich: Path) -> None:
+    path = rich.parent / "data" / "gproxy.db"
+    store = open_store(path)
+    out = Health(state="cooling", held="out", until=time.time() + 600, at=time.time())
+    key = ("claude", "team", "")
+    store.run([partial(credential_state.change, key=key, secret="sk-secret-upstream", step=lambda _: out)])
+    store.close()
+    found = explained(run, "chat", "--user", "alice")
+    assert found["attempts"][-1]["health"].startswith("out, not tried, ")
+    assert found["attempts"][-1]["health"].endswith(" s more")
+    shown = run("explain", "claude/claude-haiku-4-5", "--user", "alice")
+    assert shown.code == 1
+    assert "refused with 429" in shown.out
+
+
+def test_a_draw_is_told_as_one(run: Run, rich: Path) -> None:
+    assert "Attempts, in order" in run("explain", "chat", "--user", "alice").out
+    rich.write_text(rich.read_text().replace('label = "team" }', 'label = "team", weight = 2 }'))
+    assert "Attempts, drawn by weight" in run("explain", "chat", "--user", "alice").out

@@ -46,6 +46,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "permissions": {"allow", "list", "remove"},
         "limits": {"set", "list", "remove"},
         "quota": {"set", "top-up", "show"},
+        "credentials": {"list", "reset"},
         "alias": {"set", "list", "remove"},
         "models": {"list", "prices"},
         "usage": {"report", "reprice"},

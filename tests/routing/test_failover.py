@@ -51,6 +51,17 @@ def snapshot() -> Snapshot:
     return loaded.snapshot
 
 
+READY, PROBE, REFUSED = Condition(), Condition(State.PROBE), Condition(State.REFUSED)
+
+
+def back(seconds: float) -> Condition:
+    return Condition(State.BACK, seconds)
+
+
+def out(seconds: float) -> Condition:
+    return Condition(State.OUT, seconds)
+
+
 def unasked() -> bytes:
     raise AssertionError("nothing is to be drawn")
 
@@ -107,15 +118,35 @@ def test_one_weight_makes_the_order_of_its_provider_one_by_weight(snapshot: Snap
 def test_targets_are_drawn_by_weight_under_that_strategy_alone() -> None:
     targets = (Target("a", "x", 3), Target("b", "x"), Target("b", "y", 0))
     by_order = Route("x", targets)
-    assert failover.order_targets(by_order, unasked) == by_order
+    assert failover.order_targets(by_order, unasked, bool) == by_order
     weighted = Route("x", targets, alias="x", strategy="weighted")
-    drawn = [failover.order_targets(weighted, str(n).encode).targets for n in range(10_000)]
+    drawn = [failover.order_targets(weighted, str(n).encode, bool).targets for n in range(10_000)]
     assert {found[2] for found in drawn} == {targets[2]}
     assert 0.735 <= Counter(found[0] for found in drawn)[targets[0]] / 10_000 <= 0.765
 
 
 def test_a_single_target_needs_no_draw() -> None:
-    assert failover.order_targets(route("a", strategy="weighted"), unasked) == route("a", strategy="weighted")
+    alone = route("a", strategy="weighted")
+    assert failover.order_targets(alone, unasked, bool) == alone
+
+
+def test_where_nothing_is_drawn_the_heaviest_comes_first() -> None:
+    targets = tuple(Target("a", str(weight), weight) for weight in (0, 1, 3, 2))
+    found = failover.order_targets(Route("x", targets, strategy="weighted"), bytes, bool)
+    assert [target.weight for target in found.targets] == [3, 2, 1, 0]
+
+
+def test_targets_that_cannot_be_asked_now_come_last() -> None:
+    found = failover.order_targets(route("a", "b", "bare"), unasked, lambda target: target.provider != "a")
+    assert [target.provider for target in found.targets] == ["b", "bare", "a"]
+
+
+def test_a_target_can_be_asked_while_one_of_its_credentials_can(snapshot: Snapshot) -> None:
+    one_left = {"one": out(1), "two": back(9)}
+    assert failover.usable(snapshot, Target("a", "x"), lambda c: one_left[c[1].name])
+    none_left = {"one": out(1), "two": REFUSED, "no key": out(1)}
+    assert not failover.usable(snapshot, Target("a", "x"), lambda c: none_left[c[1].name])
+    assert not failover.usable(snapshot, Target("bare", "x"), lambda c: none_left[c[1].name])
 
 
 def test_after_an_overload_the_other_providers_come_first(snapshot: Snapshot) -> None:
@@ -125,16 +156,6 @@ def test_after_an_overload_the_other_providers_come_first(snapshot: Snapshot) ->
 
 
 # Which is next.
-
-READY, PROBE, REFUSED = Condition(), Condition(State.PROBE), Condition(State.REFUSED)
-
-
-def back(seconds: float) -> Condition:
-    return Condition(State.BACK, seconds)
-
-
-def out(seconds: float) -> Condition:
-    return Condition(State.OUT, seconds)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +236,22 @@ def test_the_smallest_time_is_when_to_come_back_and_never_too_early() -> None:
     assert exhausted([tried(500)], [HELD]).headers == ()
 
 
-def test_skipped_says_when_only_where_time_helps(snapshot: Snapshot) -> None:
-    (candidate, *_) = candidates(snapshot, route("a"), (), unasked)
-    assert failover.skipped(candidate, out(3)) == Skipped("a", "one", 3)
-    assert failover.skipped(candidate, REFUSED) == Skipped("a", "one", None)
+def test_what_is_passed_over_says_when_only_where_time_helps(snapshot: Snapshot) -> None:
+    stands = {"one": out(3), "two": REFUSED, "b#1": back(1), "b#2": PROBE}
+    left = candidates(snapshot, route("a", "b"), (), unasked)
+    assert failover.passed(left, lambda c: stands[c[1].name]) == [
+        Skipped("a", "one", 3),
+        Skipped("a", "two", None),
+    ]
+
+
+def test_the_order_that_is_foreseen_is_the_one_that_is_chosen(snapshot: Snapshot) -> None:
+    stands = {"one": back(9), "two": out(1), "b#1": back(3), "b#2": PROBE, "no key": READY}
+    left = candidates(snapshot, route("a", "b", "bare"), {"bare"}, unasked)
+    found = failover.foreseen(left, lambda c: stands[c[1].name])
+    assert [candidate[1].name for candidate, _ in found] == ["b#2", "no key", "b#1", "one", "two"]
+    for candidate, _ in found[:-1]:
+        place = choose([stands[c.name] for _, c in left])
+        assert place is not None
+        assert left.pop(place) == candidate
+    assert choose([stands[c.name] for _, c in left]) is None

@@ -20,6 +20,9 @@ from yarl import URL
 POOL_KEEP_ALIVE_SECONDS = 15.0
 """How long an idle connection is kept: less than upstreams keep theirs, so that theirs seldom ends first."""
 
+READ_BYTES = 64 * 1024
+"""An answer is read on until twice as much is there for somebody who does not take it."""
+
 _NO_DEFAULTS = (hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE)
 
 
@@ -41,6 +44,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
+            read_bufsize=READ_BYTES,
             timeout=aiohttp.ClientTimeout(),
             skip_auto_headers=_NO_DEFAULTS,
             trace_configs=[traced],

@@ -20,7 +20,7 @@ from gproxy.ledger.store import DETAILS, NANO, open_store
 from gproxy.ledger.when import stamp
 from gproxy.values import Usage
 
-STEP_ROWS = 1000
+STEP_ROWS = 250
 PAUSE_S = 0.01
 """After each step that wrote, for the server whose rows wait meanwhile."""
 

@@ -100,9 +100,7 @@ def tokens(value: object) -> int | None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_TOKENS:
-        return 0
-    return value
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
 
 
 def nano_usd(value: object) -> int | None:
@@ -117,10 +115,9 @@ def reported_cost(usage: Mapping[str, Any]) -> int | None:
     brings a key of his own it is the fee alone, beside `upstream_inference_cost` (openrouter.ai/docs, "Usage
     Accounting").
     """
-    ticks = usage.get("cost_in_usd_ticks")
+    ticks, cost = usage.get("cost_in_usd_ticks"), nano_usd(usage.get("cost"))
     if ticks is not None:
         return _nano(ticks, _NANO_OF_TICK)
-    cost = nano_usd(usage.get("cost"))
     if cost is not None and usage.get("is_byok") is True:
         cost += nano_usd(mapping(usage.get("cost_details")).get("upstream_inference_cost")) or 0
     return cost
@@ -128,13 +125,16 @@ def reported_cost(usage: Mapping[str, Any]) -> int | None:
 
 def web_searches(usage: Mapping[str, Any]) -> int | None:
     """The searches in a `usage` object, as Anthropic, OpenRouter and DeepSeek tell them."""
-    return tokens(mapping(usage.get("server_tool_use")).get("web_search_requests"))
+    used = usage.get("server_tool_use")
+    return tokens(used.get("web_search_requests")) if isinstance(used, dict) else None
 
 
 def service_tier(*names: object) -> str | None:
     """The first of the names that is a class of service with a price of its own; None for the ordinary one."""
-    found = (name.lower() for name in names if isinstance(name, str))
-    return next((name for name in found if name in _SERVICE_TIERS), None)
+    for name in names:
+        if isinstance(name, str) and (lower := name.lower()) in _SERVICE_TIERS:
+            return lower
+    return None
 
 
 def total(*counts: int | None) -> int | None:

@@ -101,9 +101,9 @@ def _count(fields: Mapping[str, Any], *path: str) -> int | None:
     """A count of a `usage` object, with what its compactions used beside it: that is billed, and not in the counts
     (platform.claude.com, "Compaction at a token threshold")."""
     count = tokens(_at(fields, path))
-    if count is None:
-        return None
-    iterations = objects(fields.get("iterations"))
+    if count is None or "iterations" not in fields:
+        return count
+    iterations = objects(fields["iterations"])
     return count + sum(tokens(_at(i, path)) or 0 for i in iterations if i.get("type") == "compaction")
 
 

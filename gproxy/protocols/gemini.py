@@ -177,8 +177,12 @@ def usage_of(before: Usage | None, fields: object) -> Usage | None:
 
 def _of_kind(fields: Mapping[str, Any], kinds: frozenset[str], *names: str) -> int | None:
     """The tokens of some kinds of content in the lists under `names`."""
-    parts = [part for name in names for part in objects(fields.get(name))]
-    return total(*(tokens(part.get("tokenCount")) for part in parts if part.get("modality") in kinds))
+    found = None
+    for name in names:
+        for part in objects(fields.get(name)) if name in fields else ():
+            if part.get("modality") in kinds:
+                found = (found or 0) + (tokens(part.get("tokenCount")) or 0)
+    return found
 
 
 def usage_in_body(answer: bytes) -> Usage | None:

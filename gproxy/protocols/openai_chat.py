@@ -102,13 +102,15 @@ def usage_of(fields: object, tier: object = None) -> Usage | None:
         return None
     prompt = mapping(fields.get("prompt_tokens_details"))
     completion = mapping(fields.get("completion_tokens_details"))
-    cached = (prompt.get("cached_tokens"), fields.get("prompt_cache_hit_tokens"), fields.get("cached_tokens"))
+    cached = prompt.get("cached_tokens")
+    if cached is None:
+        cached = fields.get("prompt_cache_hit_tokens", fields.get("cached_tokens"))
     read_tokens, written = tokens(fields.get("prompt_tokens")), tokens(fields.get("completion_tokens"))
     reasoning = tokens(completion.get("reasoning_tokens"))
     return Usage(
         input_tokens=read_tokens,
         output_tokens=with_reasoning(read_tokens, written, reasoning, fields.get("total_tokens")),
-        cache_read_tokens=tokens(next((count for count in cached if count is not None), None)),
+        cache_read_tokens=tokens(cached),
         cache_write_tokens=tokens(prompt.get("cache_write_tokens")),
         reasoning_tokens=reasoning,
         input_audio_tokens=tokens(prompt.get("audio_tokens")),

@@ -4,6 +4,7 @@ Through the whole gateway; the counting itself is held by `tests/ledger/test_spe
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -179,6 +180,36 @@ async def test_the_estimate_is_held_and_the_real_cost_is_settled(tmp_path: Path)
         assert spend_of(front, period="day") == spend_of(front, period="month") == Spent(COST, 0)
         assert (await front.rows())[0]["cost_usd"] == COST / 1e9
         await nothing_held(front)
+
+
+@pytest.mark.parametrize("served_in", ["priority", "default"])
+async def test_the_class_of_service_asked_for_is_held_and_the_one_that_served_is_paid(
+    tmp_path: Path, served_in: str
+) -> None:
+    tiers = (
+        "price_tiers = [{ price_input_tokens = 100.0, price_output_tokens = 1000.0 }]\n"
+        "priority_price_tiers = [{ price_input_tokens = 200.0, price_output_tokens = 2000.0 }]"
+    )
+    fast = f'[[models]]\nprovider_name = "up"\nmodel_id = "fast"\n{tiers}\n'
+    usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+    answer = json.dumps({"choices": [], "service_tier": served_in, "usage": usage}).encode()
+    holding = asyncio.Event()
+
+    async def slow(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await holding.wait()
+        await always(http(answer))(seen, writer)
+
+    async with governed(tmp_path, fast + quota(1), script=slow) as (front, _):
+        task = asyncio.create_task(front.chat("up/fast", service_tier="priority", **BODY))
+        await held(front)
+        assert spend_of(front).held_nano >= 10 * 2_000_000
+        holding.set()
+        assert (await task).status == 200
+        cost = COST * (2 if served_in == "priority" else 1)
+        assert spend_of(front) == Spent(cost, 0)
+        await nothing_held(front)
+    details = table(front.path, "SELECT service_tier FROM usage_details")
+    assert details == ([("priority",)] if served_in == "priority" else [])
 
 
 @pytest.mark.parametrize(("settings", "status"), [("", 402), ("quota_status = 429", 429)])

@@ -118,6 +118,14 @@ async def test_an_answer_without_a_count_is_estimated_from_its_text_and_the_requ
     assert it.usage_source == "estimated"
 
 
+async def test_an_answer_without_a_count_is_priced_in_the_class_of_service_that_was_asked_for() -> None:
+    it = journal(body=BODY.replace(b"{", b'{"service_tier": "priority", ', 1))
+    it.observed(None, whole=False, output_bytes=8)
+    assert it.usage.service_tier == "priority"
+    it.observed(Usage(input_tokens=1), whole=False)
+    assert it.usage.service_tier is None, "it was told, and is the ordinary one"
+
+
 async def test_a_count_that_was_cut_off_is_never_less_than_the_text_that_came() -> None:
     it = journal(anthropic_messages.MESSAGES, BODY.replace(b'"stream"', b'"max_tokens": 9, "stream"'))
     it.observed(Usage(input_tokens=9, output_tokens=1, cache_read_tokens=4), whole=False, output_bytes=40)

@@ -59,8 +59,8 @@ ONLY_IN = {
     "keyring": {"config/secrets.py"},
     "google": {"server/tokens.py"},
 }
-# Words that are a channel's name and also a dialect's.
-DIALECT_WORDS = {"gemini"}
+# Words that are a channel's name and also a dialect's: its own name, and a kind of tool.
+DIALECT_WORDS = {"gemini", "custom"}
 
 
 def name_of(module: Path) -> str:

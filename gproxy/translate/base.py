@@ -20,11 +20,13 @@ Tree = Mapping[str, Any]
 class TargetFacts:
     """Whom a request is written for.
 
-    `model` is the upstream's name of it; `max_output` its ceiling in tokens, None if it is not known.
+    `model` is the upstream's name of it; `max_output` its ceiling in tokens, None if it is not known. `ask_usage`:
+    its streams report usage only if they are asked to (OpenAI chat).
     """
 
     model: str
     stream: bool = False
+    ask_usage: bool = True
     max_output: int | None = None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gproxy.errors import BadRequest
 
+_SHOWN_CHARS = 60
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -75,6 +76,14 @@ def objects(tree: Mapping[str, Any], name: str, within: str = "") -> list[Mappin
     return value
 
 
+def some_objects(tree: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    """The array of objects under `name`, which must be there and not empty."""
+    found = objects(tree, name)
+    if not found:
+        raise wrong(name, "", "an array that is not empty")
+    return found
+
+
 def texts(tree: Mapping[str, Any], name: str, within: str = "") -> tuple[str, ...]:
     """The strings under `name`: one, or an array of them."""
     value = tree.get(name)
@@ -94,6 +103,12 @@ def wrong(name: str, within: str, wanted: str) -> BadRequest:
 
 def place(name: str, within: str) -> str:
     return f"{within}.{name}" if within else name
+
+
+def short(value: object) -> str:
+    """What a client sent, as it is shown in an error: quoted, and cut if it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
 
 
 def unknown(tree: Mapping[str, Any], known: frozenset[str]) -> set[str]:

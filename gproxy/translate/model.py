@@ -139,7 +139,7 @@ class Tool:
     """A tool that the client runs.
 
     `schema` is JSON Schema, None if the client gave none. `freeform`: its input is text, of the `grammar` (as the
-    dialect has it) if there is one. `strict` is None if nothing was said.
+    dialect has it) if there is one. `strict` is None if nothing was said, which is not strict.
     """
 
     name: str

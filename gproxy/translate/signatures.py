@@ -6,6 +6,7 @@ The client keeps it without knowing what it is, and it is good for the dialect t
 from gproxy.translate.model import Signature
 
 _MARK = "gproxy."
+_MARK_OF_CALL = "gproxy-call."
 
 
 def worn(signature: Signature | None, dialect: str) -> str:
@@ -29,3 +30,17 @@ def from_client(text: str, dialect: str) -> Signature | None:
 def valid_for(signature: Signature | None, dialect: str) -> str:
     """The text to send to a target of `dialect`: "" if the signature is another's."""
     return signature.value if signature is not None and signature.dialect == dialect else ""
+
+
+def worn_by_call(signature: Signature) -> str:
+    """The same for the signature of a tool call, at a client whose reasoning has signatures and whose calls have
+    none: it is kept as that of a thought without text in front of the call."""
+    return f"{_MARK_OF_CALL}{signature.dialect}.{signature.value}"
+
+
+def of_call(text: str) -> Signature | None:
+    """The signature of a tool call that a client kept so; None if the text is none of those."""
+    if not text.startswith(_MARK_OF_CALL):
+        return None
+    made_by, _, value = text.removeprefix(_MARK_OF_CALL).partition(".")
+    return Signature(value, made_by) if value else None

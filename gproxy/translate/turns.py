@@ -6,9 +6,13 @@ What stands in a turn is not changed, apart from ids that were given twice.
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from gproxy.errors import BadRequest
+from gproxy.translate.fields import short
 from gproxy.translate.model import Part, ToolCall, ToolResult, Turn
+
+T = TypeVar("T")
 
 
 def settled(turns: Iterable[Turn]) -> list[Turn]:
@@ -36,7 +40,7 @@ def settled(turns: Iterable[Turn]) -> list[Turn]:
         results: list[Part] = []
         for call in calls:
             if not waiting[call.id]:
-                raise BadRequest(f"The tool call {call.id!r} is not followed by its result.")
+                raise BadRequest(f"The tool call {short(call.id)} is not followed by its result.")
             times[call.id] += 1
             own = call.id if times[call.id] == 1 else f"{call.id}_{times[call.id]}"
             given[id(call)] = own
@@ -45,18 +49,18 @@ def settled(turns: Iterable[Turn]) -> list[Turn]:
         ordered += (Turn(turn.role, parts), Turn("tool", tuple(results)))
     for call_id, left in waiting.items():
         if left:
-            raise BadRequest(f"The tool result for {call_id!r} follows no call with that id.")
+            raise BadRequest(f"The tool result for {short(call_id)} follows no call with that id.")
     return ordered
 
 
-def merged(turns: Iterable[Turn]) -> list[Turn]:
-    """The turns with neighbours of one role made one, and without those that hold nothing."""
-    joined: list[Turn] = []
-    for turn in turns:
-        if not turn.parts:
+def merged(sides: Iterable[tuple[str, list[T]]]) -> list[tuple[str, list[T]]]:
+    """What each side says, with neighbours of one side made one, and without those that say nothing."""
+    joined: list[tuple[str, list[T]]] = []
+    for side, said in sides:
+        if not said:
             continue
-        if joined and joined[-1].role == turn.role:
-            joined[-1] = Turn(turn.role, joined[-1].parts + turn.parts)
+        if joined and joined[-1][0] == side:
+            joined[-1][1].extend(said)
         else:
-            joined.append(turn)
+            joined.append((side, said))
     return joined

@@ -1,7 +1,11 @@
 """Checkers of what a stream may be: one for the deltas of the model, and one for each dialect's events."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from gproxy.protocols.base import Event
+from gproxy.protocols.sse import SseFramer
 from gproxy.translate.model import (
     Added,
     Cited,
@@ -49,3 +53,123 @@ def check_deltas(deltas: Sequence[Delta], *, whole: bool = True) -> None:
             case Started() | UsageSeen():
                 pass
     assert finished or not whole
+
+
+def events_of(stream: bytes) -> list[Event]:
+    """The events of an SSE stream, each of which must have data and its empty line."""
+    framer = SseFramer()
+    events = framer.feed(stream)
+    assert not framer.pending, "the stream ends inside an event"
+    assert all(event.data is not None for event in events)
+    return events
+
+
+def _objects(events: Sequence[Event]) -> Iterator[dict[str, Any]]:
+    for event in events:
+        yield json.loads(event.data or b"")
+
+
+def check_chat(stream: bytes, *, asked_usage: bool = True) -> None:
+    """Raises AssertionError unless the bytes are a whole stream of chat completion chunks.
+
+    One id, model and time; the role first; calls by index, each with its id, kind and name in its first chunk alone;
+    one finish reason; after it usage, only if it was asked for, without choices; `[DONE]` once, last.
+    """
+    events = events_of(stream)
+    assert [event.data == b"[DONE]" for event in events] == [False] * (len(events) - 1) + [True]
+    chunks = list(_objects(events[:-1]))
+    assert len({(chunk["id"], chunk["model"], chunk["created"], chunk["object"]) for chunk in chunks}) == 1
+    assert chunks[0]["object"] == "chat.completion.chunk"
+    assert chunks[0]["choices"][0]["delta"]["role"] == "assistant"
+    finished = [
+        at for at, c in enumerate(chunks) if c["choices"] and c["choices"][0]["finish_reason"] is not None
+    ]
+    assert len(finished) == 1
+    calls: list[str] = []
+    for at, chunk in enumerate(chunks):
+        if not chunk["choices"]:
+            assert asked_usage
+            assert at == finished[0] + 1 == len(chunks) - 1
+            assert chunk["usage"]["total_tokens"] >= 0
+            continue
+        assert at <= finished[0]
+        assert chunk.get("usage", ...) is (None if asked_usage else ...)
+        (choice,) = chunk["choices"]
+        assert choice["index"] == 0
+        for call in choice["delta"].get("tool_calls", ()):
+            _check_call(call, calls)
+
+
+def _check_call(call: dict[str, Any], calls: list[str]) -> None:
+    if "id" in call:
+        assert call["index"] == len(calls)
+        assert call["type"] in ("function", "custom")
+        assert call[call["type"]]["name"]
+        calls.append(call["id"])
+        assert len(set(calls)) == len(calls)
+    else:
+        assert call["index"] == len(calls) - 1
+        assert "function" in call or "custom" in call
+
+
+_DELTAS = {
+    "text": {"text_delta", "citations_delta"},
+    "thinking": {"thinking_delta", "signature_delta"},
+    "redacted_thinking": set(),
+    "tool_use": {"input_json_delta"},
+}
+
+
+def check_messages(stream: bytes) -> None:
+    """Raises AssertionError unless the bytes are a whole stream of Messages events.
+
+    `message_start` first; blocks one after another, indexes from 0, each started and stopped once and grown by its
+    own deltas alone; one `message_delta` with the reason, when no block is open; `message_stop` once, last.
+    """
+    events = events_of(stream)
+    found = list(_objects(events))
+    assert [event.name.decode() for event in events] == [event["type"] for event in found]
+    kinds = [event["type"] for event in found]
+    assert kinds[0] == "message_start"
+    assert kinds[-2:] == ["message_delta", "message_stop"]
+    message = found[0]["message"]
+    assert (message["type"], message["role"], message["content"]) == ("message", "assistant", [])
+    assert message["stop_reason"] is None
+    assert found[-2]["delta"]["stop_reason"]
+    assert found[-2]["usage"]["output_tokens"] >= 0
+    index, kind = -1, ""
+    for event in found[1:-2]:
+        match event["type"]:
+            case "content_block_start":
+                assert not kind, "a block inside a block"
+                assert event["index"] == index + 1
+                index, kind = event["index"], event["content_block"]["type"]
+                _check_empty(event["content_block"])
+            case "content_block_delta":
+                assert event["index"] == index
+                assert event["delta"]["type"] in _DELTAS[kind]
+            case "content_block_stop":
+                assert kind
+                assert event["index"] == index
+                kind = ""
+            case other:
+                raise AssertionError(f"{other} among the blocks")
+    assert not kind, "an open block at the end"
+
+
+def _check_empty(block: dict[str, Any]) -> None:
+    match block["type"]:
+        case "text":
+            assert block["text"] == ""
+        case "thinking":
+            assert (block["thinking"], block["signature"]) == ("", "")
+        case "tool_use":
+            assert block["input"] == {}
+            assert block["id"]
+            assert block["name"]
+        case "redacted_thinking":
+            assert block["data"]
+
+
+CHECKS = {"openai_chat": check_chat, "anthropic_messages": check_messages}
+"""The checker of each dialect's streams."""

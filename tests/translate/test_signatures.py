@@ -30,3 +30,11 @@ def test_a_target_gets_its_own_signatures_alone() -> None:
     assert signatures.valid_for(Signature("a", "gemini"), "gemini") == "a"
     assert signatures.valid_for(Signature("a", "openai_chat"), "gemini") == ""
     assert signatures.valid_for(None, "gemini") == ""
+
+
+@given(st.text(min_size=1), dialects)
+def test_the_signature_of_a_call_is_told_from_that_of_a_thought(value: str, made_by: str) -> None:
+    signature = Signature(value, made_by)
+    assert signatures.of_call(signatures.worn_by_call(signature)) == signature
+    assert signatures.of_call(signatures.worn(signature, "no dialect")) is None
+    assert signatures.of_call("EqoB") is None

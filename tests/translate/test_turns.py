@@ -59,6 +59,6 @@ def test_a_call_without_its_result_is_refused_and_so_is_a_result_without_its_cal
         settled(turns)
 
 
-def test_neighbours_of_one_side_are_one_turn_and_empty_ones_go() -> None:
-    turns = [SAID, Turn("assistant", ()), SAID, Turn("assistant", (Text("b"),))]
-    assert merged(turns) == [Turn("user", (Text("and"), Text("and"))), Turn("assistant", (Text("b"),))]
+def test_neighbours_of_one_side_are_one_and_who_says_nothing_goes() -> None:
+    sides = [("user", ["a"]), ("assistant", []), ("user", ["b"]), ("assistant", ["c"])]
+    assert merged(sides) == [("user", ["a", "b"]), ("assistant", ["c"])]

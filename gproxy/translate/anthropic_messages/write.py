@@ -1,0 +1,185 @@
+"""A conversation as a Messages request.
+
+The limits, sampling and reasoning that a model takes are known by its name (`traits.py`).
+"""
+
+from typing import Any
+
+from gproxy.errors import BadRequest
+from gproxy.translate import freeform, ids, traits
+from gproxy.translate.anthropic_messages.formats import written_format
+from gproxy.translate.anthropic_messages.turns import cache_control, written_system, written_turns
+from gproxy.translate.base import TargetFacts, Written
+from gproxy.translate.fields import short
+from gproxy.translate.model import Conversation, Effort, Thinking, Tool, ToolChoice
+
+DEFAULT_MAX_TOKENS = 8192
+"""`max_tokens`, which a request must have, for a model whose ceiling is not known."""
+
+_SMALLEST_BUDGET = 1024  # https://platform.claude.com/docs/en/build-with-claude/extended-thinking
+_LONGEST_NAME = 64
+_HIGHEST_TEMPERATURE = 1.0
+_UNASKED = 1  # the temperature and top_p of who says nothing of them
+_ADAPTIVE_SINCE = (4, 6)
+_ADAPTIVE_ONLY_SINCE = (4, 7)  # which take no temperature, top_p and top_k either
+_EFFORT_SINCE = (4, 6)
+_ONE_OF_TWO_SINCE = (4, 1)  # temperature and top_p
+
+
+def write_request(conversation: Conversation, target: TargetFacts) -> Written:
+    """The request for `target`. Raises BadRequest for what cannot be said and cannot be left out."""
+    lost = _unsaid(conversation)
+    ceiling = target.max_output or traits.ceiling(target.model)
+    limit = conversation.max_output
+    if limit is None:
+        limit = ceiling or DEFAULT_MAX_TOKENS
+    elif ceiling is not None:
+        limit = min(limit, ceiling)
+    tree: dict[str, Any] = {"model": target.model, "max_tokens": limit}
+    if system := written_system(conversation.system):
+        tree["system"] = system
+    tree["messages"] = written_turns(conversation.turns, lost)
+    if target.stream:
+        tree["stream"] = True
+    if conversation.stop:
+        tree["stop_sequences"] = [text for text in conversation.stop if text.strip()]
+        if len(tree["stop_sequences"]) < len(conversation.stop):
+            raise BadRequest(
+                "A stop sequence of white space alone cannot be used with this model's provider."
+            )
+    _add_tools(tree, conversation, lost)
+    if conversation.format is not None:
+        tree["output_config"] = {"format": written_format(conversation.format, lost)}
+    reasons = _add_thinking(tree, conversation, target.model, lost)
+    _add_sampling(tree, conversation, target.model, reasons, lost)
+    if conversation.user:
+        tree["metadata"] = {"user_id": conversation.user}
+    names = {ids.fitting_name(tool.name, _LONGEST_NAME): tool.name for tool in conversation.tools}
+    return Written(tree, frozenset(lost), {fitted: name for fitted, name in names.items() if fitted != name})
+
+
+def _unsaid(conversation: Conversation) -> set[str]:
+    """What was asked for and has no place in this dialect."""
+    unsaid = {
+        "seed": conversation.seed,
+        "presence_penalty": conversation.presence_penalty or None,
+        "frequency_penalty": conversation.frequency_penalty or None,
+        "verbosity": conversation.verbosity or None,
+        "prompt_cache_key": conversation.cache_key or None,
+        "metadata": conversation.metadata or None,
+    }
+    return {name for name, value in unsaid.items() if value is not None}
+
+
+def _add_tools(tree: dict[str, Any], conversation: Conversation, lost: set[str]) -> None:
+    """The tools and the choice among them; the choice of some is made by sending no others."""
+    choice = conversation.tool_choice
+    tools = conversation.tools
+    if not tools:
+        if choice.mode == "required":
+            raise BadRequest("A tool must be called, but the request has no tools.")
+        return
+    if choice.names and choice.mode != "none":
+        for name in set(choice.names) - {tool.name for tool in tools}:
+            raise BadRequest(f"The tool {short(name)} that is chosen is not among the tools of the request.")
+        if choice.mode == "auto" or len(choice.names) > 1:
+            tools = tuple(tool for tool in tools if tool.name in choice.names)
+    tree["tools"] = [_tool(tool, lost) for tool in tools]
+    written = _tool_choice(choice)
+    if conversation.parallel_tools is not None and choice.mode != "none":
+        written = {
+            **(written or {"type": "auto"}),
+            "disable_parallel_tool_use": not conversation.parallel_tools,
+        }
+    if written:
+        tree["tool_choice"] = written
+
+
+def _tool_choice(choice: ToolChoice) -> dict[str, Any]:
+    if choice.mode == "none":
+        return {"type": "none"}
+    if choice.mode == "auto":
+        return {}
+    if len(choice.names) == 1:
+        return {"type": "tool", "name": ids.fitting_name(choice.names[0], _LONGEST_NAME)}
+    return {"type": "any"}
+
+
+def _tool(tool: Tool, lost: set[str]) -> dict[str, Any]:
+    tool = freeform.as_function(tool)
+    if tool.strict:
+        # Its own strictness is of another kind: few such tools, and few keywords in their schemas.
+        lost.add("tools.strict")
+    written: dict[str, Any] = {"name": ids.fitting_name(tool.name, _LONGEST_NAME)}
+    if tool.description:
+        written["description"] = tool.description
+    written["input_schema"] = {"type": "object", **(tool.schema or {"properties": {}})}
+    return written | cache_control(tool.cache)
+
+
+def _add_thinking(tree: dict[str, Any], conversation: Conversation, model: str, lost: set[str]) -> bool:
+    """How much to reason. True if the model is asked to with a budget, which forbids other things."""
+    asked = conversation.thinking
+    if asked is None:
+        return False
+    version = traits.claude_version(model)
+    if version is not None and version >= _ADAPTIVE_SINCE:
+        _add_adaptive(tree, asked, version)
+        return False
+    if asked.effort == "none" or asked.budget == 0:
+        tree["thinking"] = {"type": "disabled"}
+        return False
+    # It may not fill `max_tokens`, must not be small, and the model must be free to begin with a thought.
+    budget = traits.budget_of(asked, tree["max_tokens"] - 1)
+    forced = conversation.tool_choice.mode == "required"
+    if budget < _SMALLEST_BUDGET or forced or not _may_begin_with_thought(tree["messages"]):
+        lost.add("thinking")
+        return False
+    tree["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    return True
+
+
+def _add_adaptive(tree: dict[str, Any], asked: Thinking, version: traits.Version) -> None:
+    effort = traits.effort_of(asked)
+    if effort == "none":
+        return  # what they do unasked; some refuse to be told
+    tree["thinking"] = {"type": "adaptive"}
+    if asked.shown is not None:
+        tree["thinking"]["display"] = "summarized" if asked.shown else "omitted"
+    if effort is not None and version >= _EFFORT_SINCE:
+        allowed: tuple[Effort, ...] = ("low", "medium", "high")
+        if version >= _ADAPTIVE_ONLY_SINCE:
+            allowed = (*allowed, "xhigh", "max")
+        tree["output_config"] = {**tree.get("output_config", {}), "effort": traits.nearest(effort, allowed)}
+
+
+def _may_begin_with_thought(messages: list[dict[str, Any]]) -> bool:
+    """Whether a request may think: not within a turn of calls that began without a thought.
+
+    https://platform.claude.com/docs/en/build-with-claude/extended-thinking#preserving-thinking-blocks
+    """
+    content = messages[-1]["content"] if messages else ""
+    if isinstance(content, str) or content[0]["type"] != "tool_result":
+        return messages[-1]["role"] == "user" if messages else True
+    return messages[-2]["content"][0]["type"] in ("thinking", "redacted_thinking")
+
+
+def _add_sampling(
+    tree: dict[str, Any], conversation: Conversation, model: str, reasons: bool, lost: set[str]
+) -> None:
+    temperature, top_p, top_k = conversation.temperature, conversation.top_p, conversation.top_k
+    version = traits.claude_version(model)
+    if temperature is not None and temperature > _HIGHEST_TEMPERATURE:
+        lost.add("temperature")
+        temperature = _HIGHEST_TEMPERATURE
+    sampling: dict[str, float | None] = {"temperature": temperature, "top_p": top_p, "top_k": top_k}
+    given = {name: value for name, value in sampling.items() if value is not None}
+    refused: set[str] = set()
+    if version is not None and version >= _ADAPTIVE_ONLY_SINCE:
+        refused = set(given)
+    elif reasons:
+        refused = {"temperature", "top_k", "top_p"} & given.keys()
+    elif version is not None and version >= _ONE_OF_TWO_SINCE and {"temperature", "top_p"} <= given.keys():
+        refused = {"top_p"}
+    lost |= {name for name in refused if name == "top_k" or given[name] != _UNASKED}
+    tree |= {name: value for name, value in given.items() if name not in refused}

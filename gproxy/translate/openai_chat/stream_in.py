@@ -1,0 +1,183 @@
+"""A target's stream of chat completion chunks as deltas.
+
+Whole completions are in `answers.py`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from gproxy.errors import AnswerBroken
+from gproxy.protocols.answers import mapping, objects, reader
+from gproxy.protocols.base import Event
+from gproxy.protocols.openai_chat import is_done, usage_of
+from gproxy.translate import media, signatures
+from gproxy.translate.model import (
+    Added,
+    AnswerPart,
+    Cited,
+    Closed,
+    Delta,
+    Finished,
+    Opened,
+    Reasoning,
+    Refusal,
+    Signed,
+    Started,
+    Text,
+    ToolCall,
+    UsageSeen,
+)
+from gproxy.translate.openai_chat.answers import call_of, citations_of, finish_of
+from gproxy.translate.openai_chat.reasoning import DIALECT, plain_text
+
+
+class _Chunk(msgspec.Struct):
+    choices: Any = None
+    usage: Any = None
+
+
+_chunk = reader(_Chunk)
+
+
+class ChatReader:
+    """Reads one stream. Parts are told apart by the field of a delta they come in, calls by index and id."""
+
+    def __init__(self) -> None:
+        self._started = False
+        self._open: AnswerPart | None = None
+        self._index: object = None  # of the open call
+        self._calls: set[tuple[object, str]] = set()  # index and id of all so far
+        self._thought: list[str] = []  # the text of the open reasoning
+        self._thought_length = 0
+        self._parts: list[AnswerPart] = []
+        self._reason: object = None
+        self._finished = False
+
+    def feed(self, event: Event) -> list[Delta]:
+        """What a chunk says. Raises AnswerBroken on parallel calls that are told in turns."""
+        if event.data is None:
+            return []
+        if is_done(event):
+            return list(self._end())
+        chunk = _chunk(event.data)
+        if chunk is None:
+            raise AnswerBroken("an event of the stream is not a chunk")
+        return list(self._read(chunk))
+
+    def end(self) -> list[Delta]:
+        return list(self._end()) if self._reason is not None else []
+
+    def _read(self, chunk: _Chunk) -> Iterator[Delta]:
+        if not self._started:
+            self._started = True
+            yield Started()
+        for choice in objects(chunk.choices):
+            if choice.get("index", 0) not in (0, None):
+                continue
+            if self._reason is None:
+                yield from self._delta(mapping(choice.get("delta")))
+            if choice.get("finish_reason") is not None:
+                self._reason = choice["finish_reason"]
+                yield from self._close()
+        if (usage := usage_of(chunk.usage)) is not None:
+            yield UsageSeen(usage)
+
+    def _delta(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
+        yield from self._reasoning(delta)
+        content = delta.get("content")
+        if isinstance(content, list):  # Mistral's reasoning models
+            for part in objects(content):
+                thought = part.get("type") == "thinking"
+                text = media.text_within(part.get("thinking") if thought else [part])
+                yield from self._grow(Reasoning("") if thought else Text(""), text)
+        else:
+            yield from self._grow(Text(""), content)
+        yield from self._grow(Refusal(""), delta.get("refusal"))
+        if delta.get("annotations"):
+            if not isinstance(self._open, Text):
+                yield from self._begin(Text(""))
+            yield from map(Cited, citations_of(delta["annotations"]))
+        for call in objects(delta.get("tool_calls")):
+            yield from self._call(call)
+
+    def _reasoning(self, delta: Mapping[str, Any]) -> Iterator[Delta]:
+        details = objects(delta.get("reasoning_details"))
+        text = plain_text(delta)
+        if text:
+            yield from self._grow(Reasoning(""), text)
+        for detail in details:
+            data, signature = detail.get("data"), detail.get("signature")
+            if detail.get("type") == "reasoning.encrypted" and isinstance(data, str):
+                found = signatures.from_client(data, DIALECT)
+                yield from self._begin(Reasoning("", found, redacted=True))
+                yield from self._close()
+                continue
+            told = detail.get("text") or detail.get("summary")
+            if not text and not self._was_told(told):
+                yield from self._grow(Reasoning(""), told)
+            if isinstance(signature, str) and (signed := signatures.from_client(signature, DIALECT)):
+                if not isinstance(self._open, Reasoning):
+                    yield from self._begin(Reasoning(""))
+                yield Signed(signed)
+                yield from self._close()
+
+    def _was_told(self, text: object) -> bool:
+        """Whether it is all of the open reasoning's text once more, as it comes beside a signature."""
+        if not isinstance(text, str) or len(text) != self._thought_length:
+            return False
+        return text == "".join(self._thought)
+
+    def _call(self, item: Mapping[str, Any]) -> Iterator[Delta]:
+        call, index = call_of(item), item.get("index")
+        current = self._open if isinstance(self._open, ToolCall) else None
+        goes_on = current is not None and (
+            (index is None or index == self._index)
+            and (not call.id or call.id == current.id or not call.name)
+        )
+        if not goes_on:
+            if not call.name or (call.id and (index, call.id) in self._calls):
+                raise AnswerBroken("the stream tells several tool calls in turns")
+            self._calls.add((index, call.id))
+            yield from self._begin(ToolCall(call.id, call.name, "", call.signature, call.freeform))
+            self._index = index
+        arguments = call.arguments or _custom_input(item)
+        if arguments:
+            yield Added(arguments)
+
+    def _grow(self, empty: AnswerPart, text: object) -> Iterator[Delta]:
+        if not isinstance(text, str) or not text:
+            return
+        if type(self._open) is not type(empty):
+            yield from self._begin(empty)
+        if isinstance(empty, Reasoning):
+            self._thought.append(text)
+            self._thought_length += len(text)
+        yield Added(text)
+
+    def _begin(self, part: AnswerPart) -> Iterator[Delta]:
+        yield from self._close()
+        self._open, self._thought, self._thought_length = part, [], 0
+        self._parts.append(part)
+        yield Opened(part)
+
+    def _close(self) -> Iterator[Delta]:
+        if self._open is not None:
+            self._open = None
+            yield Closed()
+
+    def _end(self) -> Iterator[Delta]:
+        if self._finished:
+            return
+        self._finished = True
+        if not self._started:
+            yield Started()
+        yield from self._close()
+        yield Finished(finish_of(self._reason, self._parts))
+
+
+def _custom_input(item: Mapping[str, Any]) -> str:
+    """A later piece of a custom tool's input, which may come without its type."""
+    value = mapping(item.get("custom")).get("input")
+    return value if isinstance(value, str) else ""

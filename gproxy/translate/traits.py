@@ -1,0 +1,112 @@
+"""What is known of models by their names: how they take reasoning, sampling and limits.
+
+Only rules for which a provider refuses a request are here. A model that is not known is taken to have none.
+"""
+
+import re
+from functools import lru_cache
+
+from gproxy.translate.model import EFFORTS, Effort, Thinking
+
+_CLAUDE = re.compile(r"claude(?:-[a-z]+)?(?:-(\d+)(?:[-.](\d{1,2}))?(?!\d))?")
+_GPT = re.compile(r"(?:^|/)gpt-(\d+)(?:\.(\d+))?(?!\d|\w)")
+_O_SERIES = re.compile(r"(?:^|/)(?:o[134](?=$|-)|codex-mini)")
+_OF_OPENAI = re.compile(r"(?:^|/)(?:gpt-(?!oss)|chatgpt-|o[134](?=$|-)|codex-mini)")
+_GPT_OSS = re.compile(r"gpt-oss")
+_GEMINI = re.compile(r"gemini-(?:2\.5|[3-9])")
+_NEEDS_REASONING = re.compile(r"deepseek|kimi|glm-|minimax|mimo|qwen")
+_NINE_CHARACTER_IDS = re.compile(r"mistral|mixtral|ministral|magistral|devstral|codestral|pixtral")
+
+_NEWEST = (99, 0)
+_BUDGETS: dict[Effort, int] = {
+    "minimal": 1024,
+    "low": 2048,
+    "medium": 8192,
+    "high": 16384,
+    "xhigh": 32768,
+    "max": 32768,
+}
+
+Version = tuple[int, int]
+
+
+@lru_cache(maxsize=1024)
+def claude_version(model: str) -> Version | None:
+    """(4, 5) for `claude-sonnet-4-5-20250929`; one above all for a Claude without a number; None for others."""
+    found = _CLAUDE.search(model)
+    if found is None:
+        return None
+    return (int(found[1]), int(found[2] or 0)) if found[1] else _NEWEST
+
+
+@lru_cache(maxsize=1024)
+def efforts_of(model: str) -> tuple[Effort, ...]:
+    """The values of `reasoning_effort` that a model takes by OpenAI's dialects; () if it refuses the parameter.
+
+    https://developers.openai.com/api/docs/guides/reasoning; gpt-oss and Gemini after their providers' pages.
+    """
+    gpt = _GPT.search(model)
+    if gpt is not None and int(gpt[1]) >= 5 and "-chat" not in model:
+        version = (int(gpt[1]), int(gpt[2] or 0))
+        if version >= (5, 2):
+            return ("none", "low", "medium", "high", "xhigh")
+        return (
+            ("none", "low", "medium", "high") if version == (5, 1) else ("minimal", "low", "medium", "high")
+        )
+    if _O_SERIES.search(model) or _GPT_OSS.search(model):
+        return ("low", "medium", "high")
+    return ("minimal", "low", "medium", "high") if _GEMINI.search(model) else ()
+
+
+def is_of_openai(model: str) -> bool:
+    """Whether it is one of OpenAI's hosted models, which alone know `max_completion_tokens`."""
+    return _OF_OPENAI.search(model) is not None
+
+
+def refuses_sampling(model: str, effort: Effort | None) -> bool:
+    """Whether an OpenAI model takes no temperature, top_p and penalties: those that reason, while they do."""
+    return is_of_openai(model) and bool(efforts_of(model)) and effort != "none"
+
+
+def wants_reasoning_back(model: str) -> bool:
+    """Whether a model that called a tool refuses to go on without what it thought before (DeepSeek, Kimi, …)."""
+    return _NEEDS_REASONING.search(model.lower()) is not None
+
+
+def has_short_ids(model: str) -> bool:
+    """Whether ids of tool calls must have nine letters and digits (Mistral's)."""
+    return _NINE_CHARACTER_IDS.search(model.lower()) is not None
+
+
+def ceiling(model: str) -> int | None:
+    """The most output tokens of a Claude, as far as it is safe to ask for them; None for other models."""
+    version = claude_version(model)
+    if version is None:
+        return None
+    if version >= (4, 5) or version == (3, 7) or (version[0] == 4 and "opus" not in model):
+        return 64_000
+    if version[0] == 4:
+        return 32_000
+    return 8192 if version == (3, 5) else 4096
+
+
+def nearest(effort: Effort, allowed: tuple[Effort, ...]) -> Effort:
+    """The allowed effort that is next to `effort`, the smaller one of two."""
+    at = EFFORTS.index(effort)
+    return min(allowed, key=lambda known: (abs(EFFORTS.index(known) - at), EFFORTS.index(known)))
+
+
+def effort_of(thinking: Thinking) -> Effort | None:
+    """The effort asked for, out of the budget if only that was said; None if neither was."""
+    if thinking.effort is not None or thinking.budget is None:
+        return thinking.effort
+    if thinking.budget <= 0:
+        return "none"
+    return next((e for e in ("low", "medium") if thinking.budget <= _BUDGETS[e]), "high")
+
+
+def budget_of(thinking: Thinking, most: int) -> int:
+    """Tokens to reason with, at most `most`: as was said, else after the effort."""
+    if thinking.budget is not None:
+        return min(thinking.budget, most)
+    return min(_BUDGETS.get(thinking.effort or "medium", 0), most)

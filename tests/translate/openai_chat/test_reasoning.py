@@ -1,0 +1,48 @@
+"""Reasoning is read in each of the forms that servers give it, and its signature is kept."""
+
+from typing import Any
+
+import pytest
+
+from gproxy.translate.model import Reasoning, Signature
+from gproxy.translate.openai_chat.reasoning import detail_of, plain_text, read_reasoning
+
+TEXT = {"type": "reasoning.text", "text": "a", "signature": "s", "format": "anthropic-claude-v1", "index": 0}
+OWN = Signature("s", "openai_chat")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({}, []),
+        ({"reasoning_content": "a"}, [Reasoning("a")]),
+        ({"reasoning": "a"}, [Reasoning("a")]),
+        ({"reasoning": {"odd": 1}}, []),
+        ({"reasoning": "a", "reasoning_details": [TEXT]}, [Reasoning("a", OWN)]),
+        ({"reasoning_details": [{"type": "reasoning.summary", "summary": "a"}]}, [Reasoning("a")]),
+        ({"reasoning_details": [{"type": "reasoning.encrypted", "data": "s"}]}, [Reasoning("", OWN, True)]),
+        ({"reasoning": "a", "reasoning_details": ["odd", {"type": "reasoning.text"}]}, [Reasoning("a")]),
+        (
+            {"reasoning_details": [TEXT | {"signature": "gproxy.anthropic_messages.x"}]},
+            [Reasoning("a", Signature("x", "anthropic_messages"))],
+        ),
+    ],
+)
+def test_reasoning_is_read(message: dict[str, Any], expected: list[Reasoning]) -> None:
+    assert list(read_reasoning(message)) == expected
+
+
+def test_plain_text_is_the_first_that_is_there() -> None:
+    assert plain_text({"reasoning_content": "", "reasoning": "b"}) == "b"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [Reasoning("a", OWN), Reasoning("", OWN, True), Reasoning("a", Signature("x", "anthropic_messages"))],
+)
+def test_a_signed_part_is_read_as_it_was_written(part: Reasoning) -> None:
+    assert list(read_reasoning({"reasoning_details": [detail_of(part)]})) == [part]
+
+
+def test_a_part_without_a_signature_has_no_detail() -> None:
+    assert detail_of(Reasoning("a")) is None

@@ -1,0 +1,88 @@
+"""Conversations through dialects and back: unchanged by their own, and whole in what counts by another."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+
+from gproxy.translate.base import TargetFacts
+from gproxy.translate.model import Conversation, Part, Refusal, Text, ToolCall, ToolResult
+from gproxy.translate.registry import DIALECTS
+from tests.translate.conversations import (
+    ANTHROPIC,
+    CHAT,
+    OPENAI,
+    Speech,
+    conversations,
+    plainer,
+)
+
+MODELS = {"openai_chat": "llama-3.3-70b", "anthropic_messages": "claude-3-7-sonnet-latest"}
+
+
+def passed(conversation: Conversation, dialect: str, model: str) -> Conversation:
+    """What a target of `dialect` is told, read as if a client had said it."""
+    written = DIALECTS[dialect].write_request(conversation, TargetFacts(model=model))
+    read = DIALECTS[dialect].read_request(written.tree)
+    return read.conversation
+
+
+@given(conversations(CHAT))
+def test_a_chat_conversation_is_unchanged_by_its_dialect(conversation: Conversation) -> None:
+    assert passed(conversation, "openai_chat", "llama-3.3-70b") == conversation
+
+
+@given(conversations(OPENAI))
+def test_a_conversation_with_a_model_of_openais_is_unchanged(conversation: Conversation) -> None:
+    assert passed(conversation, "openai_chat", "gpt-4.1") == conversation
+
+
+@given(conversations(ANTHROPIC))
+def test_an_anthropic_conversation_is_unchanged_by_its_dialect(conversation: Conversation) -> None:
+    assert passed(conversation, "anthropic_messages", "claude-3-7-sonnet-latest") == conversation
+
+
+@pytest.mark.parametrize("speech", [CHAT, ANTHROPIC], ids=lambda speech: speech.dialect)
+@pytest.mark.parametrize("dialect", sorted(DIALECTS))
+def test_another_dialect_keeps_texts_tools_calls_and_results(speech: Speech, dialect: str) -> None:
+    @given(conversations(speech))
+    def holds(conversation: Conversation) -> None:
+        conversation = plainer(conversation)
+        back = passed(conversation, dialect, MODELS[dialect])
+        again = passed(back, speech.dialect, MODELS[speech.dialect])
+        assert list(told(again)) == list(told(conversation))
+        assert [(tool.name, tool.schema) for tool in again.tools] == [
+            (tool.name, tool.schema) for tool in conversation.tools
+        ]
+        assert again.tool_choice == conversation.tool_choice
+
+    holds()
+
+
+def told(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """Who says which text, calls what and gets which result; neighbouring texts are one."""
+    texts = [("system", part.text) for part in conversation.system]
+    for turn in conversation.turns:
+        for part in turn.parts:
+            texts += told_by(turn.role, part)
+    who, said = "", ""
+    for role, text in texts:
+        if role == who:
+            said += text
+            continue
+        if who:
+            yield who, said.replace("\n", "")
+        who, said = role, text
+    yield who, said.replace("\n", "")
+
+
+def told_by(role: str, part: Part) -> list[tuple[str, str]]:
+    match part:
+        case Text(text) | Refusal(text):
+            return [(role, text)]
+        case ToolCall():
+            return [(f"call {part.id}", f"{part.name} {part.arguments}")]
+        case ToolResult():
+            texts = [inner.text for inner in part.parts if isinstance(inner, Text)]
+            return [(f"result {part.call_id}", "".join(texts) or "See the image or file below.")]
+    return []

@@ -21,13 +21,13 @@ from gproxy.server import accesslog, admin, control, edge, pipeline
 from gproxy.server.admission import Doorkeeper
 from gproxy.server.capture import recorder
 from gproxy.server.health import HealthBook
-from gproxy.server.incoming import DROP, ClientLeft, Incoming, Receive
+from gproxy.server.incoming import DROP, EXPECTED, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
 from gproxy.server.opening import Opener
 from gproxy.server.pipeline import Stages
 from gproxy.server.prices import Prices
-from gproxy.server.reply import Reply, Send
+from gproxy.server.reply import Reply, Send, new_request_id
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
 from gproxy.server.tokens import Tokens
@@ -106,7 +106,7 @@ class Gateway(Quart):
         if scope["type"] == "lifespan":
             await super().asgi_app(scope, receive, send)
             return
-        request_id = f"req_{secrets.token_hex(12)}"
+        request_id = new_request_id()
         if scope["type"] != "http":
             await _refuse_websocket(scope, receive, send, request_id)
             return
@@ -122,7 +122,8 @@ class Gateway(Quart):
         path = scope["raw_path"].decode("latin-1")
         found = edge.data_route(path)
         shape = found[0] if found else edge.shape_of(scope)
-        incoming = Incoming(receive, scope["extensions"].get(DROP))
+        extensions = scope["extensions"]
+        incoming = Incoming(receive, extensions.get(DROP), expected=EXPECTED in extensions)
         recording = self._recorder
         trace = recording.trace(scope, request_id) if recording is not None else None
         if trace is not None:
@@ -173,7 +174,8 @@ class Gateway(Quart):
             _tell(incoming, error.message)
             unread = not incoming.ended
             await incoming.discard()
-            await reply.error(error, close=unread)
+            if not reply.started:  # Quart may have answered before the body has turned out to be broken
+                await reply.error(error, close=unread)
         except Exception:
             # A head that is out is left without an end: the client sees that the answer is cut short.
             logger.exception("a fault in request %s", reply.request_id)

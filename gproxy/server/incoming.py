@@ -17,6 +17,9 @@ DROP = "gproxy.drop"
 reset, if it holds bytes that the client does not take, and else does nothing. Closed in order, it would wait for the
 client to take them."""
 
+EXPECTED = "gproxy.expected"
+"""The ASGI extension by which a server says that the client waits for 100, and that `receive` sends it."""
+
 BODY_IDLE_SECONDS = 60.0
 """A sender that is silent for this long inside its body is cut."""
 
@@ -33,14 +36,18 @@ class Incoming:
 
     `drop` is the extension DROP of the connection, if it has that. `on_cut` hears why a client is taken for gone,
     `trace`, where requests are logged, of what came.
+    `expected`: the client sends the body when it is first asked for, and not before.
     """
 
-    def __init__(self, receive: Receive, drop: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, receive: Receive, drop: Callable[[], None] | None = None, *, expected: bool = False
+    ) -> None:
         self.receive = receive
         self.ended = False
         self.drop = drop or _nothing
         self.on_cut: Callable[[str], None] | None = None
         self.trace: Trace | None = None
+        self._unasked = expected
 
     def cut(self, why: str) -> None:
         """From here on the client is gone, whether it says so or not."""
@@ -50,6 +57,7 @@ class Incoming:
 
     async def piece(self) -> bytes:
         """The next piece of the body; `ended` is True after the last. Raises BodyTimeout or ClientLeft."""
+        self._unasked = False
         try:
             async with asyncio.timeout(BODY_IDLE_SECONDS):
                 message = await self.receive()
@@ -65,6 +73,8 @@ class Incoming:
         """Read what is left of a body that was refused, within bounds: closed with bytes unread, the connection
         would be reset, and the client might never see why."""
         size = 0
+        if self._unasked:
+            return
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while not self.ended and size < _DISCARD_BYTES:

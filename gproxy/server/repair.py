@@ -7,8 +7,6 @@ only when the client has taken everything. Nothing else of it is touched.
 
 import asyncio
 import contextlib
-import socket
-import struct
 from typing import Any, cast
 
 from hypercorn.asyncio import run, tcp_server
@@ -18,11 +16,10 @@ from hypercorn.typing import AppWrapper
 
 from gproxy.server.incoming import DROP
 from gproxy.server.reply import WRITE_TIMEOUT
+from gproxy.server.sockets import reset
 
 MAX_PIPELINED = 1024 * 1024
 """Most bytes that are kept of requests behind the one that is being answered; a client that sends more is dropped."""
-
-_RESET = struct.pack("ii", 1, 0)
 
 
 class ClosingTCPServer(tcp_server.TCPServer):
@@ -44,9 +41,7 @@ class ClosingTCPServer(tcp_server.TCPServer):
         """The extension DROP."""
         transport = self.writer.transport
         if transport.get_write_buffer_size():
-            # What the system has taken over would else be kept for a client that reads nothing.
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            transport.abort()
+            reset(transport)
 
     async def _read_data(self) -> None:
         if isinstance(self.protocol.protocol, H11Protocol):

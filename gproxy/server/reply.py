@@ -4,6 +4,7 @@ What stands in it is decided by others; this only knows whether the head is out,
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
@@ -20,6 +21,11 @@ PIECE_BYTES = 64 * 1024
 stopped; larger, and a slow one would."""
 
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+
+def new_request_id() -> str:
+    """What every answer carries as `x-gproxy-request-id`, and its row in the ledger too."""
+    return f"req_{secrets.token_hex(12)}"
 
 
 class Reply:

@@ -29,9 +29,10 @@ from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger import retention
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
-from gproxy.server import listeners, repair
+from gproxy.server import handover, listeners, repair
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES, LinesHandler, say
+from gproxy.server.http1 import Engine
 from gproxy.server.lock import held
 from gproxy.server.tasks import Tasks
 from gproxy.server.watch import NOT_IN_FORCE, LastGood, Load, Seen, failure, look, watch
@@ -216,6 +217,7 @@ async def _serve(
     following = tasks.spawn(gateway.health.follow())
     stop = asyncio.Event()
     repair.install()
+    engine = _fast_engine(server.started, gateway, speaks)
     config = _hypercorn(server.started, listener, server.directory)
     serving = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
     _stop_when_told(gateway, stop, worker)
@@ -232,6 +234,8 @@ async def _serve(
         stopping = tasks.spawn(stop.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         gateway.draining = True
+        if engine is not None:
+            engine.drain()
         # Hypercorn stops accepting and lets requests finish; the deadline is kept here, since on Python 3.12 and
         # later its own is not (pgjones/hypercorn#308).
         await asyncio.wait({serving}, timeout=gateway.snapshot.config.globals.drain_seconds)
@@ -250,6 +254,19 @@ async def _serve(
         await tasks.drain(FORCED_END_SECONDS)
         gateway.health.close()
         await gateway.upstream.close()
+
+
+def _fast_engine(settings: schema.Global, gateway: Gateway, speaks: bool) -> Engine | None:
+    """What serves HTTP/1.1 in the place of Hypercorn's own; None if that is wanted, or must do."""
+    if settings.http_engine != "fast" or settings.tls_certificate:
+        return None
+    if reason := handover.obstacle():
+        if speaks:
+            say(f"Hypercorn's own HTTP/1.1 serves, not the fast engine: {reason}.")
+        return None
+    engine = Engine(gateway.asgi_app, idle=KEEP_ALIVE_SECONDS)
+    handover.install(engine)
+    return engine
 
 
 def _tune() -> None:

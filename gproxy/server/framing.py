@@ -1,0 +1,193 @@
+"""Where a request begins and ends in the bytes of a connection: its head, and its body by length or in chunks.
+
+RFC 9112. What can be read in two ways is refused, since whoever stands before us may read it the other way. llhttp
+(by httptools) reads heads, its lenient flags off; what it still lets through is refused here. Sockets and time are
+`http1.py`'s; what a request means, and which headers it may hold, is `edge.py`'s.
+"""
+
+import re
+from typing import NamedTuple
+
+import httptools
+
+from gproxy.errors import BadRequest, HeadersTooLarge
+from gproxy.server.edge import MAX_HEADER_BYTES, MAX_HEADERS
+
+MAX_HEAD_BYTES = MAX_HEADER_BYTES + 16 * 1024
+"""The request line, and what stands between names and values, come on top of what `edge.py` counts."""
+
+MAX_CHUNK_LINE_BYTES = 1024
+MAX_CHUNK_SPARE_BYTES = 16 * 1024
+"""Of extensions and trailers together, all of which are read over, in one body."""
+
+# llhttp takes several spaces, other protocols and versions, and bytes that no URL may hold.
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
+_LONE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+_FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"expect"))
+
+MALFORMED = "The request is malformed."
+_MALFORMED_CHUNK = "The body's chunks are not well-formed."
+
+
+class Sized:
+    """A body of a known length."""
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+
+    def take(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """What of `data` is the body's, and what follows the body's end; None: that has not come yet."""
+        if len(data) < self._left:
+            self._left -= len(data)
+            return data, None
+        return data[: self._left], data[self._left :]
+
+
+class Chunked:
+    """A body in chunks. Extensions and trailers are read over, within bounds."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._held = b""
+        self._spare = 0
+        self._read_line = self._read_size
+
+    def take(self, data: bytes) -> tuple[bytes, bytes | None]:
+        """As `Sized.take`. Raises BadRequest."""
+        data, self._held = self._held + data, b""
+        pieces: list[bytes] = []
+        at = 0
+        while True:
+            if self._left:
+                piece = data[at : at + self._left]
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if self._left:
+                    return b"".join(pieces), None
+                self._read_line = self._read_end_of_chunk
+            end = data.find(b"\n", at)
+            if (len(data) if end < 0 else end) - at > MAX_CHUNK_LINE_BYTES:
+                raise BadRequest(_MALFORMED_CHUNK)
+            if end < 0:
+                self._held = data[at:]
+                return b"".join(pieces), None
+            if data[end - 1 : end] != b"\r" or end == at:
+                raise BadRequest(_MALFORMED_CHUNK)
+            over = self._read_line(data[at : end - 1])
+            at = end + 1
+            if over:
+                return b"".join(pieces), data[at:]
+
+    def _read_size(self, line: bytes) -> bool:
+        found = _CHUNK.fullmatch(line)
+        if found is None:
+            raise BadRequest(_MALFORMED_CHUNK)
+        self._left = int(found[1], 16)
+        self._pass_over(len(line) - len(found[1]))
+        if not self._left:
+            self._read_line = self._read_trailer
+        return False
+
+    def _read_end_of_chunk(self, line: bytes) -> bool:
+        if line:
+            raise BadRequest(_MALFORMED_CHUNK)
+        self._read_line = self._read_size
+        return False
+
+    def _read_trailer(self, line: bytes) -> bool:
+        if line and _TRAILER.fullmatch(line) is None:
+            raise BadRequest(_MALFORMED_CHUNK)
+        self._pass_over(len(line))
+        return not line
+
+    def _pass_over(self, size: int) -> None:
+        self._spare += size
+        if self._spare > MAX_CHUNK_SPARE_BYTES:
+            raise BadRequest("The body's chunks come with too much beside them.")
+
+
+class Head(NamedTuple):
+    """The head of one request. Names of headers are lower case, values without white space around them.
+
+    `body` frames what follows, None if nothing does. `persistent`: another request may follow on the connection.
+    `expects`: the client waits for 100 before it sends the body.
+    """
+
+    method: str
+    target: bytes
+    version: str
+    headers: list[tuple[bytes, bytes]]
+    body: Sized | Chunked | None
+    persistent: bool
+    expects: bool
+
+
+class _Collector:
+    """What llhttp finds; `framing` are those of the headers that say how the request is framed."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.framing: list[tuple[bytes, bytes]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        header = name.lower(), value.rstrip(b" \t")
+        self.headers.append(header)
+        if header[0] in _FRAMING:
+            self.framing.append(header)
+
+
+def read_head(raw: bytes) -> Head:
+    """The head that `raw` is, with the empty line that ends it. Raises BadRequest or HeadersTooLarge."""
+    if raw.count(b"\n") > MAX_HEADERS + 2:
+        raise HeadersTooLarge(f"More than {MAX_HEADERS} headers.")
+    line = _REQUEST_LINE.match(raw)
+    if line is None:
+        raise BadRequest(MALFORMED)
+    found = _Collector()
+    try:
+        httptools.HttpRequestParser(found).feed_data(raw)
+    except httptools.HttpParserUpgrade:
+        pass  # no protocol is changed to: the request is answered as any other
+    except httptools.HttpParserError:
+        raise BadRequest(MALFORMED) from None
+    method, target, minor = line.groups()
+    is_1_1 = minor == b"1"
+    body, persistent, expects = _framing(found.framing, is_1_1)
+    version = "1.1" if is_1_1 else "1.0"
+    return Head(method.decode(), target, version, found.headers, body, persistent, expects)
+
+
+def _framing(headers: list[tuple[bytes, bytes]], is_1_1: bool) -> tuple[Sized | Chunked | None, bool, bool]:
+    """`body`, `persistent` and `expects` of a head, by those of its headers that say so. Raises BadRequest."""
+    body: Sized | Chunked | None = None
+    framed = closing = expects = False
+    for name, value in headers:
+        if name == b"connection":
+            closing = closing or b"close" in (token.strip() for token in value.lower().split(b","))
+        elif name == b"expect":
+            expects = value.lower() == b"100-continue"
+        elif framed:
+            raise BadRequest("The length of the body is stated more than once.")
+        else:
+            framed = True
+            body = _body(name, value, is_1_1)
+    return body, is_1_1 and not closing, expects and is_1_1 and body is not None
+
+
+def _body(name: bytes, value: bytes, is_1_1: bool) -> Sized | Chunked | None:
+    if name == b"content-length":
+        if not value.isdigit() or len(value) > 15:
+            raise BadRequest("The Content-Length is no length.")
+        length = int(value)
+        return Sized(length) if length else None
+    if value.lower() != b"chunked" or not is_1_1:
+        raise BadRequest("The only Transfer-Encoding is chunked, and not in version 1.0.")
+    return Chunked()
+
+
+def has_lone_break(raw: bytes, start: int) -> bool:
+    """Whether a head that has not come to its end holds, from `start` on, a CR or LF without the other."""
+    return _LONE.search(raw, max(0, start - 1)) is not None

@@ -1,0 +1,377 @@
+"""The fast engine for HTTP/1.1 without TLS: connections as transports of the event loop, one task to a request.
+
+Keep-alive, pipelining, flow control both ways, time limits, and the client's leaving are decided here. Framing is
+`framing.py`'s, a request's ASGI side `exchange.py`'s, and how connections come from Hypercorn `handover.py`'s.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote
+
+from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge, InternalFault
+from gproxy.protocols.registry import OPENAI
+from gproxy.server.exchange import Exchange
+from gproxy.server.framing import MALFORMED, MAX_HEAD_BYTES, Head, has_lone_break, read_head
+from gproxy.server.incoming import DROP, EXPECTED, Receive
+from gproxy.server.reply import WRITE_TIMEOUT, Reply, Send, new_request_id
+from gproxy.server.sockets import has_left, reset, unacknowledged
+
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+MAX_UNREAD_BYTES = 256 * 1024
+"""Of a body that the application does not take; then the client is not read."""
+
+MAX_WAITING_BYTES = 256 * 1024
+"""Of requests that a client has sent behind the one that is being answered; then it is not read."""
+
+_NO_REQUEST = Head("GET", b"", "1.1", [], None, persistent=False, expects=False)
+
+logger = logging.getLogger("gproxy.http")
+
+
+class Engine:
+    """What all connections of one process share. Times are seconds.
+
+    `idle`: between two requests. `head`: from the first byte of a head to its last. `write`: without the client
+    taking anything of what waits for it. `linger`: reading on after an answer that came before the request's end.
+    `look`: between two looks at all connections; there is no timer for each.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        *,
+        idle: float = 75.0,
+        head: float = 30.0,
+        write: float = WRITE_TIMEOUT,
+        linger: float = 2.0,
+        look: float = 0.5,
+    ) -> None:
+        self.app = app
+        self.idle = idle
+        self.head = head
+        self.write = write
+        self.linger = linger
+        self.look = look
+        self.draining = False
+        self.connections: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def serve(
+        self, transport: asyncio.Transport, early: bytes, ended: bool, scope: MutableMapping[str, Any]
+    ) -> None:
+        """Serve a connection to its end. `scope` is what all its requests share.
+
+        `early` has been read from it before; `ended`: so has its end, which is not told again.
+        """
+        connection = Connection(self, transport, scope)
+        self.connections.add(connection)
+        transport.set_protocol(connection)
+        if self._timer is None:
+            self._timer = connection.loop.call_later(self.look, self._look)
+        if early:
+            connection.data_received(early)
+        if ended:
+            connection.end()
+        if self.draining:
+            connection.drain()
+        try:
+            await connection.over.wait()
+        finally:
+            await connection.cut_off()
+            self.connections.discard(connection)
+
+    def drain(self) -> None:
+        """Close what is idle now, and the others at the end of the answer that they are waiting for."""
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.drain()
+
+    def _look(self) -> None:
+        self._timer = None
+        for connection in tuple(self.connections):
+            connection.look()
+        if self.connections:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self.look, self._look)
+
+
+class Connection(asyncio.Protocol):
+    """One client's. `over` is set when it is closed and the last application on it has returned.
+
+    It is in one of these states: between requests (`_exchange` is None); within a request, whose body is still
+    coming or whose answer is being made; closed for requests (`_deaf`: what comes is thrown away), to be closed
+    altogether when the client has seen its answer.
+    """
+
+    def __init__(self, engine: Engine, transport: asyncio.Transport, scope: MutableMapping[str, Any]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.over = asyncio.Event()
+        self.blocked = False
+        self.flow = asyncio.Event()
+        self._descriptor: int = transport.get_extra_info("socket").fileno()
+        self._engine = engine
+        self._transport = transport
+        self._scope = scope
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._buffer = bytearray()  # a head that is not whole yet, or requests that wait for their turn
+        self._paused = False
+        self._deaf = False
+        self._left = False  # the client has sent its end
+        self._closed = False
+        self._lost = False
+        self._deadline = self.loop.time() + engine.idle
+        self._written = 0
+        self._taken = -1
+        self._taken_at = 0.0
+
+    # What the event loop tells.
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if self._deaf or self._left:
+            return
+        if exchange is None:
+            self._read(data)
+        elif exchange.whole:
+            self._keep(data)
+        else:
+            rest = exchange.feed(data)
+            if exchange.broken:
+                self._deaf = True
+            elif rest:
+                self._keep(rest)
+            elif exchange.unread > MAX_UNREAD_BYTES:
+                self._pause()
+
+    def eof_received(self) -> bool:
+        """A client that has sent its end is taken to have left, as nginx does it: what is being made for it is
+        stopped, what it had sent behind is not begun. What is there to be sent is sent all the same.
+        """
+        self._left = True
+        if self._exchange is None or self._closed or not self._exchange.whole:
+            self._closed = True
+        self._buffer.clear()
+        if self._exchange is not None:
+            self._exchange.leave()
+        return not self._closed
+
+    def end(self) -> None:
+        """The client has sent its end, of which the event loop does not tell."""
+        if not self.eof_received():
+            self._close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = self._closed = self._left = True
+        self.flow.set()
+        self.blocked = False
+        self._buffer.clear()
+        if self._exchange is not None:
+            self._exchange.leave()
+        else:
+            self.over.set()
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+        self.flow.clear()
+
+    def resume_writing(self) -> None:
+        self.blocked = False
+        self.flow.set()
+
+    # What an exchange needs.
+
+    @property
+    def draining(self) -> bool:
+        return self._engine.draining
+
+    def write(self, data: bytes) -> None:
+        if not self._closed:
+            self._written += len(data)
+            self._transport.write(data)
+
+    def body_taken(self) -> None:
+        if self._paused:
+            self._resume()
+
+    # From bytes to requests.
+
+    def _read(self, data: bytes) -> None:
+        """Between requests: begin the next one, if `data` brings its head to an end."""
+        start = len(self._buffer)
+        if start:
+            data = bytes(self._buffer) + data
+            self._buffer.clear()
+        while data.startswith(b"\r\n"):  # some clients end a body with a line that belongs to nothing
+            data = data[2:]
+        end = data.find(b"\r\n\r\n", max(0, start - 3))
+        if end + 4 > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
+            self._refuse(HeadersTooLarge(f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."))
+        elif end >= 0:
+            self._begin(data[: end + 4], data[end + 4 :])
+        elif has_lone_break(data, start):
+            self._refuse(BadRequest(MALFORMED))
+        elif data:
+            self._buffer += data
+            if not start:
+                self._deadline = self.loop.time() + self._engine.head
+
+    def _begin(self, raw: bytes, rest: bytes) -> None:
+        try:
+            head = read_head(raw)
+        except GatewayError as error:
+            self._refuse(error)
+            return
+        exchange = Exchange(self, head)
+        path, _, query = head.target.partition(b"?")
+        scope = {
+            **self._scope,
+            "http_version": head.version,
+            "method": head.method,
+            "path": unquote(path.decode()) if b"%" in path else path.decode(),
+            "raw_path": path,
+            "query_string": query,
+            "headers": head.headers,
+            "state": self._scope["state"].copy(),
+            "extensions": {DROP: self.drop, EXPECTED: {}} if head.expects else {DROP: self.drop},
+        }
+        self._start(exchange, lambda: self._engine.app(scope, exchange.receive, exchange.send))
+        if rest:
+            self.data_received(rest)
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer what is no request, and read none from this connection again."""
+        self._deaf = True
+        self._buffer.clear()
+        exchange = Exchange(self, _NO_REQUEST)
+
+        async def answer() -> None:
+            with contextlib.closing(Reply(exchange.send, new_request_id(), OPENAI.error_body)) as reply:
+                await reply.error(error, close=True)
+
+        self._start(exchange, answer)
+
+    def _start(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
+        self._deadline = math.inf
+        self._exchange = exchange
+        self._task = self.loop.create_task(self._answer(exchange, answer))
+
+    async def _answer(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await answer()
+        except Exception:
+            logger.exception("a fault while a request was being answered")
+        finally:
+            self._finish(exchange)
+
+    def _keep(self, data: bytes) -> None:
+        """What has come behind the request that is being answered."""
+        self._buffer += data
+        if len(self._buffer) > MAX_WAITING_BYTES:
+            self._pause()
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    # After an answer.
+
+    def _finish(self, exchange: Exchange) -> None:
+        """Go on with the next request, or close."""
+        self._exchange = self._task = None
+        if self._lost:
+            self.over.set()
+        elif self._closed:
+            pass  # what is still to be sent is being sent
+        elif not exchange.ended and not exchange.started and not self._deaf and not self._left:
+            self._refuse(InternalFault("A fault inside the proxy."))
+        elif not exchange.ended and (self._left or self.blocked):
+            self.abort()
+        elif not exchange.ended or self._left:
+            self._close()
+        elif exchange.keep_alive and not self._engine.draining:
+            waiting = bytes(self._buffer)
+            self._buffer.clear()
+            self._deadline = self.loop.time() + self._engine.idle
+            self._resume()
+            if waiting:
+                self._read(waiting)
+        elif exchange.whole and not exchange.broken and not self._buffer and not self._deaf:
+            self._close()
+        else:
+            self._linger()
+
+    def _close(self) -> None:
+        """Close when what was written is sent."""
+        self._closed = True
+        self._deadline = math.inf
+        self._transport.close()
+
+    def _linger(self) -> None:
+        """Close, but not with bytes unread: the connection would be reset, and the answer be lost on its way."""
+        self._deaf = True
+        self._buffer.clear()
+        self._deadline = self.loop.time() + self._engine.linger
+        self._resume()
+        self._transport.write_eof()
+
+    def abort(self) -> None:
+        """Close at once: nothing more is sent."""
+        self._closed = True
+        self._deadline = math.inf
+        reset(self._transport)
+
+    def drop(self) -> None:
+        """The extension DROP."""
+        if not self._lost and self._transport.get_write_buffer_size():
+            self.abort()
+
+    # From time to time.
+
+    def look(self) -> None:
+        """What no event tells: that time is up, that nothing is taken, that a client which is not read has left."""
+        now = self.loop.time()
+        if self._transport.get_write_buffer_size() == 0:
+            self._taken_at = now
+        elif (taken := self._count_taken()) != self._taken:
+            self._taken, self._taken_at = taken, now
+        elif now - self._taken_at > self._engine.write:
+            self.abort()
+            return
+        if now > self._deadline and self._buffer:
+            self._refuse(BodyTimeout("The rest of the request's head did not come."))
+        elif now > self._deadline:
+            self._close()
+        elif self._paused and self._is_answering() and has_left(self._descriptor):
+            self.end()
+
+    def _is_answering(self) -> bool:
+        """Whether a request has come whole, and its client is there to get the answer."""
+        return self._exchange is not None and self._exchange.whole and not self._left
+
+    def _count_taken(self) -> int:
+        """How many bytes the client has taken so far."""
+        return self._written - self._transport.get_write_buffer_size() - unacknowledged(self._descriptor)
+
+    def drain(self) -> None:
+        """The server is stopping. A request that has begun to come may still be answered."""
+        if self._exchange is None and not self._buffer and not self._deaf:
+            self._close()
+
+    async def cut_off(self) -> None:
+        """Leave nothing behind: neither the connection nor what is being done for it."""
+        if not self._lost:
+            self.abort()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})

@@ -1,0 +1,43 @@
+"""What the event loop does not do for a connection: ask the kernel about it, and end it by a reset.
+
+Nothing is read or written here.
+"""
+
+import asyncio
+import select
+import socket
+import struct
+import sys
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
+
+_RESET = struct.pack("ii", 1, 0)
+_GONE = getattr(select, "POLLRDHUP", 0) | getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)
+
+
+def has_left(descriptor: int) -> bool:
+    """Whether the other side of a connection has sent its end or is gone, whatever was sent before it is unread."""
+    if sys.platform == "win32":
+        return False
+    poll = select.poll()
+    poll.register(descriptor, _GONE)
+    return any(event & _GONE for _, event in poll.poll(0))
+
+
+def unacknowledged(descriptor: int) -> int:
+    """How many bytes the kernel holds that the other side has not taken; 0 where it does not say."""
+    if sys.platform != "linux":
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
+
+
+def reset(transport: asyncio.WriteTransport) -> None:
+    """Close at once. What the kernel has taken over is not kept for a client that does not take it."""
+    if transport.get_write_buffer_size():
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    transport.abort()

@@ -1,0 +1,279 @@
+"""A request is read in the one way that there is, or not at all."""
+
+import contextlib
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.errors import BadRequest, HeadersTooLarge
+from gproxy.server.edge import MAX_HEADERS
+from gproxy.server.framing import (
+    MAX_CHUNK_LINE_BYTES,
+    MAX_CHUNK_SPARE_BYTES,
+    Chunked,
+    Head,
+    Sized,
+    has_lone_break,
+    read_head,
+)
+
+
+def head(*headers: str, line: str = "POST /x?y HTTP/1.1") -> Head:
+    return read_head("\r\n".join([line, *headers, "", ""]).encode("latin-1"))
+
+
+def test_a_head_is_read_as_asgi_has_it() -> None:
+    got = head("Host: a", "X-Empty:", "X-Odd:\t a b \t", "x-latin: \xe9")
+    assert (got.method, got.target, got.version) == ("POST", b"/x?y", "1.1")
+    assert got.headers == [(b"host", b"a"), (b"x-empty", b""), (b"x-odd", b"a b"), (b"x-latin", b"\xe9")]
+    assert got.body is None
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "persistent"),
+    [
+        ("GET / HTTP/1.1", [], True),
+        ("GET / HTTP/1.1", ["connection: keep-alive, Close"], False),
+        ("GET / HTTP/1.1", ["connection: keep-alive", "connection: close"], False),
+        ("GET / HTTP/1.1", ["connection: closed"], True),
+        ("GET / HTTP/1.0", [], False),
+        ("GET / HTTP/1.0", ["connection: keep-alive"], False),
+    ],
+)
+def test_whether_a_request_may_follow(line: str, headers: list[str], persistent: bool) -> None:
+    assert head(*headers, line=line).persistent is persistent
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "expects"),
+    [
+        ("POST / HTTP/1.1", ["expect: 100-Continue", "content-length: 1"], True),
+        ("POST / HTTP/1.1", ["expect: 100-continue", "transfer-encoding: Chunked"], True),
+        ("POST / HTTP/1.1", ["expect: 100-continue"], False),
+        ("POST / HTTP/1.1", ["expect: more", "content-length: 1"], False),
+        ("POST / HTTP/1.0", ["expect: 100-continue", "content-length: 1"], False),
+    ],
+)
+def test_whether_the_client_waits_before_its_body(line: str, headers: list[str], expects: bool) -> None:
+    assert head(*headers, line=line).expects is expects
+
+
+def test_no_protocol_is_changed_to() -> None:
+    assert head("connection: upgrade", "upgrade: websocket", line="GET /x HTTP/1.1").body is None
+    assert head(line="CONNECT a:1 HTTP/1.1").target == b"a:1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "GET",
+        "GET /",
+        "GET / HTTP/1.1 ",
+        " GET / HTTP/1.1",
+        "GET  / HTTP/1.1",
+        "GET /  HTTP/1.1",
+        "GET\t/ HTTP/1.1",
+        "GET / x HTTP/1.1",
+        "get / HTTP/1.1",
+        "G(T / HTTP/1.1",
+        "GETS / HTTP/1.1",
+        "GET / HTTP/0.9",
+        "GET / HTTP/1.2",
+        "GET / HTTP/2.0",
+        "GET / HTTP/1.10",
+        "GET / http/1.1",
+        "GET / ICE/1.1",
+        "DESCRIBE / RTSP/1.0",
+        "PRI * HTTP/2.0",
+        "GET nowhere HTTP/1.1",
+        "GET /\x7f HTTP/1.1",
+        "GET /\xff HTTP/1.1",
+        "GET /\x00 HTTP/1.1",
+        "GET /\r HTTP/1.1",
+        "GET / HTTP/1.1\rX: y",
+        "GET / HTTP/1.1\nX: y",
+    ],
+)
+def test_a_request_line_that_is_none_is_refused(line: str) -> None:
+    with pytest.raises(BadRequest):
+        head("host: a", line=line)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "x : y",
+        "x\t: y",
+        " x: y",
+        "x",
+        ": y",
+        "x y: z",
+        "x(: y",
+        "x\x00: y",
+        "x\xe9: y",
+        "x: y\x00",
+        "x: y\x0b",
+        "x: y\x7f",
+        "x: y\rz",
+        "x: y\nz: a",
+        "x: y\r\n z",
+        "x: y\r\n\tz",
+        "x: y\r\n \r\nz: a",
+        "content-length: ",
+        "content-length: -1",
+        "content-length: +1",
+        "content-length: 1 1",
+        "content-length: 1,1",
+        "content-length: 1, 1",
+        "content-length: 0x1",
+        "content-length: 1_0",
+        "content-length: \xb2",
+        "content-length: 9999999999999999",
+        "content-length: 99999999999999999999999",
+        "content-length: 1\r\ncontent-length: 1",
+        "content-length: 1\r\ncontent-length: 2",
+        "content-length: 0\r\ncontent-length: 0",
+        "Content-Length: 1\r\nCONTENT-LENGTH: 1",
+        "content-length: 1\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 1",
+        "transfer-encoding: chunked\r\ncontent-length: 0",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked, chunked",
+        "transfer-encoding: gzip, chunked",
+        "transfer-encoding: chunked, identity",
+        "transfer-encoding: identity",
+        "transfer-encoding: gzip",
+        "transfer-encoding: xchunked",
+        "transfer-encoding: chunked;q=1",
+        'transfer-encoding: "chunked"',
+        "transfer-encoding:",
+        "transfer-encoding: \x0bchunked",
+        "transfer_encoding : chunked",
+    ],
+)
+def test_a_header_that_can_be_read_in_two_ways_is_refused(header: str) -> None:
+    with pytest.raises(BadRequest):
+        head("host: a", header, "x-last: 1")
+
+
+def test_chunks_in_version_1_0_are_refused() -> None:
+    with pytest.raises(BadRequest):
+        head("transfer-encoding: chunked", line="POST / HTTP/1.0")
+
+
+def test_as_many_headers_as_may_be_and_not_one_more() -> None:
+    assert len(head(*["a: b"] * MAX_HEADERS).headers) == MAX_HEADERS
+    with pytest.raises(HeadersTooLarge):
+        head(*["a: b"] * (MAX_HEADERS + 1))
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_head_or_refused(raw: bytes) -> None:
+    with contextlib.suppress(BadRequest, HeadersTooLarge):
+        read_head(raw + b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("raw", "found"),
+    [
+        (b"GET / HTTP/1.1\n", True),
+        (b"GET / HTTP/1.1\rx", True),
+        (b"GET / HTTP/1.1\r", False),
+        (b"GET / HTTP/1.1\r\nhost: a\r", False),
+        (b"GET / HTTP/1.1\r\nhost: a\n", True),
+        (b"", False),
+    ],
+)
+def test_a_lone_line_break_is_found_wherever_reading_starts(raw: bytes, found: bool) -> None:
+    assert any(has_lone_break(raw[:end], end - 1) for end in range(1, len(raw) + 1)) is found
+    assert has_lone_break(raw, 0) is found
+
+
+def read(body: Sized | Chunked, pieces: list[bytes]) -> tuple[bytes, bytes | None]:
+    """What `pieces` are of the body, and what of them follows it (None: it is not over)."""
+    got = b""
+    for at, piece in enumerate(pieces):
+        part, rest = body.take(piece)
+        got += part
+        if rest is not None:
+            return got, rest + b"".join(pieces[at + 1 :])
+    return got, None
+
+
+def split(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    return [data[start:end] for start, end in itertools.pairwise(places)]
+
+
+CUTS = st.lists(st.integers(0, 10_000), max_size=12)
+EXTENSIONS = st.sampled_from([b"", b";a=b", b" ; a", b';q="x;y"'])
+
+
+@given(body=st.binary(min_size=1, max_size=300), behind=st.binary(max_size=50), cuts=CUTS)
+def test_a_body_of_a_length_is_the_same_however_it_comes(body: bytes, behind: bytes, cuts: list[int]) -> None:
+    assert read(Sized(len(body)), split(body + behind, cuts)) == (body, behind)
+
+
+@given(
+    chunks=st.lists(st.tuples(st.binary(min_size=1, max_size=60), EXTENSIONS), max_size=8),
+    trailer=st.sampled_from([b"", b"x: y\r\n", b"x:\r\ny: z\r\n"]),
+    behind=st.binary(max_size=50),
+    cuts=CUTS,
+)
+def test_a_body_in_chunks_is_the_same_however_it_comes(
+    chunks: list[tuple[bytes, bytes]], trailer: bytes, behind: bytes, cuts: list[int]
+) -> None:
+    wire = b"".join(b"%X%b\r\n%b\r\n" % (len(data), ext, data) for data, ext in chunks)
+    wire += b"0\r\n" + trailer + b"\r\n" + behind
+    assert read(Chunked(), split(wire, cuts)) == (b"".join(data for data, _ in chunks), behind)
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        b"\r\n",
+        b"x\r\n",
+        b"-1\r\na\r\n",
+        b"+1\r\na\r\n",
+        b"0x1\r\na\r\n",
+        b"1_0\r\na\r\n",
+        b" 1\r\na\r\n",
+        b"1 \r\na\r\n",
+        b"1\na\r\n",
+        b"1\n\r\na\r\n",
+        b"1\r\r\na\r\n",
+        b"1\r\nab\r\n",
+        b"1\r\na\n",
+        b"1\r\n\n\n",
+        b"2\r\na\r\n\r\n",
+        b"1\r\na0\r\n\r\n",
+        b"1;\x00\r\na\r\n",
+        b"1;a\rb\r\na\r\n",
+        b"1;a\nb\r\na\r\n",
+        b"1000000000000000\r\n",
+        b"ffffffffffffffffffffffff1\r\n",
+        b"0\r\nx\r\n\r\n",
+        b"0\r\n x: y\r\n\r\n",
+        b"0\r\nx : y\r\n\r\n",
+        b"0\r\nx: y\n\r\n",
+        b"1;" + b"x" * MAX_CHUNK_LINE_BYTES + b"\r\na\r\n",
+        b"x" * (MAX_CHUNK_LINE_BYTES + 1),
+        b"0\r\nx: " + b"y" * MAX_CHUNK_LINE_BYTES,
+    ],
+)
+def test_chunks_that_can_be_read_in_two_ways_are_refused(wire: bytes) -> None:
+    for pieces in ([wire], [wire[at : at + 1] for at in range(len(wire))]):
+        with pytest.raises(BadRequest):
+            read(Chunked(), pieces)
+
+
+@pytest.mark.parametrize("spare", [b"1;%b\r\na\r\n" % (b"x" * 1000), b"x: %b\r\n" % (b"y" * 1000)])
+def test_what_stands_beside_chunks_is_bounded_over_the_whole_body(spare: bytes) -> None:
+    body = Chunked()
+    if spare.startswith(b"x"):
+        body.take(b"0\r\n")
+    with pytest.raises(BadRequest, match="too much"):
+        body.take(spare * (MAX_CHUNK_SPARE_BYTES // 1000 + 1))

@@ -1,0 +1,74 @@
+"""What the kernel is asked about a real connection, and told to do with it."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from gproxy.server.sockets import has_left, reset, unacknowledged
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection; the first has a small buffer."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server, closing(socket.socket()) as there:
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        there.connect(server.getsockname())
+        here, _ = server.accept()
+        with closing(here):
+            here.setblocking(False)
+            yield there, here
+
+
+def test_an_end_is_seen_behind_bytes_that_nobody_has_read(pair: tuple[socket.socket, socket.socket]) -> None:
+    there, here = pair
+    assert not has_left(here.fileno())
+    there.sendall(b"x")
+    assert not has_left(here.fileno())
+    there.shutdown(socket.SHUT_WR)
+    assert has_left(here.fileno())
+    assert here.recv(1) == b"x", "it is still there"
+
+
+def test_a_reset_is_seen(pair: tuple[socket.socket, socket.socket]) -> None:
+    there, here = pair
+    there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    there.close()
+    assert has_left(here.fileno())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does not say")
+def test_what_a_reader_does_not_take_is_counted(pair: tuple[socket.socket, socket.socket]) -> None:
+    there, here = pair
+    assert unacknowledged(here.fileno()) == 0
+    here.send(b"x" * 500_000)
+    held = unacknowledged(here.fileno())
+    assert held > 0
+    there.settimeout(5)
+    while there.recv(65536) and unacknowledged(here.fileno()) == held:
+        pass
+    assert unacknowledged(here.fileno()) < held
+
+
+def test_nothing_is_known_of_what_is_no_connection() -> None:
+    assert unacknowledged(10_000) == 0
+    assert not has_left(10_000)
+
+
+async def test_a_client_that_takes_nothing_is_reset() -> None:
+    made: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: made.append(writer), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.transport.pause_reading()
+    while not made:
+        await asyncio.sleep(0.005)
+    made[0].write(b"x" * 20_000_000)
+    reset(made[0].transport)
+    writer.transport.resume_reading()
+    with pytest.raises(ConnectionResetError):
+        await reader.read()
+    writer.close()
+    server.close()

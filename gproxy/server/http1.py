@@ -18,15 +18,16 @@ from gproxy.server.exchange import Exchange
 from gproxy.server.framing import MALFORMED, MAX_HEAD_BYTES, Head, has_lone_break, read_head
 from gproxy.server.incoming import DROP, EXPECTED, Receive
 from gproxy.server.reply import WRITE_TIMEOUT, Reply, Send, new_request_id
-from gproxy.server.sockets import has_left, reset, unacknowledged
+from gproxy.server.sockets import reset, unacknowledged
 
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MAX_UNREAD_BYTES = 256 * 1024
 """Of a body that the application does not take; then the client is not read."""
 
-MAX_WAITING_BYTES = 256 * 1024
-"""Of requests that a client has sent behind the one that is being answered; then it is not read."""
+MAX_PIPELINED = 1024 * 1024
+"""Most bytes that are kept of requests behind the one that is being answered; a client that sends more is dropped. It
+is always read on, so that its end is seen, which stands behind all that it sent."""
 
 _NO_REQUEST = Head("GET", b"", "1.1", [], None, persistent=False, expects=False)
 
@@ -75,8 +76,8 @@ class Engine:
             self._timer = connection.loop.call_later(self.look, self._look)
         if early:
             connection.data_received(early)
-        if ended:
-            connection.end()
+        if ended and not connection.eof_received():
+            transport.close()
         if self.draining:
             connection.drain()
         try:
@@ -147,7 +148,8 @@ class Connection(asyncio.Protocol):
             elif rest:
                 self._keep(rest)
             elif exchange.unread > MAX_UNREAD_BYTES:
-                self._pause()
+                self._paused = True
+                self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """A client that has sent its end is taken to have left, as nginx does it: what is being made for it is
@@ -160,11 +162,6 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.leave()
         return not self._closed
-
-    def end(self) -> None:
-        """The client has sent its end, of which the event loop does not tell."""
-        if not self.eof_received():
-            self._close()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = self._closed = self._left = True
@@ -272,12 +269,8 @@ class Connection(asyncio.Protocol):
     def _keep(self, data: bytes) -> None:
         """What has come behind the request that is being answered."""
         self._buffer += data
-        if len(self._buffer) > MAX_WAITING_BYTES:
-            self._pause()
-
-    def _pause(self) -> None:
-        self._paused = True
-        self._transport.pause_reading()
+        if len(self._buffer) > MAX_PIPELINED:
+            self.abort()
 
     def _resume(self) -> None:
         if self._paused:
@@ -339,7 +332,7 @@ class Connection(asyncio.Protocol):
     # From time to time.
 
     def look(self) -> None:
-        """What no event tells: that time is up, that nothing is taken, that a client which is not read has left."""
+        """What no event tells: that time is up, or that nothing is taken."""
         now = self.loop.time()
         if self._transport.get_write_buffer_size() == 0:
             self._taken_at = now
@@ -352,12 +345,6 @@ class Connection(asyncio.Protocol):
             self._refuse(BodyTimeout("The rest of the request's head did not come."))
         elif now > self._deadline:
             self._close()
-        elif self._paused and self._is_answering() and has_left(self._descriptor):
-            self.end()
-
-    def _is_answering(self) -> bool:
-        """Whether a request has come whole, and its client is there to get the answer."""
-        return self._exchange is not None and self._exchange.whole and not self._left
 
     def _count_taken(self) -> int:
         """How many bytes the client has taken so far."""

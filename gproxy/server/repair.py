@@ -14,12 +14,10 @@ from hypercorn.events import Closed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper
 
+from gproxy.server.http1 import MAX_PIPELINED
 from gproxy.server.incoming import DROP
 from gproxy.server.reply import WRITE_TIMEOUT
 from gproxy.server.sockets import reset
-
-MAX_PIPELINED = 1024 * 1024
-"""Most bytes that are kept of requests behind the one that is being answered; a client that sends more is dropped."""
 
 
 class ClosingTCPServer(tcp_server.TCPServer):

@@ -4,7 +4,6 @@ Nothing is read or written here.
 """
 
 import asyncio
-import select
 import socket
 import struct
 import sys
@@ -14,16 +13,6 @@ if sys.platform != "win32":
     import termios
 
 _RESET = struct.pack("ii", 1, 0)
-_GONE = getattr(select, "POLLRDHUP", 0) | getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)
-
-
-def has_left(descriptor: int) -> bool:
-    """Whether the other side of a connection has sent its end or is gone, whatever was sent before it is unread."""
-    if sys.platform == "win32":
-        return False
-    poll = select.poll()
-    poll.register(descriptor, _GONE)
-    return any(event & _GONE for _, event in poll.poll(0))
 
 
 def unacknowledged(descriptor: int) -> int:

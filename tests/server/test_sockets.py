@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from gproxy.server.sockets import has_left, reset, unacknowledged
+from gproxy.server.sockets import reset, unacknowledged
 
 
 @pytest.fixture
@@ -21,23 +21,6 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         with closing(here):
             here.setblocking(False)
             yield there, here
-
-
-def test_an_end_is_seen_behind_bytes_that_nobody_has_read(pair: tuple[socket.socket, socket.socket]) -> None:
-    there, here = pair
-    assert not has_left(here.fileno())
-    there.sendall(b"x")
-    assert not has_left(here.fileno())
-    there.shutdown(socket.SHUT_WR)
-    assert has_left(here.fileno())
-    assert here.recv(1) == b"x", "it is still there"
-
-
-def test_a_reset_is_seen(pair: tuple[socket.socket, socket.socket]) -> None:
-    there, here = pair
-    there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    there.close()
-    assert has_left(here.fileno())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel does not say")
@@ -55,7 +38,6 @@ def test_what_a_reader_does_not_take_is_counted(pair: tuple[socket.socket, socke
 
 def test_nothing_is_known_of_what_is_no_connection() -> None:
     assert unacknowledged(10_000) == 0
-    assert not has_left(10_000)
 
 
 async def test_a_client_that_takes_nothing_is_reset() -> None:

@@ -77,6 +77,10 @@ def _stands_in(channel: Channel, host: str) -> bool:
     return bool(own) and not f".{host}".endswith(f".{own}")
 
 
+def _relayed(channel: Channel, settings: schema.Settings) -> bool:
+    return bool(settings.base_url) and _stands_in(channel, urlsplit(settings.base_url).hostname or "")
+
+
 def auth_headers(channel: Channel, protocol_name: str, secret: str | None) -> tuple[tuple[str, str], ...]:
     """The one header that carries `secret`; none without a secret."""
     if secret is None:
@@ -102,8 +106,7 @@ def carrier(channel: Channel, settings: schema.Settings, operation: str, carried
 
     A relay at another host than the channel's own may have more than that, and is asked.
     """
-    relayed = _stands_in(channel, urlsplit(settings.base_url).hostname or "") if settings.base_url else False
-    if operation in EXTRAS - channel.extras and not relayed:
+    if operation in EXTRAS and operation not in channel.extras and not _relayed(channel, settings):
         return ""
     return min(carried_by & speaks(channel, settings), default="")
 
@@ -122,7 +125,6 @@ def check_url(channel: Channel, settings: schema.Settings) -> tuple[str, str] | 
 
     A relay at another host may not have it.
     """
-    host = urlsplit(settings.base_url).hostname or ""
-    if not channel.check_path or (host and _stands_in(channel, host)):
+    if not channel.check_path or _relayed(channel, settings):
         return None
     return endpoint(channel, settings, "openai_responses", channel.check_path), "openai_responses"

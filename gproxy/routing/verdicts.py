@@ -6,7 +6,7 @@ What follows from it for the credential is `credentials.py`'s, for the request `
 import enum
 from collections.abc import Iterable
 
-from gproxy.errors import ConnectFailed, ConnectTimedOut, UpstreamFault
+from gproxy.errors import ConnectFailed, ConnectTimedOut, CredentialRefused, UpstreamFault
 from gproxy.routing.credentials import Cause, Failure
 from gproxy.values import NO_COMPLAINT, Complaint
 
@@ -70,6 +70,8 @@ def failure_of(status: int, complaint: Complaint, said: Iterable[str], *, keyles
 
 def fault_of(fault: UpstreamFault) -> Failure:
     """The same of an attempt that got no answer, or none that is one."""
+    if isinstance(fault, CredentialRefused):
+        return Failure(Cause.BAD_KEY, fault.reason)
     unconnected = isinstance(fault, ConnectFailed | ConnectTimedOut)
     return Failure(Cause.NO_CONNECTION if unconnected else Cause.TROUBLE, fault.reason)
 

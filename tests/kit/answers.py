@@ -332,7 +332,13 @@ def batch_embed_contents(ask: Ask) -> Answer:
     return Answer((_json({"embeddings": [{"values": [0.25]}, {"values": [-0.5]}]}),))
 
 
+def token(ask: Ask) -> Answer:
+    """What a token endpoint gives for a service account's assertion."""
+    return Answer((_json({"access_token": f"ya29.{ask.uid}", "expires_in": 3600, "token_type": "Bearer"}),))
+
+
 BY_PATH: dict[str, Say] = {
+    "/token": token,
     "/v1/chat/completions": chat,
     "/v1/completions": completions,
     "/v1/responses": responses,

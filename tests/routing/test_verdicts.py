@@ -7,6 +7,7 @@ from gproxy.errors import (
     AnswerRefused,
     ConnectFailed,
     ConnectTimedOut,
+    CredentialRefused,
     FirstByteTimedOut,
     IdleTimedOut,
     UpstreamFault,
@@ -90,6 +91,7 @@ def test_where_no_key_was_sent_none_was_refused() -> None:
     [
         (ConnectFailed("x"), Cause.NO_CONNECTION, True),
         (ConnectTimedOut("x"), Cause.NO_CONNECTION, True),
+        (CredentialRefused("x"), Cause.BAD_KEY, True),
         (AnswerBroken("x"), Cause.TROUBLE, True),
         (AnswerRefused("x"), Cause.TROUBLE, True),
         (FirstByteTimedOut("x"), Cause.TROUBLE, False),

@@ -12,6 +12,7 @@ from gproxy.cli import (
     init,
     keys,
     limits,
+    logs,
     models,
     prices,
     probe,
@@ -43,6 +44,7 @@ models.models.command("prices")(prices.prices)
 app.add_typer(models.models, name="models")
 usage.app.command("reprice")(reprice.reprice)
 app.add_typer(usage.app, name="usage")
+app.add_typer(logs.app, name="logs")
 
 
 def _version(asked: bool) -> None:

@@ -5,13 +5,16 @@ What the logs hold is `logs.py`'s. The table `usage` is never touched here.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from gproxy.errors import StoreError
 from gproxy.ledger.logs import TABLES
-from gproxy.ledger.sqlite import sqlite3
+from gproxy.ledger.sqlite import connect, connect_read_only, sqlite3
 from gproxy.ledger.store import Work
 from gproxy.ledger.when import stamp
 from gproxy.ledger.writer import Writer
@@ -64,12 +67,57 @@ def can_shrink(db: sqlite3.Connection) -> bool:
     return bool(mode == 2)
 
 
-def count(db: sqlite3.Connection, before: str | None) -> int:
-    """How many entries began before that time (None: ever)."""
-    return sum(
-        db.execute(f"SELECT count(*) FROM {table} WHERE started_at < ?", (before or "~",)).fetchone()[0]  # noqa: S608 - a table of ours
-        for table in TABLES
-    )
+def count(path: Path, before: str | None) -> int:
+    """How many entries of the store at `path` began before that time (None: ever). Raises `StoreError`."""
+    if not path.exists():
+        return 0
+    with _open(path, connect_read_only) as db:
+        return sum(
+            db.execute(f"SELECT count(*) FROM {table} WHERE started_at < ?", (before or "~",)).fetchone()[0]  # noqa: S608 - a table of ours
+            for table in TABLES
+        )
+
+
+def clear(path: Path, before: str | None) -> bool:
+    """Remove what `count` counts, step by step beside a server; whether its room was given back.
+
+    Killed half way, it leaves the rest. Raises `StoreError`.
+    """
+    with _open(path, connect) as db:
+        _step_by_step(db, partial(remove, before=before))
+        if not can_shrink(db):
+            return False
+        _step_by_step(db, shrink)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return True
+
+
+def vacuum(path: Path) -> None:
+    """Write the store anew, so that it gives room back from now on. Nothing else may use it. Raises `StoreError`."""
+    with _open(path, connect) as db:
+        db.execute("VACUUM")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _step_by_step(db: sqlite3.Connection, step: Work) -> None:
+    more = True
+    while more:
+        db.execute("BEGIN IMMEDIATE")
+        more = step(db)
+        db.execute("COMMIT")
+        time.sleep(PAUSE_S)
+
+
+@contextmanager
+def _open(path: Path, how: Callable[[Path], sqlite3.Connection]) -> Iterator[sqlite3.Connection]:
+    with closing(how(path)) as db:
+        try:
+            yield db
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"The logs in {path} cannot be read or cleared ({error}): `gproxy serve` brings an older store up to "
+                "date; if another program holds it, close that."
+            ) from error
 
 
 async def keep(writer: Writer, days: Callable[[], int]) -> None:

@@ -129,12 +129,13 @@ _LOG_CONTENT = """
         request_body TEXT,
         response_body TEXT
 """
-# Bodies stand last, so that what looks at envelopes alone does not read their pages.
+# Bodies stand last, so that what looks at envelopes alone does not read their pages. An id is used once, though all
+# entries were cleared: who follows the logs waits for a greater one.
 
 _LOGS = (
     f"""
     CREATE TABLE downstream_log (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         request_id TEXT NOT NULL,
         started_at TEXT NOT NULL,
         user TEXT,
@@ -154,7 +155,7 @@ _LOGS = (
     """,
     f"""
     CREATE TABLE upstream_log (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         request_id TEXT NOT NULL,
         started_at TEXT NOT NULL,
         attempt INTEGER NOT NULL,

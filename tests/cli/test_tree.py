@@ -49,6 +49,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "credentials": {"list", "reset"},
         "alias": {"set", "list", "remove"},
         "models": {"list", "prices"},
+        "logs": {"list", "show", "clear"},
         "usage": {"report", "reprice"},
     }
 

@@ -1,4 +1,5 @@
 import re
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -168,3 +169,11 @@ def test_what_sqlite_cannot_take_fails_alone(path: Path) -> None:
     store.close()
     assert isinstance(outcomes[0], StoreError)
     assert names(path) == ["b"]
+
+
+def test_the_documented_queries_run(path: Path) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "logs.md").read_text()
+    write(path, request("a", started_at="2999-01-01T00:00:00.000Z"), attempt("a", 1, status=503))
+    queries = re.findall(r'data/gproxy\.db "\n(.*?)"\n```', document, re.DOTALL)
+    with closing(connect(path)) as db:
+        assert [len(db.execute(query).fetchall()) for query in queries] == [1, 1]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from gproxy.errors import StoreError
 from gproxy.ledger import retention
 from gproxy.ledger.logs import Body, Content, Downstream, Filters, Upstream, listed
-from gproxy.ledger.retention import can_shrink, count, keep, remove, shrink
+from gproxy.ledger.retention import can_shrink, clear, count, keep, remove, shrink, vacuum
 from gproxy.ledger.sqlite import connect, connect_read_only, sqlite3
 from gproxy.ledger.store import open_store
 from gproxy.ledger.when import stamp
@@ -39,11 +40,11 @@ def test_only_what_is_older_goes_and_both_tables_are_looked_at(path: Path) -> No
     write(path, request("a", started_at=OLD), request("b", started_at=NEW))
     write(path, attempt("c", 1, started_at=OLD), attempt("d", 1, started_at=BETWEEN))
     with closing(connect(path)) as db:
-        assert count(db, BETWEEN) == 2
+        assert count(path, BETWEEN) == 2
         while remove(db, BETWEEN):
             pass
         assert names(path) == ["b", "d"]
-        assert count(db, None) == 2
+        assert count(path, None) == 2
         while remove(db, None):
             pass
     assert names(path) == []
@@ -144,3 +145,38 @@ def test_a_reader_sees_the_tables_whole_between_two_steps(path: Path) -> None:
         reader.execute("ROLLBACK")
         assert reader.execute("SELECT count(*) FROM downstream_log").fetchone() == (1,)
     store.close()
+
+
+def test_clearing_takes_what_is_older_and_gives_the_room_back(path: Path) -> None:
+    write(path, *(large(f"old-{number}", OLD) for number in range(20)), request("kept", started_at=NEW))
+    with closing(connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    full = path.stat().st_size
+    assert clear(path, BETWEEN)
+    assert names(path) == ["kept"]
+    assert path.stat().st_size < full / 10
+    assert clear(path, None)
+    assert count(path, None) == 0
+
+
+def test_a_store_of_before_is_written_anew_and_gives_room_back_from_then_on(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE other (x)")
+    write(path, *(large(f"old-{number}", OLD) for number in range(20)))
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    full = path.stat().st_size
+    assert not clear(path, None)
+    assert path.stat().st_size == full
+    vacuum(path)
+    assert path.stat().st_size < full / 10
+    with closing(connect(path)) as db:
+        assert can_shrink(db)
+
+
+def test_a_store_that_is_not_there_has_nothing_and_one_without_logs_says_what_to_do(path: Path) -> None:
+    assert count(path, None) == 0
+    with closing(connect(path)) as db:
+        db.execute("CREATE TABLE other (x)")
+    with pytest.raises(StoreError, match="gproxy serve"):
+        count(path, None)

@@ -1,0 +1,200 @@
+"""How entries of the request logs are shown: a line each, whole, or as a curl command. Reads and prints nothing.
+
+Text in them comes from anywhere: nothing in it may move a terminal's cursor or end a quotation.
+"""
+
+import shlex
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from gproxy.config.redact import REDACTED
+from gproxy.errors import ConfigError
+
+WIDTH = 80
+
+Entry = dict[str, Any]
+
+_KEY_HEADERS = {"authorization": "Bearer ", "x-api-key": "", "x-goog-api-key": ""}
+_OF_THE_CONNECTION = frozenset(
+    {
+        "host",
+        "connection",
+        "keep-alive",
+        "content-length",
+        "content-encoding",
+        "transfer-encoding",
+        "accept-encoding",
+        "expect",
+        "te",
+        "upgrade",
+    }
+)
+"""Not repeated: curl makes its own, and bodies are logged decoded."""
+
+
+def harmless(text: str, *, lines: bool = False) -> str:
+    """The text with what a terminal would obey written out; `lines`: line ends and tabs stay."""
+    if lines:
+        text = text.replace("\r\n", "\n")
+    kept = "\n\t" if lines else ""
+    return "".join(
+        c if c.isprintable() or c in kept else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in text
+    )
+
+
+HEADING = f"{'time':8} {'status':6} {'ms':>7} {'who':11} {'model':14} request"
+
+
+def line(entry: Entry) -> str:
+    """One entry, a request's or an attempt's, in a line of at most 80 columns; its error, if any, in a second."""
+    from rich.cells import cell_len, set_cell_size
+
+    def cell(text: str, width: int) -> str:
+        text = harmless(text)
+        return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+
+    clock = datetime.fromisoformat(entry["started_at"]).astimezone().strftime("%H:%M:%S")
+    status = "-" if entry["status"] is None else str(entry["status"])
+    shown = f"{clock} {status:6} {entry['total_ms']:7} {cell(who(entry), 11)} {cell(model(entry), 14)} "
+    shown += harmless(entry["request_id"])
+    if entry["error"]:
+        shown += f"\n{' ' * 9}{cell(entry['error'], WIDTH - 9).rstrip()}"
+    return shown
+
+
+def day(entry: Entry) -> str:
+    """The local day on which it began."""
+    return datetime.fromisoformat(entry["started_at"]).astimezone().date().isoformat()
+
+
+def who(entry: Entry) -> str:
+    """The caller of a request, or the credential of an attempt."""
+    if "attempt" in entry:
+        return str(entry["credential"])
+    if entry["user"] is None:
+        return "-"
+    return f"{entry['user']}/{entry['key_label'] or entry['key_id']}"
+
+
+def model(entry: Entry) -> str:
+    if "attempt" in entry:
+        return f"{entry['provider']}/{entry['model']}"
+    return entry["requested_model"] or "-"
+
+
+def whole(request: Entry | None, attempts: list[Entry]) -> Iterator[str]:
+    """Lines that tell both sides of a request."""
+    first = request or attempts[0]
+    yield f"request {harmless(first['request_id'])}"
+    if request is not None:
+        yield f"  began     {_moment(request)}"
+        yield f"  who       {harmless(who(request))}"
+        query = f"?{request['query']}" if request["query"] else ""
+        yield f"  asked     {harmless(request['method'] + ' ' + request['path'] + query)}"
+        yield f"  model     {harmless(model(request))}{_served(request)}"
+        yield from _outcome(request)
+        yield from _content(request, "from the client", "to the client")
+    for attempt in attempts:
+        yield ""
+        yield f"attempt {attempt['attempt']}"
+        yield f"  began     {_moment(attempt)}"
+        yield f"  by        {harmless(attempt['provider'])}, credential {harmless(attempt['credential'])}"
+        yield f"  model     {harmless(attempt['model'])}"
+        yield f"  asked     {harmless(attempt['method'] + ' ' + attempt['url'])}"
+        yield from _outcome(attempt)
+        yield from _content(attempt, "to the upstream", "from the upstream")
+
+
+def _moment(entry: Entry) -> str:
+    return datetime.fromisoformat(entry["started_at"]).astimezone().isoformat(" ", "milliseconds")
+
+
+def _served(request: Entry) -> str:
+    if request["provider"] is None:
+        return ""
+    return harmless(f", served by {request['provider']}/{request['model']} in {request['attempts']} attempts")
+
+
+def _outcome(entry: Entry) -> Iterator[str]:
+    status = "no answer" if entry["status"] is None else f"status {entry['status']}"
+    first = "" if entry["first_byte_ms"] is None else f", first byte after {entry['first_byte_ms']} ms"
+    yield f"  outcome   {status} in {entry['total_ms']} ms{first}"
+    if entry["error"]:
+        yield f"  error     {harmless(entry['error'])}"
+
+
+def _content(entry: Entry, sent: str, got: str) -> Iterator[str]:
+    for side, told in (("request", sent), ("response", got)):
+        headers, body = entry[f"{side}_headers"], entry[f"{side}_body"]
+        if headers is None:
+            continue
+        yield f"  headers {told}"
+        yield from (f"    {harmless(name)}: {harmless(value)}" for name, value in headers)
+        if body is None:
+            continue
+        note = entry[f"{side}_note"]
+        remark = f" ({note})" if note else ""
+        yield f"  body {told}: {entry[f'{side}_bytes']} bytes{remark}, sha256 {entry[f'{side}_sha256']}"
+        text = f"(no text; base64) {body['base64']}" if isinstance(body, dict) else body
+        yield from (f"    {each}" for each in harmless(text, lines=True).splitlines())
+
+
+def curl(request: Entry | None, scheme: str) -> tuple[str, list[str]]:
+    """A command for a shell that sends the request again with the key in `$GPROXY_KEY`, and names of headers that
+    are left out. Raises ConfigError if what is logged does not suffice."""
+    if request is None:
+        raise ConfigError("only its attempts are logged: set enable_downstream_log for requests themselves")
+    body = request["request_body"]
+    if request["method"] not in ("GET", "HEAD") and body is None:
+        raise ConfigError("its body is not logged: set enable_downstream_log_body, and send it again")
+    if request["request_note"]:
+        raise ConfigError("its body is not logged whole: raise log_body_max_bytes, and send it again")
+    if isinstance(body, dict) or "\0" in (body or ""):
+        raise ConfigError("its body is no text that a command could hold")
+    headers = [(name.lower(), value) for name, value in request["request_headers"]]
+    host = next((value for name, value in headers if name == "host"), "localhost")
+    url = f"{scheme}://{host}{request['path']}"
+    parts = [f"curl -sS --globoff {_address(url, request['query'])}"]
+    if request["method"] not in ("GET", "POST"):
+        parts.append(f"-X {_quoted(request['method'])}")
+    left_out = []
+    for name, value in headers:
+        if name in _OF_THE_CONNECTION:
+            continue
+        if value == REDACTED and name in _KEY_HEADERS:
+            parts.append(f'-H "{name}: {_KEY_HEADERS[name]}$GPROXY_KEY"')
+        elif REDACTED in value:
+            left_out.append(harmless(name))
+        else:
+            parts.append(f"-H {_quoted(f'{name}: {value}' if value else f'{name};')}")
+    if body:
+        parts.append(f"--data-raw {_quoted(body)}")
+    return " \\\n  ".join(parts), left_out
+
+
+def _address(url: str, query: str) -> str:
+    if not query:
+        return _quoted(url)
+    parts = ["key=\0" if part == f"key={REDACTED}" else part for part in query.split("&")]
+    # The quotation is left for the key, and taken up again behind it.
+    return '"$GPROXY_KEY"'.join(
+        _quoted(part) if part else "" for part in f"{url}?{'&'.join(parts)}".split("\0")
+    )
+
+
+def _quoted(text: str) -> str:
+    """One word of a POSIX shell; with control characters, of bash and zsh, so that none is in the command itself."""
+    if harmless(text, lines=True) == text:
+        return shlex.quote(text)
+    escaped = "".join(
+        {"'": "\\'", "\\": "\\\\"}.get(c)
+        or (
+            c
+            if c.isprintable()
+            else "".join(f"\\x{byte:02x}" for byte in c.encode("utf-8", "surrogateescape"))
+        )
+        for c in text
+    )
+    return f"$'{escaped}'"

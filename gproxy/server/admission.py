@@ -89,7 +89,7 @@ class Doorkeeper:
         )
         journal.reserved = True
         given = estimate.output_tokens(len(call.facts.body.text))
-        pending = _pending(journal, target, given, self._prices.configured(self._snapshot, target))
+        pending = _pending(journal, target, given, self._prices.at_hand(self._snapshot, target))
         self._writer.put(partial(_reserve, claim=claim, worker=self._writer.worker, pending=pending))
 
     def _claim(self, journal: Journal, target: Target, given: int, prices: Iterable[Price | None]) -> Claim:

@@ -43,6 +43,12 @@ class Prices:
         """
         return await self._book.get(_prices_id(snapshot, target), target.model, at)
 
+    def at_hand(self, snapshot: Snapshot, target: Target) -> Price | None:
+        """What is known without waiting: None if the table has still to be asked too."""
+        return self.configured(snapshot, target) or self._book.cached(
+            _prices_id(snapshot, target), target.model
+        )
+
     async def of(self, snapshot: Snapshot, target: Target) -> Price | None:
         return self.configured(snapshot, target) or await self.builtin(snapshot, target)
 

@@ -15,6 +15,7 @@ import pytest
 from gproxy.ledger.pricebook import price_of
 from gproxy.ledger.pricelookup import look_up
 from gproxy.ledger.pricing import settle
+from gproxy.protocols.base import Event
 from gproxy.protocols.registry import PROTOCOLS
 
 FILES = sorted((Path(__file__).parents[1] / "fixtures" / "prices").glob("*.json"))
@@ -35,6 +36,30 @@ def test_what_a_provider_reports_costs_what_its_price_list_says(case: dict[str, 
     cost, source = settle(usage, None, price_of(known))
     assert source == case.get("price_source", known["source"])
     assert cost == by_hand * 1_000_000_000
+
+
+def _events(operation: str, answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a stream that carry what a whole answer does."""
+    if operation == "responses":
+        return [{"type": "response.completed", "response": answer}]
+    if operation == "messages":
+        start = {**answer, "usage": {**answer["usage"], "output_tokens": 1, "iterations": None}}
+        end = {
+            k: v for k, v in answer["usage"].items() if k not in ("cache_creation", "service_tier", "speed")
+        }
+        return [{"type": "message_start", "message": start}, {"type": "message_delta", "usage": end}]
+    return [answer]
+
+
+@pytest.mark.parametrize("case", [case for _, case in CASES], ids=[name for name, _ in CASES])
+def test_a_stream_tells_the_same(case: dict[str, Any]) -> None:
+    protocol = next(p for p in PROTOCOLS if p.operation == case["operation"])
+    usage = None
+    for tree in _events(case["operation"], case["answer"]):
+        data = json.dumps(tree).encode()
+        usage = protocol.usage_in_event(Event(data, data), usage)
+    whole = protocol.usage_in_body(json.dumps(case["answer"]).encode())
+    assert usage == whole
 
 
 def test_each_dialect_and_each_provider_with_a_price_list_is_among_them() -> None:

@@ -67,3 +67,14 @@ async def test_a_request_on_its_way_has_its_price_looked_up_meanwhile() -> None:
     assert not book.known("openai", "new")
     await tasks.drain(5)
     assert book.known("openai", "new")
+
+
+async def test_what_is_at_hand_is_the_files_price_else_what_the_table_was_asked_before() -> None:
+    prices = Prices(PriceBook(TABLE), Tasks())
+    assert prices.at_hand(HERE, Target("up", "plain")) is None
+    known = await prices.of(HERE, Target("up", "plain"))
+    assert known is not None
+    assert prices.at_hand(HERE, Target("up", "plain")) is known
+    priced = prices.at_hand(HERE, Target("up", "priced"))
+    assert priced is not None
+    assert priced.source == "config"

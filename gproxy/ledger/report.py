@@ -1,15 +1,19 @@
-"""Sums over the table `usage`, grouped and filtered; reads the store, never writes it.
+"""Sums over the usage store, grouped and filtered; reads it, never writes it.
 
-How a report is shown is `cli/`'s.
+How a report is shown is `cli/`'s. Whole days come from the roll-up, what is left of a span and hours from the rows.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from gproxy.errors import StoreError
+from gproxy.ledger.latency import LATENCY, Latencies
+from gproxy.ledger.rollup import GROUP, SUMS, values_of
 from gproxy.ledger.sqlite import connect_read_only, sqlite3
 from gproxy.ledger.when import stamp
 
@@ -22,36 +26,90 @@ DIMENSIONS = {
     "alias": "alias",
     "dialect": "dialect",
     "status": "status",
-    "day": "substr(started_at, 1, 10)",
-    "hour": "substr(started_at, 1, 13) || ':00Z'",
+    "day": "day",
+    "hour": "hour",
 }
-"""What a report can be grouped by, and how. A key is `user/label`, or `user/id` without a label."""
+"""What a report can be grouped by, and how. A key is `user/label`, or `user/id` without a label. Days and hours
+are those of UTC: `2026-11-25`, `2026-11-25T22:00Z`."""
 
-MEASURES = {
-    "requests": "count(*)",
-    "errors": "count(*) FILTER (WHERE status >= 400 OR outcome != 'ok')",
-    "input_tokens": "coalesce(sum(input_tokens), 0)",
-    "output_tokens": "coalesce(sum(output_tokens), 0)",
-    "cache_read_tokens": "coalesce(sum(cache_read_tokens), 0)",
-    "cache_write_tokens": "coalesce(sum(cache_write_tokens), 0)",
-    "reasoning_tokens": "coalesce(sum(reasoning_tokens), 0)",
-    "total_tokens": "coalesce(sum(total_tokens), 0)",
-    # The column is nano-dollars / 1e9; as integers again they sum without an error.
-    "cost_usd": "sum(CAST(round(cost_usd * 1e9) AS INTEGER))",
-    "unpriced": "count(*) - count(cost_usd)",
-    "estimated": "count(*) FILTER (WHERE usage_source IN ('estimated', 'partial'))",
+MEASURES = (
+    "requests",
+    "errors",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+    "cost_usd",
+    "extra_cost_usd",
+    "unpriced",
+    "estimated",
+    "cache_hit_share",
+    "estimated_share",
+)
+"""The columns after the groups, in order. `cost_usd` is None where no row has a price; `unpriced` counts the rows
+without one, `extra_cost_usd` is what failed attempts are feared to have cost beside it. `estimated` counts the rows
+whose tokens are not wholly the upstream's figures, `estimated_share` is their part of the requests, and
+`cache_hit_share` the part of the input that was read from a cache, from 0 to 1 (None: there was none)."""
+
+_HOUR = "substr(started_at, 1, 13) || ':00Z'"
+_DAY = timedelta(days=1)
+_Span = tuple[datetime | None, datetime | None]
+
+_FILTERS = {
+    "user": "user = :user",
+    "model": ":model IN (model, requested_model, alias)",
+    "key_id": "key_id = :key_id",
+    "provider": "provider = :provider",
+    "credential": "credential = :credential",
+    "alias": "alias = :alias",
+    "dialect": "dialect = :dialect",
+    "status": "status = :status",
 }
-"""The columns after the groups, in order. `cost_usd` is None where no row has a price; `unpriced` counts the
-rows without one, `estimated` those whose tokens are not wholly the upstream's figures."""
 
-_COST = list(MEASURES).index("cost_usd")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which rows: those that started in [since, until) and match each that is given, exactly.
+
+    `model` is the upstream's id, the name the client sent, or the alias.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    user: str | None = None
+    model: str | None = None
+    key_id: str | None = None
+    provider: str | None = None
+    credential: str | None = None
+    alias: str | None = None
+    dialect: str | None = None
+    status: int | None = None
+
+    def values(self) -> dict[str, Any]:
+        """What is given, by name, without the times."""
+        return {name: value for name in _FILTERS if (value := getattr(self, name)) is not None}
+
+    def where(self) -> tuple[str, dict[str, Any]]:
+        """The condition on rows of `usage`, `1` for none, and its values."""
+        conditions = [_FILTERS[name] for name in self.values()]
+        values = self.values()
+        if self.since:
+            conditions.append("started_at >= :since")
+            values["since"] = stamp(self.since)
+        if self.until:
+            conditions.append("started_at < :until")
+            values["until"] = stamp(self.until)
+        return " AND ".join(conditions) or "1", values
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """`columns` names the groups asked for, then the measures; each row has a value for each (None: unknown).
 
-    `totals` has the measures alone, over all rows. Tokens are counts, `cost_usd` is USD to the nano-dollar.
+    `totals` has the measures alone, over all rows. Tokens are counts, money USD to the nano-dollar. With latency
+    the last four columns are milliseconds, see `latency.py`.
     """
 
     columns: tuple[str, ...]
@@ -63,69 +121,159 @@ def report(
     path: Path,
     *,
     by: Sequence[str],
-    since: datetime | None = None,
-    until: datetime | None = None,
-    user: str | None = None,
-    model: str | None = None,
-    key_id: str | None = None,
+    filters: Filters | None = None,
+    latency: bool = False,
 ) -> Report:
-    """Sum the rows of the store at `path` that started in [since, until), grouped by any of `DIMENSIONS`.
+    """Sum up the store at `path`, grouped by any of `DIMENSIONS`.
 
-    `user` and `key_id` are exact; `model` is the upstream's id, the name the client sent, or the alias. In order of
-    time where `by` has one, else the dearest first. A store that does not exist is an empty report. Raises
-    ValueError for an unknown dimension, `StoreError` for a store that cannot be read.
+    In order of time where `by` has one, else the dearest first. A store that does not exist is an empty report.
+    `latency` reads every row, which takes longer than the sums do. Raises ValueError for an unknown dimension,
+    `StoreError` for a store that cannot be read.
     """
     groups = tuple(dict.fromkeys(by))
     if unknown := [name for name in groups if name not in DIMENSIONS]:
         raise ValueError(f"{unknown[0]!r} is nothing to group by: choose from {', '.join(DIMENSIONS)}.")
-    where, values = _where(since, until, {"user": user, "model": model, "key_id": key_id})
-    columns = (*groups, *MEASURES)
+    filters = filters or Filters()
+    columns = (*groups, *MEASURES, *(LATENCY if latency else ()))
+    sums: list[tuple[Any, ...]] = []
+    times = Latencies()
+    if path.exists():
+        try:
+            with closing(connect_read_only(path)) as db:
+                db.execute("BEGIN")  # all of it of the same rows
+                sums = _sums(db, groups, filters)
+                if latency:
+                    times.read(db, _select_times(groups, filters), filters.where()[1])
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"{path} cannot be read as a usage store ({error}): see `data_dir`; "
+                "`gproxy serve` brings an older store up to date."
+            ) from error
+    width = len(groups)
+    rows = [
+        (*row[:width], *_measures(row[width:]), *(times.of(row[:width]) if latency else ())) for row in sums
+    ]
+    total = [sum(column) for column in zip(*(row[width:] for row in sums), strict=True)] or [0] * len(SUMS)
+    totals = (*_measures(total), *(times.of_all() if latency else ()))
+    return Report(columns, tuple(rows), totals)
+
+
+def keys(path: Path, name: str) -> dict[str, str]:
+    """The keys in the store that a label, `user/label` or id names: `user/label` by id. Raises `StoreError`."""
     if not path.exists():
-        return Report(columns, (), (0,) * len(MEASURES))
-    connection = connect_read_only(path)
+        return {}
+    query = f"""
+        SELECT DISTINCT key_id, {DIMENSIONS["key"]} FROM usage_groups
+        WHERE ? IN (key_id, key_label, user || '/' || key_label, user || '/' || key_id) AND ? != ''
+    """  # noqa: S608 - constants of this module alone
     try:
-        # One transaction, so that the totals are of the same rows.
-        connection.execute("BEGIN")
-        rows = connection.execute(_select(groups, where), values).fetchall() if groups else []
-        totals = connection.execute(_select((), where), values).fetchone()
+        with closing(connect_read_only(path)) as db:
+            return dict(db.execute(query, (name, name)).fetchall())
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be read as a usage store ({error}): see `data_dir`.") from error
-    finally:
-        connection.close()
-    return Report(columns, tuple(_in_dollars(row, len(groups)) for row in rows), _in_dollars(totals, 0))
 
 
-_FILTERS = {
-    "since": "started_at >= :since",
-    "until": "started_at < :until",
-    "user": "user = :user",
-    "model": ":model IN (model, requested_model, alias)",
-    "key_id": "key_id = :key_id",
-}
-
-
-def _where(
-    since: datetime | None, until: datetime | None, equal: dict[str, str | None]
-) -> tuple[str, dict[str, str]]:
-    """The WHERE clause, or nothing, and its values."""
-    values = {"since": stamp(since) if since else None, "until": stamp(until) if until else None, **equal}
-    given = {name: value for name, value in values.items() if value is not None}
-    where = " AND ".join(_FILTERS[name] for name in given)
-    return (f" WHERE {where}" if where else ""), given
-
-
-def _select(groups: tuple[str, ...], where: str) -> str:
-    """The query; without groups that of the totals. The names end in `_` so that none is a column's own."""
+def _sums(db: sqlite3.Connection, groups: tuple[str, ...], filters: Filters) -> list[tuple[Any, ...]]:
+    """The groups and `SUMS` of each, in order. None of it if no row matches."""
+    values = filters.values()
+    parts = [_from_rows(span, filters, values) for span in _row_spans(groups, filters)]
+    if (days := _whole_days(groups, filters)) is not None:
+        parts.append(_from_days(days, filters, values, "day" in groups))
+    if not parts:
+        return []
+    names = [f"{name}_" for name in groups]  # `_` so that none is a column's own
     columns = [f"{DIMENSIONS[name]} AS {name}_" for name in groups]
-    columns += [f"{sql} AS {name}_" for name, sql in MEASURES.items()]
-    query = f"SELECT {', '.join(columns)} FROM usage{where}"  # noqa: S608 - constants of this module alone
-    if not groups:
-        return query
-    names = ", ".join(f"{name}_" for name in groups)
-    dearest = "" if {"day", "hour"} & set(groups) else "cost_usd_ DESC NULLS LAST, total_tokens_ DESC, "
-    return f"{query} GROUP BY {names} ORDER BY {dearest}{names}"
+    columns += [f"sum({name}) AS {name}_" for name in SUMS]
+    query = f"SELECT {', '.join(columns)} FROM ({' UNION ALL '.join(parts)})"  # noqa: S608 - constants alone
+    if not names:
+        return db.execute(f"{query} HAVING count(*) > 0", values).fetchall()
+    dearest = (
+        ""
+        if {"day", "hour"} & set(groups)
+        else "unpriced_ = requests_, cost_nano_ DESC, total_tokens_ DESC, "
+    )
+    listed = ", ".join(names)
+    return db.execute(f"{query} GROUP BY {listed} ORDER BY {dearest}{listed}", values).fetchall()
 
 
-def _in_dollars(row: Sequence[Any], before: int) -> tuple[Any, ...]:
-    cost = row[before + _COST]
-    return (*row[: before + _COST], None if cost is None else cost / 1e9, *row[before + _COST + 1 :])
+def _whole_days(groups: tuple[str, ...], filters: Filters) -> _Span | None:
+    """The days that lie within the span as a whole, as midnights; None if there is none, or hours are asked for."""
+    if "hour" in groups:
+        return None
+    first = filters.since and _midnight(filters.since - timedelta(milliseconds=1)) + _DAY
+    end = filters.until and _midnight(filters.until)
+    return None if first and end and first >= end else (first, end)
+
+
+def _row_spans(groups: tuple[str, ...], filters: Filters) -> list[_Span]:
+    """What is left of the span beside whole days."""
+    days = _whole_days(groups, filters)
+    if days is None:
+        return [(filters.since, filters.until)]
+    before = (filters.since, days[0])
+    behind = (days[1], filters.until)
+    return [(begin, end) for begin, end in (before, behind) if begin and end and begin < end]
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _from_rows(span: _Span, filters: Filters, values: dict[str, Any]) -> str:
+    """The query for the rows of a span; adds its values."""
+    conditions = [_FILTERS[name] for name in filters.values()]
+    for moment, comparison in zip(span, (">=", "<"), strict=True):
+        if moment:
+            name = f"t{len(values)}"
+            conditions.append(f"started_at {comparison} :{name}")
+            values[name] = stamp(moment)
+    measures = [f"{value} AS {name}" for name, value in zip(SUMS, values_of("usage"), strict=True)]
+    columns = ["substr(started_at, 1, 10) AS day", f"{_HOUR} AS hour", *GROUP, *measures]
+    return f"SELECT {', '.join(columns)} FROM usage WHERE {' AND '.join(conditions) or '1'}"  # noqa: S608
+
+
+def _from_days(span: _Span, filters: Filters, values: dict[str, Any], by_day: bool) -> str:
+    """The query for whole days, first summed by group alone, which is a number; adds its values."""
+    conditions = ["1"]
+    for moment, comparison in zip(span, (">=", "<"), strict=True):
+        if moment:
+            name = f"t{len(values)}"
+            conditions.append(f"day {comparison} :{name}")
+            values[name] = stamp(moment)[:10]
+    wanted = " AND ".join(_FILTERS[name] for name in filters.values())
+    if wanted:
+        conditions.append(f"group_id IN (SELECT id FROM usage_groups WHERE {wanted})")  # noqa: S608
+    day = "day" if by_day else "'' AS day"
+    cells = f"""
+        SELECT {day}, group_id, {", ".join(f"sum({name}) AS {name}" for name in SUMS)}
+        FROM usage_days WHERE {" AND ".join(conditions)} GROUP BY {"day, " if by_day else ""}group_id
+    """  # noqa: S608 - constants of this module alone
+    return f"""
+        SELECT day, NULL AS hour, {", ".join(GROUP)}, {", ".join(SUMS)}
+        FROM ({cells}) JOIN usage_groups ON id = group_id
+    """  # noqa: S608 - constants of this module alone
+
+
+def _select_times(groups: Iterable[str], filters: Filters) -> str:
+    at = {"day": "substr(started_at, 1, 10)", "hour": _HOUR}
+    columns = [at.get(name, DIMENSIONS[name]) for name in groups]
+    return f"SELECT {', '.join([*columns, 'latency_ms', 'ttft_ms'])} FROM usage WHERE {filters.where()[0]}"  # noqa: S608
+
+
+def _measures(sums: Sequence[int]) -> tuple[Any, ...]:
+    """`MEASURES` out of `SUMS`."""
+    of = defaultdict(int, zip(SUMS, sums, strict=True))
+    unpriced = of["requests"] == of["unpriced"]
+    return (
+        *sums[:8],
+        None if unpriced else of["cost_nano"] / 1e9,
+        of["extra_nano"] / 1e9,
+        of["unpriced"],
+        of["estimated"],
+        _share(of["cache_read_tokens"], of["input_tokens"]),
+        _share(of["estimated"], of["requests"]),
+    )
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None

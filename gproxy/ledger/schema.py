@@ -3,6 +3,8 @@
 A step that a release contains is never changed; what changes is a new step behind it.
 """
 
+from gproxy.ledger import rollup
+
 _USAGE = (
     """
     CREATE TABLE usage (
@@ -227,6 +229,19 @@ _CREDENTIALS = (
     """,
 )
 
+_COST_VIEWS = tuple(
+    f"""
+    CREATE VIEW {name} AS
+    SELECT substr(day, 1, {length}) AS {period}, user, provider, model, sum(requests) AS requests,
+        sum(errors) AS errors, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+        sum(cache_read_tokens) AS cache_read_tokens, sum(total_tokens) AS total_tokens,
+        sum(cost_nano) / 1e9 AS cost_usd, sum(unpriced) AS unpriced, sum(estimated) AS estimated
+    FROM usage_days JOIN usage_groups ON id = group_id
+    GROUP BY 1, 2, 3, 4
+    """  # noqa: S608 - the names below
+    for name, period, length in (("daily_cost", "day", 10), ("monthly_cost", "month", 7))
+)
+
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("usage", _USAGE),
     ("policy", _POLICY),
@@ -235,5 +250,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("details", _DETAILS),
     ("model_lists", _MODEL_LISTS),
     ("credentials", _CREDENTIALS),
+    ("rollup", rollup.STEP),
+    ("cost views", _COST_VIEWS),
 )
 """The migrations, oldest first: a name that is never reused, and the statements it runs."""

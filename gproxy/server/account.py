@@ -11,7 +11,7 @@ from typing import Any
 from gproxy.config.snapshot import Client
 from gproxy.errors import BadRequest
 from gproxy.ledger import spend
-from gproxy.ledger.report import MEASURES, report
+from gproxy.ledger.report import MEASURES, Filters, report
 from gproxy.ledger.when import parse_when, stamp
 from gproxy.values import Budget, Standing
 
@@ -53,7 +53,7 @@ def usage(client: Client, store: Path, since: str, now: float) -> dict[str, Any]
         start = parse_when(since, datetime.fromtimestamp(now, UTC))
     except ValueError as error:
         raise BadRequest(f"`since`: {error}") from None
-    told = report(store, by=["model"], since=start, key_id=client.key_id)
+    told = report(store, by=["model"], filters=Filters(since=start, key_id=client.key_id))
     return {
         "user": client.user,
         "key": client.key_label,

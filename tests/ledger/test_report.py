@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
-from gproxy.ledger.report import DIMENSIONS, MEASURES, Report, report
+from gproxy.ledger.report import DIMENSIONS, MEASURES, Filters, Report, report
 from gproxy.ledger.sqlite import connect
 from gproxy.ledger.store import Store, inserting, open_store
 from gproxy.ledger.when import stamp
@@ -84,8 +84,11 @@ def test_the_measures_sum_up_what_happened(path: Path) -> None:
         "reasoning_tokens": 40,
         "total_tokens": 210,
         "cost_usd": 5.000000101,
+        "extra_cost_usd": 0.0,
         "unpriced": 2,
         "estimated": 1,
+        "cache_hit_share": 0.2027,
+        "estimated_share": 0.1667,
     }
 
 
@@ -134,7 +137,7 @@ def test_any_groups_can_be_combined_and_their_sums_are_the_totals(path: Path) ->
 def test_filters_are_exact_and_since_is_in_while_until_is_out(
     path: Path, filters: dict[str, Any], requests: int
 ) -> None:
-    assert totals(report(path, by=["user"], **filters))["requests"] == requests
+    assert totals(report(path, by=["user"], filters=Filters(**filters)))["requests"] == requests
 
 
 def test_what_cannot_be_grouped_by_is_refused(path: Path) -> None:
@@ -147,7 +150,7 @@ def test_what_cannot_be_grouped_by_is_refused(path: Path) -> None:
 def test_a_store_that_does_not_exist_is_an_empty_report_and_is_not_made(tmp_path: Path) -> None:
     it = report(tmp_path / "gproxy.db", by=["model"])
     assert it.columns == ("model", *MEASURES)
-    assert (it.rows, set(it.totals)) == ((), {0})
+    assert (it.rows, set(it.totals)) == ((), {0, 0.0, None})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -199,7 +202,7 @@ def test_sums_are_exact_to_the_nano_dollar_and_rows_sum_to_the_totals(
     it = report(path, by=["model"])
     rows = as_dicts(it)
     for name in MEASURES:
-        if name == "cost_usd":
+        if name == "cost_usd" or name.endswith("share"):
             continue
         assert sum(row[name] for row in rows) == totals(it)[name]
     for row in rows:

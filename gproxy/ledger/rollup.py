@@ -1,0 +1,145 @@
+"""The roll-up `usage_days`: sums of `usage` by UTC day and by everything a report groups by, kept by triggers.
+
+So it changes in the transaction that changes a row, whoever writes it: an insert, a price that is corrected, rows
+that are pruned. Reading it is `report.py`'s.
+"""
+
+from collections.abc import Iterator
+
+from gproxy.ledger.sqlite import sqlite3
+
+GROUP = (
+    "key_id",
+    "requested_model",
+    "status",
+    "user",
+    "key_label",
+    "provider",
+    "credential",
+    "model",
+    "alias",
+    "dialect",
+)
+"""The columns of `usage_groups`: what tells rows apart most comes first in its index."""
+
+SUMS = (
+    "requests",
+    "errors",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+    "cost_nano",
+    "extra_nano",
+    "unpriced",
+    "estimated",
+)
+"""The measures of `usage_days`. `cost_nano` and `extra_nano` are nano-dollars: integers, so that sums are exact."""
+
+
+def values_of(row: str) -> tuple[str, ...]:
+    """What one row of `usage`, under that name in SQL, adds to each of `SUMS`."""
+    return (
+        "1",
+        f"({row}.status >= 400 OR {row}.outcome != 'ok')",
+        *(f"ifnull({row}.{name}, 0)" for name in SUMS[2:8]),
+        f"ifnull(CAST(round({row}.cost_usd * 1e9) AS INTEGER), 0)",
+        f"ifnull(CAST(round({row}.extra_attempt_cost_usd * 1e9) AS INTEGER), 0)",
+        f"({row}.cost_usd IS NULL)",
+        f"({row}.usage_source IN ('estimated', 'partial'))",
+    )
+
+
+def _same(row: str, group: str = "usage_groups") -> str:
+    return " AND ".join(f"{group}.{name} IS {row}.{name}" for name in GROUP)
+
+
+def _columns(row: str) -> str:
+    return ", ".join(f"{row}.{name}" for name in GROUP)
+
+
+# S608 below: each piece is a constant of this module.
+_ADD = f"""
+    INSERT INTO usage_groups ({", ".join(GROUP)}) SELECT {_columns("new")}
+    WHERE NOT EXISTS (SELECT 1 FROM usage_groups WHERE {_same("new")});
+    INSERT INTO usage_days SELECT substr(new.started_at, 1, 10), id, {", ".join(values_of("new"))}
+    FROM usage_groups WHERE {_same("new")}
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)};
+"""  # noqa: S608
+
+_THIS_DAY = f"""
+    day = substr(old.started_at, 1, 10)
+    AND group_id = (SELECT id FROM usage_groups WHERE {_same("old")})
+"""  # noqa: S608
+
+_TAKE = f"""
+    UPDATE usage_days SET {", ".join(f"{n} = {n} - {v}" for n, v in zip(SUMS, values_of("old"), strict=True))}
+    WHERE {_THIS_DAY};
+    DELETE FROM usage_days WHERE {_THIS_DAY} AND requests = 0;
+"""  # noqa: S608
+
+STEP = (
+    """
+    CREATE TABLE usage_groups (
+        id INTEGER PRIMARY KEY,
+        user TEXT NOT NULL,
+        key_label TEXT NOT NULL,
+        key_id TEXT NOT NULL,
+        provider TEXT,
+        credential TEXT,
+        model TEXT,
+        requested_model TEXT NOT NULL,
+        alias TEXT,
+        dialect TEXT NOT NULL,
+        status INTEGER NOT NULL
+    )
+    """,
+    f"CREATE INDEX usage_groups_columns ON usage_groups ({', '.join(GROUP)})",
+    f"""
+    CREATE TABLE usage_days (
+        day TEXT NOT NULL,
+        group_id INTEGER NOT NULL REFERENCES usage_groups (id),
+        {", ".join(f"{name} INTEGER NOT NULL" for name in SUMS)},
+        PRIMARY KEY (day, group_id)
+    ) WITHOUT ROWID
+    """,
+    f"INSERT INTO usage_groups ({', '.join(GROUP)}) SELECT DISTINCT {_columns('usage')} FROM usage",  # noqa: S608
+    f"""
+    INSERT INTO usage_days
+    SELECT substr(started_at, 1, 10), usage_groups.id, {", ".join(f"sum({it})" for it in values_of("usage"))}
+    FROM usage JOIN usage_groups ON {_same("usage")} GROUP BY 1, 2
+    """,  # noqa: S608
+    f"CREATE TRIGGER usage_days_insert AFTER INSERT ON usage BEGIN {_ADD} END",
+    f"CREATE TRIGGER usage_days_delete AFTER DELETE ON usage BEGIN {_TAKE} END",
+    f"CREATE TRIGGER usage_days_update AFTER UPDATE ON usage BEGIN {_TAKE} {_ADD} END",
+)
+"""The migration: the tables, what the rows so far amount to, and the triggers."""
+
+_DIFFERENCES = f"""
+    SELECT day, group_id, {", ".join(f"sum({name} * truth), sum({name} * NOT truth)" for name in SUMS)}
+    FROM (
+        SELECT 1 AS truth, substr(started_at, 1, 10) AS day, usage_groups.id AS group_id,
+            {", ".join(f"{value} AS {name}" for name, value in zip(SUMS, values_of("usage"), strict=True))}
+        FROM usage LEFT JOIN usage_groups ON {_same("usage")}
+        UNION ALL
+        SELECT 0, day, group_id, {", ".join(SUMS)} FROM usage_days
+    )
+    GROUP BY 1, 2
+    HAVING {" OR ".join(f"sum({name} * truth) != sum({name} * NOT truth)" for name in SUMS)}
+"""  # noqa: S608
+
+
+def differences(db: sqlite3.Connection) -> Iterator[tuple[str, int | None, str, int, int]]:
+    """(day, group, measure, what the rows amount to, what the roll-up says) wherever they differ."""
+    for day, group, *pairs in db.execute(_DIFFERENCES):
+        for place, name in enumerate(SUMS):
+            true, kept = pairs[2 * place], pairs[2 * place + 1]
+            if true != kept:
+                yield day, group, name, true, kept
+
+
+def drop_unused_groups(db: sqlite3.Connection) -> None:
+    """Forget the groups that no day refers to any more."""
+    db.execute("DELETE FROM usage_groups WHERE id NOT IN (SELECT group_id FROM usage_days)")

@@ -49,17 +49,20 @@ def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     writer.writerows(rows)
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table of at most 80 columns, longer cells folded; numbers stand to the right."""
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Iterable[str] = ()) -> None:
+    """A table of at most 80 columns, longer cells folded; numbers, and columns named so, stand to the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     rows = [list(row) for row in rows]
+    told = set(numeric)
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     for place, column in enumerate(columns):
-        numeric = all(type(row[place]) in (int, float, type(None)) for row in rows)
-        table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
+        right = column in told or all(type(row[place]) in (int, float, type(None)) for row in rows)
+        table.add_column(
+            Text(column), justify="right" if right else "left", overflow="fold", no_wrap=column in told
+        )
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     console = Console(highlight=False, soft_wrap=False)

@@ -1,25 +1,49 @@
-"""`gproxy usage`: the ledger, summed up. The sums are `ledger/report.py`'s."""
+"""`gproxy usage`: the ledger, summed up.
 
-from datetime import UTC, datetime
-from typing import Annotated, Any
+The sums are `ledger/report.py`'s; the commands that read or change single rows are in modules of their own.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from gproxy.cli import files, output
+from gproxy.cli import output
+from gproxy.cli import usage_filters as only
 from gproxy.cli.options import ConfigOption, JsonOption, group
+
+if TYPE_CHECKING:
+    from gproxy.ledger.report import Report
 
 DIMENSIONS = "model|user|key|provider|credential|alias|dialect|status|day|hour"
 
-_SHOWN = {
+_SUMS = {
     "requests": "requests",
     "errors": "errors",
     "input_tokens": "input",
     "output_tokens": "output",
-    "cache_read_tokens": "cached",
+    "cache_hit_share": "cached",
+    "estimated_share": "est.",
+    "cost_usd": "cost USD",
+}
+_TIMES = {
+    "requests": "requests",
+    "errors": "errors",
+    "latency_p50_ms": "p50 ms",
+    "latency_p95_ms": "p95 ms",
+    "ttft_p50_ms": "first p50",
+    "ttft_p95_ms": "first p95",
     "cost_usd": "cost USD",
 }
 """The measures that fit a terminal, with their short names; JSON and CSV have all of them."""
+
+_DROPPED = ("est.", "cached", "first p50", "p50 ms", "output", "errors", "input")
+"""What goes first where a table would be too wide."""
+
+_MOST_GROUP = 26
+"""How wide a column of names may be before it is folded for the sake of measures."""
 
 
 class ReportByDefault(TyperGroup):
@@ -29,6 +53,13 @@ class ReportByDefault(TyperGroup):
         if not args or (args[0] not in self.commands and args[0] != "--help"):
             args = ["report", *args]
         return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The options of the report, which need no command before them, and the commands."""
+        records = [param.get_help_record(ctx) for param in self.commands["report"].get_params(ctx)]
+        with formatter.section("Options of the report"):
+            formatter.write_dl([record for record in records if record is not None])
+        self.format_commands(ctx, formatter)
 
 
 app = group("What was used, and what it cost; without a command: report.", cls=ReportByDefault)
@@ -40,35 +71,46 @@ def report(
         list[str] | None,
         typer.Option(metavar="COLUMN", help=f"Group by {DIMENSIONS}; repeat for more. [model]"),
     ] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="WHEN", help="From then on: 7d, 12h, or an RFC 3339 time.")
-    ] = None,
-    until: Annotated[str | None, typer.Option(metavar="WHEN", help="Before then.")] = None,
-    user: Annotated[str | None, typer.Option(metavar="NAME", help="Only this user.")] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Only this model: upstream id, name sent, or alias.")
-    ] = None,
+    since: only.Since = None,
+    until: only.Until = None,
+    user: only.User = None,
+    key: only.Key = None,
+    model: only.Model = None,
+    provider: only.Provider = None,
+    credential: only.Credential = None,
+    alias: only.Alias = None,
+    dialect: only.Dialect = None,
+    status: only.Status = None,
+    latency: Annotated[
+        bool, typer.Option("--latency", help="Also p50 and p95 of latency and time to first byte, exact.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    as_chart: Annotated[bool, typer.Option("--chart", help="Draw the cost of each group as a bar.")] = False,
 ) -> None:
-    """Sum up requests, tokens and cost."""
-    from gproxy.config.source import data_dir
+    """Sum up requests, tokens and cost. Days and hours are UTC's; a table shows hours in the local zone."""
     from gproxy.ledger.report import report as make_report
 
-    if as_json and as_csv:
-        raise typer.BadParameter("give one of --json and --csv")
-    path = files.find(config)
-    store = data_dir(files.read(path), path.resolve().parent) / "gproxy.db"
+    if as_json + as_csv + as_chart > 1:
+        raise typer.BadParameter("give one of --json, --csv and --chart")
+    found_config, store = only.opened(config)
+    filters = only.filters(
+        found_config,
+        store,
+        since=since,
+        until=until,
+        user=user,
+        key=key,
+        model=model,
+        provider=provider,
+        credential=credential,
+        alias=alias,
+        dialect=dialect,
+        status=status,
+    )
     try:
-        found = make_report(
-            store,
-            by=by or ["model"],
-            since=_when(since, "--since"),
-            until=_when(until, "--until"),
-            user=user,
-            model=model,
-        )
+        found = make_report(store, by=by or ["model"], filters=filters, latency=latency)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--by") from None
     if as_json:
@@ -77,31 +119,80 @@ def report(
         output.show_json({"rows": rows, "totals": dict(zip(measures, found.totals, strict=True))})
     elif as_csv:
         output.show_csv(found.columns, found.rows)
+    elif as_chart:
+        _show_chart(found)
     else:
-        _show(found)
+        _show(found, _TIMES if latency else _SUMS)
 
 
-def _show(found: Any) -> None:
+def _show(found: "Report", shown: dict[str, str]) -> None:
     groups = len(found.columns) - len(found.totals)
-    places = [*range(groups), *(found.columns.index(name, groups) for name in _SHOWN)]
-    totals = [*["total"], *[""] * (groups - 1), *found.totals]
-    rows = [[row[place] for place in places] for row in [*found.rows, totals]]
-    output.show_table([*found.columns[:groups], *_SHOWN.values()], rows)
     named = dict(zip(found.columns[groups:], found.totals, strict=True))
+    columns = {name: title for name, title in shown.items() if title != "est." or named["estimated"]}
+    total = [*["total"], *[""] * (groups - 1), *found.totals]
+    rows = [[*_names(found, row), *row[groups:]] for row in found.rows] + [total]
+    cells = {
+        title: [_cell(name, row[found.columns.index(name, groups)]) for row in rows]
+        for name, title in columns.items()
+    }
+    names = [[str(_cell("", row[place])) for row in rows] for place in range(groups)]
+    _fit(names, cells, [len(name) for name in found.columns[:groups]])
+    table = [
+        [*row[:groups], *measures]
+        for row, measures in zip(rows, zip(*cells.values(), strict=True), strict=True)
+    ]
+    output.show_table([*found.columns[:groups], *cells], table, numeric=list(cells))
     if count := named["unpriced"]:
         output.note(f"The price of {_requests(count)} not known: the cost is without it.")
     if count := named["estimated"]:
         output.note(f"The tokens of {_requests(count)} in part an estimate.")
 
 
+def _fit(names: Sequence[Sequence[str]], cells: dict[str, list[str]], titles: Sequence[int]) -> None:
+    """Take the least important measures away until the rest fits beside the names."""
+    left = sum(
+        min(_MOST_GROUP, max(title, *map(len, column))) + 2
+        for column, title in zip(names, titles, strict=True)
+    )
+    for dropped in _DROPPED:
+        widths = [max(len(title), *map(len, column)) + 2 for title, column in cells.items()]
+        if left + sum(widths) - 2 <= output.WIDTH:
+            return
+        cells.pop(dropped, None)
+
+
+def _show_chart(found: "Report") -> None:
+    from gproxy.cli.chart import show_bars
+
+    groups = len(found.columns) - len(found.totals)
+    priced = found.totals[found.columns.index("cost_usd", groups) - groups] is not None
+    place = found.columns.index("cost_usd" if priced else "requests", groups)
+    rows = [
+        (" ".join("-" if name is None else str(name) for name in _names(found, row)), row[place] or 0)
+        for row in found.rows
+    ]
+    show_bars(rows, "USD" if priced else "requests")
+
+
+def _names(found: "Report", row: Sequence[Any]) -> list[Any]:
+    """The groups of a row; an hour as this machine's clock tells it."""
+    groups = found.columns[: len(found.columns) - len(found.totals)]
+    return [_local(value) if name == "hour" else value for name, value in zip(groups, row, strict=False)]
+
+
+def _local(hour: str) -> str:
+    return datetime.fromisoformat(hour).astimezone().isoformat(" ", "minutes")
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name.endswith("_share"):
+        return f"{value:.0%}"
+    if name.endswith("_tokens") and value >= 10_000_000:
+        return f"{value / 1e9:.2f}G" if value >= 10**10 else f"{value / 1e6:.1f}M"
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
 def _requests(count: int) -> str:
     return f"{count} request is" if count == 1 else f"{count} requests is"
-
-
-def _when(text: str | None, option: str) -> datetime | None:
-    from gproxy.ledger.when import parse_when
-
-    try:
-        return parse_when(text, datetime.now(UTC)) if text else None
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=option) from None

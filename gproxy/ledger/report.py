@@ -3,6 +3,7 @@
 How a report is shown is `cli/`'s. Whole days come from the roll-up, what is left of a span and hours from the rows.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -60,7 +61,7 @@ _Span = tuple[datetime | None, datetime | None]
 _FILTERS = {
     "user": "user = :user",
     "model": ":model IN (model, requested_model, alias)",
-    "key_id": "key_id = :key_id",
+    "key_ids": "key_id IN (SELECT value FROM json_each(:key_ids))",
     "provider": "provider = :provider",
     "credential": "credential = :credential",
     "alias": "alias = :alias",
@@ -73,14 +74,15 @@ _FILTERS = {
 class Filters:
     """Which rows: those that started in [since, until) and match each that is given, exactly.
 
-    `model` is the upstream's id, the name the client sent, or the alias.
+    `model` is the upstream's id, the name the client sent, or the alias; `key_ids` are those of a key that was
+    rotated.
     """
 
     since: datetime | None = None
     until: datetime | None = None
     user: str | None = None
     model: str | None = None
-    key_id: str | None = None
+    key_ids: tuple[str, ...] | None = None
     provider: str | None = None
     credential: str | None = None
     alias: str | None = None
@@ -89,7 +91,10 @@ class Filters:
 
     def values(self) -> dict[str, Any]:
         """What is given, by name, without the times."""
-        return {name: value for name in _FILTERS if (value := getattr(self, name)) is not None}
+        given = {name: value for name in _FILTERS if (value := getattr(self, name)) is not None}
+        if self.key_ids is not None:
+            given["key_ids"] = json.dumps(self.key_ids)
+        return given
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """The condition on rows of `usage`, `1` for none, and its values."""

@@ -53,7 +53,7 @@ def usage(client: Client, store: Path, since: str, now: float) -> dict[str, Any]
         start = parse_when(since, datetime.fromtimestamp(now, UTC))
     except ValueError as error:
         raise BadRequest(f"`since`: {error}") from None
-    told = report(store, by=["model"], filters=Filters(since=start, key_id=client.key_id))
+    told = report(store, by=["model"], filters=Filters(since=start, key_ids=(client.key_id,)))
     return {
         "user": client.user,
         "key": client.key_label,

@@ -2,12 +2,14 @@ import csv
 import io
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
-from gproxy.ledger.store import inserting
+from gproxy.ledger.store import inserting, open_store
 from gproxy.ledger.writer import Writer
+from gproxy.values import Usage
 from tests.cli.conftest import Run
 from tests.ledger.rows import record
 
@@ -47,7 +49,7 @@ def test_usage_is_grouped_by_several_columns(run: Run, ledger: Path, command: tu
 def test_totals_are_exact_and_what_has_no_price_is_said(run: Run, ledger: Path) -> None:
     assert json.loads(run("usage", "--json").out)["totals"]["cost_usd"] == 0.000003
     ran = run("usage")
-    assert ran.out.splitlines()[-1].split() == ["total", "3", "1", "36", "9", "0", "0.000003"]
+    assert ran.out.splitlines()[-1].split() == ["total", "3", "1", "36", "9", "0%", "0.000003"]
     assert "price of 1 request is" in ran.err
     assert max(map(len, ran.out.splitlines())) <= 80
 
@@ -80,7 +82,15 @@ def test_csv_has_every_measure(run: Run, ledger: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [("--by", "nope"), ("--since", "soon"), ("--until", "7x"), ("--json", "--csv"), ("--live",)]
+    "argv",
+    [
+        ("--by", "nope"),
+        ("--since", "soon"),
+        ("--until", "7x"),
+        ("--json", "--csv"),
+        ("--csv", "--chart"),
+        ("--live",),
+    ],
 )
 def test_wrong_usage_is_exit_2(run: Run, file: Path, argv: tuple[str, ...]) -> None:
     assert run("usage", *argv).code == 2
@@ -108,3 +118,59 @@ def test_the_data_folder_follows_the_environment(
     monkeypatch.setenv("GPROXY_DATA_DIR", str(moved))
     assert len(rows(run, "--by", "user")) == 2
     assert not stat.S_IMODE(moved.stat().st_mode) & 0o002
+
+
+def test_the_help_has_the_options_of_the_report_and_the_commands(run: Run) -> None:
+    text = run("usage", "--help").out
+    assert "--by COLUMN" in text
+    assert "--chart" in text
+    assert "reprice" in text
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--by", "user", "--by", "model", "--by", "day", "--by", "status", "--by", "credential"),
+        ("--by", "hour", "--latency"),
+        ("--by", "key", "--by", "provider"),
+    ],
+)
+def test_a_wide_table_gives_up_measures_and_keeps_the_cost(
+    run: Run, file: Path, argv: tuple[str, ...]
+) -> None:
+    store = open_store(file.with_name("data") / "gproxy.db")
+    usage = Usage(10**9, 10**9, 10**9)
+    store.run(
+        [inserting(record(str(n), usage=usage, cost_nano=10**15, usage_source="partial")) for n in range(3)]
+    )
+    store.close()
+    lines = run("usage", *argv).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "cost USD" in lines[0]
+    assert "3000000.000000" in lines[-1]
+
+
+def test_latency_is_told_where_it_is_asked_for(run: Run, ledger: Path) -> None:
+    (row, _) = rows(run, "--latency")
+    assert (row["latency_p50_ms"], row["latency_p95_ms"], row["ttft_p50_ms"]) == (20, 20, None)
+    assert "p95 ms" in run("usage", "--latency").out
+
+
+def test_hours_are_shown_in_the_zone_of_this_machine_and_written_in_utc(
+    run: Run, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        assert "2026-11-25 17:30+05:30" in run("usage", "--by", "hour").out
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+    assert rows(run, "--by", "hour")[-1]["hour"] == "2026-11-25T12:00Z"
+
+
+def test_the_chart_draws_the_cost_or_where_none_is_known_the_requests(run: Run, ledger: Path) -> None:
+    (line, _) = run("usage", "--chart").out.splitlines()
+    assert line.startswith("large")
+    assert line.endswith("0.000002 USD")
+    assert run("usage", "--chart", "--alias", "fast").out.rstrip().endswith("1 requests")

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
+from gproxy.ledger.adjustments import adjust
 from gproxy.ledger.sqlite import connect
 from gproxy.ledger.store import DETAILS, MOST_TOKENS, inserting, open_store, row_of
 from gproxy.values import Usage
@@ -226,10 +227,11 @@ def test_the_documented_queries_run_and_find_the_row(tmp_path: Path) -> None:
     path = tmp_path / "gproxy.db"
     store = open_store(path)
     store.run([inserting(record("a", started_at="2999-01-01T00:00:00.000Z", status=502))])
+    store.run([lambda db: adjust(db, "user/alice", "total", "prune", 7, "2999-01-01T00:00:00.000Z")])
     store.close()
     queries = re.findall(r'data/gproxy\.db "\n(.*?)"\n```', DOCUMENT, re.DOTALL)
     with closing(stdlib_sqlite.connect(path)) as connection:
-        assert [len(connection.execute(query).fetchall()) for query in queries] == [1, 1, 1]
+        assert [len(connection.execute(query).fetchall()) for query in queries] == [1] * 6
 
 
 def test_every_column_is_documented_in_order() -> None:
@@ -244,6 +246,10 @@ def test_the_other_tables_are_documented_column_by_column(tmp_path: Path) -> Non
             "usage_details",
             "spend",
             "spend_adjustments",
+            "usage_days",
+            "usage_groups",
+            "daily_cost",
+            "monthly_cost",
             "counters",
             "reservations",
             "model_lists",

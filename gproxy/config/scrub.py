@@ -3,6 +3,7 @@
 What is kept of the wire, and where, is `server/capture.py`'s. How the configuration is shown is `redact.py`'s.
 """
 
+import base64
 import functools
 import json
 import re
@@ -90,7 +91,10 @@ def pieces(secret: str) -> Iterator[str]:
 def _in_address(address: str) -> Iterator[str]:
     try:
         parts = urlsplit(address)
-        yield unquote(parts.password or "")
+        if parts.password:
+            user, password = unquote(parts.username or ""), unquote(parts.password)
+            yield password
+            yield base64.b64encode(f"{user}:{password}".encode()).decode()  # as a proxy gets it
         yield from (value for name, value in parse_qsl(parts.query) if secret_name(name.encode()))
     except ValueError:
         return  # such an address is refused by `check`, and never used

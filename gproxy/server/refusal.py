@@ -4,12 +4,9 @@ Which errors are passed on at all is decided in `routing/failover.py`.
 """
 
 import json
-import re
-from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
-from gproxy.config.scrub import pieces
+from gproxy.config.scrub import Scrubber, known
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import (
     BadRequest,
@@ -35,17 +32,14 @@ _KINDS: dict[int, type[GatewayError]] = {
     529: UpstreamOverloaded,
 }
 _MAX_TOLD = 2000
-_SHORTEST_SECRET = 8
-"""A shorter one is a word like another, and no provider's key."""
-
 _OURS_ALONE = frozenset({401, 403})
 
 
 def error_of(status: int, body: bytes, snapshot: Snapshot) -> GatewayError:
     """The upstream's error as one of ours. What it says of our own key (401, 403) is not repeated."""
-    told = "" if status in _OURS_ALONE else _message(body)[:_MAX_TOLD]
+    told = "" if status in _OURS_ALONE else Scrubber(known(snapshot)).text(_message(body))[:_MAX_TOLD]
     kind = _KINDS.get(status, UpstreamFailed)
-    error = kind(_Scrubber(snapshot).text(told) or f"The upstream reported an error ({status}).")
+    error = kind(told or f"The upstream reported an error ({status}).")
     if kind is not UpstreamFailed:
         error.status = status
     return error
@@ -58,7 +52,7 @@ def body_of(call: Call, status: int, body: bytes, request_id: str) -> bytes:
     tree = _tree(body)
     if not _same_shape(tree, json.loads(ours)):
         return ours
-    scrubbed = _Scrubber(call.snapshot).tree(tree)
+    scrubbed = _scrubbed(tree, Scrubber(known(call.snapshot)))
     return body if scrubbed == json.loads(body) else json.dumps(scrubbed, ensure_ascii=False).encode()
 
 
@@ -93,33 +87,10 @@ def _message(body: bytes) -> str:
     return found if isinstance(found, str) else json.dumps(tree, ensure_ascii=False)
 
 
-class _Scrubber:
-    """Takes the secrets of a configuration out of text: whole, and cut short after their first characters."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        parts = sorted(set(_patterns(snapshot)), key=len, reverse=True)
-        self._pattern = re.compile("|".join(parts)) if parts else None
-
-    def text(self, text: str) -> str:
-        return self._pattern.sub("[redacted]", text) if self._pattern else text
-
-    def tree(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, dict):
-            return {self.text(name): self.tree(member) for name, member in value.items()}
-        return [self.tree(member) for member in value] if isinstance(value, list) else value
-
-
-def _patterns(snapshot: Snapshot) -> Iterator[str]:
-    for provider in snapshot.providers.values():
-        for credential in provider.credentials:
-            for secret in pieces(credential.secret or ""):
-                if len(secret) >= _SHORTEST_SECRET:
-                    yield re.escape(secret[:_SHORTEST_SECRET]) + r"[^\s\"'<>,;)]*"
-        for value in (provider.settings.headers or {}).values():
-            if len(value) >= _SHORTEST_SECRET:
-                yield re.escape(value)
-        password = urlsplit(provider.settings.proxy).password
-        if password:
-            yield re.escape(password)
+def _scrubbed(value: Any, scrubber: Scrubber) -> Any:
+    """A JSON value with the secrets taken out of its texts."""
+    if isinstance(value, str):
+        return scrubber.text(value)
+    if isinstance(value, dict):
+        return {scrubber.text(name): _scrubbed(member, scrubber) for name, member in value.items()}
+    return [_scrubbed(member, scrubber) for member in value] if isinstance(value, list) else value

@@ -174,8 +174,10 @@ def test_all_secrets_of_a_configuration_are_known() -> None:
     assert found.keys == {"sk-provider-1", "sk-client-alice-1", "header-token-1"}
     assert found.values == {
         "global/proxypass",
+        "dTpnbG9iYWwvcHJveHlwYXNz",
         "query-secret",
         "provider-pass",
+        "dTpwcm92aWRlci1wYXNz",
         "team-value-1",
         "Custom header-token-1",
         "bob-password",

@@ -1,6 +1,7 @@
 """An upstream's own error on its way to a client: in the caller's dialect, and without a secret of ours."""
 
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -61,6 +62,7 @@ def test_a_status_has_its_own_type_when_the_text_is_put_into_the_dialect() -> No
         KEY,
         KEY.replace("/", "\\/"),
         f"{KEY[:10]}****",
+        quote(KEY, safe=""),
         "account-77-secret",
     ],
 )

@@ -5,12 +5,13 @@ protocol and written by the client's.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gproxy.errors import GatewayError
 from gproxy.protocols.base import Event
+from gproxy.translate.assembly import answer_of, deltas_of
 from gproxy.translate.base import ClientFacts, Dialect, TargetFacts, Tree
 from gproxy.translate.model import Delta, Finished
 from gproxy.translate.restore import Restorer, restored
@@ -51,6 +52,28 @@ def untranslated(lost: frozenset[str]) -> str:
 def answer(target: Dialect, client: Dialect, tree: Tree, facts: ClientFacts) -> dict[str, Any]:
     """The target's whole answer in the client's dialect. Raises AnswerBroken if it is none."""
     return client.write_answer(restored(target.read_answer(tree), facts), facts)
+
+
+def streamed(target: Dialect, client: Dialect, tree: Tree, facts: ClientFacts) -> tuple[bytes, bytes]:
+    """The target's whole answer as a stream for the client, and its terminal event: for a target that did not stream.
+
+    Raises AnswerBroken.
+    """
+    writer = client.writer(facts)
+    out = b"".join(map(writer.feed, deltas_of(restored(target.read_answer(tree), facts))))
+    return out, writer.end()
+
+
+def collected(
+    target: Dialect, client: Dialect, events: Iterable[Event], facts: ClientFacts
+) -> dict[str, Any]:
+    """The target's stream as a whole answer for the client: for a target that streamed unasked.
+
+    Raises AnswerBroken if it has no end.
+    """
+    reader = target.reader()
+    deltas = [delta for event in events for delta in reader.feed(event)] + reader.end()
+    return client.write_answer(restored(answer_of(deltas), facts), facts)
 
 
 class StreamTranslation:

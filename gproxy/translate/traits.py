@@ -39,6 +39,12 @@ def claude_version(model: str) -> Version | None:
     return (int(found[1]), int(found[2] or 0)) if found[1] else _NEWEST
 
 
+def may_rest(model: str) -> bool:
+    """Whether a Claude that reasons unasked can be told not to; those before reason only when they are asked to."""
+    version = claude_version(model)
+    return version is not None and version >= (4, 8) and "mythos" not in model and "fable" not in model
+
+
 @lru_cache(maxsize=1024)
 def efforts_of(model: str) -> tuple[Effort, ...]:
     """The values of `reasoning_effort` that a model takes by OpenAI's dialects; () if it refuses the parameter.
@@ -56,6 +62,15 @@ def efforts_of(model: str) -> tuple[Effort, ...]:
     if _O_SERIES.search(model) or _GPT_OSS.search(model):
         return ("low", "medium", "high")
     return ("minimal", "low", "medium", "high") if _GEMINI.search(model) else ()
+
+
+def reasons_without_tools(model: str) -> bool:
+    """Whether an OpenAI model refuses tools in chat completions unless its effort is "none": from GPT-5.4 on.
+
+    https://github.com/openai/openai-openapi/issues/541. Who resells them under `openai/…` has no such rule.
+    """
+    gpt = _GPT.match(model)
+    return gpt is not None and bool(efforts_of(model)) and (int(gpt[1]), int(gpt[2] or 0)) >= (5, 4)
 
 
 def is_of_openai(model: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gproxy.errors import BadRequest
+from gproxy.errors import AnswerBroken, BadRequest
 from gproxy.protocols.base import Event
 from gproxy.protocols.sse import SseFramer
 from gproxy.translate import exchange
@@ -128,6 +128,22 @@ def test_nothing_is_said_after_the_end() -> None:
     out = b"".join(map(translation.feed, SseFramer().feed(stream)))
     assert translation.finished
     check_chat(out + translation.end() + translation.tail())
+
+
+def test_a_target_that_answers_in_the_other_form_is_understood() -> None:
+    client = ClientFacts(model="m", answer_id="7f", created=0)
+    whole = {
+        "content": [{"type": "text", "text": "Hi"}],
+        "stop_reason": "end_turn",
+        "usage": {"output_tokens": 1},
+    }
+    out, tail = exchange.streamed(ANTHROPIC, CHAT, whole, client)
+    check_chat(out + tail)
+    events = SseFramer().feed(out + tail)
+    again = exchange.collected(CHAT, ANTHROPIC, events, client)
+    assert again["content"] == whole["content"]
+    with pytest.raises(AnswerBroken):
+        exchange.collected(CHAT, ANTHROPIC, events[:2], client)
 
 
 def test_what_was_lost_is_named_in_order() -> None:

@@ -119,6 +119,36 @@ def test_an_effort_is_a_budget() -> None:
     assert traits.budget_of(Thinking("none"), 10_000) == 0
 
 
+@pytest.mark.parametrize(
+    ("model", "refuses"),
+    [
+        ("gpt-5.4", True),
+        ("gpt-5.6-terra", True),
+        ("gpt-6-astra", True),
+        ("gpt-5.1", False),
+        ("gpt-4.1", False),
+        ("openai/gpt-5.4", False),
+    ],
+)
+def test_newer_models_of_openais_do_not_reason_beside_tools_in_chat(model: str, refuses: bool) -> None:
+    assert traits.reasons_without_tools(model) is refuses
+
+
+@pytest.mark.parametrize(
+    ("model", "may"),
+    [
+        ("claude-opus-5", True),
+        ("claude-opus-4-8", True),
+        ("claude-opus-4-7", False),
+        ("claude-fable-5", False),
+        ("claude-mythos-preview", False),
+        ("glm-5", False),
+    ],
+)
+def test_some_claudes_can_be_told_not_to_reason(model: str, may: bool) -> None:
+    assert traits.may_rest(model) is may
+
+
 def test_rules_of_single_makers_are_known_by_their_models() -> None:
     assert traits.wants_reasoning_back("moonshotai/Kimi-K2-Thinking")
     assert not traits.wants_reasoning_back("gpt-5")

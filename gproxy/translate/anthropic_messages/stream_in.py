@@ -149,7 +149,6 @@ class MessagesReader:
         yield Closed()
 
     def _message_delta(self, delta: Mapping[str, Any], usage: object) -> Iterator[Delta]:
-        yield from self._close()
         if delta.get("stop_reason") is not None:
             self._reason = delta["stop_reason"]
         self._stop_sequence = string(delta, "stop_sequence") or self._stop_sequence

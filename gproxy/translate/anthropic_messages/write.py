@@ -123,15 +123,17 @@ def _add_thinking(tree: dict[str, Any], conversation: Conversation, model: str, 
     if asked is None:
         return False
     version = traits.claude_version(model)
-    if version is not None and version >= _ADAPTIVE_SINCE:
-        _add_adaptive(tree, asked, version)
+    adaptive = version is not None and version >= _ADAPTIVE_SINCE
+    if traits.effort_of(asked) == "none":
+        if not adaptive or traits.may_rest(model):
+            tree["thinking"] = {"type": "disabled"}
         return False
-    if asked.effort == "none" or asked.budget == 0:
-        tree["thinking"] = {"type": "disabled"}
+    forced = conversation.tool_choice.mode == "required"
+    if adaptive and not forced:
+        _add_adaptive(tree, asked, version or _ADAPTIVE_SINCE)
         return False
     # It may not fill `max_tokens`, must not be small, and the model must be free to begin with a thought.
     budget = traits.budget_of(asked, tree["max_tokens"] - 1)
-    forced = conversation.tool_choice.mode == "required"
     if budget < _SMALLEST_BUDGET or forced or not _may_begin_with_thought(tree["messages"]):
         lost.add("thinking")
         return False
@@ -141,8 +143,6 @@ def _add_thinking(tree: dict[str, Any], conversation: Conversation, model: str, 
 
 def _add_adaptive(tree: dict[str, Any], asked: Thinking, version: traits.Version) -> None:
     effort = traits.effort_of(asked)
-    if effort == "none":
-        return  # what they do unasked; some refuse to be told
     tree["thinking"] = {"type": "adaptive"}
     if asked.shown is not None:
         tree["thinking"]["display"] = "summarized" if asked.shown else "omitted"

@@ -47,8 +47,8 @@ class ChatReader:
     def __init__(self) -> None:
         self._started = False
         self._open: AnswerPart | None = None
-        self._index: object = None  # of the open call
-        self._calls: set[tuple[object, str]] = set()  # index and id of all so far
+        self._index: int | None = None  # of the open call
+        self._calls: set[tuple[int | None, str]] = set()  # index and id of all so far
         self._thought: list[str] = []  # the text of the open reasoning
         self._thought_length = 0
         self._parts: list[AnswerPart] = []
@@ -130,7 +130,8 @@ class ChatReader:
         return text == "".join(self._thought)
 
     def _call(self, item: Mapping[str, Any]) -> Iterator[Delta]:
-        call, index = call_of(item), item.get("index")
+        call = call_of(item)
+        index = item["index"] if isinstance(item.get("index"), int) else None
         current = self._open if isinstance(self._open, ToolCall) else None
         goes_on = current is not None and (
             (index is None or index == self._index)

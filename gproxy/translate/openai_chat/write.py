@@ -78,9 +78,13 @@ def _add_sampling(tree: dict[str, Any], conversation: Conversation, model: str, 
 
 def _effort(conversation: Conversation, model: str, lost: set[str]) -> Effort | None:
     """The `reasoning_effort` to send; None for none, and where the model has no such thing."""
+    asked = traits.effort_of(conversation.thinking) if conversation.thinking is not None else None
+    if conversation.tools and traits.reasons_without_tools(model):
+        if asked not in (None, "none"):
+            lost.add("thinking")
+        return "none"
     if conversation.thinking is None:
         return None
-    asked = traits.effort_of(conversation.thinking)
     allowed = traits.efforts_of(model)
     if allowed:
         return None if asked is None else traits.nearest(asked, allowed)

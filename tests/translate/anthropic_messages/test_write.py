@@ -108,6 +108,8 @@ def test_sampling_is_as_the_model_takes_it(
         (NEW, Thinking(budget=31999, shown=True), {"type": "adaptive", "display": "summarized"}, "high"),
         (NEW, Thinking(shown=False), {"type": "adaptive", "display": "omitted"}, None),
         (NEW, Thinking("none"), None, None),
+        ("claude-opus-5", Thinking("none"), {"type": "disabled"}, None),
+        ("claude-fable-5", Thinking(budget=0), None, None),
         ("claude-sonnet-4-6", Thinking("max"), {"type": "adaptive"}, "high"),
     ],
 )
@@ -117,6 +119,13 @@ def test_thinking_is_as_the_model_takes_it(
     tree = written(model, thinking=thinking).tree
     assert tree.get("thinking") == expected
     assert tree.get("output_config", {}).get("effort") == effort
+
+
+def test_a_forced_tool_is_called_without_a_thought() -> None:
+    forced = ToolChoice("required", ("f",))
+    found = written(NEW, tools=(Tool("f"),), tool_choice=forced, thinking=Thinking("high"))
+    assert "thinking" not in found.tree
+    assert found.lost == {"thinking"}
 
 
 CALL = ToolCall("a", "f", "{}")

@@ -73,6 +73,15 @@ def test_an_effort_is_sent_to_models_that_take_one(
     assert found.lost == lost
 
 
+def test_a_model_that_does_not_reason_beside_tools_is_told_so() -> None:
+    asked = written("gpt-5.6", tools=(Tool("f"),), thinking=Thinking("high"), temperature=0.5)
+    assert (asked.tree["reasoning_effort"], asked.tree["temperature"]) == ("none", 0.5)
+    assert asked.lost == {"thinking"}
+    assert written("gpt-5.6", tools=(Tool("f"),)).tree["reasoning_effort"] == "none"
+    assert written("gpt-5.6", tools=(Tool("f"),)).lost == frozenset()
+    assert "reasoning_effort" not in written("gpt-5.6").tree
+
+
 def test_tools_are_written_and_names_that_do_not_fit_are_remembered() -> None:
     long = "mcp__" + "x" * 80
     found = written(tools=(Tool("f", "d", {"type": "object"}, strict=True, cache="5m"), Tool(long)))

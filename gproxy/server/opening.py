@@ -132,16 +132,16 @@ class Opener:
         """One attempt, from its beginning to its answer; None if it failed, as journal and health then know."""
         loop = asyncio.get_running_loop()
         target, credential = turn.candidate
-        journal.attempt(target, credential.name)
-        self.foresee(target)
         began = loop.time()
         fault: UpstreamFault | None = None
         try:
+            journal.attempt(target, credential.name)
+            self.foresee(target)
             opened = await self._one(journal, target, credential, deadline)
             failure = _failure_in(journal.call, opened, keyless=credential.secret is None)
         except UpstreamFault as caught:
             fault, failure = caught, verdicts.fault_of(caught)
-        except BaseException:  # cancelled: nothing is known of the credential
+        except BaseException:  # cancelled, or the client has left: nothing is known of the credential
             self.health.untouched(turn)
             raise
         else:

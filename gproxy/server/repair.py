@@ -2,17 +2,25 @@
 
 Hypercorn 0.18 keeps a connection until its idle timer ends, though its client is gone; it does not look for a
 client's leaving while bytes of a next request wait behind the one that is being answered; and it closes a connection
-only when the client has taken everything. Nothing else of it is touched.
+only when the client has taken everything. In HTTP/2 it takes over an answer as fast as that comes, whether the client
+reads or not, and leaves one that ends early open for ever. Nothing else of it is touched.
 """
 
 import asyncio
 import contextlib
 from typing import Any, cast
 
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from hypercorn import protocol
 from hypercorn.asyncio import run, tcp_server
 from hypercorn.events import Closed
+from hypercorn.protocol import h2
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper
+from priority.priority import MissingStreamError
 
 from gproxy.server.http1 import MAX_PIPELINED
 from gproxy.server.incoming import DROP
@@ -118,7 +126,44 @@ class _NextRequest:
             return b""
 
 
+class BoundedStreamBuffer(h2.StreamBuffer):
+    """What one HTTP/2 answer has waiting. Hypercorn's own lets more in whenever little has gone out."""
+
+    async def pop(self, max_length: int) -> bytes:
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        if len(self.buffer) < h2.BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
+
+
+class ResettingH2Protocol(h2.H2Protocol):
+    """HTTP/2, where a stream whose answer ends early is reset."""
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        buffer = self.stream_buffers.get(event.stream_id)
+        if isinstance(event, StreamClosed) and buffer is not None and not buffer._complete:
+            with contextlib.suppress(ProtocolError):
+                self.connection.reset_stream(event.stream_id, ErrorCodes.INTERNAL_ERROR)
+                await self._flush()
+            with contextlib.suppress(KeyError, MissingStreamError):
+                await buffer.close()
+                del self.stream_buffers[event.stream_id]
+                self.priority.remove_stream(event.stream_id)
+        await super().stream_send(event)
+
+
 def install() -> None:
-    """Put it in the place of Hypercorn's own, if that is where this version of Hypercorn has it."""
-    if getattr(run, "TCPServer", None) is tcp_server.TCPServer:
-        run.TCPServer = ClosingTCPServer  # type: ignore[attr-defined]  # read at each connection
+    """Put these in the places of Hypercorn's own, if that is where this version of Hypercorn has them."""
+    for place, name, own, mended in _SEAMS:
+        if getattr(place, name, None) is own:
+            setattr(place, name, mended)  # read for each connection or stream
+
+
+_SEAMS = (
+    (run, "TCPServer", tcp_server.TCPServer, ClosingTCPServer),
+    (h2, "StreamBuffer", h2.StreamBuffer, BoundedStreamBuffer),
+    (protocol, "H2Protocol", h2.H2Protocol, ResettingH2Protocol),
+)

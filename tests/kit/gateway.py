@@ -34,7 +34,7 @@ ROOT = str(Path(__file__).resolve().parents[2])
 T = TypeVar("T")
 
 _COMMAND = (sys.executable, "-m", "gproxy.cli.main")
-_LISTENING = re.compile(r"listening on (http://127\.0\.0\.1:\d+)")
+_LISTENING = re.compile(r"listening on (https?://127\.0\.0\.1:\d+)")
 
 
 def poll(look: Callable[[], T | None], what: str, within: float = DEADLINE_S) -> T:

@@ -1,4 +1,9 @@
-"""Fixtures that many rooms share: one upstream and one served gateway for the whole run."""
+"""Fixtures that many rooms share: one upstream and one served gateway for the whole run, and the engine it serves by.
+
+Gateways are served by the fast HTTP/1.1 engine, tests marked `both_engines` by Hypercorn's own as well. With
+`GPROXY_HTTP_ENGINE=hypercorn` in the environment every other test is served by that, too: together with a run without
+it, both engines have passed everything.
+"""
 
 from collections.abc import Iterator
 
@@ -15,8 +20,27 @@ def upstream() -> Iterator[Upstream]:
         yield upstream
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.definition.get_closest_marker("both_engines"):
+        # None: as for tests without the mark, so that they share their gateway.
+        engines, ids = [None, "hypercorn"], ["fast", "hypercorn"]
+        metafunc.parametrize("http_engine", engines, ids=ids, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def http_engine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What every gateway is served by that is started while it is in force."""
+    engine: str | None = getattr(request, "param", None)
+    with pytest.MonkeyPatch.context() as patch:
+        if engine is not None:
+            patch.setenv("GPROXY_HTTP_ENGINE", engine)
+        yield
+
+
 @pytest.fixture(scope="session")
-def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def gateway(
+    upstream: Upstream, http_engine: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
     """Shared: a test must leave its configuration as it was, and look only at models of its own."""
     with Gateway(tmp_path_factory.mktemp("gateway"), everything(upstream.url)) as gateway:
         yield gateway

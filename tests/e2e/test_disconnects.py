@@ -16,6 +16,8 @@ from tests.kit.settings import everything
 from tests.kit.upstream import Script, Upstream
 from tests.server.test_transport import full_listener
 
+pytestmark = pytest.mark.both_engines
+
 CHAT, STREAM = BY_ID["chat"], BY_ID["chat-stream"]
 NEXT = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 PIPELINED = {

@@ -13,6 +13,8 @@ from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import KEY, Gateway, poll
 from tests.kit.upstream import Script, Upstream
 
+pytestmark = pytest.mark.both_engines
+
 CALLS = [BY_ID[id] for id in ("chat", "chat-stream", "messages-stream", "stream-sse", "generate", "speech")]
 
 

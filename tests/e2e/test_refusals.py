@@ -10,6 +10,8 @@ from tests.kit.errors import message_of
 from tests.kit.gateway import KEY, NARROW_KEY, Gateway
 from tests.kit.upstream import Upstream
 
+pytestmark = pytest.mark.both_engines
+
 FAMILIES = [BY_ID["chat"], BY_ID["messages"], BY_ID["generate"]]
 BY_FAMILY = pytest.mark.parametrize("call", FAMILIES, ids=lambda call: call.family)
 

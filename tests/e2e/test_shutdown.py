@@ -6,12 +6,15 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.kit.answers import Told
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import Gateway, poll
 from tests.kit.settings import everything
 from tests.kit.upstream import Script, Upstream
+
+pytestmark = pytest.mark.both_engines
 
 CALL = BY_ID["chat-stream"]
 

@@ -60,6 +60,8 @@ def test_time_to_the_first_event_is_in_the_row(gateway: Gateway, upstream: Upstr
 
 SHORT_DEFAULTS = """
 import aiohttp.client, hypercorn.config, quart
+
+pytestmark = pytest.mark.both_engines
 quart.Quart.default_config = {**quart.Quart.default_config, "RESPONSE_TIMEOUT": 1, "BODY_TIMEOUT": 1}
 aiohttp.client.DEFAULT_TIMEOUT = aiohttp.ClientTimeout(total=1, sock_read=1)
 hypercorn.config.Config.keep_alive_timeout = 1

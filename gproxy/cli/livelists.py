@@ -131,8 +131,9 @@ def _kept(
 def _rows(
     snapshot: Snapshot, rows: list[dict[str, str]], lists: Mapping[str, Listed], now: datetime
 ) -> Iterable[dict[str, Any]]:
+    off = {name for name, provider in snapshot.providers.items() if not provider.enabled}
     for row in rows:
-        listed = lists.get(row["provider"])
+        listed = lists.get(row["provider"], Listed(None) if row["provider"] in off else None)
         if row["kind"] == "any id" and listed is not None and listed.models is not None:
             for id, name in listed.models:
                 said = {

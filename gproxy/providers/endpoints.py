@@ -5,12 +5,13 @@ The facts of each channel are rows of `catalog.py`; which headers of the client 
 """
 
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit, urlunsplit
 
 from gproxy.config import schema
 from gproxy.errors import ConfigError
 from gproxy.providers import azure, vertex
-from gproxy.providers.catalog import EXTRAS, Channel
+from gproxy.providers.catalog import CHANNELS, EXTRAS, Channel
 
 ANTHROPIC_VERSION = "2023-06-01"
 
@@ -41,14 +42,28 @@ def endpoint(
     less, than a version in front of its paths. Raises ConfigError when neither the channel nor the settings hold
     an address, BadRequest when the model's name cannot stand in a path.
     """
-    address = urlsplit(settings.base_url or channel.root)
-    if not address.netloc:
-        raise ConfigError(f"channel {channel.name!r} needs settings.base_url, an http:// or https:// address")
+    address = settings.base_url or channel.root
     if channel.deployments:
-        return azure.url(settings.base_url, protocol_name, path, model)
+        return azure.url(_checked(channel.name, address), protocol_name, path, model)
     if channel.service_account:
-        return vertex.url(settings.base_url, settings.location, path, project)
+        return vertex.url(_checked(channel.name, address), settings.location, path, project)
+    place, own = _below(channel.name, address, protocol_name)
     tail, _, query = _VERSION.sub("", path).partition("?")
+    query = "&".join(part for part in (own, query) if part)
+    return f"{place}{tail}?{query}" if query else place + tail
+
+
+def _checked(channel_name: str, address: str) -> str:
+    if not urlsplit(address).netloc:
+        raise ConfigError(f"channel {channel_name!r} needs settings.base_url, an http:// or https:// address")
+    return address
+
+
+@lru_cache(maxsize=1024)
+def _below(channel_name: str, base_url: str, protocol_name: str) -> tuple[str, str]:
+    """What a protocol's paths go below, without a version, and the query that belongs to it."""
+    channel = CHANNELS[channel_name]
+    address = urlsplit(_checked(channel_name, base_url))
     base = address.path.rstrip("/")
     root, prefix = _root(channel, base), channel.speaks[protocol_name]
     if ending := base[len(root) :]:
@@ -58,8 +73,7 @@ def endpoint(
         as_given = protocol_name in _OPENAI and bool(_OWN_VERSION.search(base))
     if as_given:
         root, prefix = base, ""
-    query = "&".join(part for part in (address.query, query) if part)
-    return urlunsplit((address.scheme, address.netloc, root + prefix + tail, query, ""))
+    return urlunsplit((address.scheme, address.netloc, root + prefix, "", "")), address.query
 
 
 def _root(channel: Channel, base: str) -> str:

@@ -7,8 +7,8 @@ How a dialect writes them on the wire is its own package's; here is no rule of a
     Delta          one step of an answer that is streamed
 
 A stream of deltas keeps this order: Started; for each part Opened, then Added, Signed and Cited in any number,
-then Closed; UsageSeen at any time; Finished once, last. Parts follow one another: one is closed before the next
-is opened.
+then Closed; Finished once, last. Parts follow one another: one is closed before the next is opened. UsageSeen may
+come at any time; before Started, where the input is known by then, so that the client's first event can tell it.
 """
 
 from collections.abc import Mapping

@@ -28,11 +28,14 @@ def check_deltas(deltas: Sequence[Delta], *, whole: bool = True) -> None:
     `whole`: and the stream has its end.
     """
     opened: object = None
-    finished = False
-    for at, delta in enumerate(deltas):
+    started = finished = False
+    for delta in deltas:
         assert not finished, f"{delta} after the end"
-        assert isinstance(delta, Started) == (at == 0), f"{delta} at {at}"
+        assert started or isinstance(delta, Started | UsageSeen), f"{delta} before the beginning"
         match delta:
+            case Started():
+                assert not started
+                started = True
             case Opened(part):
                 assert opened is None, f"{part} opened inside {opened}"
                 assert not (part.arguments if isinstance(part, ToolCall) else part.text)
@@ -50,7 +53,7 @@ def check_deltas(deltas: Sequence[Delta], *, whole: bool = True) -> None:
             case Finished():
                 assert opened is None, "an open part at the end"
                 finished = True
-            case Started() | UsageSeen():
+            case UsageSeen():
                 pass
     assert finished or not whole
 

@@ -108,7 +108,7 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 def test_a_malformed_request_is_refused_or_translated(client: str, target: str) -> None:
     valid = DIALECTS[client].write_request(CONVERSATION, TargetFacts(model="m")).tree
 
-    @settings(max_examples=60)
+    @settings(max_examples=60, deadline=None)
     @given(damaged(valid))
     def holds(tree: Any) -> None:
         with suppress(BadRequest):
@@ -123,7 +123,7 @@ def test_a_malformed_request_is_refused_or_translated(client: str, target: str) 
 def test_a_malformed_answer_is_broken_or_translated(client: str, target: str) -> None:
     valid = DIALECTS[target].write_answer(WHOLE, CLIENT)
 
-    @settings(max_examples=60)
+    @settings(max_examples=60, deadline=None)
     @given(damaged(valid))
     def holds(tree: Any) -> None:
         with suppress(AnswerBroken):
@@ -140,7 +140,7 @@ def test_a_malformed_stream_is_broken_or_translated(client: str, target: str) ->
     events = SseFramer().feed(stream)
     trees = [json.loads(event.data or b"") for event in events if event.data != b"[DONE]"]
 
-    @settings(max_examples=60)
+    @settings(max_examples=60, deadline=None)
     @given(damaged(trees))
     def holds(told: Any) -> None:
         translation = exchange.StreamTranslation(DIALECTS[target], DIALECTS[client], CLIENT)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from gproxy.translate.base import TargetFacts
 from gproxy.translate.model import Conversation, Part, Refusal, Text, ToolCall, ToolResult
@@ -27,16 +27,19 @@ def passed(conversation: Conversation, dialect: str, model: str) -> Conversation
     return read.conversation
 
 
+@settings(deadline=None)
 @given(conversations(CHAT))
 def test_a_chat_conversation_is_unchanged_by_its_dialect(conversation: Conversation) -> None:
     assert passed(conversation, "openai_chat", "llama-3.3-70b") == conversation
 
 
+@settings(deadline=None)
 @given(conversations(OPENAI))
 def test_a_conversation_with_a_model_of_openais_is_unchanged(conversation: Conversation) -> None:
     assert passed(conversation, "openai_chat", "gpt-4.1") == conversation
 
 
+@settings(deadline=None)
 @given(conversations(ANTHROPIC))
 def test_an_anthropic_conversation_is_unchanged_by_its_dialect(conversation: Conversation) -> None:
     assert passed(conversation, "anthropic_messages", "claude-3-7-sonnet-latest") == conversation
@@ -45,6 +48,7 @@ def test_an_anthropic_conversation_is_unchanged_by_its_dialect(conversation: Con
 @pytest.mark.parametrize("speech", [CHAT, ANTHROPIC], ids=lambda speech: speech.dialect)
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
 def test_another_dialect_keeps_texts_tools_calls_and_results(speech: Speech, dialect: str) -> None:
+    @settings(deadline=None)
     @given(conversations(speech))
     def holds(conversation: Conversation) -> None:
         conversation = plainer(conversation)

@@ -40,6 +40,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 def test_a_stream_is_well_formed_and_says_the_same_at_any_split(name: str) -> None:
     dialect = DIALECTS[name]
 
+    @settings(deadline=None)
     @given(answers(name), st.lists(st.integers(0, 3000), max_size=8))
     def holds(answer: Answer, places: list[int]) -> None:
         stream = streamed(dialect, answer)
@@ -55,6 +56,7 @@ def test_a_stream_is_well_formed_and_says_the_same_at_any_split(name: str) -> No
 def test_a_whole_answer_says_what_its_stream_says(name: str) -> None:
     dialect = DIALECTS[name]
 
+    @settings(deadline=None)
     @given(answers(name))
     def holds(answer: Answer) -> None:
         assert dialect.read_answer(dialect.write_answer(answer, CLIENT)) == answer
@@ -65,7 +67,7 @@ def test_a_whole_answer_says_what_its_stream_says(name: str) -> None:
 @pytest.mark.parametrize("client", NAMES)
 @pytest.mark.parametrize("target", NAMES)
 def test_a_stream_of_one_dialect_is_well_formed_in_another(target: str, client: str) -> None:
-    @settings(max_examples=40)
+    @settings(max_examples=40, deadline=None)
     @given(answers(target))
     def holds(answer: Answer) -> None:
         translation = StreamTranslation(DIALECTS[target], DIALECTS[client], CLIENT)
@@ -96,7 +98,7 @@ def said(answer: Answer) -> tuple[str, list[str]]:
 def test_a_stream_that_stops_short_is_not_finished_and_ends_in_the_clients_error(
     target: str, client: str
 ) -> None:
-    @settings(max_examples=40)
+    @settings(max_examples=40, deadline=None)
     @given(answers(target), st.integers(0, 3000))
     def holds(answer: Answer, at: int) -> None:
         translation = StreamTranslation(DIALECTS[target], DIALECTS[client], CLIENT)

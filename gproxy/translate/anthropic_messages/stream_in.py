@@ -93,8 +93,8 @@ class MessagesReader:
         if self._started:
             return
         self._started = True
-        yield Started()
         yield from self._seen(message.get("usage"))
+        yield Started()
 
     def _start(self, block: Mapping[str, Any]) -> Iterator[Delta]:
         yield from self._begin({})

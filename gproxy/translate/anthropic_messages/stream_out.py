@@ -45,13 +45,11 @@ _STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":
 class MessagesWriter:
     """Writes one stream.
 
-    `message_start` waits for what follows it, so that it can tell the input tokens if they are known by then; else
-    it says 0, and `message_delta` has all counts.
+    `message_start` tells the input tokens if they are known by then, else 0; `message_delta` has all counts.
     """
 
     def __init__(self, client: ClientFacts) -> None:
         self._client = client
-        self._begun = False
         self._usage = Usage()
         self._index = -1
         self._open: AnswerPart = Text("")
@@ -61,7 +59,7 @@ class MessagesWriter:
             case Added(text):
                 return _DELTA % (self._index, _encode(self._added(text)))
             case Opened(part):
-                return self._begin() + self._opened(part)
+                return self._opened(part)
             case Closed():
                 return _STOP % self._index
             case Signed(signature):
@@ -74,9 +72,9 @@ class MessagesWriter:
                 self._usage = usage
                 return b""
             case Finished(reason, stop_sequence):
-                return self._begin() + self._finished(reason_of(reason), stop_sequence)
+                return self._finished(reason_of(reason), stop_sequence)
             case Started():
-                return b""
+                return self._started()
 
     def end(self) -> bytes:
         return b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -84,10 +82,7 @@ class MessagesWriter:
     def abort(self, error: GatewayError, request_id: str) -> bytes:
         return envelopes.anthropic_event(error, request_id)
 
-    def _begin(self) -> bytes:
-        if self._begun:
-            return b""
-        self._begun = True
+    def _started(self) -> bytes:
         message = {**empty_message(self._client), "usage": usage_for_client(self._usage)}
         return _event("message_start", {"message": message})
 

@@ -76,7 +76,7 @@ def test_a_stream_is_its_text_its_end_and_its_usage() -> None:
 
 def test_usage_is_told_as_it_becomes_known() -> None:
     found = deltas(START, *block(0, EMPTY, text("a")), *ending())
-    assert found[:2] == [Started(), UsageSeen(Usage(3, 1))]
+    assert found[:2] == [UsageSeen(Usage(3, 1)), Started()]
     assert found[-2:] == [UsageSeen(Usage(3, 7)), Finished("stop")]
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from gproxy.translate.schemas import changed
 
 
@@ -31,6 +33,31 @@ def test_schemas_are_changed_at_any_depth() -> None:
     }
     assert nested["title"] == "t"
     assert leaf == {"type": "string", "title": "t"}
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        *("additionalProperties", "not", "if", "then", "else", "contains", "propertyNames", "items"),
+        *("unevaluatedProperties", "unevaluatedItems", "additionalItems"),
+    ],
+)
+def test_a_keyword_may_hold_one_schema(keyword: str) -> None:
+    assert changed({keyword: {"title": "t", "type": "string"}}, without_title) == {
+        keyword: {"type": "string"}
+    }
+
+
+@pytest.mark.parametrize("keyword", ["anyOf", "oneOf", "allOf", "prefixItems", "items"])
+def test_a_keyword_may_hold_a_list_of_schemas(keyword: str) -> None:
+    assert changed({keyword: [{"title": "t"}, False]}, without_title) == {keyword: [{}, False]}
+
+
+@pytest.mark.parametrize(
+    "keyword", ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"]
+)
+def test_a_keyword_may_hold_schemas_by_name(keyword: str) -> None:
+    assert changed({keyword: {"title": {"title": "t"}}}, without_title) == {keyword: {"title": {}}}
 
 
 def test_data_in_a_schema_is_left_alone() -> None:

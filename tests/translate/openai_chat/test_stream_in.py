@@ -143,6 +143,7 @@ OWN = Signature("s", "openai_chat")
             ],
             Reasoning("ab", OWN),
         ),
+        ([{"reasoning_details": [{"type": "reasoning.summary", "summary": "a"}]}], Reasoning("a")),
         ([{"reasoning_details": [{"type": "reasoning.encrypted", "data": "s"}]}], Reasoning("", OWN, True)),
         ([{"reasoning_details": [{"type": "reasoning.text", "signature": "s"}]}], Reasoning("", OWN)),
         ([{"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "a"}]}]}], Reasoning("a")),

@@ -73,9 +73,11 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         with contextlib.suppress(Unavailable, TimeoutError):
             async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await settlement.settle(journal, begun=reply.started)
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await _cut_short(Unavailable("The proxy is stopping; try again later."), opened, reply)
+        except TimeoutError:
+            incoming.drop()  # it would hold its connection, and that the process
         raise
     except (
         Exception

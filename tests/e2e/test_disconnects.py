@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,36 @@ def test_a_server_that_stops_ends_what_it_reads_on(upstream: Upstream, tmp_path:
         time.sleep(0.1)
         gateway.stop()
         closed(gateway, model)
+
+
+def test_a_client_that_reads_nothing_does_not_hold_up_the_end_of_the_server(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    model = upstream.model(Script(chunks=(BIG,) * 2000))
+    text = everything(upstream.url).replace("[global]\n", "[global]\ndrain_seconds = 1\n")
+    with Gateway(tmp_path, text) as gateway, connect(gateway, STREAM, model):
+        held(upstream, model)
+        began = time.monotonic()
+        gateway.stop()
+        assert time.monotonic() - began < 8
+        assert gateway.row(model=model)["outcome"] == "interrupted"
+
+
+def test_leaving_while_the_upstream_does_not_read_the_request(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        text = everything(f"http://127.0.0.1:{port}").replace("max_body_bytes = 1000000", "")
+        large = replace(CHAT, body=CHAT.body | {"x": "y" * 20_000_000})
+        with Gateway(tmp_path, text) as gateway:
+            with connect(gateway, large, "m") as sock, listener.accept()[0]:  # and nothing is read there
+                time.sleep(0.3)
+                assert connections(port), "it is sending"
+                sock.close()
+                left = time.monotonic()
+                poll(lambda: not connections(port), "it no longer is", within=1)
+            row = gateway.wait_row(model="m")
+            assert time.monotonic() - left < 2
+    assert (row["status"], row["outcome"], row["maybe_billed"]) == (499, "client_closed", 1)
 
 
 def test_leaving_one_stream_ends_no_other(gateway: Gateway, upstream: Upstream) -> None:

@@ -188,6 +188,9 @@ def _body(name: bytes, value: bytes, is_1_1: bool) -> Sized | Chunked | None:
     return Chunked()
 
 
-def has_lone_break(raw: bytes, start: int) -> bool:
-    """Whether a head that has not come to its end holds, from `start` on, a CR or LF without the other."""
-    return _LONE.search(raw, max(0, start - 1)) is not None
+def is_hopeless(raw: bytes, start: int) -> bool:
+    """Whether no head will come of `raw`, however it goes on: what stands before `start` was looked at before.
+
+    No method begins so (TLS does), or it holds a CR or LF without the other.
+    """
+    return not (raw[:1].isupper() or raw[:1] in b"\r") or _LONE.search(raw, max(0, start - 1)) is not None

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge, InternalFault
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.exchange import Exchange
-from gproxy.server.framing import MALFORMED, MAX_HEAD_BYTES, Head, has_lone_break, read_head
+from gproxy.server.framing import MALFORMED, MAX_HEAD_BYTES, Head, is_hopeless, read_head
 from gproxy.server.incoming import DROP, EXPECTED, Receive
 from gproxy.server.reply import WRITE_TIMEOUT, Reply, Send, new_request_id
 from gproxy.server.sockets import reset, unacknowledged
@@ -94,11 +94,11 @@ class Engine:
 
     def _look(self) -> None:
         self._timer = None
-        for connection in tuple(self.connections):
-            connection.look()
         if self.connections:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.look, self._look)
+        for connection in tuple(self.connections):
+            connection.look()
 
 
 class Connection(asyncio.Protocol):
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
                 self._deaf = True
             elif rest:
                 self._keep(rest)
-            elif exchange.unread > MAX_UNREAD_BYTES:
+            elif exchange.unread > MAX_UNREAD_BYTES and not exchange.whole:
                 self._paused = True
                 self._transport.pause_reading()
 
@@ -211,7 +211,7 @@ class Connection(asyncio.Protocol):
             self._refuse(HeadersTooLarge(f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."))
         elif end >= 0:
             self._begin(data[: end + 4], data[end + 4 :])
-        elif has_lone_break(data, start):
+        elif is_hopeless(data, start):
             self._refuse(BadRequest(MALFORMED))
         elif data:
             self._buffer += data
@@ -333,6 +333,8 @@ class Connection(asyncio.Protocol):
 
     def look(self) -> None:
         """What no event tells: that time is up, or that nothing is taken."""
+        if self._lost:
+            return
         now = self.loop.time()
         if self._transport.get_write_buffer_size() == 0:
             self._taken_at = now
@@ -351,8 +353,10 @@ class Connection(asyncio.Protocol):
         return self._written - self._transport.get_write_buffer_size() - unacknowledged(self._descriptor)
 
     def drain(self) -> None:
-        """The server is stopping. A request that has begun to come may still be answered."""
-        if self._exchange is None and not self._buffer and not self._deaf:
+        """The server is stopping. A request that has begun to come may still be answered, if it goes on soon."""
+        if self._exchange is None and self._buffer:
+            self._deadline = min(self._deadline, self.loop.time() + self._engine.linger)
+        elif self._exchange is None and not self._deaf:
             self._close()
 
     async def cut_off(self) -> None:

@@ -15,7 +15,7 @@ from gproxy.server.framing import (
     Chunked,
     Head,
     Sized,
-    has_lone_break,
+    is_hopeless,
     read_head,
 )
 
@@ -185,11 +185,16 @@ def test_any_bytes_are_a_head_or_refused(raw: bytes) -> None:
         (b"GET / HTTP/1.1\r\nhost: a\r", False),
         (b"GET / HTTP/1.1\r\nhost: a\n", True),
         (b"", False),
+        (b"G", False),
+        (b"\r", False),
+        (b"\x16\x03\x01", True),
+        (b"{", True),
+        (b" ", True),
     ],
 )
-def test_a_lone_line_break_is_found_wherever_reading_starts(raw: bytes, found: bool) -> None:
-    assert any(has_lone_break(raw[:end], end - 1) for end in range(1, len(raw) + 1)) is found
-    assert has_lone_break(raw, 0) is found
+def test_what_will_never_be_a_head_is_found_wherever_reading_starts(raw: bytes, found: bool) -> None:
+    assert any(is_hopeless(raw[:end], end - 1) for end in range(1, len(raw) + 1)) is found
+    assert is_hopeless(raw, 0) is found
 
 
 def read(body: Sized | Chunked, pieces: list[bytes]) -> tuple[bytes, bytes | None]:

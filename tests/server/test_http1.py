@@ -194,7 +194,7 @@ MALFORMED = {
     "chunk-size": request("transfer-encoding: chunked") + b"x\r\na\r\n0\r\n\r\n",
     "chunk-sign": request("transfer-encoding: chunked") + b"-1\r\na\r\n0\r\n\r\n",
     "chunk-too-long": request("transfer-encoding: chunked") + b"1\r\nab\r\n0\r\n\r\n",
-    "garbage": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
 }
 STRICTER = {
     "version-2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -245,7 +245,7 @@ async def test_what_is_malformed_gets_one_refusal_and_the_end(engine: str, raw: 
         (b"GET / HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 150 + b"\r\n", 431),
         (b"GET / HTTP/1.1\r\nhost: a\r\nx: " + b"y" * MAX_HEAD_BYTES + b"\r\n\r\n", 431),
         (b"GET /" + b"a" * MAX_HEAD_BYTES, 431),
-        (b"x" * (MAX_HEAD_BYTES + 1), 431),
+        (b"X" * (MAX_HEAD_BYTES + 1), 431),
     ],
     ids=["many", "long", "line", "noise"],
 )
@@ -725,6 +725,20 @@ async def test_what_is_idle_is_closed_at_once_and_what_is_not_may_finish() -> No
         answer = await busy.answer()
         assert (answer.status, answer.headers["connection"]) == (200, "close")
         assert await busy.rest() == b""
+
+
+async def test_a_head_that_has_begun_to_come_holds_the_end_up_for_a_moment_only() -> None:
+    async with listening(echo, linger=0.2, look=0.05) as served:
+        prompt, slow = [await served.connect() for _ in range(2)]
+        for wire in (prompt, slow):
+            wire.write(b"GET /x HTTP/1.1\r\n")
+        await until(lambda: served.engine and sum(bool(c._buffer) for c in served.engine.connections) == 2)
+        served.drain()
+        prompt.write(b"host: a\r\n\r\n")
+        answer = await prompt.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert (await slow.answer()).status == 408
+        assert await slow.rest() == b""
 
 
 async def test_nothing_is_left_when_the_server_is_ended_by_force() -> None:

@@ -21,7 +21,7 @@ from gproxy.server import accesslog, admin, control, edge, pipeline
 from gproxy.server.admission import Doorkeeper
 from gproxy.server.capture import recorder
 from gproxy.server.health import HealthBook
-from gproxy.server.incoming import DROP, EXPECTED, ClientLeft, Incoming, Receive
+from gproxy.server.incoming import DROP, EXPECTED, LEAVING, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
 from gproxy.server.opening import Opener
@@ -122,8 +122,8 @@ class Gateway(Quart):
         path = scope["raw_path"].decode("latin-1")
         found = edge.data_route(path)
         shape = found[0] if found else edge.shape_of(scope)
-        extensions = scope["extensions"]
-        incoming = Incoming(receive, extensions.get(DROP), expected=EXPECTED in extensions)
+        more = scope["extensions"]
+        incoming = Incoming(receive, more.get(DROP), leaving=more.get(LEAVING), expected=EXPECTED in more)
         recording = self._recorder
         trace = recording.trace(scope, request_id) if recording is not None else None
         if trace is not None:

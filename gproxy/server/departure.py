@@ -6,6 +6,7 @@ How long it may go on, and what is then recorded, is the pipeline's business.
 import asyncio
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 
 from gproxy.server.incoming import ClientLeft, Incoming
@@ -33,12 +34,8 @@ class Departure:
         assert task is not None
         self._task = task
         self._cancelling = task.cancelling()
-        self._watch = asyncio.get_running_loop().create_task(self._wait())
+        self._unwatch = self._incoming.watch(partial(self._leave, HAS_LEFT))
         self._incoming.on_cut = self._leave
-
-    async def _wait(self) -> None:
-        await self._incoming.departure()
-        self._leave(HAS_LEFT)
 
     def _leave(self, why: str) -> None:
         if self._left:
@@ -58,7 +55,7 @@ class Departure:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch.cancel()
+        self._unwatch()
         self._incoming.on_cut = None
         if self._end is not None:
             self._end.cancel()

@@ -5,7 +5,7 @@ What bytes are the request's is `framing.py`'s, what becomes of the connection `
 
 import asyncio
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from email.utils import formatdate
 from functools import cache
 from http import HTTPStatus
@@ -48,6 +48,7 @@ class Exchange:
         "_expects",
         "_fault",
         "_head",
+        "_leaving",
         "_left",
         "_link",
         "_owed",
@@ -72,6 +73,7 @@ class Exchange:
         self._expects = head.expects
         self._fault: BadRequest | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._leaving: Callable[[], None] | None = None
         self._block = b""
         self._owed: int | None = None
         self._chunked = False
@@ -111,6 +113,12 @@ class Exchange:
         """The client sends nothing more, or is gone."""
         self._left = True
         self._wake()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._leaving is not None:
+            call, self._leaving = self._leaving, None
+            call()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -143,6 +151,12 @@ class Exchange:
         self._told = self.whole
         self._link.body_taken()
         return {"type": "http.request", "body": body, "more_body": not self.whole}
+
+    def on_leaving(self, call: Callable[[], None] | None) -> None:
+        """The extension LEAVING."""
+        self._leaving = call
+        if call is not None and self._left:
+            asyncio.get_running_loop().call_soon(self._tell)
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's: one write at most. Returns when the client can take more; does nothing once it is gone.

@@ -16,7 +16,7 @@ from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.exchange import Exchange
 from gproxy.server.framing import MALFORMED, MAX_HEAD_BYTES, Head, is_hopeless, read_head
-from gproxy.server.incoming import DROP, EXPECTED, Receive
+from gproxy.server.incoming import DROP, EXPECTED, LEAVING, Receive
 from gproxy.server.reply import WRITE_TIMEOUT, Reply, Send, new_request_id
 from gproxy.server.sockets import reset, unacknowledged
 
@@ -235,8 +235,10 @@ class Connection(asyncio.Protocol):
             "query_string": query,
             "headers": head.headers,
             "state": self._scope["state"].copy(),
-            "extensions": {DROP: self.drop, EXPECTED: {}} if head.expects else {DROP: self.drop},
+            "extensions": {DROP: self.drop, LEAVING: exchange.on_leaving},
         }
+        if head.expects:
+            scope["extensions"][EXPECTED] = {}
         self._start(exchange, lambda: self._engine.app(scope, exchange.receive, exchange.send))
         if rest:
             self.data_received(rest)

@@ -5,6 +5,7 @@ What a body may hold and how large it may be is `edge.py`'s to check.
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 from gproxy.errors import BodyTimeout
@@ -16,6 +17,10 @@ DROP = "gproxy.drop"
 """Name of an ASGI extension of ours: `scope["extensions"][DROP]()` closes the client's connection at once, by a
 reset, if it holds bytes that the client does not take, and else does nothing. Closed in order, it would wait for the
 client to take them."""
+
+LEAVING = "gproxy.leaving"
+"""Name of an ASGI extension of ours: `scope["extensions"][LEAVING](call)` has `call` called once, from the event
+loop, when the client leaves or if it has left; None takes that back. It spares each request a task that waits."""
 
 EXPECTED = "gproxy.expected"
 """The ASGI extension by which a server says that the client waits for 100, and that `receive` sends it."""
@@ -35,18 +40,24 @@ class Incoming:
     """ASGI's `receive`, which knows whether the body has come to its end.
 
     `drop` is the extension DROP of the connection, if it has that. `on_cut` hears why a client is taken for gone,
-    `trace`, where requests are logged, of what came.
-    `expected`: the client sends the body when it is first asked for, and not before.
+    `trace`, where requests are logged, of what came. `leaving` is the extension LEAVING. `expected`: the client sends
+    the body when it is first asked for, and not before.
     """
 
     def __init__(
-        self, receive: Receive, drop: Callable[[], None] | None = None, *, expected: bool = False
+        self,
+        receive: Receive,
+        drop: Callable[[], None] | None = None,
+        *,
+        leaving: Callable[[Callable[[], None] | None], None] | None = None,
+        expected: bool = False,
     ) -> None:
         self.receive = receive
         self.ended = False
         self.drop = drop or _nothing
         self.on_cut: Callable[[str], None] | None = None
         self.trace: Trace | None = None
+        self._leaving = leaving
         self._unasked = expected
 
     def cut(self, why: str) -> None:
@@ -82,10 +93,17 @@ class Incoming:
         except (TimeoutError, BodyTimeout, ClientLeft):
             pass
 
-    async def departure(self) -> None:
-        """Return when the client has left; to be called once the body has ended."""
+    def watch(self, call: Callable[[], None]) -> Callable[[], object]:
+        """Have `call` called when the client has left; for when the body has ended. Returns what ends the watch."""
+        if self._leaving is not None:
+            self._leaving(call)
+            return partial(self._leaving, None)
+        return asyncio.get_running_loop().create_task(self._wait(call)).cancel
+
+    async def _wait(self, call: Callable[[], None]) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
+        call()
 
 
 def _nothing() -> None:

@@ -194,3 +194,20 @@ def request(*headers: str, line: str = "POST /x HTTP/1.1", body: bytes = b"") ->
     """A request with its Host and, if it has a body, its length."""
     length = [f"content-length: {len(body)}"] if body else []
     return "\r\n".join([line, "host: localhost", *headers, *length, "", ""]).encode("latin-1") + body
+
+
+class Paper:
+    """A connection that keeps what is written on it."""
+
+    def __init__(self, *, draining: bool = False) -> None:
+        self.blocked = False
+        self.flow = asyncio.Event()
+        self.draining = draining
+        self.taken = 0
+        self.text = b""
+
+    def write(self, data: bytes) -> None:
+        self.text += data
+
+    def body_taken(self) -> None:
+        self.taken += 1

@@ -8,23 +8,7 @@ import pytest
 from gproxy.errors import BadRequest
 from gproxy.server.exchange import CONTINUE, Exchange
 from gproxy.server.framing import read_head
-
-
-class Paper:
-    """A connection that keeps what is written on it."""
-
-    def __init__(self, *, draining: bool = False) -> None:
-        self.blocked = False
-        self.flow = asyncio.Event()
-        self.draining = draining
-        self.taken = 0
-        self.text = b""
-
-    def write(self, data: bytes) -> None:
-        self.text += data
-
-    def body_taken(self) -> None:
-        self.taken += 1
+from tests.server.listening import Paper
 
 
 def exchange(paper: Paper, *headers: str, line: str = "POST /x HTTP/1.1") -> Exchange:
@@ -160,3 +144,21 @@ async def test_messages_out_of_their_turn_are_faults() -> None:
     for late in (body(b""), start(), {"type": "http.response.trailers"}):
         with pytest.raises(RuntimeError):
             await it.send(late)
+
+
+async def test_whoever_asks_is_called_when_the_client_leaves_or_has_left() -> None:
+    called: list[str] = []
+    it = exchange(Paper())
+    it.on_leaving(lambda: called.append("taken back"))
+    it.on_leaving(None)
+    it.on_leaving(lambda: called.append("leaving"))
+    it.leave()
+    it.leave()
+    assert called == ["leaving"]
+    it.on_leaving(lambda: called.append("left"))
+    it.on_leaving(None)
+    await asyncio.sleep(0)
+    it.on_leaving(lambda: called.append("had left"))
+    assert called == ["leaving"]
+    await asyncio.sleep(0)
+    assert called == ["leaving", "had left"]

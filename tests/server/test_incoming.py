@@ -91,11 +91,15 @@ async def test_departure_is_when_the_client_leaves_and_not_before() -> None:
     visit = Visit(b"")
     body = Incoming(visit.receive)
     await body.piece()
-    waiting = asyncio.create_task(body.departure())
+    left = asyncio.Event()
+    never = asyncio.Event()
+    body.watch(never.set)()
+    body.watch(left.set)
     await asyncio.sleep(0)
-    assert not waiting.done()
+    assert not left.is_set()
     visit.leave()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(left.wait(), 5)
+    assert not never.is_set()
 
 
 async def test_a_connection_can_be_cut_before_and_after_somebody_listens() -> None:

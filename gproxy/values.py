@@ -192,7 +192,7 @@ class Health:
     until        the end of the cool-down
     failures     in a row; what was sent before the last one was known counts as one with it
     status       of the last failure, None if there was no answer; `error` its reason, in our words; `at` its time
-    probe_until  a request found an "out" cool-down at its end and tries whether it is over; 0 if none has yet
+    probe_until  a request found the cool-down at its end and tries whether it is over; 0 if none has yet
     """
 
     state: str = "ready"

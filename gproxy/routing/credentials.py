@@ -130,16 +130,14 @@ def _condition(health: Health, now: float) -> Condition:
         return Condition(State.REFUSED)
     if health.state != "cooling":
         return Condition()
-    seconds = left(health, now)
-    if health.held == "back":
-        return Condition(State.BACK, seconds) if seconds else Condition()
-    if seconds:
-        return Condition(State.OUT, seconds)
+    held = State.BACK if health.held == "back" else State.OUT
+    if seconds := left(health, now):
+        return Condition(held, seconds)
     if not health.probe_until:
         return Condition(State.PROBE)
     waited = health.probe_until - now
     # A probe that was not refused in this time is taken for a good sign, or its process has died.
-    return Condition(State.OUT, waited) if 0 < waited <= PROBE_SECONDS else Condition()
+    return Condition(held, waited) if 0 < waited <= PROBE_SECONDS else Condition()
 
 
 def probed(health: Health, now: float) -> Health | None:

@@ -55,7 +55,7 @@ class Gateway(Quart):
         self.tokens = Tokens(self.upstream, tasks)
         self.lists = ModelLists(self.upstream, self.tokens, tasks, writer)
         self.prices = Prices(PriceBook(), tasks)
-        self.health = HealthBook(writer, tasks)
+        self.health = HealthBook(writer)
         self.settlement = Settlement(writer, self.prices, tasks)
         self.draining = False
         self.reload_failure: str | None = None

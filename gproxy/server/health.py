@@ -4,8 +4,8 @@ What an outcome does to a credential's health is `routing/credentials.py`'s, the
 """
 
 import asyncio
+import contextlib
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from gproxy.config.snapshot import Snapshot
 from gproxy.errors import StoreError
 from gproxy.ledger import credential_state
 from gproxy.ledger.credential_state import Key, Row
+from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.writer import Writer
 from gproxy.routing import credentials
 from gproxy.routing.credentials import WHOLE, Condition, Failure, State
 from gproxy.routing.failover import NO_KEY, Candidate, choose
-from gproxy.server.tasks import Tasks
 from gproxy.values import READY, Health
 
 POLL_SECONDS = 0.5
@@ -46,13 +46,13 @@ class Turn:
 class HealthBook:
     """Of one process, to be made inside its running loop."""
 
-    def __init__(self, writer: Writer, tasks: Tasks) -> None:
+    def __init__(self, writer: Writer) -> None:
         self._writer = writer
-        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
         self._entries: dict[Key, Health] = {}  # those that are not ready
         self._secrets: dict[tuple[str, str], str | None] = {}
-        self._writing: Counter[Key] = Counter()
-        self._deferred: dict[Key, Row] = {}  # news of what is being written here
+        self._writing: dict[Key, set[object]] = {}  # steps that are not in the store yet
+        self._deferred: dict[Key, Row] = {}  # the latest news of those: what is ahead of the store stays so
         self._seen = 0
         self._reader = credential_state.Reader(writer.path)
         self._thread = ThreadPoolExecutor(1, "credential-health")
@@ -136,7 +136,7 @@ class HealthBook:
             return  # another configuration has come into force: all is to be looked at again
         for row in rows:
             self._seen = row.version
-            if self._writing[row.key]:
+            if row.key in self._writing:
                 self._deferred[row.key] = row
             else:
                 self._take(row)
@@ -162,44 +162,61 @@ class HealthBook:
         claim = key, probed.probe_until
         secret = candidate[1].secret
         self._entries[key] = probed  # until it is known, nobody else here need ask
+        written = self._writing_begins(key)
+        step = partial(credentials.probed, now=now)
         try:
-            won = await self._write(key, secret, partial(credentials.probed, now=now))
+            row, won = await self._writer.run(
+                partial(credential_state.change, key=key, secret=secret, step=step)
+            )
+        except StoreError:
+            row, won = None, True  # the store takes nothing now: each process for itself
         except asyncio.CancelledError:
+            written(None)
             self.untouched(Turn(candidate, now, claim))
             raise
+        written(row)
         return claim if won else None
 
     def _step(self, key: Key, turn: Turn, step: Step) -> None:
-        """Take a step here at once and in the store behind it."""
+        """Take a step here at once, and in the store behind it."""
         secret = turn.candidate[1].secret
         if self._secrets.get(key[:2]) != secret:
             return  # it was asked with a secret that has been replaced since
         before = self._entries.get(key, READY)
         after = step(before)
-        if after is not None and after != before:
-            self._note(key, after)
-            self._tasks.spawn(self._write(key, secret, step))
+        if after is None or after == before:
+            return
+        self._note(key, after)
+        written = self._writing_begins(key)
+        loop = self._loop
 
-    async def _write(self, key: Key, secret: str | None, step: Step) -> bool:
-        """Take a step in the store, and take over what comes of it. True if it was taken, or cannot be there."""
-        self._writing[key] += 1
-        row = None
+        def work(db: sqlite3.Connection) -> None:
+            row, _ = credential_state.change(db, key=key, secret=secret, step=step)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: there is nobody to know of it
+                loop.call_soon_threadsafe(written, row)
+
         try:
-            work = partial(credential_state.change, key=key, secret=secret, step=step)
-            row, changed = await self._writer.run(work)
+            self._writer.put(work)
         except StoreError:
-            return True
-        finally:
-            self._writing[key] -= 1
+            written(None)
+
+    def _writing_begins(self, key: Key) -> Callable[[Row | None], None]:
+        """What is to be called when a step is in the store, with what came of it; again if it had to be repeated."""
+        token = object()
+        self._writing.setdefault(key, set()).add(token)
+
+        def written(row: Row | None) -> None:
             news = self._deferred.get(key)
-            if row is not None and news is not None and news.version > row.version:
-                row = news
-            if not self._writing[key]:
-                del self._writing[key]
-                self._deferred.pop(key, None)
-                if row is not None:
-                    self._take(row)
-        return bool(changed)
+            if row is not None and (news is None or news.version < row.version):
+                self._deferred[key] = row
+            under_way = self._writing.get(key, set())
+            under_way.discard(token)
+            if not under_way:
+                self._writing.pop(key, None)
+                if (latest := self._deferred.pop(key, None)) is not None:
+                    self._take(latest)
+
+        return written
 
     def _take(self, row: Row) -> None:
         if row.key[:2] in self._secrets and row.is_of(self._secrets[row.key[:2]]):

@@ -123,10 +123,16 @@ def test_a_reader_begins_anew_after_a_failure(path: Path, tmp_path: Path) -> Non
     reader.close()
 
 
-def test_a_store_without_the_table_is_an_error_of_the_store(tmp_path: Path) -> None:
-    path = tmp_path / "other.db"
+def test_a_store_of_an_older_version_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "older.db"
     connect(path).close()
-    with pytest.raises(StoreError, match="cannot be read"):
+    assert credential_state.read(path) == []
+
+
+def test_a_store_that_cannot_be_read_is_an_error_of_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(StoreError):
         credential_state.read(path)
 
 

@@ -144,25 +144,26 @@ def test_the_worse_of_both_is_how_a_credential_stands() -> None:
     assert c.condition(dead, out, NOW) == Condition(State.REFUSED)
 
 
-def test_a_cool_down_ends_by_itself() -> None:
-    assert c.condition(after(Cause.TROUBLE), READY, NOW + 1) == Condition()
+def test_a_cool_down_ends_with_a_probe() -> None:
+    assert c.condition(after(Cause.TROUBLE), READY, NOW + 1) == Condition(State.PROBE)
     assert c.condition(READY, after(Cause.RATE_LIMITED), NOW + 1) == Condition(State.PROBE)
 
 
 def test_a_wait_beyond_any_was_set_by_another_clock() -> None:
     ahead = Health(state="cooling", held="back", until=NOW + 86_400, at=NOW + 86_300)
-    assert c.condition(ahead, READY, NOW) == Condition()
+    assert c.condition(ahead, READY, NOW) == Condition(State.PROBE)
 
 
-def test_a_probe_holds_the_others_off_for_a_moment() -> None:
-    probed = c.probed(after(Cause.RATE_LIMITED), NOW + 2)
+@pytest.mark.parametrize(("cause", "held"), [(Cause.RATE_LIMITED, State.OUT), (Cause.TROUBLE, State.BACK)])
+def test_a_probe_holds_the_others_off_for_a_moment(cause: Cause, held: State) -> None:
+    probed = c.probed(after(cause), NOW + 2)
     assert probed is not None
     assert c.probed(probed, NOW + 2) is None
-    assert c.condition(probed, READY, NOW + 3) == Condition(State.OUT, c.PROBE_SECONDS - 1)
+    assert c.condition(probed, READY, NOW + 3) == Condition(held, c.PROBE_SECONDS - 1)
     assert c.condition(probed, READY, NOW + 2 + c.PROBE_SECONDS) == Condition()
 
 
-def test_nothing_is_probed_before_its_time_or_that_is_not_out() -> None:
+def test_nothing_is_probed_before_its_time_or_that_does_not_cool_down() -> None:
     for health in (READY, after(Cause.RATE_LIMITED), after(Cause.TROUBLE), after(Cause.BAD_KEY)):
         assert c.probed(health, NOW) is None
 

@@ -17,7 +17,6 @@ from gproxy.routing.credentials import MOST_SECONDS, PROBE_SECONDS, Cause, Failu
 from gproxy.routing.failover import Candidate
 from gproxy.server import health
 from gproxy.server.health import HealthBook, Turn
-from gproxy.server.tasks import Tasks
 from gproxy.values import Health, Target
 from tests.server.parts import snapshot
 
@@ -57,11 +56,10 @@ class Process:
 
     book: HealthBook
     writer: Writer
-    tasks: Tasks
 
     async def settle(self) -> None:
         """Until all is written."""
-        await self.tasks.drain(5)
+        await self.writer.run(lambda _: None)
 
     def state(self, n: int = 1, model: str = "m", at: float | None = None) -> State:
         return self.book.condition(candidate(n, model), at or time.time()).state
@@ -72,15 +70,14 @@ class Process:
 
 @asynccontextmanager
 async def process(folder: Path, here: Snapshot = TWO) -> AsyncIterator[Process]:
-    writer, tasks = Writer(folder / "gproxy.db"), Tasks()
+    writer = Writer(folder / "gproxy.db")
     writer.start()
-    book = HealthBook(writer, tasks)
+    book = HealthBook(writer)
     book.adopt(here)
     await book.refresh()
     try:
-        yield Process(book, writer, tasks)
+        yield Process(book, writer)
     finally:
-        await tasks.drain(5)
         book.close()
         writer.close()
 
@@ -214,7 +211,7 @@ async def test_another_secret_is_another_credential_over_a_restart(tmp_path: Pat
     async with process(tmp_path, configured("sk-new", "sk-two")) as after:
         assert after.book.condition(candidate(1, secret="sk-new"), time.time()).state is State.READY
         assert after.state(n=2) is State.REFUSED
-        await after.writer.run(lambda _: None)
+        await after.settle()
         assert {row.key[1] for row in credential_state.read(after.writer.path)} == {"p#2"}
 
 
@@ -353,6 +350,18 @@ async def test_one_of_fifty_in_two_processes_probes(tmp_path: Path) -> None:
         for each in both:
             await each.book.refresh()
         assert len(await _turns(*both)) == 50
+
+
+async def test_one_probes_what_was_back_while_others_take_what_else_there_is(one: Process) -> None:
+    one.fail(TROUBLE)
+    await one.settle()
+    past_due(one.writer.path)
+    await one.book.refresh()
+    found = await asyncio.gather(*(one.book.turn([candidate(1), candidate(2)]) for _ in range(20)))
+    asked = [turn.candidate for turn in found if turn is not None]
+    assert (asked.count(candidate(1)), asked.count(candidate(2))) == (1, 19)
+    # Where there is nothing else they do not wait for it.
+    assert len(await _turns(one)) == 25
 
 
 async def test_a_probe_that_fails_holds_off_again(tmp_path: Path) -> None:

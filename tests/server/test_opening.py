@@ -25,6 +25,7 @@ from gproxy.protocols.base import Protocol
 from gproxy.routing.credentials import State
 from gproxy.server.edge import LOOP_HEADER
 from gproxy.server.health import HealthBook
+from gproxy.server.incoming import ClientLeft
 from gproxy.server.journal import Journal
 from gproxy.server.opening import Opened, Opener
 from gproxy.server.tasks import Tasks
@@ -68,7 +69,7 @@ class Place:
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     writer, tasks, upstream = Writer(tmp_path / "gproxy.db"), Tasks(), Upstream()
     writer.start()
-    it = Place(upstream, HealthBook(writer, tasks), tasks, writer.path)
+    it = Place(upstream, HealthBook(writer), tasks, writer.path)
     yield it
     await tasks.drain(5)
     it.health.close()
@@ -444,6 +445,21 @@ async def test_targets_that_cannot_be_asked_now_come_last_at_the_door(place: Pla
         assert it.opener.speakers(it.journal, it.journal.route).targets == targets
         await it.taken()
         assert it.opener.speakers(it.journal, it.journal.route).targets == targets[::-1]
+
+
+async def test_a_client_that_has_left_gives_its_probe_back(place: Place) -> None:
+    limited = http(status=429, more=("retry-after: 1",))
+    async with peer(always(limited)) as up:
+        it = Opening(place, provider(up.url))
+        await it.failed(RateLimited)
+        await asyncio.sleep(1.05)
+        it.journal.left = "the client left"
+        with pytest.raises(ClientLeft):
+            await it.open()
+        turn = await place.health.turn([(Target("up", "m"), it.credential())])
+    assert turn is not None
+    assert turn.claim is not None
+    assert len(up.seen) == 1
 
 
 # `stream_options`.

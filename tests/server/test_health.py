@@ -1,6 +1,7 @@
 """What processes know of credentials: each by itself, through the store, and over restarts and reloads."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -305,14 +306,16 @@ async def test_news_does_not_undo_what_is_just_being_written(tmp_path: Path) -> 
     async with two(tmp_path) as (first, second):
         first.fail(TROUBLE)
         await first.settle()
-        await second.book.refresh()
-        second.book.answered(Turn(candidate(), time.time()))  # not yet written
-        reading = asyncio.create_task(second.book.refresh())
+        go = threading.Event()
+        second.writer.put(lambda _: go.wait(10))
         second.fail(LIMITED)
-        await reading
+        await second.book.refresh()
         assert second.state() is State.OUT
+        go.set()
         await second.settle()
         assert second.state() is State.OUT
+        (row,) = credential_state.read(first.writer.path)
+        assert (row.health.held, row.health.failures) == ("out", 2)
 
 
 # The probe.

@@ -6,6 +6,7 @@ aiohttp does neither. Time limits are set by `upstream.py`, which is the only us
 
 import asyncio
 import errno
+import io
 import socket
 import ssl
 import struct
@@ -62,7 +63,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                     request.method,
                     URL(str(request.url), encoded=True),
                     headers=request.headers.multi_items(),
-                    data=request.content or None,
+                    data=_body(request.content),
                     allow_redirects=False,
                     proxy=request.extensions.get("proxy") or None,
                     trace_request_ctx=context,
@@ -87,6 +88,11 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._session.close()
+
+
+def _body(content: bytes) -> bytes | io.BytesIO | None:
+    # Bytes are handed to the connection at once; from a file, in pieces as it takes them.
+    return (content if len(content) <= READ_BYTES else io.BytesIO(content)) or None
 
 
 def _ended_unanswered(error: Exception) -> bool:

@@ -4,12 +4,12 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
 
-from gproxy.server.transport import AiohttpTransport, AnswerStream
+from gproxy.server.transport import READ_BYTES, AiohttpTransport, AnswerStream
 from tests.kit.settings import closed_port
 from tests.server.parts import GOOD, Script, Seen, always, http, peer
 
@@ -328,3 +328,59 @@ async def test_a_body_that_goes_wrong_is_a_read_error_at_once(transport: Aiohttp
         with pytest.raises(httpx.ReadError):
             await asyncio.wait_for(answer.stream.read(), 2)
         answer.stream.abort()
+
+
+async def test_an_answer_that_comes_before_the_end_of_the_request_is_the_answer(
+    transport: AiohttpTransport,
+) -> None:
+    """Some refuse a large body without reading it."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(http(b"too large", 413))
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        answer = await send(transport, f"http://127.0.0.1:{port}", content=bytes(20_000_000))
+        assert (answer.status_code, await whole(answer)) == (413, b"too large")
+
+
+@pytest.mark.parametrize("size", [0, 1, READ_BYTES, READ_BYTES + 1, 3_000_000])
+async def test_a_body_of_any_size_arrives_whole_with_its_length(
+    transport: AiohttpTransport, size: int
+) -> None:
+    content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    async with peer(always(GOOD)) as up:
+        await whole(await send(transport, up.url, content=content))
+    assert up.seen[0].body == content
+    assert up.seen[0].headers.get("content-length", "0") == str(size)
+    assert "transfer-encoding" not in up.seen[0].headers
+
+
+async def test_a_request_that_is_given_up_unsent_takes_its_connection_with_it(
+    transport: AiohttpTransport,
+) -> None:
+    """The other side does not take it: closed in order, the connection would stay for as long as that is so."""
+    gone = asyncio.Event()
+
+    class Unreading(asyncio.Protocol):
+        def connection_made(self, connection: asyncio.BaseTransport) -> None:
+            assert isinstance(connection, asyncio.Transport)
+            connection.pause_reading()
+            asyncio.get_running_loop().call_later(0.5, connection.resume_reading)
+
+        def connection_lost(self, error: Exception | None) -> None:
+            assert isinstance(error, ConnectionResetError)
+            gone.set()
+
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(Unreading, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        task = asyncio.create_task(send(transport, f"http://127.0.0.1:{port}", content=bytes(20_000_000)))
+        await asyncio.sleep(0.2)
+        task.cancel()
+        await asyncio.wait([task])
+        await asyncio.wait_for(gone.wait(), 2)

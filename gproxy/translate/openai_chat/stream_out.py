@@ -3,6 +3,7 @@
 Whole completions are in `answers.py`.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -60,6 +61,7 @@ class ChatWriter:
         self._calls = 0
         self._offset = 0  # of the open text in the content
         self._said = 0  # characters of content
+        self._listed_so_far: Counter[str] = Counter()  # elements of each array
         self._thought: list[str] = []
         self._signature: Signature | None = None
         self._refused = False
@@ -73,7 +75,7 @@ class ChatWriter:
             case Closed():
                 return self._closed()
             case Cited(citation):
-                return self._chunk({"annotations": [annotation_of(citation, self._offset)]})
+                return self._listed("annotations", annotation_of(citation, self._offset))
             case Signed(signature):
                 self._signature = signature
                 return b""
@@ -124,7 +126,13 @@ class ChatWriter:
             return b""
         # The client must send its text back beside the signature, in one object.
         signed = replace(part, text="".join(self._thought), signature=self._signature)
-        return self._chunk({"reasoning_details": [detail_of(signed)]})
+        return self._listed("reasoning_details", detail_of(signed) or {})
+
+    def _listed(self, name: str, item: dict[str, Any]) -> bytes:
+        """An element of an array, with its place in it: the SDK puts arrays together by that, and fails without."""
+        index = self._listed_so_far[name]
+        self._listed_so_far[name] += 1
+        return self._chunk({name: [{"index": index, **item}]})
 
     def _finished(self, reason: str) -> bytes:
         out = self._choice(_EMPTY, _encode(reason)) + self._rest

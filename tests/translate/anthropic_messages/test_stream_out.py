@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import RawMessageStreamEvent
 from pydantic import TypeAdapter
 
@@ -71,6 +72,25 @@ def test_a_stream_is_one_that_the_sdk_knows() -> None:
     assert found[0]["message"]["model"] == "alias"
     assert found[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
     assert found[-2]["usage"]["input_tokens"] == 4
+
+
+def test_the_sdk_puts_the_stream_together_again() -> None:
+    known: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+    message: Any = None
+    buffers: dict[int, Any] = {}
+    for event in objects(written(ANSWER)):
+        event = known.validate_python(event)
+        message = accumulate_event(event=event, current_snapshot=message, json_bufs=buffers)
+    blocks = [block.to_dict() for block in message.content]
+    assert blocks[0] == {"type": "thinking", "thinking": "hm", "signature": "gproxy.openai_chat.s"}
+    assert blocks[1] == {"type": "redacted_thinking", "data": "d"}
+    assert (blocks[2]["text"], blocks[2]["citations"][0]["url"]) == ("ab", "u")
+    assert [block["input"] for block in blocks if block["type"] == "tool_use"] == [{"a": 1}, {}]
+    assert (message.stop_reason, message.usage.output_tokens, message.usage.input_tokens) == (
+        "tool_use",
+        4,
+        4,
+    )
 
 
 def test_the_start_tells_the_input_if_it_is_known_by_then() -> None:

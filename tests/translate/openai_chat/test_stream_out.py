@@ -1,8 +1,10 @@
 """Chunks are written as OpenAI writes them: usage if it was asked for, calls by index, `[DONE]` last."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
+from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
 from gproxy.errors import UpstreamTimeout
@@ -59,13 +61,32 @@ def test_a_stream_is_one_that_the_sdk_knows() -> None:
     assert "".join(delta.get("content", "") for delta in said) == "abcd"
     assert [d["reasoning_content"] for d in said if "reasoning_content" in d] == ["hm"]
     (details,) = [d["reasoning_details"] for d in said if "reasoning_details" in d]
-    assert details == [{"type": "reasoning.text", "text": "hm", "signature": "gproxy.gemini.s"}]
+    assert details == [{"index": 0, "type": "reasoning.text", "text": "hm", "signature": "gproxy.gemini.s"}]
     cited = [d["annotations"][0]["url_citation"] for d in said if "annotations" in d]
     assert [(c["start_index"], c["end_index"]) for c in cited] == [(0, 2), (3, 4)]
     called = [call for d in said for call in d.get("tool_calls", ())]
     assert [call["index"] for call in called] == [0, 0, 1, 1]
     assert called[0]["extra_content"] == {"google": {"thought_signature": "g"}}
     assert called[3]["custom"] == {"input": "x"}
+
+
+def test_the_sdk_puts_the_stream_together_again() -> None:
+    state = ChatCompletionStreamState()
+    answer = replace(ANSWER, parts=(ANSWER.parts[0], *ANSWER.parts[:-1]))  # it knows no calls of text
+    for chunk in chunks(written(answer)):
+        state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+    completion = state.get_final_completion()
+    message = completion.choices[0].message.model_dump()
+    assert message["content"] == "abcd"
+    assert [a["url_citation"]["url"] for a in message["annotations"]] == ["u", "v"]
+    assert message["reasoning_content"] == "hmhm"
+    assert [detail["text"] for detail in message["reasoning_details"]] == ["hm", "hm"]
+    (call,) = message["tool_calls"]
+    assert (call["id"], call["function"]["arguments"]) == ("c", '{"a":1}')
+    assert call["extra_content"] == {"google": {"thought_signature": "g"}}
+    assert completion.choices[0].finish_reason == "tool_calls"
+    assert completion.usage is not None
+    assert completion.usage.total_tokens == 13
 
 
 def test_usage_comes_in_a_chunk_of_its_own_if_it_was_asked_for() -> None:

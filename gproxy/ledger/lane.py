@@ -48,11 +48,14 @@ class _Entry:
 class Lane:
     """A bounded queue beside the writer's own. `offer` is for any thread, `step` for the writer's alone.
 
-    `wake` is called when there is something to do again.
+    `wake` is called when there is something to do again, `wrote` in `step` with the bytes that were written.
     """
 
-    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, wake: Callable[[], None] = lambda: None, wrote: Callable[[int], None] = lambda size: None
+    ) -> None:
         self._wake = wake
+        self._wrote = wrote
         self._waiting: deque[_Entry] = deque()
         self._lock = threading.Lock()
         self._bytes = 0
@@ -93,6 +96,7 @@ class Lane:
             self._put_back(entries)
             return
         self._failures = 0
+        self._wrote(sum(entry.size for entry in entries))
         for entry, outcome in zip(entries, outcomes, strict=True):
             if isinstance(outcome, StoreError):
                 self._drop(entry)

@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from gproxy.errors import StoreError
+from gproxy.ledger.checkpoint import Checkpointer
 from gproxy.ledger.lane import Lane, Prepare
 from gproxy.ledger.sqlite import known_fault
 from gproxy.ledger.store import Store, Work, open_store
@@ -61,7 +62,8 @@ class Writer:
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._opened: Future[None] = Future()
-        self._lane = Lane(lambda: self._queue.put(_NUDGE))
+        self._checkpointer = Checkpointer(path)
+        self._lane = Lane(lambda: self._queue.put(_NUDGE), self._checkpointer.wrote)
         self._closed = False
         self._last = threading.Lock()
         self._lost = 0
@@ -128,6 +130,7 @@ class Writer:
         try:
             self._write_until_closed(store)
         finally:
+            self._checkpointer.close()
             store.close()
 
     def _write_until_closed(self, store: Store) -> None:

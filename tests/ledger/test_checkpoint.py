@@ -1,0 +1,80 @@
+import secrets
+import threading
+import time
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gproxy.ledger import checkpoint
+from gproxy.ledger.checkpoint import Checkpointer
+from gproxy.ledger.lane import Lane
+from gproxy.ledger.logs import Body, Content, insert
+from gproxy.ledger.sqlite import connect
+from gproxy.ledger.store import Work, open_store
+from tests.ledger.entries import request
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gproxy.db"
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate()]
+
+
+def entry(number: int) -> Work:
+    body = Body(secrets.token_hex(32_768), 65_536, "0" * 64)
+    return partial(insert, entry=request(f"req_{number}", content=Content([], [], body, body)))
+
+
+def test_what_was_written_is_brought_into_the_main_file_beside_the_writer(path: Path) -> None:
+    store = open_store(path)
+    with closing(connect(path)) as other:
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.stat().st_size
+    it = Checkpointer(path)
+    # Less than what SQLite would do it at by itself.
+    for number in range(15):
+        store.run([entry(number)])
+        it.wrote(131_072)
+    until = time.monotonic() + 10
+    while path.stat().st_size < before + 900_000 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert path.stat().st_size >= before + 900_000
+    it.close()
+    store.close()
+
+
+def test_a_little_starts_no_thread_and_the_end_leaves_none(path: Path) -> None:
+    open_store(path).close()
+    it = Checkpointer(path)
+    it.wrote(checkpoint.EVERY_BYTES - 1)
+    assert "ledger-checkpoint" not in threads()
+    it.wrote(1)
+    assert "ledger-checkpoint" in threads()
+    it.close()
+    it.close()
+    assert "ledger-checkpoint" not in threads()
+
+
+def test_a_store_that_cannot_be_opened_is_no_failure(tmp_path: Path) -> None:
+    (tmp_path / "gproxy.db").mkdir()
+    it = Checkpointer(tmp_path / "gproxy.db")
+    it.wrote(checkpoint.EVERY_BYTES)
+    it.close()
+
+
+def test_the_lane_tells_how_much_it_wrote(path: Path) -> None:
+    told: list[int] = []
+    store = open_store(path)
+    lane = Lane(wrote=told.append)
+    lane.offer(lambda: entry(1), 700)
+    lane.offer(lambda: None, 50)
+    lane.offer(lambda: entry(2), 11)
+    while lane.wait_s() is not None:
+        lane.step(store, lambda: False)
+    assert sum(told) == 711
+    store.close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gproxy.cli.callers import Caller
+from gproxy.config.callers import Caller
 from gproxy.config.patterns import Pattern
 from gproxy.config.snapshot import Client, Grant, LimitRule, Snapshot
 from gproxy.errors import BadRequest, GatewayError, QuotaExceeded, Unauthenticated

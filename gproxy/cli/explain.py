@@ -12,8 +12,8 @@ from gproxy.config.schema import PROTOCOLS
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from gproxy.cli.callers import Caller
     from gproxy.cli.dryrun import DryRun
+    from gproxy.config.callers import Caller
     from gproxy.routing.credentials import Condition
     from gproxy.routing.failover import Candidate
     from gproxy.values import Target
@@ -38,8 +38,8 @@ def explain(
 
     Exit 1 if it would be refused, with the status that it would get.
     """
-    from gproxy.cli.callers import callers
     from gproxy.cli.dryrun import dry_run
+    from gproxy.config.callers import callers
     from gproxy.config.source import data_dir
 
     if dialect is not None and dialect not in PROTOCOLS:

@@ -2,7 +2,7 @@
 
 import time
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -11,11 +11,6 @@ from gproxy.cli.amounts import NONE, dollars
 from gproxy.cli.options import ConfigOption, JsonOption, group
 from gproxy.cli.users import UserArgument
 from gproxy.config.schema import Quota, keys_of
-
-if TYPE_CHECKING:
-    from gproxy.cli.callers import Caller
-    from gproxy.ledger.spend import Spent
-    from gproxy.values import Budget
 
 app = group("How much users and keys may spend, and what they have spent.")
 
@@ -94,48 +89,17 @@ def show_quota(
 
     A user without a quota is shown with its spend in all; of keys only those with a quota are.
     """
-    from gproxy.cli.callers import callers
     from gproxy.config.source import data_dir
     from gproxy.errors import ConfigError
-    from gproxy.ledger.spend import spent
+    from gproxy.server.allowances import quotas
 
     path = files.find(config)
     found = files.read(path)
     if user is not None and user not in (row.name for row in found.users):
         raise ConfigError(f"there is no user {user}: `gproxy users list` shows them")
-    shown = [
-        (caller, scope, period, budget)
-        for caller in callers(found)
-        if user in (None, caller.user.name)
-        for scope, period, budget in _budgets(caller)
-    ]
     store = data_dir(found, path.resolve().parent) / "gproxy.db"
-    stands = spent(store, {(scope, period) for _, scope, period, _ in shown}, time.time())
-    rows = [_row(caller, period, budget, stands[scope, period]) for caller, scope, period, budget in shown]
+    rows = quotas(found, store, time.time(), user)
     output.show(rows, as_json=as_json, empty="No users yet: `gproxy users add NAME` makes one.")
-
-
-def _budgets(caller: "Caller") -> "list[tuple[str, str, Budget | None]]":
-    """Scope, period and budget of what is the caller's own."""
-    scope = caller.client.user_scope if caller.key is None else caller.client.key_scope
-    own: list[tuple[str, str, Budget | None]] = [
-        (scope, budget.period, budget) for budget in caller.client.budgets if budget.scope == scope
-    ]
-    return own or ([(scope, PERIODS[0], None)] if caller.key is None else [])
-
-
-def _row(caller: "Caller", period: str, budget: "Budget | None", stands: "Spent") -> dict[str, Any]:
-    spent = stands.spent_nano + (budget.carried_nano if budget else 0)
-    left = None if budget is None else max(0, budget.most_nano - spent - stands.held_nano)
-    return {
-        "user": caller.user.name,
-        "key": None if caller.key is None else caller.key.label or caller.client.key_id,
-        "period": period,
-        "quota_usd": None if budget is None else budget.most_nano / 1e9,
-        "spent_usd": spent / 1e9,
-        "held_usd": stands.held_nano / 1e9,
-        "left_usd": None if left is None else left / 1e9,
-    }
 
 
 def _period(period: str | None, key: str | None) -> str:

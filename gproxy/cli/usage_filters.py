@@ -81,7 +81,7 @@ def when(text: str | None, option: str) -> datetime | None:
 def _key_ids(config: "Config", store: Path, name: str) -> tuple[str, ...]:
     """The key of the file or the ledger that is meant: one that was revoked still has its rows, one that was
     rotated has an id for each time."""
-    from gproxy.cli.callers import callers
+    from gproxy.config.callers import callers
     from gproxy.ledger.report import keys
 
     found = keys(store, name)

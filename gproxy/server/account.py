@@ -4,19 +4,15 @@ Blocks on the store: to be called off the event loop. Who is asking, and by whic
 """
 
 import math
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gproxy.config.snapshot import Client
-from gproxy.errors import BadRequest
 from gproxy.ledger import spend
-from gproxy.ledger.report import MEASURES, Filters, report
-from gproxy.ledger.when import parse_when, stamp
+from gproxy.server import admin
+from gproxy.server.queries import UsageQuery
 from gproxy.values import Budget, Standing
-
-SINCE = "30d"
-"""Usage is told from then on, unless asked otherwise."""
 
 _KINDS = {"concurrency": "max_concurrency"}
 """What the file calls a bound, where it is not its kind."""
@@ -44,24 +40,11 @@ def quota(client: Client, store: Path, now: float) -> dict[str, Any]:
     }
 
 
-def usage(client: Client, store: Path, since: str, now: float) -> dict[str, Any]:
-    """What the key used since then (a duration such as `7d`, or an RFC 3339 time): in all and by model.
-
-    Raises BadRequest for a time that is none, `StoreError`.
-    """
-    try:
-        start = parse_when(since, datetime.fromtimestamp(now, UTC))
-    except ValueError as error:
-        raise BadRequest(f"`since`: {error}") from None
-    told = report(store, by=["model"], filters=Filters(since=start, key_ids=(client.key_id,)))
-    return {
-        "user": client.user,
-        "key": client.key_label,
-        "key_id": client.key_id,
-        "since": stamp(start),
-        "totals": dict(zip(MEASURES, told.totals, strict=True)),
-        "by_model": [dict(zip(told.columns, row, strict=True)) for row in told.rows],
-    }
+def usage(client: Client, store: Path, asked: UsageQuery) -> dict[str, Any]:
+    """What the key used, of what was asked; as `admin.usage` tells it of all keys. Raises `StoreError`."""
+    own = replace(asked, filters=replace(asked.filters, key_ids=(client.key_id,)))
+    who = {"user": client.user, "key": client.key_label, "key_id": client.key_id}
+    return who | admin.usage(store, own)
 
 
 def _quota(budget: Budget, stands: spend.Spent) -> dict[str, Any]:

@@ -1,33 +1,84 @@
 """What an admin's key may read over HTTP. Nothing can be changed here.
 
-What is shown is `overview.py`'s; what a key may know of itself is `account.py`'s.
+What is shown is `overview.py`'s, `allowances.py`'s and the ledger's; what a key may know of itself is `account.py`'s.
 """
 
-import asyncio
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from quart import Quart, Response, request
 
+from gproxy.config.redact import redacted
 from gproxy.config.snapshot import Snapshot
-from gproxy.errors import Forbidden
+from gproxy.errors import BadRequest, Forbidden
 from gproxy.ledger import credential_state
-from gproxy.server import edge, overview
+from gproxy.ledger.logs import Downstream, Upstream, listed
+from gproxy.ledger.report import report
+from gproxy.ledger.when import stamp
+from gproxy.server import allowances, edge, overview, queries
+from gproxy.server.storereader import StoreReader
+
+MOST_ROWS = 10_000
+"""A report that has more is cut there, and says so."""
 
 
-def add_routes(app: Quart, snapshot: Callable[[], Snapshot], store: Path) -> None:
+def add_routes(app: Quart, snapshot: Callable[[], Snapshot], store: Path, reader: StoreReader) -> None:
     """`snapshot` gives the configuration in force, `store` is the file that the ledger is in."""
+
+    @app.get("/admin/usage")
+    async def admin_usage() -> Response:
+        admitted(snapshot())
+        asked = queries.usage(request.args.items(multi=True), time.time(), own=False)
+        return _json(await reader.read(lambda: usage(store, asked)))
+
+    @app.get("/admin/quotas")
+    async def admin_quotas() -> Response:
+        here = admitted(snapshot())
+        return _json(await reader.read(partial(allowances.quotas, here.config, store, time.time())))
 
     @app.get("/admin/credentials")
     async def admin_credentials() -> Response:
-        here = _admitted(snapshot())
-        rows = await asyncio.to_thread(credential_state.read, store)
+        here = admitted(snapshot())
+        rows = await reader.read(partial(credential_state.read, store))
         return _json(overview.credentials(here.config, overview.healths(rows, here), time.time(), here))
 
+    @app.get("/admin/logs")
+    async def admin_logs() -> Response:
+        admitted(snapshot())
+        asked = queries.logs(request.args.items(multi=True), time.time())
+        kind = Upstream if asked.attempts else Downstream
+        try:
+            rows = await reader.read(partial(listed, store, kind, asked.filters, limit=asked.limit))
+        except ValueError as error:
+            raise BadRequest(f"`status`: {error}.") from None
+        return _json(rows[::-1])
 
-def _admitted(snapshot: Snapshot) -> Snapshot:
+    @app.get("/admin/config")
+    async def admin_config() -> Response:
+        return _json(redacted(admitted(snapshot()).config))
+
+
+def usage(store: Path, asked: queries.UsageQuery) -> dict[str, Any]:
+    """The report as a tree: what it is of, `totals`, and `rows` in the order of `gproxy usage`, the first
+    `MOST_ROWS` of them. Blocks on the store. Raises `StoreError`."""
+    told = report(store, by=asked.by, filters=asked.filters, latency=asked.latency)
+    since, until = asked.filters.since, asked.filters.until
+    measures = told.columns[len(asked.by) :]
+    return {
+        "since": stamp(since) if since else None,
+        "until": stamp(until) if until else None,
+        "by": asked.by,
+        "totals": dict(zip(measures, told.totals, strict=True)),
+        "rows": [dict(zip(told.columns, row, strict=True)) for row in told.rows[:MOST_ROWS]],
+        "truncated": len(told.rows) > MOST_ROWS,
+    }
+
+
+def admitted(snapshot: Snapshot) -> Snapshot:
     """The snapshot, if the request under way comes from an admin. Raises Unauthenticated or Forbidden."""
     headers, query = tuple(request.scope["headers"]), request.scope["query_string"].decode("latin-1")
     if not edge.authenticate(headers, query, snapshot, time.time()).is_admin:
@@ -36,4 +87,5 @@ def _admitted(snapshot: Snapshot) -> Snapshot:
 
 
 def _json(value: object) -> Response:
-    return Response(json.dumps(value).encode(), content_type="application/json")
+    """Times of the configuration as RFC 3339."""
+    return Response(json.dumps(value, default=str).encode(), content_type="application/json")

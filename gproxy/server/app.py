@@ -29,6 +29,7 @@ from gproxy.server.pipeline import Stages
 from gproxy.server.prices import Prices
 from gproxy.server.reply import Reply, Send, new_request_id
 from gproxy.server.settlement import Settlement
+from gproxy.server.storereader import StoreReader
 from gproxy.server.tasks import Tasks
 from gproxy.server.tokens import Tokens
 from gproxy.server.upstream import Upstream
@@ -64,8 +65,9 @@ class Gateway(Quart):
         self._drains: set[str] = set()
         self._serving: set[asyncio.Task[Any]] = set()
         self.swap(snapshot)
-        admin.add_routes(self, lambda: self.snapshot, writer.path)
-        control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists, writer.path)
+        reader = StoreReader()
+        admin.add_routes(self, lambda: self.snapshot, writer.path, reader)
+        control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists, writer.path, reader)
 
     def swap(self, snapshot: Snapshot) -> None:
         """Put a configuration in force for every request that comes from now on."""

@@ -3,11 +3,11 @@
 Everything here is read only. Requests to models never come here: `app.py` sends them to `pipeline.py`.
 """
 
-import asyncio
 import json
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from quart import Quart, Response, request
@@ -23,8 +23,9 @@ from gproxy.errors import (
     Unavailable,
 )
 from gproxy.protocols import registry
-from gproxy.server import account, edge
+from gproxy.server import account, edge, queries
 from gproxy.server.lists import ModelLists
+from gproxy.server.storereader import StoreReader
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def add_routes(
     not_ready: Callable[[], list[str]],
     lists: ModelLists,
     store: Path,
+    reader: StoreReader,
 ) -> None:
     """`snapshot` gives the configuration in force, `not_ready` the reasons not to be ready, without secrets.
     `store` is the file that the ledger is in."""
@@ -50,13 +52,14 @@ def add_routes(
 
     @app.get("/user/quota")
     async def quota() -> Response:
-        return _json(await asyncio.to_thread(account.quota, _client(snapshot()), store, time.time()), 200)
+        client = _client(snapshot())
+        return _json(await reader.read(partial(account.quota, client, store, time.time())), 200)
 
     @app.get("/user/usage")
     async def usage() -> Response:
-        since = request.args.get("since", account.SINCE)
         client = _client(snapshot())
-        return _json(await asyncio.to_thread(account.usage, client, store, since, time.time()), 200)
+        asked = queries.usage(request.args.items(multi=True), time.time(), own=True)
+        return _json(await reader.read(partial(account.usage, client, store, asked)), 200)
 
     async def models(provider: str | None = None) -> Response:
         now = snapshot()

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gproxy.cli.callers import Caller, callers
 from gproxy.cli.dryrun import DryRun, dry_run
 from gproxy.config import snapshot
+from gproxy.config.callers import Caller, callers
 from gproxy.config.load import load
 from gproxy.ledger import credential_state, spend
 from gproxy.ledger.store import open_store

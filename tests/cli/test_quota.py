@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gproxy.cli.callers import callers
+from gproxy.config.callers import callers
 from gproxy.config.load import load
 from gproxy.ledger.spend import reserve, settle
 from gproxy.ledger.store import open_store

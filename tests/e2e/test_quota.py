@@ -268,7 +268,7 @@ def test_what_is_left_is_told_to_its_key(running: Gateway) -> None:
     assert (bound["kind"], bound["limit"]) == ("rpm", 1000)
     used = running.get("/user/usage?since=1h", key="sk-both").json()
     assert used["totals"]["cost_usd"] == row["spent_usd"]
-    assert {part["model"] for part in used["by_model"]} == {"dime"}
+    assert {part["model"] for part in used["rows"]} == {"dime"}
 
 
 # What an upstream reports.

@@ -1,4 +1,4 @@
-from gproxy.cli.callers import callers
+from gproxy.config.callers import callers
 from gproxy.config.keys import hash_key, key_id
 from gproxy.config.schema import Config, Permission, Quota, RateLimit, User, UserKey
 

@@ -1,0 +1,130 @@
+"""Request logs of a running server: switched on and off by edits, complete with several workers, cleared by age."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gproxy.ledger.logs import Body, Content
+from gproxy.ledger.retention import clear
+from tests.kit.calls import BY_ID
+from tests.kit.gateway import Gateway, poll
+from tests.kit.settings import everything
+from tests.kit.upstream import Script, Upstream
+from tests.ledger.entries import attempt, request, write
+
+CHAT = BY_ID["chat"]
+FLAGS = "".join(
+    f"enable_{side}_log{body} = true\n" for side in ("upstream", "downstream") for body in ("", "_body")
+)
+
+
+def on(text: str) -> str:
+    return text.replace("[global]\n", f"[global]\n{FLAGS}", 1)
+
+
+def listed(gateway: Gateway, *argv: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(gateway.cli("logs", "--json", "--limit", "1000", *argv))
+    return rows
+
+
+def shown(gateway: Gateway, request_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(gateway.cli("logs", "show", request_id, "--json"))
+    return found
+
+
+def test_an_edit_switches_logs_on_for_the_requests_that_follow(upstream: Upstream, tmp_path: Path) -> None:
+    model = upstream.model()
+    with Gateway(tmp_path, everything(upstream.url)) as gateway:
+        assert gateway.post("/oa/v1/chat/completions", CHAT.fields(model)).status_code == 200
+        gateway.edit(on)
+
+        def logged() -> bool:
+            gateway.post("/oa/v1/chat/completions", CHAT.fields(model))
+            return bool(listed(gateway))
+
+        poll(logged, "a request in the logs")
+        assert len(listed(gateway)) < len(gateway.rows())
+        (entry, *_) = listed(gateway)
+        both = shown(gateway, entry["request_id"])
+        assert both["request"]["requested_model"] == model
+        assert json.loads(both["attempts"][0]["request_body"])["model"] == model
+        gateway.edit(lambda text: text.replace(FLAGS, ""))
+
+        def silent() -> bool:
+            before = len(listed(gateway))
+            gateway.post("/oa/v1/chat/completions", CHAT.fields(model))
+            time.sleep(0.3)  # what is not to be there cannot be waited for
+            return len(listed(gateway)) == before
+
+        poll(silent, "no more requests in the logs")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_every_request_of_many_at_once_is_logged_with_its_attempts(
+    upstream: Upstream, tmp_path: Path, workers: str
+) -> None:
+    good, busy = upstream.model(), upstream.model(Script(status=503))
+    with Gateway(tmp_path, on(everything(upstream.url)), "--workers", workers) as gateway:
+
+        def ask(number: int) -> tuple[str, int]:
+            fields = CHAT.fields(busy if number % 4 == 0 else good) | {"stream": number % 2 == 1}
+            answer = gateway.post("/oa/v1/chat/completions", fields)
+            return answer.headers["x-gproxy-request-id"], answer.status_code
+
+        with ThreadPoolExecutor(16) as pool:
+            told = dict(pool.map(ask, range(80)))
+        rows = poll(lambda: len(found := listed(gateway)) >= 80 and found, "all requests in the logs")
+        assert {row["request_id"]: row["status"] for row in rows} == told
+        tried = listed(gateway, "--attempts")
+        for row in gateway.rows():
+            assert sum(each["request_id"] == row["request_id"] for each in tried) == row["attempts"]
+    with Gateway(tmp_path, on(everything(upstream.url)), "--workers", workers) as gateway:
+        assert len(listed(gateway)) == 80, "logs outlive a restart"
+
+
+def test_what_is_too_old_goes_while_the_server_runs_and_the_file_shrinks(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    path = tmp_path / "data" / "gproxy.db"
+    path.parent.mkdir()
+    body = Body("x" * 100_000, 100_000, "0" * 64)
+    for number in range(60):
+        content = Content([], [], body, body)
+        old = "2026-01-01T00:00:00.000Z"
+        write(path, request(f"old-{number}", started_at=old, content=content))
+        write(path, attempt(f"old-{number}", 1, started_at=old))
+    write(path, request("young", started_at="2999-01-01T00:00:00.000Z"))
+    full = path.stat().st_size
+    assert full > 10_000_000
+    with Gateway(tmp_path, everything(upstream.url), "--workers", "2") as gateway:
+        poll(lambda: [row["request_id"] for row in listed(gateway)] == ["young"], "only the young entry left")
+        assert gateway.post("/oa/v1/chat/completions", CHAT.fields(upstream.model())).status_code == 200
+    clear(path, "2000")  # nothing more; the write-ahead log is brought home
+    assert path.stat().st_size < full / 5
+
+
+def test_logs_are_cleared_beside_a_server(upstream: Upstream, tmp_path: Path) -> None:
+    model = upstream.model()
+    with Gateway(tmp_path, on(everything(upstream.url))) as gateway:
+        for _ in range(5):
+            gateway.post("/oa/v1/chat/completions", CHAT.fields(model))
+        poll(lambda: len(listed(gateway)) == 5, "all requests in the logs")
+        gateway.cli("logs", "clear", "--yes")
+        assert listed(gateway) == []
+        gateway.post("/oa/v1/chat/completions", CHAT.fields(model))
+        poll(lambda: len(listed(gateway)) == 1, "a request after it")
+        assert len(gateway.rows()) == 6
+
+
+def test_what_a_stopping_server_has_served_is_in_the_logs(upstream: Upstream, tmp_path: Path) -> None:
+    model = upstream.model()
+    with Gateway(tmp_path, on(everything(upstream.url))) as gateway:
+        for _ in range(20):
+            gateway.post("/oa/v1/chat/completions", CHAT.fields(model))
+        gateway.stop()
+        assert len(listed(gateway)) == 20
+        assert len(listed(gateway, "--attempts")) == 20

@@ -33,7 +33,7 @@ _DIGEST_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row. `salt` and `digest` tell whether it speaks of a secret, and give nothing of that away."""
+    """One row. `salt` and `digest` tell whether it speaks of a credential, and give nothing of its secret away."""
 
     version: int
     key: Key
@@ -41,8 +41,8 @@ class Row:
     salt: bytes
     digest: bytes
 
-    def is_of(self, secret: str | None) -> bool:
-        return hmac.compare_digest(self.digest, _digest(self.salt, secret))
+    def is_of(self, identity: str) -> bool:
+        return hmac.compare_digest(self.digest, _digest(self.salt, identity))
 
 
 class Reader:
@@ -87,29 +87,29 @@ def since(db: sqlite3.Connection, version: int) -> list[Row]:
 
 
 def change(
-    db: sqlite3.Connection, *, key: Key, secret: str | None, step: Callable[[Health], Health | None]
+    db: sqlite3.Connection, *, key: Key, identity: str, step: Callable[[Health], Health | None]
 ) -> tuple[Row | None, bool]:
-    """Take one step from how the credential of that `secret` stands. None from `step` leaves it as it is.
+    """Take one step from how a credential stands. None from `step` leaves it as it is.
 
-    What is known of another secret does not count. Returns the row as it is now, if there is one, and whether it
-    was changed.
+    `identity` is what makes it itself, its secret above all; what is known of another one does not count.
+    Returns the row as it is now, if there is one, and whether it was changed.
     """
     found = _find(db, key)
-    known = found is not None and found.is_of(secret)
+    known = found is not None and found.is_of(identity)
     stepped = step(found.health if found is not None and known else READY)
     if stepped is None:
         return (found if known else None), False
     salt = found.salt if found is not None and known else secrets.token_bytes(16)
-    _write(db, key, stepped, salt, _digest(salt, secret))
+    _write(db, key, stepped, salt, _digest(salt, identity))
     if found is None:
         _bound(db)
     return _find(db, key), True
 
 
 def keep(
-    db: sqlite3.Connection, *, credentials: Mapping[tuple[str, str], str | None], unread: set[tuple[str, str]]
+    db: sqlite3.Connection, *, credentials: Mapping[tuple[str, str], str], unread: set[tuple[str, str]]
 ) -> None:
-    """Forget what is not of these (provider, credential), or of another secret than theirs. `unread` are those whose
+    """Forget what is not of these (provider, credential), by their identities. `unread` are those whose
     secret could not be read."""
     for row in since(db, 0):
         pair = row.key[:2]
@@ -161,5 +161,5 @@ def _bound(db: sqlite3.Connection) -> None:
         )
 
 
-def _digest(salt: bytes, secret: str | None) -> bytes:
-    return hashlib.blake2b((secret or "").encode(), key=salt, digest_size=_DIGEST_BYTES).digest()
+def _digest(salt: bytes, identity: str) -> bytes:
+    return hashlib.blake2b(identity.encode(), key=salt, digest_size=_DIGEST_BYTES).digest()

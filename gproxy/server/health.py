@@ -51,6 +51,7 @@ class HealthBook:
         self._loop = asyncio.get_running_loop()
         self._entries: dict[Key, Health] = {}  # those that are not ready
         self._secrets: dict[tuple[str, str], str | None] = {}
+        self._identities: dict[tuple[str, str], str] = {}
         self._writing: dict[Key, set[object]] = {}  # steps that are not in the store yet
         self._deferred: dict[Key, Row] = {}  # the latest news of those: what is ahead of the store stays so
         self._seen = 0
@@ -58,19 +59,21 @@ class HealthBook:
         self._thread = ThreadPoolExecutor(1, "credential-health")
 
     def adopt(self, snapshot: Snapshot) -> None:
-        """A configuration is put in force: what is known of other secrets than its own is forgotten."""
-        secrets: dict[tuple[str, str], str | None] = {}
-        unread: set[tuple[str, str]] = set()
-        for row in snapshot.config.providers:
-            unread |= {(row.name, credential.label) for credential in row.credentials}
-            known = snapshot.providers[row.name].credentials or (() if row.credentials else (NO_KEY,))
-            secrets |= {(row.name, credential.name): credential.secret for credential in known}
-        changed = {p for p in self._secrets if p in secrets and secrets[p] != self._secrets[p]}
+        """A configuration is put in force: what is known of other credentials than its own is forgotten."""
+        now = identities(snapshot)
+        changed = {pair for pair, known in self._identities.items() if now.get(pair, known) != known}
         for key in [key for key in self._entries if key[:2] in changed]:
             del self._entries[key]
-        self._secrets = secrets
+        self._identities = now
+        self._secrets = {
+            (provider.name, credential.name): credential.secret
+            for provider in snapshot.providers.values()
+            for credential in provider.credentials or (NO_KEY,)
+        }
         self._seen = 0
-        self._writer.put(partial(credential_state.keep, credentials=secrets, unread=unread - secrets.keys()))
+        rows = snapshot.config.providers
+        unread = {(row.name, credential.label) for row in rows for credential in row.credentials} - now.keys()
+        self._writer.put(partial(credential_state.keep, credentials=now, unread=unread))
 
     # What requests ask.
 
@@ -160,13 +163,13 @@ class HealthBook:
             if (probed := credentials.probed(self._entries.get(key, READY), now)) is not None
         )
         claim = key, probed.probe_until
-        secret = candidate[1].secret
+        identity = self._identities.get(key[:2], "")
         self._entries[key] = probed  # until it is known, nobody else here need ask
         written = self._writing_begins(key)
         step = partial(credentials.probed, now=now)
         try:
             row, won = await self._writer.run(
-                partial(credential_state.change, key=key, secret=secret, step=step)
+                partial(credential_state.change, key=key, identity=identity, step=step)
             )
         except StoreError:
             row, won = None, True  # the store takes nothing now: each process for itself
@@ -179,8 +182,8 @@ class HealthBook:
 
     def _step(self, key: Key, turn: Turn, step: Step) -> None:
         """Take a step here at once, and in the store behind it."""
-        secret = turn.candidate[1].secret
-        if self._secrets.get(key[:2]) != secret:
+        identity = self._identities.get(key[:2])
+        if identity is None or self._secrets[key[:2]] != turn.candidate[1].secret:
             return  # it was asked with a secret that has been replaced since
         before = self._entries.get(key, READY)
         after = step(before)
@@ -191,7 +194,7 @@ class HealthBook:
         loop = self._loop
 
         def work(db: sqlite3.Connection) -> None:
-            row, _ = credential_state.change(db, key=key, secret=secret, step=step)
+            row, _ = credential_state.change(db, key=key, identity=identity, step=step)
             with contextlib.suppress(RuntimeError):  # the loop is closed: there is nobody to know of it
                 loop.call_soon_threadsafe(written, row)
 
@@ -219,7 +222,7 @@ class HealthBook:
         return written
 
     def _take(self, row: Row) -> None:
-        if row.key[:2] in self._secrets and row.is_of(self._secrets[row.key[:2]]):
+        if row.key[:2] in self._identities and row.is_of(self._identities[row.key[:2]]):
             self._note(row.key, row.health)
 
     def _note(self, key: Key, health: Health) -> None:
@@ -230,6 +233,15 @@ class HealthBook:
         if len(self._entries) > MOST_ENTRIES:
             models = (key for key in self._entries if key[2])
             self._entries.pop(min(models, key=lambda key: self._entries[key].until), None)
+
+
+def identities(snapshot: Snapshot) -> dict[tuple[str, str], str]:
+    """What makes each (provider, credential) that can be used itself: its secret, and whom it is sent to."""
+    return {
+        (provider.name, credential.name): f"{provider.settings.base_url}\0{credential.secret or ''}"
+        for provider in snapshot.providers.values()
+        for credential in provider.credentials or (NO_KEY,)
+    }
 
 
 _FINE = Condition()

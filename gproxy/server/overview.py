@@ -14,24 +14,19 @@ from gproxy.ledger.when import stamp
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing.credentials import State, condition
 from gproxy.routing.failover import NO_KEY
+from gproxy.server.health import identities
 from gproxy.values import READY, Health
 
 _STATES = {State.OUT: "cooling", State.BACK: "cooling", State.REFUSED: "disabled"}
 
 
 def healths(rows: Iterable[Row], snapshot: Snapshot | None = None) -> dict[Key, Health]:
-    """What the store's rows say; with a snapshot only what is said of the secrets in that."""
-    secrets = None
-    if snapshot is not None:
-        secrets = {
-            (provider.name, credential.name): credential.secret
-            for provider in snapshot.providers.values()
-            for credential in provider.credentials or (NO_KEY,)
-        }
+    """What the store's rows say; with a snapshot only what is said of the credentials in that."""
+    known = None if snapshot is None else identities(snapshot)
     return {
         row.key: row.health
         for row in rows
-        if secrets is None or (row.key[:2] in secrets and row.is_of(secrets[row.key[:2]]))
+        if known is None or (row.key[:2] in known and row.is_of(known[row.key[:2]]))
     }
 
 

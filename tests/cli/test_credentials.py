@@ -31,7 +31,7 @@ def store(file: Path) -> Path:
     path = file.parent / "data" / "gproxy.db"
     opened = open_store(path)
     for key, health in ((("claude", "team", "m"), OUT), (("claude", "claude#2", ""), DEAD)):
-        opened.run([partial(credential_state.change, key=key, secret="x", step=lambda _, h=health: h)])
+        opened.run([partial(credential_state.change, key=key, identity="x", step=lambda _, h=health: h)])
     opened.close()
     return path
 

@@ -131,7 +131,7 @@ class World:
     def stands(self, name: str, health: Health, secret: str) -> None:
         """Note how a credential of provider `two` stands for `big`."""
         store = open_store(self.store)
-        change = partial(credential_state.change, key=("two", name, "big"), secret=secret)
+        change = partial(credential_state.change, key=("two", name, "big"), identity=f"\0{secret}")
         store.run([partial(change, step=lambda _: health)])
         store.close()
 

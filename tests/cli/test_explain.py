@@ -132,7 +132,9 @@ def test_how_a_credential_stands_is_told_with_its_time(run: Run, rich: Path) -> 
     store = open_store(path)
     out = Health(state="cooling", held="out", until=time.time() + 600, at=time.time())
     key = ("claude", "team", "")
-    store.run([partial(credential_state.change, key=key, secret="sk-secret-upstream", step=lambda _: out)])
+    store.run(
+        [partial(credential_state.change, key=key, identity="\0sk-secret-upstream", step=lambda _: out)]
+    )
     store.close()
     found = explained(run, "chat", "--user", "alice")
     assert found["attempts"][-1]["health"].startswith("out, not tried, ")

@@ -32,8 +32,8 @@ def db(path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-def put(db: sqlite3.Connection, key: Key = KEY, health: Health = OUT, secret: str | None = SECRET) -> Row:
-    row, changed = credential_state.change(db, key=key, secret=secret, step=lambda _: health)
+def put(db: sqlite3.Connection, key: Key = KEY, health: Health = OUT, identity: str = SECRET) -> Row:
+    row, changed = credential_state.change(db, key=key, identity=identity, step=lambda _: health)
     assert row is not None
     assert changed
     return row
@@ -49,13 +49,13 @@ def test_what_is_written_is_read_as_it_was(db: sqlite3.Connection, path: Path) -
     assert (row.key, row.health) == (KEY, OUT)
     assert row.is_of(SECRET)
     assert not row.is_of("other")
-    assert not row.is_of(None)
+    assert not row.is_of("")
 
 
 def test_a_step_is_taken_from_where_the_row_stands(db: sqlite3.Connection) -> None:
     put(db)
     row, changed = credential_state.change(
-        db, key=KEY, secret=SECRET, step=lambda health: replace(health, failures=health.failures + 1)
+        db, key=KEY, identity=SECRET, step=lambda health: replace(health, failures=health.failures + 1)
     )
     assert row is not None
     assert changed
@@ -63,9 +63,9 @@ def test_a_step_is_taken_from_where_the_row_stands(db: sqlite3.Connection) -> No
 
 
 def test_no_step_leaves_it_as_it_is_and_says_how_that_is(db: sqlite3.Connection) -> None:
-    assert credential_state.change(db, key=KEY, secret=SECRET, step=lambda _: None) == (None, False)
+    assert credential_state.change(db, key=KEY, identity=SECRET, step=lambda _: None) == (None, False)
     before = put(db)
-    assert credential_state.change(db, key=KEY, secret=SECRET, step=lambda _: None) == (before, False)
+    assert credential_state.change(db, key=KEY, identity=SECRET, step=lambda _: None) == (before, False)
 
 
 def test_what_is_known_of_another_secret_does_not_count(db: sqlite3.Connection) -> None:
@@ -75,9 +75,9 @@ def test_what_is_known_of_another_secret_does_not_count(db: sqlite3.Connection) 
     def step(health: Health) -> None:
         found.append(health)
 
-    assert credential_state.change(db, key=KEY, secret="other", step=step) == (None, False)
+    assert credential_state.change(db, key=KEY, identity="other", step=step) == (None, False)
     assert found == [READY]
-    put(db, secret="other")
+    put(db, identity="other")
     (row,) = credential_state.since(db, 0)
     assert row.is_of("other")
 
@@ -140,8 +140,8 @@ def test_what_is_not_configured_or_has_another_secret_is_forgotten(db: sqlite3.C
     for name in ("same", "changed", "gone", "unread"):
         put(db, ("p", name, ""))
         put(db, ("p", name, "m"))
-    put(db, ("p", "no key", ""), secret=None)
-    known = {("p", "same"): SECRET, ("p", "changed"): "other", ("p", "no key"): None}
+    put(db, ("p", "no key", ""), identity="")
+    known = {("p", "same"): SECRET, ("p", "changed"): "other", ("p", "no key"): ""}
     credential_state.keep(db, credentials=known, unread={("p", "unread")})
     left = {key[1] for key in seen(db)}
     assert left == {"same", "unread", "no key"}

@@ -17,7 +17,7 @@ from gproxy.ledger.writer import Writer
 from gproxy.routing.credentials import MOST_SECONDS, PROBE_SECONDS, Cause, Failure, State
 from gproxy.routing.failover import Candidate
 from gproxy.server import health
-from gproxy.server.health import HealthBook, Turn
+from gproxy.server.health import HealthBook, Turn, identities
 from gproxy.values import Health, Target
 from tests.server.parts import snapshot
 
@@ -99,11 +99,11 @@ def past_due(path: Path) -> None:
                     state=found.state, held=found.held, until=time.time() - 1, at=1, error=found.error
                 )
 
-            credential_state.change(db, key=row.key, secret=_secret(row.key[1]), step=ended)
+            credential_state.change(db, key=row.key, identity=_identity(row.key[1]), step=ended)
 
 
-def _secret(name: str) -> str:
-    return {"p#1": "sk-one", "p#2": "sk-two"}[name]
+def _identity(name: str) -> str:
+    return identities(TWO)["p", name]
 
 
 # One process.
@@ -228,6 +228,14 @@ async def test_another_secret_is_another_credential_after_a_reload(one: Process)
     await one.settle()
     assert one.state() is State.READY
     one.book.adopt(TWO)
+    assert one.state() is State.READY
+
+
+async def test_a_key_that_is_sent_elsewhere_may_be_accepted_there(one: Process) -> None:
+    one.fail(REFUSED)
+    await one.settle()
+    one.book.adopt(snapshot(FILE.format('{ api_key = "sk-one" }').replace("http://x", "http://z")))
+    await one.book.refresh()
     assert one.state() is State.READY
 
 

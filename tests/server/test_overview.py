@@ -113,9 +113,9 @@ def test_only_what_is_said_of_the_secret_in_force_counts_where_that_is_known(tmp
     path = tmp_path / "gproxy.db"
     open_store(path).close()
     db = connect(path)
-    change(db, key=("p", "one", ""), secret="sk-canary", step=lambda _: OUT)
-    change(db, key=("p", "one", "m"), secret="another", step=lambda _: OUT)
-    change(db, key=("gone", "one", "m"), secret="another", step=lambda _: OUT)
+    change(db, key=("p", "one", ""), identity="http://x\0sk-canary", step=lambda _: OUT)
+    change(db, key=("p", "one", "m"), identity="another", step=lambda _: OUT)
+    change(db, key=("gone", "one", "m"), identity="another", step=lambda _: OUT)
     rows = since(db, 0)
     db.close()
     assert set(overview.healths(rows, SNAPSHOT)) == {("p", "one", "")}

@@ -1,6 +1,7 @@
 """A client that leaves ends its own request and nothing else; whoever else cancels is obeyed as ever."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -129,6 +130,20 @@ async def test_work_that_outlasts_that_while_is_stopped(client: Kind) -> None:
         async with Departure(incoming, lambda _: 0.1):
             await asyncio.Event().wait()
     assert 0.09 < loop.time() - began < 2
+
+
+@pytest.mark.parametrize("seconds", [0.0, 5.0])
+async def test_what_a_client_has_not_taken_when_it_leaves_is_dropped(seconds: float) -> None:
+    """It may have closed its side alone: the work would wait for it to read."""
+    visit, dropped = Visit(b""), asyncio.Event()
+    incoming = Incoming(visit.receive, dropped.set)
+    await incoming.piece()
+    with contextlib.suppress(ClientLeft):
+        async with Departure(incoming, lambda _: seconds):
+            assert not dropped.is_set()
+            visit.leave()
+            await dropped.wait()
+    assert dropped.is_set()
 
 
 async def test_a_client_that_is_taken_for_gone_stops_the_work_and_loses_its_connection(client: Kind) -> None:

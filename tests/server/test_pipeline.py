@@ -30,6 +30,7 @@ from tests.server.parts import (
     serving,
     sse,
 )
+from tests.server.test_transport import full_listener
 
 LIMITED = ALICE.replace('"*"', '"good-*"')
 CHAT = "/v1/chat/completions"
@@ -281,6 +282,19 @@ async def test_only_so_many_answers_are_read_on_at_once(
         await asyncio.wait([task])
         found = await front.rows()
     assert {(row["status"], row["outcome"]) for row in found} == {(499, "client_closed")}
+
+
+async def test_what_was_not_sent_yet_is_not_waited_for(tmp_path: Path) -> None:
+    with full_listener() as port:
+        text = provider(f"http://127.0.0.1:{port}", more=DRAINING) + ALICE
+        async with serving(text, tmp_path) as front:
+            visit = streaming()
+            task = request(front, visit)
+            await asyncio.sleep(0.1)  # it is connecting
+            visit.leave()
+            await asyncio.wait_for(task, 1)
+            (row,) = await front.rows()
+    assert (row["status"], row["outcome"], row["usage_source"]) == (499, "client_closed", "none")
 
 
 @pytest.mark.parametrize("path", ["/v1/messages/count_tokens"])

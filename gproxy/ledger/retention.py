@@ -4,6 +4,7 @@ What the logs hold is `logs.py`'s. The table `usage` is never touched here.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -142,7 +143,8 @@ async def _done(writer: Writer, work: Work) -> Any:
     outcome: asyncio.Future[Any] = loop.create_future()
 
     def tell(value: Any) -> None:
-        loop.call_soon_threadsafe(_resolve, outcome, value)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, outcome, value)
 
     return await outcome if writer.offer(lambda: work, 0, tell) else None
 

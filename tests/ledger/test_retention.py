@@ -180,3 +180,17 @@ def test_a_store_that_is_not_there_has_nothing_and_one_without_logs_says_what_to
         db.execute("CREATE TABLE other (x)")
     with pytest.raises(StoreError, match="gproxy serve"):
         count(path, None)
+
+
+def test_a_step_that_outlives_its_loop_ends_no_writer(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer = Writer(path)
+
+    async def begin() -> None:
+        asyncio.get_running_loop().create_task(keep(writer, lambda: 1))
+        await asyncio.sleep(0)
+
+    asyncio.run(begin())  # the writer does the step only when this loop is closed
+    writer.start()
+    writer.close()
+    assert count(path, None) == 0
+    assert caplog.records == []

@@ -110,7 +110,9 @@ class Global:
 class Settings:
     base_url: str = key("the upstream's address, with or without /v1 or /v1beta", default="")
     connect_timeout_s: float = key("seconds to connect", default=10.0, low=0.01)
-    first_byte_timeout_s: float = key("seconds to the first byte of the answer", default=600.0, low=0.01)
+    first_byte_timeout_s: float = key(
+        "seconds to the first byte of the answer, in a stream to its first event", default=600.0, low=0.01
+    )
     idle_timeout_s: float = key("seconds of silence inside an answer", default=300.0, low=0.01)
     total_timeout_s: float = key("seconds for a whole request, 0 for none", default=0.0, low=0)
     max_attempts: int = key("attempts per request over all credentials", default=4, low=1, high=100)

@@ -1,10 +1,14 @@
 """Requests that can be read in two ways, at the served gateway: one refusal, the end, and nothing goes upstream."""
 
+import contextlib
 import json
+import re
 import socket
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import KEY, Gateway
@@ -86,6 +90,47 @@ def test_what_can_be_read_in_two_ways_is_refused_in_json_and_ends_the_connection
     assert json.loads(body)["error"]["type"] == "invalid_request_error"
     assert upstream.exchanges(name) == []
     assert gateway.rows(model=name) == []
+
+
+PLACES = st.tuples(st.integers(0, 5000), st.binary(max_size=3), st.integers(0, 3))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    places=st.lists(
+        st.tuples(st.integers(0, 5000), st.binary(max_size=3), st.integers(0, 3)), min_size=1, max_size=3
+    ),
+    in_chunks=st.booleans(),
+)
+def test_whatever_is_done_to_the_bytes_of_calls_each_gets_one_answer_at_most(
+    gateway: Gateway, upstream: Upstream, places: list[tuple[int, bytes, int]], in_chunks: bool
+) -> None:
+    """Some bytes of two calls, one behind the other, are replaced by others or left out."""
+    body = json.dumps(CHAT.fields(upstream.model())).encode()
+    head, framed = (
+        ("Transfer-Encoding: chunked", chunked(body)) if in_chunks else (f"Content-Length: {len(body)}", body)
+    )
+    sent = post(head, body=framed) + NEXT
+    for place, new, gone in places:
+        at = place % len(sent)
+        sent = sent[:at] + new + sent[at + gone :]
+    url = httpx.URL(gateway.url)
+    got = b""
+    with socket.create_connection((url.host, url.port or 0), timeout=10) as sock:
+        sock.sendall(sent)
+        sock.settimeout(0.02)
+        with contextlib.suppress(TimeoutError):
+            while data := sock.recv(65536):
+                got += data
+        sock.settimeout(10)
+        sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionError):
+            while data := sock.recv(65536):
+                got += data
+    statuses = re.findall(rb"HTTP/1\.1 (\d+) ", got)
+    assert len(statuses) <= 2
+    assert b"500" not in statuses
+    assert b"502" not in statuses
 
 
 @pytest.mark.parametrize("headers", [["X-A: b"] * 150, ["X-A: " + "b" * 90_000]], ids=["many", "long"])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -429,7 +430,7 @@ def test_whatever_is_done_to_the_bytes_no_request_gets_two_answers_and_nothing_h
             assert served.engine is not None
             await until(lambda: not served.engine.connections)
 
-    asyncio.run(play())
+    uvloop.run(play())
 
 
 # Flow.

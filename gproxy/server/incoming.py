@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
-from gproxy.errors import BodyTimeout
+from gproxy.errors import BadRequest, BodyTimeout
 from gproxy.server.capture import Trace
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -67,7 +67,10 @@ class Incoming:
             self.on_cut(why)
 
     async def piece(self) -> bytes:
-        """The next piece of the body; `ended` is True after the last. Raises BodyTimeout or ClientLeft."""
+        """The next piece of the body; `ended` is True after the last.
+
+        Raises BodyTimeout, ClientLeft, or BadRequest for a body that is broken.
+        """
         self._unasked = False
         try:
             async with asyncio.timeout(BODY_IDLE_SECONDS):
@@ -90,7 +93,7 @@ class Incoming:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while not self.ended and size < _DISCARD_BYTES:
                     size += len(await self.piece())
-        except (TimeoutError, BodyTimeout, ClientLeft):
+        except (TimeoutError, BodyTimeout, BadRequest, ClientLeft):
             pass
 
     def watch(self, call: Callable[[], None]) -> Callable[[], object]:

@@ -6,7 +6,10 @@ import pytest
 
 from gproxy.errors import BodyTimeout
 from gproxy.server import incoming
+from gproxy.server.exchange import Exchange
+from gproxy.server.framing import read_head
 from gproxy.server.incoming import ClientLeft, Incoming
+from tests.server.listening import Paper
 from tests.server.parts import Visit
 
 MEGABYTE = bytes(1024 * 1024)
@@ -85,6 +88,14 @@ async def test_a_client_that_leaves_while_its_refused_body_is_read_is_no_fault()
     body = Incoming(Visit(b"a", then_leave=True).receive)
     await body.discard()
     assert body.ended
+
+
+async def test_a_refused_body_that_is_broken_as_well_is_no_fault() -> None:
+    it = Exchange(Paper(), read_head(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"))
+    it.feed(b"nonsense\r\n")
+    body = Incoming(it.receive)
+    await body.discard()
+    assert not body.ended
 
 
 async def test_departure_is_when_the_client_leaves_and_not_before() -> None:

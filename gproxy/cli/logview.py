@@ -44,7 +44,7 @@ def harmless(text: str, *, lines: bool = False) -> str:
     )
 
 
-HEADING = f"{'time':8} {'status':6} {'ms':>7} {'who':11} {'model':14} request"
+HEADING = f"{'time':8} {'code':4} {'ms':>7} {'who':13} {'model':14} request"
 
 
 def line(entry: Entry) -> str:
@@ -57,7 +57,7 @@ def line(entry: Entry) -> str:
 
     clock = datetime.fromisoformat(entry["started_at"]).astimezone().strftime("%H:%M:%S")
     status = "-" if entry["status"] is None else str(entry["status"])
-    shown = f"{clock} {status:6} {entry['total_ms']:7} {cell(who(entry), 11)} {cell(model(entry), 14)} "
+    shown = f"{clock} {status:4} {entry['total_ms']:7} {cell(who(entry), 13)} {cell(model(entry), 14)} "
     shown += harmless(entry["request_id"])
     if entry["error"]:
         shown += f"\n{' ' * 9}{cell(entry['error'], WIDTH - 9).rstrip()}"
@@ -114,7 +114,8 @@ def _moment(entry: Entry) -> str:
 def _served(request: Entry) -> str:
     if request["provider"] is None:
         return ""
-    return harmless(f", served by {request['provider']}/{request['model']} in {request['attempts']} attempts")
+    times = "once" if request["attempts"] == 1 else f"the last of {request['attempts']} attempts"
+    return harmless(f", asked of {request['provider']}/{request['model']}, {times}")
 
 
 def _outcome(entry: Entry) -> Iterator[str]:

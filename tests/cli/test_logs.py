@@ -51,7 +51,7 @@ def test_requests_are_listed_newest_last_in_80_columns(
     assert ids(ran.out) == [FIRST, SECOND]
     lines = ran.out.splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[0].split() == ["time", "status", "ms", "who", "model", "request"]
+    assert lines[0].split() == ["time", "code", "ms", "who", "model", "request"]
     assert "all have failed" in lines[-1]
     assert sum(bool(re.fullmatch(r"\d{4}-\d\d-\d\d", each)) for each in lines) == 2
 

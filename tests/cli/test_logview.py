@@ -76,7 +76,7 @@ def test_both_sides_are_told(tmp_path: Path) -> None:
         "request req_1",
         "alice/laptop",
         "POST /v1/chat/completions?a=b",
-        "served by main/large in 1 attempts",
+        "asked of main/large, once",
         "status 200 in 20 ms, first byte after 15 ms",
         "it broke",
         '    {"a":\n    1}',

@@ -5,6 +5,7 @@ What an outcome does to a credential's health is `routing/credentials.py`'s, the
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from gproxy.ledger.credential_state import Key, Row
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.writer import Writer
 from gproxy.routing import credentials
-from gproxy.routing.credentials import WHOLE, Condition, Failure, State
+from gproxy.routing.credentials import WHOLE, Cause, Condition, Failure, State
 from gproxy.routing.failover import NO_KEY, Candidate, choose
 from gproxy.values import READY, Health
 
@@ -31,6 +32,11 @@ MOST_ENTRIES = 4096
 MOST_NAME_CHARS = 200
 
 Step = Callable[[Health], Health | None]
+
+_FOR_PEOPLE = (Cause.BAD_KEY, Cause.BILLING)
+"""What ends when somebody does something about it."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +121,13 @@ class HealthBook:
         if turn.claim is not None and turn.claim[0] != key:
             self.untouched(turn)
         now = time.time()
+        was = self.condition(turn.candidate, now).state
         self._step(key, turn, partial(credentials.after_failure, failure=failure, began=turn.began, now=now))
         stands = self.condition(turn.candidate, now)
+        if failure.cause in _FOR_PEOPLE and stands.state is not was:
+            logger.warning(
+                "%s (%s): %s; `gproxy credentials list` shows what that means", *key[:2], failure.reason
+            )
         return stands.seconds if stands.state is State.OUT else None
 
     def untouched(self, turn: Turn) -> None:

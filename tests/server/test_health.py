@@ -138,6 +138,16 @@ async def test_what_is_out_is_passed_over_and_what_is_back_comes_last(one: Proce
     assert await one.book.turn([]) is None
 
 
+async def test_what_somebody_has_to_do_something_about_is_said_once(
+    one: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    for failure, n in ((REFUSED, 1), (REFUSED, 1), (UNPAID, 2), (UNPAID, 2), (LIMITED, 2), (TROUBLE, 2)):
+        one.fail(failure, n)
+    told = [record.getMessage() for record in caplog.records]
+    assert [message.partition(";")[0] for message in told] == ["p (p#1): status 401", "p (p#2): status 402"]
+    assert "sk-" not in "".join(told)
+
+
 async def test_a_good_answer_ends_a_cool_down_of_the_model_and_of_the_whole(one: Process) -> None:
     one.fail(TROUBLE)
     one.fail(Failure(Cause.NO_CONNECTION, "no connection"))

@@ -367,6 +367,17 @@ async def test_a_single_credential_is_never_locked_out_by_a_bad_answer(place: Pl
     assert len(up.seen) == 3
 
 
+async def test_nor_by_being_slow_or_away(place: Place) -> None:
+    async with peer(silent) as up:
+        for _ in range(3):
+            await Opening(place, provider(up.url, more="first_byte_timeout_s = 0.05")).failed(UpstreamTimeout)
+    assert len(up.seen) == 3
+    for _ in range(3):
+        it = Opening(place, provider(up.url))
+        await it.failed()
+        assert it.journal.attempts == 1
+
+
 async def test_what_failed_comes_after_what_did_not(place: Place) -> None:
     async with peer(by_key({TWO[0]: http(status=500), TWO[1]: GOOD})) as up:
         for _ in range(2):

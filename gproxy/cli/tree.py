@@ -21,6 +21,7 @@ from gproxy.cli import (
     reprice,
     serve,
     usage,
+    usage_store,
     users,
 )
 from gproxy.cli.options import group
@@ -42,7 +43,10 @@ app.command("explain")(explain.explain)
 app.add_typer(models.alias, name="alias")
 models.models.command("prices")(prices.prices)
 app.add_typer(models.models, name="models")
+usage.app.command("export")(usage_store.export)
+usage.app.command("prune")(usage_store.prune)
 usage.app.command("reprice")(reprice.reprice)
+usage.app.command("verify")(usage_store.verify)
 app.add_typer(usage.app, name="usage")
 app.add_typer(logs.app, name="logs")
 

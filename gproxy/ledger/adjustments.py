@@ -23,8 +23,11 @@ _ADJUST = """
     INSERT INTO spend_adjustments (scope, period, reason, at, delta_nano) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET delta_nano = delta_nano + excluded.delta_nano
 """
-_KNOWN = "SELECT 1 FROM spend WHERE scope = ? AND period = ?"
-# Of days and months only the latest of a scope can still be compared.
+# Of days and months only the latest of a scope can still be compared. One that has no spend yet may get it.
+_ENDED = """
+    SELECT 1 FROM spend WHERE scope = ?1 AND period > ?2 AND length(period) = length(?2)
+    AND NOT EXISTS (SELECT 1 FROM spend WHERE scope = ?1 AND period = ?2)
+"""
 _FORGET = """
     DELETE FROM spend_adjustments
     WHERE scope = :scope AND period < :period AND length(period) = length(:period)
@@ -50,15 +53,15 @@ def adjust(db: sqlite3.Connection, scope: str, period: str, reason: str, delta_n
 
 
 def adjust_rows(db: sqlite3.Connection, changes: Iterable[RowChange], reason: str, at: str) -> None:
-    """Note what changed rows stand for less, for their users and keys: in total, and in the days and months whose
-    spend is still counted."""
+    """Note what changed rows stand for less, for their users and keys: in total, and in the days and months that
+    have not ended for them."""
     deltas: dict[tuple[str, str], int] = defaultdict(int)
     for change in changes:
         for scope in (f"user/{change.user}", f"key/{change.key_id}"):
             for period in ("total", change.started_at[:10], change.started_at[:7]):
                 deltas[scope, period] += change.delta_nano
     for (scope, period), delta in deltas.items():
-        if delta and (period == "total" or db.execute(_KNOWN, (scope, period)).fetchone()):
+        if delta and not db.execute(_ENDED, (scope, period)).fetchone():
             adjust(db, scope, period, reason, delta, at)
 
 

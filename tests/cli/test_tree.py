@@ -50,7 +50,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "alias": {"set", "list", "remove"},
         "models": {"list", "prices"},
         "logs": {"list", "show", "clear"},
-        "usage": {"report", "reprice"},
+        "usage": {"report", "export", "prune", "reprice", "verify"},
     }
 
 

@@ -32,12 +32,12 @@ def test_deltas_of_one_reason_and_time_are_added_up_and_others_kept_apart(db: sq
     assert rows == [(PRUNED, AT, 12), (REPRICED, AT, -2)]
 
 
-def test_changed_rows_are_noted_for_user_and_key_in_total_and_where_a_day_or_month_is_counted(
+def test_changed_rows_are_noted_for_user_and_key_in_total_and_in_days_and_months_that_have_not_ended(
     db: sqlite3.Connection,
 ) -> None:
     db.execute(
         "INSERT INTO spend VALUES ('user/a', '2026-11', 9, 0), ('user/a', 'total', 9, 0), "
-        "('key/k', '2026-11-25', 9, 0)"
+        "('user/a', '2026-11-26', 9, 0), ('key/k', '2026-12', 9, 0), ('key/l', '2026-10-25', 9, 0)"
     )
     changes = [
         RowChange("a", "k", AT, 4),
@@ -51,6 +51,8 @@ def test_changed_rows_are_noted_for_user_and_key_in_total_and_where_a_day_or_mon
         ("key/k", "total"): 5,
         ("key/k", "2026-11-25"): 5,
         ("key/l", "total"): -2,
+        ("key/l", "2026-10"): -2,
+        ("key/l", "2026-10-25"): -2,
     }
 
 

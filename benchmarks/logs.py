@@ -190,7 +190,7 @@ def clear(path: Path) -> None:
 
 def logged(folder: Path) -> tuple[int, int]:
     """Requests and attempts in the logs."""
-    connection = sqlite3.connect(folder / "data" / "gproxy.db")
+    connection = sqlite3.connect(f"file:{folder / 'data' / 'gproxy.db'}?mode=ro", uri=True)
     found: tuple[int, int] = connection.execute(
         "SELECT (SELECT count(*) FROM downstream_log), (SELECT count(*) FROM upstream_log)"
     ).fetchone()

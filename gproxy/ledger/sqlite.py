@@ -4,6 +4,7 @@ What is in the store is `store.py`'s.
 """
 
 import contextlib
+import errno
 import os
 import time
 from pathlib import Path
@@ -87,7 +88,15 @@ def _make_private(path: Path) -> None:
         with contextlib.suppress(FileExistsError):  # another process made it since
             path.parent.mkdir(parents=True)
             path.parent.chmod(_OWNER_ONLY_FOLDER)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, _OWNER_ONLY_FILE))
+    # One that exists is not opened: closed again, it would take with it the locks that this process has on the file
+    # by other connections, and another process would take itself for the last one and remove the write-ahead log.
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _OWNER_ONLY_FILE))
+    except FileExistsError:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+        if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(name).chmod(_OWNER_ONLY_FILE)

@@ -1,6 +1,9 @@
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -172,3 +175,21 @@ def test_a_sqlite_that_can_lose_rows_is_warned_about(
 ) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
     assert (known_fault() is not None) == faulty
+
+
+LOCK_OF_READERS = (510, 0x40000002)
+"""Length and start of what every connection in WAL mode holds shared; see `SHARED_FIRST` in SQLite's os.h."""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_a_second_connection_of_a_process_leaves_the_lock_of_the_first(tmp_path: Path) -> None:
+    """A file that is closed takes all locks of its process along, and the next one to close the store, of another
+    process, takes itself for the last and removes the write-ahead log."""
+    path = tmp_path / "gproxy.db"
+    with closing(connect(path)) as first:
+        first.execute("CREATE TABLE t (x)")
+        connect(path).close()
+        take = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+b'), fcntl.LOCK_EX | fcntl.LOCK_NB, *{})"
+        other = (sys.executable, "-c", take.format(LOCK_OF_READERS), str(path))
+        done = subprocess.run(other, capture_output=True, text=True)
+    assert "BlockingIOError" in done.stderr

@@ -48,6 +48,7 @@ class _Entry:
 class Lane:
     """A bounded queue beside the writer's own. `offer` is for any thread, `step` for the writer's alone.
 
+    `dropped` counts what was not done, from the beginning.
     `wake` is called when there is something to do again, `wrote` in `step` with the bytes that were written.
     """
 
@@ -59,7 +60,8 @@ class Lane:
         self._waiting: deque[_Entry] = deque()
         self._lock = threading.Lock()
         self._bytes = 0
-        self._dropped = 0
+        self.dropped = 0
+        self._dropped_told = 0
         self._told = 0.0
         self._not_before = 0.0
         self._failures = 0
@@ -72,7 +74,7 @@ class Lane:
         """
         with self._lock:
             if self._waiting and self._bytes + size > MOST_BYTES:
-                self._dropped += 1
+                self.dropped += 1
                 return False
             first = not self._waiting
             self._bytes += size
@@ -116,9 +118,9 @@ class Lane:
 
     def tell(self, *, now: bool = False) -> None:
         """Say how many entries were dropped, once in a while."""
-        if self._dropped and (now or time.monotonic() - self._told >= TOLD_EVERY_S):
+        if self.dropped > self._dropped_told and (now or time.monotonic() - self._told >= TOLD_EVERY_S):
             with self._lock:
-                dropped, self._dropped = self._dropped, 0
+                dropped, self._dropped_told = self.dropped - self._dropped_told, self.dropped
             self._told = time.monotonic()
             logger.warning("%d entries of the request logs were dropped: the store did not keep up", dropped)
 
@@ -166,6 +168,6 @@ class Lane:
 
     def _drop(self, entry: _Entry) -> None:
         with self._lock:
-            self._dropped += 1
+            self.dropped += 1
         if entry.done is not None:
             entry.done(None)

@@ -74,6 +74,16 @@ class Writer:
         """Why the last write failed, None since one has succeeded: a reason not to be ready."""
         return self._failure
 
+    @property
+    def waiting(self) -> int:
+        """How many operations wait to be written, about."""
+        return self._queue.qsize()
+
+    @property
+    def dropped(self) -> int:
+        """How much that came by `offer` was given up, from the beginning."""
+        return self._lane.dropped
+
     def start(self) -> None:
         """Open the store in the writer's thread and wait until it is. Raises `StoreError`."""
         if warning := known_fault():

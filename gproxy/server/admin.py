@@ -14,20 +14,25 @@ from quart import Quart, Response, request
 
 from gproxy.config.redact import redacted
 from gproxy.config.snapshot import Snapshot
-from gproxy.errors import BadRequest, Forbidden
+from gproxy.errors import BadRequest, Forbidden, StoreError
 from gproxy.ledger import credential_state
 from gproxy.ledger.logs import Downstream, Upstream, listed
 from gproxy.ledger.report import report
 from gproxy.ledger.when import stamp
-from gproxy.server import allowances, edge, overview, queries
+from gproxy.server import allowances, edge, exposition, metricfiles, overview, queries
+from gproxy.server.metricfiles import Gauges, Key
+from gproxy.server.metrics import Metrics
 from gproxy.server.storereader import StoreReader
 
 MOST_ROWS = 10_000
 """A report that has more is cut there, and says so."""
 
 
-def add_routes(app: Quart, snapshot: Callable[[], Snapshot], store: Path, reader: StoreReader) -> None:
+def add_routes(
+    app: Quart, snapshot: Callable[[], Snapshot], store: Path, reader: StoreReader, metrics: Metrics
+) -> None:
     """`snapshot` gives the configuration in force, `store` is the file that the ledger is in."""
+    scrapes = StoreReader()  # reports, which may be slow, hold up none of them
 
     @app.get("/admin/usage")
     async def admin_usage() -> Response:
@@ -60,6 +65,25 @@ def add_routes(app: Quart, snapshot: Callable[[], Snapshot], store: Path, reader
     @app.get("/admin/config")
     async def admin_config() -> Response:
         return _json(redacted(admitted(snapshot()).config))
+
+    @app.get("/metrics")
+    async def prometheus() -> Response:
+        here = admitted(snapshot())
+        own = await metrics.published()
+        body = await scrapes.read(partial(_metrics, own, metrics, here, store))
+        return Response(body, content_type=exposition.CONTENT_TYPE)
+
+
+def _metrics(own: tuple[dict[Key, int], Gauges], metrics: Metrics, here: Snapshot, store: Path) -> bytes:
+    """What all processes of the server have counted, and how they and the credentials stand."""
+    counts, gauges = metricfiles.others(metrics.folder, metrics.slot)
+    try:
+        rows = credential_state.read(store)
+    except StoreError:  # which is told by a metric of its own
+        rows = []
+    now = time.time()
+    trees = overview.credentials(here.config, overview.healths(rows, here), now, here)
+    return exposition.text(metricfiles.summed([own[0], *counts]), [own[1], *gauges], trees, now)
 
 
 def usage(store: Path, asked: queries.UsageQuery) -> dict[str, Any]:

@@ -173,6 +173,7 @@ def _without_row(journal: Journal, error: GatewayError) -> GatewayError:
     """A refusal of ours leaves no row (SPEC section 6)."""
     journal.admitted = journal.reserved = False
     journal.settled = True
+    journal.refusal = error
     return error
 
 

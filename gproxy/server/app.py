@@ -24,6 +24,7 @@ from gproxy.server.health import HealthBook
 from gproxy.server.incoming import DROP, EXPECTED, LEAVING, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
+from gproxy.server.metrics import Metrics
 from gproxy.server.opening import Opener
 from gproxy.server.pipeline import Stages
 from gproxy.server.prices import Prices
@@ -57,7 +58,8 @@ class Gateway(Quart):
         self.lists = ModelLists(self.upstream, self.tokens, tasks, writer)
         self.prices = Prices(PriceBook(), tasks)
         self.health = HealthBook(writer)
-        self.settlement = Settlement(writer, self.prices, tasks)
+        self.metrics = Metrics(writer)
+        self.settlement = Settlement(writer, self.prices, tasks, self.metrics.settled)
         self.draining = False
         self.reload_failure: str | None = None
         self._tasks = tasks
@@ -66,13 +68,14 @@ class Gateway(Quart):
         self._serving: set[asyncio.Task[Any]] = set()
         self.swap(snapshot)
         reader = StoreReader()
-        admin.add_routes(self, lambda: self.snapshot, writer.path, reader)
+        admin.add_routes(self, lambda: self.snapshot, writer.path, reader, self.metrics)
         control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists, writer.path, reader)
 
     def swap(self, snapshot: Snapshot) -> None:
         """Put a configuration in force for every request that comes from now on."""
         keyless = (p.name for p in snapshot.providers.values() if not _needs_key(p.channel))
         self.health.adopt(snapshot)
+        self.metrics.adopt(snapshot)
         opener = Opener(
             self.upstream,
             self.tokens,
@@ -133,13 +136,19 @@ class Gateway(Quart):
         reply = Reply(send, request_id, shape.error_body, incoming.cut)
         style = self.snapshot.config.globals.log_format
         began = time.monotonic()
+        if found is not None:
+            self.metrics.begun()
         try:
             journal = await self._answer(scope, found, incoming, reply)
         finally:
             reply.close()
             if trace is not None:
                 trace.ended(reply.status)
+            if found is not None:
+                self.metrics.over()
         if found is not None:
+            if journal is not None and journal.refusal is not None:
+                self.metrics.refused(found[0].name, journal.refusal)
             status = journal.status if journal else reply.status
             milliseconds = round((time.monotonic() - began) * 1000)
             accesslog.write(style, scope["method"], path, status, milliseconds, journal)
@@ -175,6 +184,8 @@ class Gateway(Quart):
         except GatewayError as error:
             _tell(incoming, error.message)
             unread = not incoming.ended
+            if found is not None:
+                self.metrics.refused(found[0].name, error)
             await incoming.discard()
             if not reply.started:  # Quart may have answered before the body has turned out to be broken
                 await reply.error(error, close=unread)

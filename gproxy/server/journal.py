@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from gproxy.config.schema import Settings
+from gproxy.errors import GatewayError
 from gproxy.ledger.when import stamp
 from gproxy.protocols import estimate
 from gproxy.protocols.conversation import conversation_key
@@ -26,6 +27,7 @@ class Journal:
 
     `admitted`: it has passed the door, and what it costs is spend. `reserved`: the store holds a claim for it, which
     its settlement ends. `settled`: that, and its row, are done. `noting`: when it will be written down as open.
+    `refusal`: a limit or a quota did not let it pass the door, and it has no row.
     `passed` are attempts that could not be made, `extra_nano` is what failed ones have cost, or may have.
     `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen. `left`: why nobody
     waits for the answer any more, "" as long as somebody does; then that is how the request ended.
@@ -52,6 +54,7 @@ class Journal:
     reserved: bool = False
     noting: asyncio.TimerHandle | None = None
     settled: bool = False
+    refusal: GatewayError | None = None
     _seed: bytes = b""
 
     def seed(self) -> bytes:

@@ -4,6 +4,7 @@ What a model costs is `prices.py`'s, what is written `ledger/spend.py`'s.
 """
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from gproxy.errors import StoreError, Unavailable
@@ -19,9 +20,16 @@ from gproxy.values import Target, Usage
 
 
 class Settlement:
-    """Settles the requests of one process."""
+    """Settles the requests of one process. `told` hears of each that has ended, with its cost if that is known."""
 
-    def __init__(self, writer: Writer, prices: Prices, tasks: Tasks) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        prices: Prices,
+        tasks: Tasks,
+        told: Callable[[Journal, int | None], None] = lambda journal, cost_nano: None,
+    ) -> None:
+        self._told = told
         self._writer = writer
         self._prices = prices
         self._tasks = tasks
@@ -39,6 +47,12 @@ class Settlement:
             return
         cost, source = await self._cost(journal)  # cut off here, it is still open for `settle_late`
         journal.settled = True
+        try:
+            await self._commit(journal, cost, source, begun=begun)
+        finally:
+            self._told(journal, cost)
+
+    async def _commit(self, journal: Journal, cost: int | None, source: str | None, *, begun: bool) -> None:
         work = _work(journal, cost, source)
         if work is None:
             return
@@ -76,6 +90,7 @@ class Settlement:
         work = _work(journal, cost, source)
         if work is not None:
             self._writer.put(work)
+        self._told(journal, cost)
 
     async def _cost(self, journal: Journal) -> tuple[int | None, str | None]:
         if any(tried.maybe_billed for tried in journal.tried):

@@ -29,7 +29,7 @@ from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger import retention
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
-from gproxy.server import handover, listeners, repair
+from gproxy.server import handover, listeners, metricfiles, repair
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES, LinesHandler, say
 from gproxy.server.http1 import Engine
@@ -92,6 +92,7 @@ def run(
         own_id = secrets.token_hex(8)
         server = _Server(load, first.problems, settings, good, path, directory, store, own_id)
         with held(folder):
+            metricfiles.begin(store)
             return _listen_and_serve(server, announce)
     except (ConfigError, StoreError) as error:
         return _refuse(str(error))
@@ -213,6 +214,7 @@ async def _serve(
     tasks = Tasks()
     gateway = Gateway(snapshot, writer, tasks, own_id=server.own_id)
     gateway.reload_failure = failed
+    gateway.metrics.reload_failed = failed is not None
     await gateway.health.refresh()
     following = tasks.spawn(gateway.health.follow())
     stop = asyncio.Event()
@@ -253,6 +255,7 @@ async def _serve(
             await serving
         await tasks.drain(FORCED_END_SECONDS)
         gateway.health.close()
+        gateway.metrics.close()
         await gateway.upstream.close()
 
 
@@ -317,6 +320,7 @@ def _swapper(
         if fixed:
             tell(f"restart to apply [global] {', '.join(fixed)}")
         gateway.swap(_as_started(snapshot, started))
+        gateway.metrics.reloaded(ok=True)
         swapped()
 
     return swap
@@ -335,6 +339,8 @@ def _retention_days(gateway: Gateway) -> Callable[[], int]:
 
 def _set_failure(gateway: Gateway, reason: str | None) -> None:
     gateway.reload_failure = reason
+    if reason:
+        gateway.metrics.reloaded(ok=False)
 
 
 def _hypercorn(settings: schema.Global, listener: socket.socket, directory: Path) -> HypercornConfig:

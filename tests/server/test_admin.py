@@ -39,7 +39,14 @@ async def test_an_admin_sees_how_credentials_stand(tmp_path: Path) -> None:
     assert SECRET.encode() not in answer.body
 
 
-ROUTES = ("/admin/usage", "/admin/quotas", "/admin/credentials", "/admin/logs", "/admin/config")
+ROUTES = (
+    "/admin/usage",
+    "/admin/quotas",
+    "/admin/credentials",
+    "/admin/logs",
+    "/admin/config",
+    "/metrics",
+)
 
 
 @pytest.mark.parametrize("path", ROUTES)
@@ -162,5 +169,5 @@ async def test_a_store_that_cannot_be_read_is_told_and_nothing_of_where_it_is(
             file.unlink()
         front.path.write_bytes(b"no database" * 1000)
         answer = await front.ask(path, method="GET", key="sk-admin")
-    assert answer.status == (200 if path == "/admin/config" else 503)
+    assert answer.status == (200 if path in ("/admin/config", "/metrics") else 503)
     assert str(tmp_path).encode() not in answer.body

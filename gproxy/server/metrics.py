@@ -1,0 +1,259 @@
+"""What one process counts for Prometheus: whole numbers by name and labels, every set of labels bounded.
+
+Where the counts of all processes meet is `metricfiles.py`'s, how they are told `exposition.py`'s. A request leaves a
+line here as it is settled, and the lines are added up a moment later, beside the requests.
+"""
+
+import asyncio
+import logging
+import time
+from bisect import bisect_left
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
+
+from gproxy.config.snapshot import Snapshot
+from gproxy.errors import GatewayError
+from gproxy.ledger.writer import Writer
+from gproxy.routing.failover import Tried
+from gproxy.server import metricfiles
+from gproxy.server.journal import CLIENT_CLOSED, Journal
+from gproxy.server.metricfiles import Gauges, Key
+from gproxy.values import Usage
+
+logger = logging.getLogger(__name__)
+
+PUBLISH_SECONDS = 0.25
+"""How much later than a request its counts may be in the file, and what a killed process may take with it."""
+
+MOST_PAIRS = 200
+"""So many pairs of provider and model are told apart; what comes beyond them is `other`."""
+
+OTHER = "other"
+NONE = "none"
+
+_AT_ONCE = 50
+"""So many lines are added up at once: some 4 µs each, for which requests wait."""
+
+DURATION_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 20_000, 40_000, 60_000, 120_000, 300_000, 600_000)
+TTFT_MS = (25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 20_000, 40_000, 60_000, 120_000)
+"""Upper ends of the buckets; one more takes what is above."""
+
+REASONS = {
+    "RateLimited": "limit",
+    "QuotaExceeded": "quota",
+    "Unauthenticated": "key",
+    "Forbidden": "permission",
+    "NotFound": "not_found",
+    "BadRequest": "invalid",
+    "BodyTooLarge": "size",
+    "HeadersTooLarge": "size",
+    "MisdirectedRequest": "host",
+    "LoopDetected": "loop",
+    "Unavailable": "unavailable",
+}
+"""The word for a refusal of ours, by the name of the error; any other is `other`."""
+
+_TOKENS = {
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "cache_read": "cache_read_tokens",
+    "cache_write": "cache_write_tokens",
+    "reasoning": "reasoning_tokens",
+}
+
+
+class _Line(NamedTuple):
+    """What is kept of a request until it is added up. None of it holds the request's body."""
+
+    dialect: str
+    provider: str | None
+    model: str | None
+    status: int
+    outcome: str
+    attempts: int
+    tried: tuple[Tried, ...]
+    usage: Usage
+    cost_nano: int | None
+    latency_ms: int
+    ttft_ms: int | None
+
+
+class Metrics:
+    """Of one process, to be used inside its loop. Goes on with what the last process in its slot has counted.
+
+    `reload_failed`: the configuration in force is not the file's.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.folder = metricfiles.folder_of(writer.path)
+        self.slot = writer.worker
+        self.reload_failed = False
+        self._writer = writer
+        self._counts: Counter[Key] = Counter(metricfiles.counts_of(self.folder, self.slot))
+        self._lines: list[_Line] = []
+        self._in_flight = 0
+        self._dropped = 0
+        self._configured: frozenset[tuple[str, str]] = frozenset()
+        self._providers: frozenset[str] = frozenset()
+        self._pairs: set[tuple[str, str]] = set()
+        self._since = time.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread = ThreadPoolExecutor(1, "metrics")
+        self._complained = False
+        self._closed = False
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """A configuration is put in force: its providers and models are told apart."""
+        listed = {(p.name, model) for p in snapshot.providers.values() for model in p.models or ()}
+        aimed = {(t.provider, t.model) for alias in snapshot.aliases.values() for t in alias.targets}
+        self._configured = frozenset(listed | aimed)
+        self._providers = frozenset(snapshot.providers)
+        self._since = time.time()
+
+    def reloaded(self, *, ok: bool) -> None:
+        """An edit of the file was put in force, or was not. The first worker alone counts it, for all."""
+        self.reload_failed = not ok
+        if self.slot == 0:
+            self._counts["config_reloads", "ok" if ok else "failed"] += 1
+        self._arm()
+
+    def begun(self) -> None:
+        """A request to a model has come."""
+        self._in_flight += 1
+        self._arm()
+
+    def over(self) -> None:
+        """It is over, whatever became of it."""
+        self._in_flight -= 1
+        self._arm()
+
+    def refused(self, dialect: str, error: GatewayError) -> None:
+        """It was refused by a rule of ours, and leaves no row."""
+        self._counts["refusals", dialect, REASONS.get(type(error).__name__, OTHER)] += 1
+
+    def settled(self, journal: Journal, cost_nano: int | None) -> None:
+        """Its accounts are closed: what its row says is counted, a moment later."""
+        target = journal.target
+        self._lines.append(
+            _Line(
+                journal.call.protocol.name,
+                target.provider if target else None,
+                target.model if target else None,
+                journal.status,
+                journal.outcome,
+                journal.attempts,
+                tuple(journal.tried),
+                journal.usage,
+                cost_nano,
+                journal.elapsed_ms(),
+                journal.ttft_ms,
+            )
+        )
+        if len(self._lines) == _AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._add_up)
+        self._arm()
+
+    async def published(self) -> tuple[dict[Key, int], Gauges]:
+        """What was counted until now, when the file has it too: what was once told is not forgotten by a death."""
+        state = self._state()
+        await asyncio.get_running_loop().run_in_executor(self._thread, partial(self._write, *state))
+        return state
+
+    def close(self) -> None:
+        """Publish no more; to be called once."""
+        self._closed = True
+        self._thread.shutdown(wait=False)
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PUBLISH_SECONDS, self._publish)
+
+    def _publish(self) -> None:
+        self._timer = None
+        if not self._closed:
+            self._thread.submit(self._write, *self._state())
+
+    def _add_up(self) -> None:
+        lines, self._lines = self._lines, []
+        for line in lines:
+            self._add(line)
+
+    def _state(self) -> tuple[dict[Key, int], Gauges]:
+        self._add_up()
+        dropped = self._writer.dropped
+        self._counts["log_entries_dropped",] += dropped - self._dropped
+        self._dropped = dropped
+        gauges = Gauges(
+            in_flight=self._in_flight,
+            ledger_queue=self._writer.waiting,
+            ledger_failing=self._writer.failure is not None,
+            config_since=self._since,
+            config_failing=self.reload_failed,
+        )
+        return dict(self._counts), gauges
+
+    def _write(self, counts: dict[Key, int], gauges: Gauges) -> None:
+        try:
+            metricfiles.write(self.folder, self.slot, counts, gauges)
+        except OSError as error:
+            if not self._complained:
+                logger.warning("The metrics of this process cannot be written (%s).", error.strerror)
+            self._complained = True
+
+    def _add(self, line: _Line) -> None:
+        counts = self._counts
+        provider, model = pair = self._pair(line.provider, line.model)
+        kind = f"{line.status // 100}xx"
+        counts["requests", line.dialect, provider, model, kind, line.outcome] += 1
+        self._add_attempts(line, provider)
+        for word, name in _TOKENS.items():
+            if tokens := getattr(line.usage, name):
+                counts["tokens", *pair, word] += tokens
+        if line.cost_nano is None:
+            counts["unpriced", *pair] += 1
+        else:
+            counts["cost", *pair] += line.cost_nano
+        self._time("duration", pair, DURATION_MS, line.latency_ms)
+        if line.ttft_ms is not None:
+            self._time("ttft", pair, TTFT_MS, line.ttft_ms)
+
+    def _add_attempts(self, line: _Line, provider: str) -> None:
+        """Each attempt by how it ended; a failover is one that failed and had another after it."""
+        counts = self._counts
+        # What an upstream answers itself and is passed on is 400, 404, 413 or 422.
+        all_failed = line.outcome == "upstream_error" and line.status >= 429
+        last = len(line.tried) - 1
+        for place, tried in enumerate(line.tried):
+            at = tried.provider if tried.provider in self._providers else OTHER
+            cause = "timeout" if tried.timed_out else tried.cause.name.lower()
+            counts["attempts", at, cause] += 1
+            if place < last or not all_failed:
+                counts["failovers", at, cause] += 1
+        left = line.attempts - len(line.tried)
+        if left > 0 and not all_failed:
+            cut_off = line.ttft_ms is None and (line.status == CLIENT_CLOSED or line.outcome == "interrupted")
+            counts["attempts", provider, "cut_off" if cut_off else "answered"] += 1
+            left -= 1
+        if (
+            left > 0
+        ):  # asked again by the same key: with a new token, or without a field that it does not know
+            counts["attempts", provider, "repeated"] += left
+
+    def _time(self, name: str, pair: tuple[str, str], ends: tuple[int, ...], milliseconds: int) -> None:
+        self._counts[f"{name}_bucket", *pair, str(bisect_left(ends, milliseconds))] += 1
+        self._counts[f"{name}_sum", *pair] += milliseconds
+
+    def _pair(self, provider: str | None, model: str | None) -> tuple[str, str]:
+        """The labels of a target: names come from clients, so only those of the configuration are told."""
+        if provider is None or model is None:
+            return NONE, NONE
+        if provider not in self._providers:
+            return OTHER, OTHER
+        pair = (provider, model if (provider, model) in self._configured else OTHER)
+        if pair not in self._pairs:
+            if len(self._pairs) >= MOST_PAIRS:
+                return OTHER, OTHER
+            self._pairs.add(pair)
+        return pair

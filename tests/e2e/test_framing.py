@@ -16,7 +16,8 @@ from tests.kit.gateway import KEY, Gateway
 from tests.kit.upstream import Upstream
 
 pytestmark = pytest.mark.skipif(
-    os.environ.get("GPROXY_HTTP_ENGINE") == "hypercorn", reason="Hypercorn's own engine reads more than one way"
+    os.environ.get("GPROXY_HTTP_ENGINE") == "hypercorn",
+    reason="Hypercorn's own engine reads more than one way",
 )
 
 CHAT = BY_ID["chat"]

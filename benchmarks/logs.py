@@ -189,12 +189,17 @@ def clear(path: Path) -> None:
 
 
 def logged(folder: Path) -> tuple[int, int]:
-    """Requests and attempts in the logs."""
+    """Requests and attempts in the logs. RuntimeError if the store is damaged."""
     connection = sqlite3.connect(f"file:{folder / 'data' / 'gproxy.db'}?mode=ro", uri=True)
-    found: tuple[int, int] = connection.execute(
-        "SELECT (SELECT count(*) FROM downstream_log), (SELECT count(*) FROM upstream_log)"
-    ).fetchone()
-    connection.close()
+    try:
+        (state,) = connection.execute("PRAGMA integrity_check").fetchone()
+        if state != "ok":
+            raise RuntimeError(f"the store is damaged: {state}")
+        found: tuple[int, int] = connection.execute(
+            "SELECT (SELECT count(*) FROM downstream_log), (SELECT count(*) FROM upstream_log)"
+        ).fetchone()
+    finally:
+        connection.close()
     return found
 
 
@@ -240,6 +245,7 @@ def main() -> None:
             time.sleep(2)
             clear(on)
             cleared = store_bytes(on.parent)
+            logged(on.parent)
     print(f"{machine()}; {per_second:.1f} requests/s, four bodies of {given.body_kb} KiB each")
     headings = ("what", "requests", "p50 ms", "p90 ms", "p99 ms", "CPU µs each")
     print(table(headings, [result.row() for result in results]))

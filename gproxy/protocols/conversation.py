@@ -70,12 +70,20 @@ def _beginning(body: Body, turns: Sequence[Any]) -> Iterator[str]:
 
 
 def _cut(value: Any) -> Any:
-    """The value with long texts (images, files) cut: enough to tell it by, whatever its size."""
+    """The value with long texts (images, files) cut: enough to tell it by, whatever its size.
+
+    Anthropic's clients move the mark of what is to be cached on with each turn, and write a text that bears it as a
+    block: with it or without, and as a block or plain, a turn is the same.
+    """
     if isinstance(value, str):
         return value[:_MOST_CHARS]
     if isinstance(value, dict):
-        return {name: _cut(inner) for name, inner in value.items()}
-    return [_cut(inner) for inner in value] if isinstance(value, list) else value
+        kept = {name: _cut(inner) for name, inner in value.items() if name != "cache_control"}
+        return kept["text"] if kept.keys() == {"type", "text"} else kept
+    if isinstance(value, list):
+        parts = [_cut(inner) for inner in value]
+        return parts[0] if len(parts) == 1 else parts
+    return value
 
 
 def _digest(parts: Sequence[str]) -> bytes:

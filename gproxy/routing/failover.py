@@ -90,14 +90,13 @@ def candidates(
 ) -> list[Candidate]:
     """Every (target, credential) in the order to try, each once. A provider in `keyless` that has no credential is
     called without one. `seed` is called for a choice by weight alone."""
-    return list(
-        dict.fromkeys(
-            (target, credential)
-            for target in route.targets
-            for credential in in_order(target.provider, snapshot.providers[target.provider].credentials, seed)
-            or ((NO_KEY,) if target.provider in keyless else ())
-        )
-    )
+    found: dict[tuple[str, str, str], Candidate] = {}
+    for target in route.targets:
+        credentials = in_order(target.provider, snapshot.providers[target.provider].credentials, seed)
+        for credential in credentials or ((NO_KEY,) if target.provider in keyless else ()):
+            # A target may be named twice, with another weight.
+            found.setdefault((target.provider, target.model, credential.name), (target, credential))
+    return list(found.values())
 
 
 def max_attempts(snapshot: Snapshot, route: Route) -> int:
@@ -147,8 +146,11 @@ def passed(left: Sequence[Candidate], condition: Callable[[Candidate], Condition
     ]
 
 
-def exhausted(tried: Sequence[Tried], passed: Sequence[Skipped] = ()) -> GatewayError:
-    """The error for a request of which every attempt failed, or (`passed`) could not be made."""
+def exhausted(
+    tried: Sequence[Tried], passed: Sequence[Skipped] = (), *, untried: bool = False
+) -> GatewayError:
+    """The error for a request of which every attempt failed, or (`passed`) could not be made. `untried`: there are
+    others, which may be asked now by another request."""
     if not tried and not passed:
         return UpstreamFailed("No usable credential for this model's provider; `gproxy check` says why.")
     told = "; ".join(map(str, (*tried, *passed)))
@@ -156,10 +158,9 @@ def exhausted(tried: Sequence[Tried], passed: Sequence[Skipped] = ()) -> Gateway
     waits += [s.retry_s for s in passed if s.retry_s is not None]
     # A refused key will not be asked again, so it is not what a client would wait for.
     if waits and all(t.retry_s is not None or t.cause is Cause.BAD_KEY for t in tried):
-        headers = (("retry-after", str(whole_seconds(min(waits)))),)
-        return RateLimited(
-            f"Every upstream credential is rate limited or out of credit: {told}", headers=headers
-        )
+        headers = (("retry-after", str(whole_seconds(0 if untried else min(waits)))),)
+        asked = "Every upstream credential that was asked" if untried else "Every upstream credential"
+        return RateLimited(f"{asked} is rate limited or out of credit: {told}", headers=headers)
     if not tried:
         return UpstreamFailed(f"No attempt could be made: {told}")
     if all(t.status == 529 for t in tried):

@@ -67,8 +67,8 @@ class HealthBook:
     def adopt(self, snapshot: Snapshot) -> None:
         """A configuration is put in force: what is known of other credentials than its own is forgotten."""
         now = identities(snapshot)
-        changed = {pair for pair, known in self._identities.items() if now.get(pair, known) != known}
-        for key in [key for key in self._entries if key[:2] in changed]:
+        # One that is not there now may come back as another: if its secret was only unreadable, the store tells.
+        for key in [key for key in self._entries if now.get(key[:2]) != self._identities.get(key[:2])]:
             del self._entries[key]
         self._identities = now
         self._secrets = {

@@ -126,7 +126,7 @@ class Opener:
             if last.status == _OVERLOADED:
                 left = failover.after_overload(left, last.provider)
         journal.passed = failover.passed(left, self._stands())
-        raise failover.exhausted(journal.tried, journal.passed)
+        raise failover.exhausted(journal.tried, journal.passed, untried=len(left) > len(journal.passed))
 
     async def _try(self, journal: Journal, turn: Turn, deadline: float | None) -> Opened | None:
         """One attempt, from its beginning to its answer; None if it failed, as journal and health then know."""

@@ -79,6 +79,18 @@ def test_the_turns_of_a_conversation_share_its_beginning(instructions: dict[str,
     assert turn("a") != turn("b")
 
 
+def test_a_mark_of_what_is_to_be_cached_may_move_on_with_each_turn() -> None:
+    def turn(*messages: dict[str, Any]) -> bytes | None:
+        return key({"messages": [*messages], "system": "x" * 4096})
+
+    block: dict[str, Any] = {"type": "text", "text": "a"}
+    marked = user("a") | {"content": [block | {"cache_control": {"type": "ephemeral"}}]}
+    rest = [ANSWER, user("b")]
+    assert turn(marked) == turn(user("a") | {"content": [block]}, *rest) == turn(user("a"), *rest) is not None
+    assert turn(marked) != turn(user("b"))
+    assert turn(marked) != turn(user("a") | {"content": [block, block]})
+
+
 def test_instructions_are_part_of_the_beginning() -> None:
     def with_(**more: Any) -> bytes | None:
         return key({"messages": [*turns("a"), user("b")], **more})

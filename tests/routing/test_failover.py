@@ -86,6 +86,8 @@ def test_the_first_targets_provider_bounds_the_attempts_over_all(snapshot: Snaps
 
 def test_each_pair_is_tried_once(snapshot: Snapshot) -> None:
     assert order(snapshot, "a", "b", "a") == ["a one", "a two", "b b#1", "b b#2"]
+    twice = Route("x", (Target("a", "x"), Target("a", "x", weight=3)), strategy="weighted")
+    assert [credential.name for _, credential in candidates(snapshot, twice, (), unasked)] == ["one", "two"]
 
 
 def test_a_provider_without_a_credential_is_called_only_if_it_needs_none(snapshot: Snapshot) -> None:
@@ -234,6 +236,12 @@ def test_the_smallest_time_is_when_to_come_back_and_never_too_early() -> None:
     assert exhausted([], [HELD]).headers == (("retry-after", "12"),)
     assert exhausted([], [Skipped("a", "one", 0.01)]).headers == (("retry-after", "1"),)
     assert exhausted([tried(500)], [HELD]).headers == ()
+
+
+def test_what_was_left_untried_can_be_asked_at_once() -> None:
+    error = exhausted([LIMITED], [HELD], untried=True)
+    assert (type(error), error.headers) == (RateLimited, (("retry-after", "1"),))
+    assert error.message.startswith("Every upstream credential that was asked")
 
 
 def test_what_is_passed_over_says_when_only_where_time_helps(snapshot: Snapshot) -> None:

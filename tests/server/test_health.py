@@ -259,6 +259,15 @@ async def test_a_secret_that_could_not_be_read_for_a_while_is_the_same_afterward
     assert one.state() is State.REFUSED
 
 
+async def test_a_name_that_was_given_up_and_is_given_to_another_key_says_nothing_of_it(one: Process) -> None:
+    one.fail(REFUSED, n=2)
+    await one.settle()
+    for here in (configured("sk-one"), configured("sk-one", "sk-new")):
+        one.book.adopt(here)
+        await one.book.refresh()
+    assert one.state(n=2) is State.READY
+
+
 async def test_what_needs_no_key_is_known_by_a_name_of_its_own(one: Process) -> None:
     free: Candidate = Target("free", "m"), Credential(name="no key")
     one.book.failed(Turn(free, time.time()), LIMITED)

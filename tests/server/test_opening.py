@@ -333,6 +333,15 @@ async def test_a_limited_credential_is_left_out_and_in_the_end_nobody_is_called(
     assert (alone.journal.attempts, len(alone.journal.passed)) == (0, 1)
 
 
+async def test_nobody_is_sent_away_for_long_while_another_credential_could_be_asked(place: Place) -> None:
+    limited = http(status=429, more=("retry-after: 60",))
+    async with peer(by_key({TWO[0]: limited, TWO[1]: limited})) as up:
+        text = provider(up.url, more="max_attempts = 1", secrets=TWO)
+        waits = [(await Opening(place, text).failed(RateLimited)).headers for _ in range(3)]
+    assert waits == [(("retry-after", "1"),), (("retry-after", "60"),), (("retry-after", "60"),)]
+    assert len(up.seen) == 2
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

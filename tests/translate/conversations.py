@@ -60,13 +60,13 @@ def usages(draw: st.DrawFn, dialect: str) -> Usage:
 def answers(draw: st.DrawFn, dialect: str = "openai_chat") -> Answer:
     """An answer as the dialect can say it: a thought, then text or a refusal, then calls, each perhaps."""
     parts: list[AnswerPart] = draw(st.lists(reasonings(dialect), max_size=1))
-    refusals = dialect != "anthropic_messages"
+    refusals = dialect not in ("anthropic_messages", "gemini")
     said = draw(st.sampled_from(["text", "refusal", "nothing"] if refusals else ["text", "nothing"]))
     called = draw(st.lists(calls(), max_size=3, unique_by=lambda call: call.id))
     finish: Finish = "tools" if called else draw(st.sampled_from(["stop", "length", "refused"]))
     if said == "text":
         text = draw(words)
-        quote = "" if refusals else "quoted"
+        quote = "quoted" if dialect == "anthropic_messages" else ""
         cited = st.builds(
             Citation, st.just("https://a.example/b"), words, st.just(0), st.just(len(text)), st.just(quote)
         )
@@ -82,7 +82,8 @@ class Speech:
     """What a dialect can say as it is, and so must come back unchanged: what generated conversations are made of.
 
     `texts` is the most texts in a system prompt and in one turn of the assistant; `media` are the parts that a user
-    may send beside text, `result_media` those in a tool's result. `reasoning`: signed by the dialect.
+    may send beside text, `result_media` those in a tool's result. `reasoning`: signed by the dialect. `parallel`: it
+    can be said whether several tools may be called at once.
     """
 
     dialect: str
@@ -92,6 +93,7 @@ class Speech:
     errors: bool = False
     caches: bool = False
     reasoning: bool = True
+    parallel: bool = True
     fields: Mapping[str, st.SearchStrategy[Any]] = field(default_factory=dict)
 
 
@@ -157,6 +159,28 @@ ANTHROPIC = Speech(
         "format": st.sampled_from([None, Format(SCHEMA)]),
     },
 )
+GEMINI = Speech(
+    dialect="gemini",
+    texts=1,
+    media=(
+        PNG,
+        Image(url="https://a.example/b.png"),
+        replace(PDF, name=""),
+        replace(NOTE, name=""),
+        Audio("UklGRg==", "wav"),
+    ),
+    errors=True,
+    parallel=False,
+    fields={
+        "temperature": st.none() | NUMBERS,
+        "top_p": st.none() | NUMBERS,
+        "top_k": st.none() | st.integers(1, 100),
+        "seed": st.none() | st.integers(0, 100),
+        "max_output": st.none() | st.integers(1, 1000),
+        "stop": STOPS,
+        "format": st.sampled_from([None, Format(), Format(SCHEMA)]),
+    },
+)
 
 spoken = words.map(str.strip)
 
@@ -182,7 +206,7 @@ def conversations(draw: st.DrawFn, speech: Speech) -> Conversation:
             ToolChoice("required", (tools[0].name,)),
         ]
         choice = draw(st.sampled_from(choices))
-        parallel = None if choice.mode == "none" else draw(st.none() | st.booleans())
+        parallel = None if choice.mode == "none" or not speech.parallel else draw(st.none() | st.booleans())
     return Conversation(
         system=tuple(draw(st.lists(said, max_size=speech.texts))),
         turns=tuple(

@@ -174,5 +174,31 @@ def _check_empty(block: dict[str, Any]) -> None:
             assert block["data"]
 
 
-CHECKS = {"openai_chat": check_chat, "anthropic_messages": check_messages}
+def check_gemini(stream: bytes) -> None:
+    """Raises AssertionError unless the bytes are a whole stream of generateContent answers, as server-sent events."""
+    check_gemini_chunks(list(_objects(events_of(stream))))
+
+
+def check_gemini_chunks(chunks: Sequence[dict[str, Any]]) -> None:
+    """One candidate with one part of one kind; calls whole, each with an id; the reason and usage last, once."""
+    assert chunks
+    assert len({(chunk["modelVersion"], chunk["responseId"]) for chunk in chunks}) == 1
+    ids: list[str] = []
+    for chunk in chunks:
+        (candidate,) = chunk["candidates"]
+        assert candidate["index"] == 0
+        assert candidate["content"]["role"] == "model"
+        (part,) = candidate["content"]["parts"]
+        assert len(part.keys() & {"text", "functionCall"}) == 1
+        if "functionCall" in part:
+            assert isinstance(part["functionCall"]["args"], dict)
+            assert part["functionCall"]["name"]
+            ids.append(part["functionCall"]["id"])
+        last = chunk is chunks[-1]
+        assert ("finishReason" in candidate) == last
+        assert last or "usageMetadata" not in chunk
+    assert len(set(ids)) == len(ids)
+
+
+CHECKS = {"openai_chat": check_chat, "anthropic_messages": check_messages, "gemini": check_gemini}
 """The checker of each dialect's streams."""

@@ -1,23 +1,29 @@
 """Conversations through dialects and back: unchanged by their own, and whole in what counts by another."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 
 from gproxy.translate.base import TargetFacts
-from gproxy.translate.model import Conversation, Part, Refusal, Text, ToolCall, ToolResult
+from gproxy.translate.model import Conversation, Part, Refusal, Text, ToolCall, ToolResult, Turn
 from gproxy.translate.registry import DIALECTS
 from tests.translate.conversations import (
     ANTHROPIC,
     CHAT,
+    GEMINI,
     OPENAI,
     Speech,
     conversations,
     plainer,
 )
 
-MODELS = {"openai_chat": "llama-3.3-70b", "anthropic_messages": "claude-3-7-sonnet-latest"}
+MODELS = {
+    "openai_chat": "llama-3.3-70b",
+    "anthropic_messages": "claude-3-7-sonnet-latest",
+    "gemini": "gemini-3-flash-preview",
+}
 
 
 def passed(conversation: Conversation, dialect: str, model: str) -> Conversation:
@@ -45,13 +51,21 @@ def test_an_anthropic_conversation_is_unchanged_by_its_dialect(conversation: Con
     assert passed(conversation, "anthropic_messages", "claude-3-7-sonnet-latest") == conversation
 
 
-@pytest.mark.parametrize("speech", [CHAT, ANTHROPIC], ids=lambda speech: speech.dialect)
+@settings(deadline=None)
+@given(conversations(GEMINI))
+def test_a_gemini_conversation_is_unchanged_by_its_dialect(conversation: Conversation) -> None:
+    assert passed(conversation, "gemini", "gemini-3-flash-preview") == numbered(conversation)
+
+
+@pytest.mark.parametrize("speech", [CHAT, ANTHROPIC, GEMINI], ids=lambda speech: speech.dialect)
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
 def test_another_dialect_keeps_texts_tools_calls_and_results(speech: Speech, dialect: str) -> None:
     @settings(deadline=None)
     @given(conversations(speech))
     def holds(conversation: Conversation) -> None:
         conversation = plainer(conversation)
+        if "gemini" in (dialect, speech.dialect):
+            conversation = numbered(conversation)
         back = passed(conversation, dialect, MODELS[dialect])
         again = passed(back, speech.dialect, MODELS[speech.dialect])
         assert list(told(again)) == list(told(conversation))
@@ -61,6 +75,19 @@ def test_another_dialect_keeps_texts_tools_calls_and_results(speech: Speech, dia
         assert again.tool_choice == conversation.tool_choice
 
     holds()
+
+
+def numbered(conversation: Conversation) -> Conversation:
+    """The conversation with the ids of calls that it has after a dialect without ids."""
+    known: dict[str, str] = {}
+
+    def part_of(part: Part) -> Part:
+        if isinstance(part, ToolCall):
+            return replace(part, id=known.setdefault(part.id, f"call_{len(known) + 1}"))
+        return replace(part, call_id=known[part.call_id]) if isinstance(part, ToolResult) else part
+
+    turns = tuple(Turn(turn.role, tuple(map(part_of, turn.parts))) for turn in conversation.turns)
+    return replace(conversation, turns=turns)
 
 
 def told(conversation: Conversation) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from gproxy.protocols.answers import objects
 from gproxy.protocols.anthropic_messages import updated
 from gproxy.translate import signatures
 from gproxy.translate.anthropic_messages.messages import DIALECT
-from gproxy.translate.anthropic_messages.turns import input_of
+from gproxy.translate.arguments import object_of
 from gproxy.translate.base import ClientFacts
 from gproxy.translate.model import (
     Answer,
@@ -141,7 +141,12 @@ def blocks_for_client(part: AnswerPart) -> list[dict[str, Any]]:
                 return [{"type": "redacted_thinking", "data": worn}]
             return [{"type": "thinking", "thinking": text, "signature": worn}]
         case ToolCall():
-            called = {"type": "tool_use", "id": part.id, "name": part.name, "input": input_of(part.arguments)}
+            called = {
+                "type": "tool_use",
+                "id": part.id,
+                "name": part.name,
+                "input": object_of(part.arguments),
+            }
             return [*thought_before(part), called]
 
 

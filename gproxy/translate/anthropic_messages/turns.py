@@ -7,11 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from gproxy.errors import BadRequest
 from gproxy.translate import freeform, ids, media, signatures
 from gproxy.translate.anthropic_messages.messages import DIALECT
+from gproxy.translate.arguments import object_of
 from gproxy.translate.model import (
     File,
     Image,
@@ -128,19 +127,8 @@ def _call(call: ToolCall) -> Block:
         "type": "tool_use",
         "id": ids.fitting(call.id, _VALID_ID, _LONGEST_ID),
         "name": ids.fitting_name(call.name, _LONGEST_NAME),
-        "input": input_of(freeform.arguments_of(call)),
+        "input": object_of(freeform.arguments_of(call)),
     } | cache_control(call.cache)
-
-
-def input_of(arguments: str) -> dict[str, Any]:
-    """Arguments as the object that this dialect has; what a model wrote wrongly is kept as a text in it."""
-    if not arguments.strip():
-        return {}
-    try:
-        tree = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        tree = None
-    return tree if isinstance(tree, dict) else {"arguments": arguments}
 
 
 def _result(result: ToolResult, lost: set[str]) -> Block:

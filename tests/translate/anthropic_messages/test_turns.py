@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gproxy.errors import BadRequest
-from gproxy.translate.anthropic_messages.turns import input_of, written_system, written_turns
+from gproxy.translate.anthropic_messages.turns import written_system, written_turns
 from gproxy.translate.model import (
     Audio,
     Citation,
@@ -139,20 +139,6 @@ def test_what_is_said_otherwise_is_named() -> None:
     assert messages[1]["content"] == [{"type": "text", "text": "b"}, {"type": "text", "text": "no"}]
     assert messages[2] == {"role": "user", "content": "c"}
     assert lost == {"citations", "messages[].role"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ('{"a":1}', {"a": 1}),
-        ("", {}),
-        (" ", {}),
-        ("{broken", {"arguments": "{broken"}),
-        ("[1]", {"arguments": "[1]"}),
-    ],
-)
-def test_arguments_are_an_object_whatever_a_model_wrote(arguments: str, expected: dict[str, Any]) -> None:
-    assert input_of(arguments) == expected
 
 
 def test_a_system_of_one_text_is_a_string() -> None:

@@ -192,7 +192,7 @@ def test_no_secret_is_in_anything_that_is_kept_or_said(served: tuple[Gateway, li
     gateway, errors = served
     poll(lambda: len(requests_logged(gateway)) == 24 + 7, "all requests in the logs")
     found: list[tuple[str, str]] = []
-    for path in sorted(gateway.database.parent.rglob("*")):
+    for path in (path for path in gateway.database.parent.rglob("*") if path.is_file()):
         found += hits(path.name, path.read_bytes())
     found += hits("stderr", gateway.stderr.encode())
     for text in errors:

@@ -20,6 +20,7 @@ from gproxy.cli import (
     quota,
     reprice,
     serve,
+    top,
     usage,
     usage_store,
     users,
@@ -49,6 +50,7 @@ usage.app.command("reprice")(reprice.reprice)
 usage.app.command("verify")(usage_store.verify)
 app.add_typer(usage.app, name="usage")
 app.add_typer(logs.app, name="logs")
+app.command("top")(top.top)
 
 
 def _version(asked: bool) -> None:

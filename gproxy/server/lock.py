@@ -5,8 +5,9 @@ What the store holds is `ledger/`'s; its commands read and edit it beside a serv
 
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gproxy.errors import StoreError
@@ -17,6 +18,8 @@ else:
     import fcntl
 
 FILE_NAME = "gproxy.lock"
+
+_TRIES, _PAUSE_S = 3, 0.02
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def held(folder: Path) -> Iterator[None]:
     descriptor = None
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        _lock(descriptor)
+        _lock_soon(descriptor)
     except OSError as error:
         if descriptor is not None:
             os.close(descriptor)
@@ -43,6 +46,31 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a server holds the lock of the store in `folder`. Raises OSError if that cannot be looked at."""
+    try:
+        descriptor = os.open(folder / FILE_NAME, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        _lock(descriptor)
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lock_soon(descriptor: int) -> None:
+    """`_lock`, a little patient: who looks whether a server runs has the lock for a moment."""
+    for _ in range(_TRIES):
+        with suppress(BlockingIOError, PermissionError):
+            _lock(descriptor)
+            return
+        time.sleep(_PAUSE_S)
+    _lock(descriptor)
 
 
 def _lock(descriptor: int) -> None:

@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from gproxy.errors import StoreError
-from gproxy.server.lock import FILE_NAME, held
+from gproxy.server.lock import FILE_NAME, held, is_held
 from tests.kit.gateway import ROOT
 
 HOLDER = """
@@ -86,3 +88,35 @@ def test_a_process_forked_by_the_holder_holds_it_to_its_own_end(tmp_path: Path) 
 def test_a_folder_that_is_not_there_is_a_store_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot be locked"), held(tmp_path / "no"):
         pass
+
+
+def test_whether_a_server_holds_it_can_be_seen_without_taking_it(tmp_path: Path) -> None:
+    assert not is_held(tmp_path)
+    process = holder(tmp_path)
+    assert is_held(tmp_path)
+    process.kill()
+    process.communicate()
+    assert not is_held(tmp_path)
+    with held(tmp_path):
+        assert is_held(tmp_path)
+
+
+def test_who_only_looks_keeps_no_server_from_starting(tmp_path: Path) -> None:
+    with held(tmp_path):
+        pass
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.001):
+            is_held(tmp_path)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(50):
+            with held(tmp_path):
+                pass
+            time.sleep(0.001)
+    finally:
+        stop.set()
+        looking.join()

@@ -1,0 +1,141 @@
+"""The picture of `gproxy top` as lines of a terminal, from its tree. Where the tree comes from is `top.py`'s."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from gproxy.cli.logview import harmless
+
+Picture = dict[str, Any]
+
+LEAST_WIDTH = 40
+_WIDE = 64
+_MEASURES = (("requests", 9), ("errors", 8), ("tokens", 9), ("USD", 12))
+"""What is told of a model, with the width of its column. In a window that is not wide, the first and the last."""
+
+_LEAST_ROWS = 2
+"""How many rows a part has at least, where there is room for its heading."""
+
+
+def lines(picture: Picture, width: int, height: int | None = None) -> list[str]:
+    """At most `height` lines of `width` columns, None: as many as it takes. None holds a control character."""
+    width = max(width, LEAST_WIDTH)
+    told = [*_summary(picture)]
+    parts = [(title, rows) for title, rows in _parts(picture, width) if rows]
+    counts = [len(rows) for _, rows in parts] if height is None else _shares(parts, height - len(told))
+    for (title, rows), count in zip(parts, counts, strict=True):
+        if count:
+            cut = f" (first {count} of {len(rows)})" if count < len(rows) else ""
+            heading = f"{title}{cut}"
+            told += ["", heading if len(heading) <= width else title, *rows[:count]]
+    return [_fit(harmless(line), width).rstrip() for line in told[:height]]
+
+
+def _shares(parts: Sequence[tuple[str, Sequence[str]]], height: int) -> list[int]:
+    """How many rows of each part are shown: some of each, and then what is left from the first on."""
+    counts = []
+    for _, rows in parts:
+        count = max(0, min(len(rows), _LEAST_ROWS, height - 2))
+        counts.append(count)
+        height -= count + 2 if count else 0
+    for place, (_, rows) in enumerate(parts):
+        if counts[place]:
+            more = max(0, min(len(rows) - counts[place], height))
+            counts[place] += more
+            height -= more
+    return counts
+
+
+def _summary(picture: Picture) -> Iterator[str]:
+    today = picture["today"]
+    state = "" if picture["running"] else "   NO SERVER IS RUNNING"
+    yield f"gproxy top   {_clock(picture['at'])}{state}"
+    yield (
+        f"in flight {picture['in_flight']}   {picture['requests_per_s']:.1f} requests/s   "
+        f"{_short(picture['tokens_per_s'])} tokens/s"
+    )
+    yield (
+        f"today (UTC)   {_usd(today['cost_usd'])} USD   {today['requests']} requests   "
+        f"{today['errors']} errors   {_short(today['total_tokens'])} tokens"
+    )
+
+
+def _parts(picture: Picture, width: int) -> Iterator[tuple[str, list[str]]]:
+    """Each part with its heading, which is cut like its rows."""
+    measures = _MEASURES if width >= _WIDE else (_MEASURES[0], _MEASURES[-1])
+    name = width - sum(size + 1 for _, size in measures)
+
+    def used(title: str, cells: dict[str, object]) -> str:
+        told = [(str(cells[measure]), size, ">") for measure, size in measures]
+        return _row([(title, name, "<"), *told])
+
+    yield (
+        used("TODAY BY PROVIDER, MODEL", {measure: measure for measure, _ in _MEASURES}),
+        [
+            used(
+                f"{row['provider'] or '-'}/{row['model'] or '-'}",
+                {
+                    "requests": row["requests"],
+                    "errors": row["errors"],
+                    "tokens": _short(row["total_tokens"]),
+                    "USD": _usd(row["cost_usd"]),
+                },
+            )
+            for row in picture["today"]["by"]
+        ],
+    )
+    yield "CREDENTIALS", [_credential(row, name) for row in picture["credentials"]]
+    yield "IN FLIGHT", [_open(row, name) for row in picture["open"]]
+    yield "LAST ERRORS", [_error(row) for row in picture["errors"]]
+
+
+def _row(cells: Sequence[tuple[str, int, str]]) -> str:
+    return " ".join(_fit(harmless(text), width, side) for text, width, side in cells)
+
+
+def _fit(text: str, width: int, side: str = "<") -> str:
+    """A text as wide as a column: wide characters take two places."""
+    from rich.cells import cell_len, set_cell_size
+
+    missing = width - cell_len(text)
+    if missing < 0:
+        return f"{set_cell_size(text, width - 1)}…"
+    return " " * missing + text if side == ">" else text + " " * missing
+
+
+def _credential(row: dict[str, Any], name: int) -> str:
+    of = f" for {row['model']}" if row["model"] else ""
+    until = f" until {_clock(row['until'])}" if row["until"] else ""
+    why = f"  {row['last_error']}" if row["last_error"] else ""
+    return (
+        _row([(f"{row['provider']} {row['credential']}{of}", name, "<"), (row["state"], 8, "<")])
+        + until
+        + why
+    )
+
+
+def _open(row: dict[str, Any], name: int) -> str:
+    model = row["requested_model"] or row["request_id"]
+    kind = " stream" if row["stream"] else ""
+    return _row([(model, name, "<"), (f"{row['seconds']:.1f} s", 9, ">")]) + f"  {row['user'] or '-'}{kind}"
+
+
+def _error(row: dict[str, Any]) -> str:
+    said = row["error"] or row["outcome"]
+    return f"{_clock(row['started_at'])} {row['status']} {row['user']} {row['requested_model']}: {said}"
+
+
+def _clock(text: str) -> str:
+    """The time of day in the local zone."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC).astimezone().strftime("%H:%M:%S")
+
+
+def _usd(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6f}" if value < 1000 else f"{value:.2f}"
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= size:
+            return f"{value / (1e3 if letter == 'k' else size):.1f}{letter}"
+    return f"{value:.0f}"

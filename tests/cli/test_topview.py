@@ -1,0 +1,100 @@
+"""The picture as lines, whatever the size and whatever it holds."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from gproxy.cli.topview import LEAST_WIDTH, lines
+
+
+def picture(name: str = "big-model", count: int = 2, running: bool = True) -> dict[str, Any]:
+    at = "2026-11-25T12:00:00.000Z"
+    used = {"requests": 12, "errors": 3, "total_tokens": 123_456, "cost_usd": 0.25}
+    return {
+        "at": at,
+        "running": running,
+        "in_flight": count,
+        "requests_per_s": 1.25,
+        "tokens_per_s": 20_500.0,
+        "today": {"since": at, **used, "by": [{"provider": "up", "model": name, **used}] * count},
+        "credentials": [
+            {
+                "provider": "up",
+                "credential": "team",
+                "model": name,
+                "state": "cooling",
+                "until": at,
+                "last_error": "status 429",
+            }
+        ]
+        * count,
+        "open": [
+            {"requested_model": name, "request_id": "r", "seconds": 3.25, "user": "alice", "stream": True}
+        ]
+        * count,
+        "errors": [
+            {
+                "started_at": at,
+                "status": 502,
+                "user": "alice",
+                "requested_model": name,
+                "error": name,
+                "outcome": "x",
+            }
+        ]
+        * count,
+    }
+
+
+def test_all_of_it_is_told() -> None:
+    told = "\n".join(lines(picture(), 80))
+    for part in ("in flight 2", "1.2 requests/s", "20.5k tokens/s", "0.250000 USD", "up/big-model", "123.5k"):
+        assert part in told
+    for part in (
+        "up team for big-model",
+        "cooling",
+        "status 429",
+        "3.2 s  alice stream",
+        "502 alice big-model:",
+    ):
+        assert part in told
+    assert "NO SERVER" not in told
+    assert "NO SERVER" in lines(picture(running=False), 80)[0]
+
+
+def test_a_part_that_is_empty_is_not_shown() -> None:
+    assert len(lines(picture(count=0), 80)) == 3
+
+
+def test_each_part_has_rows_where_there_is_not_room_for_all() -> None:
+    told = lines(picture(count=50), 80, 24)
+    assert len(told) == 24
+    for part in ("TODAY", "CREDENTIALS", "IN FLIGHT", "LAST ERRORS"):
+        assert any(line.startswith(part) for line in told), part
+    assert any("of 50" in line for line in told)
+
+
+@given(
+    st.text(max_size=60),
+    st.integers(0, 40),
+    st.integers(1, 200),
+    st.integers(1, 60),
+)
+def test_nothing_is_wider_or_higher_than_the_window_and_nothing_is_obeyed(
+    name: str, count: int, width: int, height: int
+) -> None:
+    told = lines(picture(name, count), width, height)
+    assert 1 <= len(told) <= height
+    for line in told:
+        assert cell_len(line) <= max(width, LEAST_WIDTH)
+        assert line.isprintable()
+
+
+@pytest.mark.parametrize("cost", [None, 0.0, 123456.789])
+def test_a_cost_is_told_in_its_column(cost: float | None) -> None:
+    shown = picture()
+    shown["today"]["by"][0]["cost_usd"] = cost
+    assert all(len(line) <= 80 for line in lines(shown, 80))

@@ -26,11 +26,11 @@ def complaint_of(header: Callable[[bytes], str], body: bytes, now: float) -> Com
     """What an error answer says. `header` gives a header's value, "" without one; `now` is seconds since the epoch.
 
     The body is the error of any dialect: `{"error": {…}}`, Gemini's with `details`, one alone in an array (Gemini's
-    streams), or with a text under `error` (xAI).
+    streams), in the `response` of an event (OpenAI's `response.failed`), or with a text under `error` (xAI).
     """
     tree = _tree(body)
     outer = mapping(tree[0] if isinstance(tree, list) and tree else tree)
-    inner = outer.get("error")
+    inner = outer.get("error") or mapping(outer.get("response")).get("error")
     error = mapping(inner) or outer
     message = inner if isinstance(inner, str) else error.get("message")
     details = [*objects(error.get("details")), mapping(error.get("details"))]

@@ -131,10 +131,10 @@ def _condition(health: Health, now: float) -> Condition:
     if health.state != "cooling":
         return Condition()
     held = State.BACK if health.held == "back" else State.OUT
-    if seconds := left(health, now):
-        return Condition(held, seconds)
     if not health.probe_until:
-        return Condition(State.PROBE)
+        # Once it was probed it has ended, also for a clock that was set back and comes to that time again.
+        seconds = left(health, now)
+        return Condition(held, seconds) if seconds else Condition(State.PROBE)
     waited = health.probe_until - now
     # A probe that was not refused in this time is taken for a good sign, or its process has died.
     return Condition(held, waited) if 0 < waited <= PROBE_SECONDS else Condition()

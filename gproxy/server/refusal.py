@@ -19,6 +19,7 @@ from gproxy.errors import (
     UpstreamOverloaded,
     UpstreamTimeout,
 )
+from gproxy.protocols.answers import mapping
 from gproxy.server.edge import Call
 
 _KINDS: dict[int, type[GatewayError]] = {
@@ -81,7 +82,10 @@ def _message(body: bytes) -> str:
     if tree is None:
         # A page of HTML, or bytes of another kind, are no message.
         return "" if b"<" in body[:200] else body.decode("utf-8", "ignore").strip()
-    found = tree.get("error", tree) if isinstance(tree, dict) else tree
+    found = tree
+    if isinstance(tree, dict):
+        # An event of the Responses API has it one level down.
+        found = tree.get("error") or mapping(tree.get("response")).get("error") or tree
     if isinstance(found, dict):
         found = found.get("message") or found.get("detail") or found.get("msg")
     return found if isinstance(found, str) else json.dumps(tree, ensure_ascii=False)

@@ -140,7 +140,7 @@ class Tokens:
 
     async def _answer(self, attempt: Attempt) -> _Answer:
         status, raw = await self._sent(attempt)
-        if status in (400, 401, 403):
+        if status in (400, 401):  # a 403 may be of somebody in between, and would put it out for good
             raise CredentialRefused(f"its service account was refused with status {status}")
         if status != 200:
             raise ConnectFailed(f"no access token: its endpoint answered {status}")

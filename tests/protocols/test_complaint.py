@@ -46,6 +46,7 @@ ANTHROPIC = {
         (GEMINI, "API_KEY_INVALID"),
         (GEMINI, "RESOURCE_EXHAUSTED"),
         ([GEMINI], "API_KEY_INVALID"),
+        ({"type": "response.failed", "response": {"id": "r", **OPENAI}}, "insufficient_quota"),
         (ANTHROPIC, "some_code"),
         ({"code": "bad", "error": "no"}, "bad"),
         ({"code": "bad", "message": "no"}, "bad"),

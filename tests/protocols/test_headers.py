@@ -39,11 +39,15 @@ def test_names_listed_in_connection_are_for_one_hop() -> None:
     assert client_headers([(b"connection", b"retry-after"), (b"retry-after", b"1")]) == []
 
 
-@pytest.mark.parametrize("value", [b"a\r\nx: y", b"a\nb", b"a\x00"])
-def test_a_line_break_in_a_value_is_refused(value: bytes) -> None:
+@pytest.mark.parametrize("value", [b"a\r\nx: y", b"a\nb", b"a\x00", b"a\x01b", b"\x1b[2J", b"\x7f"])
+def test_a_line_break_or_a_control_character_in_a_value_is_refused(value: bytes) -> None:
     with pytest.raises(BadRequest, match="x-anything"):
         upstream_headers([(b"x-anything", value)])
     assert client_headers([(b"request-id", value)]) == []
+
+
+def test_a_tab_in_a_value_is_none_of_those() -> None:
+    assert upstream_headers([(b"user-agent", b"a\tb")]) == [(b"user-agent", b"a\tb"), IDENTITY]
 
 
 def test_what_a_client_needs_comes_down() -> None:

@@ -154,6 +154,13 @@ def test_a_wait_beyond_any_was_set_by_another_clock() -> None:
     assert c.condition(ahead, READY, NOW) == Condition(State.PROBE)
 
 
+def test_what_ended_by_a_clock_that_was_set_back_is_not_there_again_when_it_comes_round() -> None:
+    probed = c.probed(after(Cause.RATE_LIMITED), NOW - 7200)
+    assert probed is not None
+    answered = after_success(probed, began=NOW - 7200)
+    assert c.condition(READY, answered, NOW - 7000) == c.condition(READY, answered, NOW + 0.5) == Condition()
+
+
 @pytest.mark.parametrize(("cause", "held"), [(Cause.RATE_LIMITED, State.OUT), (Cause.TROUBLE, State.BACK)])
 def test_a_probe_holds_the_others_off_for_a_moment(cause: Cause, held: State) -> None:
     probed = c.probed(after(cause), NOW + 2)

@@ -79,6 +79,12 @@ def test_what_is_said_of_our_own_key_is_not_repeated(status: int) -> None:
     assert error.status == 502
 
 
+def test_an_error_in_an_event_of_the_responses_api_is_told_by_its_text_alone() -> None:
+    raw = json.dumps({"type": "response.failed", "response": {"instructions": "be brief", **OPENAI}}).encode()
+    assert json.loads(body_of(asked("openai"), 400, raw, "r"))["error"]["message"] == "no"
+    assert error_of(500, raw, snapshot(FILE)).message == "no"
+
+
 def test_an_error_in_an_array_is_taken_out_of_it() -> None:
     raw = json.dumps([GEMINI]).encode()
     assert json.loads(body_of(asked("gemini"), 400, raw, "r")) == GEMINI

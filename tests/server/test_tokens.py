@@ -150,6 +150,7 @@ async def test_a_forgotten_token_is_asked_for_anew_but_not_its_successor() -> No
     [
         (http(b'{"error": "invalid_grant canary"}', 400), CredentialRefused, "refused with status 400"),
         (http(b"canary", 401), CredentialRefused, "refused with status 401"),
+        (http(b"canary", 403), ConnectFailed, "endpoint answered 403"),
         (http(b"canary", 503), ConnectFailed, "endpoint answered 503"),
         (http(b"", 302, more=("location: http://127.0.0.1:9/canary",)), ConnectFailed, "answered 302"),
         (http(b"<html>canary"), ConnectFailed, "is not one"),

@@ -23,15 +23,18 @@ from gproxy.routing.credentials import Condition, condition
 from gproxy.server import overview
 from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
+from gproxy.translate.carrying import carrying
 from gproxy.values import READY, Budget, Claim, Route, Standing, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """One target: what it speaks, and why it would not be tried, empty if it would be."""
+    """One target: what it speaks, the dialect that the request would be translated to, empty if it would not be, and
+    why it would not be tried, empty if it would be."""
 
     target: Target
     speaks: tuple[str, ...]
+    translated_to: str
     dropped: str
 
 
@@ -164,16 +167,19 @@ def _weighed(
     provider = snapshot.providers.get(target.provider)
     channel = CHANNELS.get(provider.channel) if provider else None
     speaks = endpoints.speaks(channel, provider.settings) if provider and channel else frozenset()
-    dropped = ""
+    dropped = translated_to = ""
+    if provider and channel and dialect is not None and dialect not in speaks:
+        spoken = endpoints.surely_speaks(channel, provider.settings)
+        translated_to = carrying(dialect, spoken, target.model)
     if not access.allowed(client, target, alias):
         dropped = "not permitted"
     elif provider is not None and not provider.enabled:
         dropped = "its provider is disabled"
     elif not resolve.serves(snapshot, target):
         dropped = "not among its provider's [[models]]"
-    elif dialect is not None and dialect not in speaks:
+    elif dialect is not None and dialect not in speaks and not translated_to:
         dropped = f"does not speak {dialect}"
-    return Weighed(target, tuple(sorted(speaks)), dropped)
+    return Weighed(target, tuple(sorted(speaks)), translated_to, dropped)
 
 
 def _usable(run: DryRun) -> tuple[Target, ...]:
@@ -250,7 +256,7 @@ def _refused(run: DryRun, dialect: str | None) -> GatewayError | None:
         return error
     dropped = {weighed.target for weighed in run.targets if weighed.dropped}
     if all(target in dropped for target in left.targets):
-        return BadRequest(f"No provider of this model speaks {dialect}; dialects are not translated.")
+        return BadRequest(f"No provider of this model speaks {dialect}, or what it is translated to.")
     return None
 
 

@@ -106,7 +106,13 @@ def _tree(run: "DryRun", model: str, dialect: str | None) -> dict[str, Any]:
         "alias": alias.name if alias else None,
         "strategy": alias.strategy if alias else None,
         "targets": [
-            {"target": _name(w.target), "used": not w.dropped, "why_not": w.dropped, "speaks": list(w.speaks)}
+            {
+                "target": _name(w.target),
+                "used": not w.dropped,
+                "why_not": w.dropped,
+                "speaks": list(w.speaks),
+                "translated_to": w.translated_to,
+            }
             for w in run.targets
         ],
         "attempts": [_attempt(candidate, condition) for candidate, condition in run.attempts],

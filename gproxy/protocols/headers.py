@@ -43,15 +43,25 @@ CLIENT = frozenset(
 )
 """What an upstream may say to a client. Rate limits and the organisation describe the operator's account."""
 
+UPSTREAM_ACROSS = frozenset({b"accept", b"user-agent", b"idempotency-key", b"x-client-request-id"})
+"""The same for an upstream of another dialect than the client's, where what belongs to one dialect has no meaning."""
+
+CLIENT_ACROSS = frozenset(
+    {b"retry-after", b"retry-after-ms", b"x-should-retry", b"request-id", b"x-request-id"}
+)
+"""What such an upstream may say to the client; what its answer is, is not the upstream's to say."""
+
 _SDK_PREFIX = b"x-stainless-"
+_NONE = b"\x00"  # what no name begins with
 # What no header may hold (RFC 9110, 5.5). Not every server refuses all of it, and no client can send it on.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
-def upstream_headers(client_headers: Iterable[Header]) -> list[Header]:
+def upstream_headers(client_headers: Iterable[Header], *, across: bool = False) -> list[Header]:
     """What goes up of a client's headers, values byte for byte, and `accept-encoding: identity`.
 
-    Raises BadRequest if any value holds a line break or another control character than a tab.
+    `across`: to an upstream of another dialect. Raises BadRequest if any value holds a line break or another
+    control character than a tab.
     """
     received = [(name.lower(), value) for name, value in client_headers]
     for name, value in received:
@@ -60,22 +70,24 @@ def upstream_headers(client_headers: Iterable[Header]) -> list[Header]:
                 f"The header {name.decode('latin-1')} holds a line break or another control character."
             )
     dropped = _listed_in_connection(received)
+    allowed, prefix = (UPSTREAM_ACROSS, _NONE) if across else (UPSTREAM, _SDK_PREFIX)
     passed = [
         (name, value)
         for name, value in received
-        if (name in UPSTREAM or name.startswith(_SDK_PREFIX)) and name not in dropped
+        if (name in allowed or name.startswith(prefix)) and name not in dropped
     ]
     return [*passed, (b"accept-encoding", b"identity")]
 
 
-def client_headers(upstream: Iterable[Header]) -> list[Header]:
-    """What goes down of an upstream's headers, values byte for byte."""
+def client_headers(upstream: Iterable[Header], *, across: bool = False) -> list[Header]:
+    """What goes down of an upstream's headers, values byte for byte. `across`: one of another dialect."""
     received = [(name.lower(), value) for name, value in upstream]
     dropped = _listed_in_connection(received)
+    allowed = CLIENT_ACROSS if across else CLIENT
     return [
         (name, value)
         for name, value in received
-        if name in CLIENT and name not in dropped and not _CONTROL.search(value)
+        if name in allowed and name not in dropped and not _CONTROL.search(value)
     ]
 
 

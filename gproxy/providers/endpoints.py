@@ -115,6 +115,12 @@ def speaks(channel: Channel, settings: schema.Settings) -> frozenset[str]:
     return frozenset(channel.speaks)
 
 
+def surely_speaks(channel: Channel, settings: schema.Settings) -> frozenset[str]:
+    """Those that a translated request may be put in. Of an upstream that nothing was said of, what all have."""
+    spoken = speaks(channel, settings)
+    return spoken & {"openai_chat"} if channel.configurable and not settings.protocols else spoken
+
+
 def carrier(channel: Channel, settings: schema.Settings, operation: str, carried_by: frozenset[str]) -> str:
     """The protocol by which this provider carries an operation, of those that can; "" if it does not.
 

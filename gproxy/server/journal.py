@@ -7,6 +7,7 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from gproxy.config.schema import Settings
 from gproxy.errors import GatewayError
@@ -17,6 +18,9 @@ from gproxy.routing.failover import Skipped, Tried
 from gproxy.server.edge import Call
 from gproxy.server.incoming import ClientLeft
 from gproxy.values import Record, Route, Target, Usage
+
+if TYPE_CHECKING:
+    from gproxy.server.crossing import Crossing
 
 CLIENT_CLOSED = 499
 
@@ -30,7 +34,8 @@ class Journal:
     `refusal`: a limit or a quota did not let it pass the door, and it has no row.
     `passed` are attempts that could not be made, `extra_nano` is what failed ones have cost, or may have.
     `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen. `left`: why nobody
-    waits for the answer any more, "" as long as somebody does; then that is how the request ended.
+    waits for the answer any more, "" as long as somebody does; then that is how the request ended. `crossings` are
+    the targets that were, or are about to be, asked in another dialect.
     """
 
     call: Call
@@ -55,6 +60,7 @@ class Journal:
     noting: asyncio.TimerHandle | None = None
     settled: bool = False
     refusal: GatewayError | None = None
+    crossings: "dict[Target, Crossing]" = field(default_factory=dict)
     _seed: bytes = b""
 
     def seed(self) -> bytes:
@@ -107,7 +113,8 @@ class Journal:
         else:
             output = estimate.output_tokens(output_bytes)
             if usage is None:
-                asked = self.call.facts.service_tier
+                # A class of service is not asked for in another dialect.
+                asked = None if self.target in self.crossings else self.call.facts.service_tier
                 self.usage, self.usage_source = Usage(output_tokens=output, service_tier=asked), "estimated"
             else:
                 # The count so far is a placeholder in some dialects (Anthropic's message_start says 1 to 8).

@@ -1,63 +1,38 @@
 """The loop over attempts: from a route to an answer that is worth sending on, or to the error that says why not.
 
-Which attempt comes next is decided in `routing/`; how credentials stand is kept in `health.py`; sending the answer on
-is `relay.py`'s.
+Which attempt comes next is decided in `routing/`; how credentials stand is kept in `health.py`; what an answer is is
+found in `opened.py`, and what a target of another dialect is asked in `crossing.py`; sending the answer on is
+`relay.py`'s.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gproxy.config.snapshot import Credential, Provider
-from gproxy.errors import AnswerRefused, BadRequest, UpstreamFault
-from gproxy.protocols.base import Event
+from gproxy.errors import BadRequest, UpstreamFault
 from gproxy.protocols.complaint import complaint_of
 from gproxy.protocols.headers import upstream_headers
-from gproxy.protocols.json_array import JsonArrayFramer
-from gproxy.protocols.sse import MAX_EVENT_BYTES, SseFramer
-from gproxy.protocols.tap import StreamTap
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import failover, verdicts
 from gproxy.routing.credentials import Condition, Failure
 from gproxy.routing.failover import Tried
 from gproxy.routing.verdicts import Verdict
+from gproxy.server import crossing as crossings
 from gproxy.server.capture import AttemptTrace
+from gproxy.server.crossing import Crossing
 from gproxy.server.edge import LOOP_HEADER, Call, one
 from gproxy.server.health import HealthBook, Turn
 from gproxy.server.journal import Journal
+from gproxy.server.opened import Opened, look
 from gproxy.server.tokens import Access, Tokens
-from gproxy.server.upstream import Answer, Attempt, Upstream
+from gproxy.server.upstream import Attempt, Upstream
 from gproxy.values import Route, Target
 
 _OVERLOADED = 529
-_ERROR_BODY_SECONDS = 2.0
-"""How long is waited for what an error says, where another attempt can be made meanwhile."""
-
-_MAX_ERROR_BODY = 1024 * 1024
-
-_MAX_BEFORE_FIRST = MAX_EVENT_BYTES + 1024 * 1024
-"""Most bytes that are held before a stream's first event: one event of the largest, and comments in front of it."""
-
-
-@dataclass(slots=True)
-class Opened:
-    """An answer with its head read, before anything of it has gone to the client.
-
-    Exactly one holds: `tap` is set (a stream: `first` is what it already let through), or `body` is the whole
-    answer, or neither: bytes to pass on unread. `refused`: an error of the upstream's that is the client's own.
-    `lingering`: the answer has been given to a task that closes it.
-    """
-
-    answer: Answer
-    lingering: bool = False
-    tap: StreamTap | None = None
-    first: bytes = b""
-    body: bytes | None = None
-    refused: int = 0
 
 
 @dataclass(slots=True)
@@ -77,26 +52,53 @@ class Opener:
     no_usage: set[str] = field(default_factory=set)
     """Providers that have refused `stream_options`: they are not asked again until the next reload."""
 
-    def speakers(self, journal: Journal, route: Route) -> Route:
-        """The route with only those targets that can be asked in the call's dialect, as they are to be tried.
+    async def speakers(self, journal: Journal, route: Route) -> Route:
+        """The route with only those targets that can be asked in the call's dialect or in another, as they are to be
+        tried; the first of them can be told all that it must be.
 
         Raises BadRequest.
         """
         call = journal.call
-        targets = tuple(t for t in route.targets if _carrier(call, t))
+        native = {t for t in route.targets if _carrier(call, t)}
+        targets = tuple(t for t in route.targets if t in native or crossings.carrier(call, t))
         if not targets:
-            provider = call.snapshot.providers[route.targets[0].provider]
-            spoken = ", ".join(sorted(endpoints.speaks(CHANNELS[provider.channel], provider.settings)))
-            raise BadRequest(
-                f"This request is in the dialect {call.protocol.name}, but the provider {provider.name} of the model "
-                f"speaks {spoken}. Translation between dialects is not available."
-            )
+            raise crossings.unspoken(call, route.targets[0])
         targets = tuple(t for t in targets if self._reachable(call, t)) or targets
         stands = self._stands()
-        return failover.order_targets(
+        ordered = failover.order_targets(
             replace(route, targets=targets),
             journal.seed,
             lambda target: failover.usable(call.snapshot, target, stands),
+        )
+        refusal: BadRequest | None = None
+        for place, target in enumerate(ordered.targets):
+            if target in native:
+                return replace(ordered, targets=ordered.targets[place:]) if place else ordered
+            try:
+                await self._crossing(journal, target)
+            except BadRequest as error:
+                refusal = refusal or error
+            else:
+                return replace(ordered, targets=ordered.targets[place:]) if place else ordered
+        assert refusal is not None
+        raise refusal
+
+    async def _crossing(self, journal: Journal, target: Target) -> Crossing | None:
+        """How a target is asked that does not speak the call's dialect, None for one that does. Raises BadRequest."""
+        call = journal.call
+        if _carrier(call, target):
+            return None
+        known = journal.crossings.get(target)
+        if known is None:
+            asks = self._asks_usage(call.snapshot.providers[target.provider])
+            known = journal.crossings[target] = await crossings.cross(call, target, asks)
+        return known
+
+    def _asks_usage(self, provider: Provider) -> bool:
+        """Whether a stream of the provider's is asked to report usage."""
+        channel = CHANNELS[provider.channel]
+        return (
+            provider.settings.include_usage and channel.include_usage and provider.name not in self.no_usage
         )
 
     def _reachable(self, call: Call, target: Target) -> bool:
@@ -107,17 +109,28 @@ class Opener:
         return partial(self.health.condition, now=time.time())
 
     async def open(self, journal: Journal, route: Route) -> Opened:
-        """The first attempt that gives an answer. Raises the GatewayError that stands for all failed ones."""
+        """The first attempt that gives an answer. Raises the GatewayError that stands for all failed ones.
+
+        A target that cannot be told what it must be is passed over, as long as there are others.
+        """
         snapshot = journal.call.snapshot
         total = snapshot.providers[route.targets[0].provider].settings.total_timeout_s
         deadline = asyncio.get_running_loop().time() + total if total else None
         left = failover.candidates(snapshot, route, self.keyless, journal.seed)
-        for _ in range(failover.max_attempts(snapshot, route)):
+        refusal: BadRequest | None = None
+        most = failover.max_attempts(snapshot, route)
+        while most:
             turn = await self.health.turn(left)
             if turn is None:
                 break
             left.remove(turn.candidate)
-            opened = await self._try(journal, turn, deadline)
+            try:
+                opened = await self._try(journal, turn, deadline)
+            except _Unsayable as unsayable:
+                refusal = refusal or unsayable.refusal
+                left = [candidate for candidate in left if candidate[0] != turn.candidate[0]]
+                continue
+            most -= 1
             if opened is not None:
                 return opened
             last = journal.tried[-1]
@@ -126,18 +139,24 @@ class Opener:
             if last.status == _OVERLOADED:
                 left = failover.after_overload(left, last.provider)
         journal.passed = failover.passed(left, self._stands())
+        if refusal is not None and not (journal.tried or journal.passed):
+            raise refusal
         raise failover.exhausted(journal.tried, journal.passed, untried=len(left) > len(journal.passed))
 
     async def _try(self, journal: Journal, turn: Turn, deadline: float | None) -> Opened | None:
-        """One attempt, from its beginning to its answer; None if it failed, as journal and health then know."""
+        """One attempt, from its beginning to its answer; None if it failed, as journal and health then know.
+
+        Raises _Unsayable, and then none was made.
+        """
         loop = asyncio.get_running_loop()
         target, credential = turn.candidate
         began = loop.time()
         fault: UpstreamFault | None = None
         try:
+            crossing = await self._said(journal, target)
             journal.attempt(target, credential.name)
             self.foresee(target)
-            opened = await self._one(journal, target, credential, deadline)
+            opened = await self._one(journal, target, credential, crossing, deadline)
             failure = _failure_in(journal.call, opened, keyless=credential.secret is None)
         except UpstreamFault as caught:
             fault, failure = caught, verdicts.fault_of(caught)
@@ -169,19 +188,30 @@ class Opener:
         )
         return None
 
+    async def _said(self, journal: Journal, target: Target) -> Crossing | None:
+        try:
+            return await self._crossing(journal, target)
+        except BadRequest as error:
+            raise _Unsayable(error) from None
+
     async def _one(
-        self, journal: Journal, target: Target, credential: Credential, deadline: float | None
+        self,
+        journal: Journal,
+        target: Target,
+        credential: Credential,
+        crossing: Crossing | None,
+        deadline: float | None,
     ) -> Opened:
         call = journal.call
         provider = call.snapshot.providers[target.provider]
         proxy = _proxy(call, provider)
         access = await self.tokens.access(provider, credential, proxy, deadline)
-        opened = await self._asked(journal, target, credential, access, deadline)
+        opened = await self._asked(journal, target, credential, access, crossing, deadline)
         if opened.refused == 401 and self.tokens.forget(access):
             # A token may be taken back before its end.
             journal.attempt(target, credential.name)
             access = await self.tokens.access(provider, credential, proxy, deadline)
-            opened = await self._asked(journal, target, credential, access, deadline)
+            opened = await self._asked(journal, target, credential, access, crossing, deadline)
         if opened.refused and opened.body:
             opened.body = access.scrubbed(opened.body)
         return opened
@@ -192,33 +222,36 @@ class Opener:
         target: Target,
         credential: Credential,
         access: Access,
+        crossing: Crossing | None,
         deadline: float | None,
     ) -> Opened:
         call = journal.call
         provider = call.snapshot.providers[target.provider]
-        ask = (
-            provider.settings.include_usage
-            and CHANNELS[provider.channel].include_usage
-            and provider.name not in self.no_usage
-        )
+        ask = self._asks_usage(provider)
         # Usage that we ask for in a client's name is for us alone.
         ours = ask and call.facts.stream and not call.facts.asked_usage
-        attempt = self._attempt(call, target, access, ask, deadline)
-        opened = await self._sent(journal, attempt, withhold_usage=ours)
+        if crossing is not None:
+            ours = crossing.asks_usage
+        attempt = self._attempt(call, target, access, ask, crossing, deadline)
+        opened = await self._sent(journal, attempt, ours, crossing)
         if not (ours and opened.refused == 400 and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, credential.name)
-        attempt = self._attempt(call, target, access, False, deadline)
-        again = await self._sent(journal, attempt, withhold_usage=False)
+        if crossing is not None:
+            crossing = journal.crossings[target] = await crossings.cross(call, target, False)
+        attempt = self._attempt(call, target, access, False, crossing, deadline)
+        again = await self._sent(journal, attempt, False, crossing)
         if again.refused != 400:  # else it was the client's own fault, whatever the error named
             self.no_usage.add(provider.name)
         return again
 
-    async def _sent(self, journal: Journal, attempt: Attempt, *, withhold_usage: bool) -> Opened:
+    async def _sent(
+        self, journal: Journal, attempt: Attempt, withhold_usage: bool, crossing: Crossing | None
+    ) -> Opened:
         trace = _traced(journal, attempt)
         answer = await self.upstream.send(attempt, journal.on_its_way, trace)
         try:
-            return await _look(journal.call, answer, withhold_usage)
+            return await look(journal.call, answer, withhold_usage, crossing)
         except (
             BaseException
         ) as error:  # a client that leaves cancels this, and its upstream is to be closed all the same
@@ -228,12 +261,22 @@ class Opener:
             raise
 
     def _attempt(
-        self, call: Call, target: Target, access: Access, ask: bool, deadline: float | None
+        self,
+        call: Call,
+        target: Target,
+        access: Access,
+        ask: bool,
+        crossing: Crossing | None,
+        deadline: float | None,
     ) -> Attempt:
         provider = call.snapshot.providers[target.provider]
         channel = CHANNELS[provider.channel]
-        protocol, facts = call.protocol, call.facts
-        carrier = _carrier(call, target)
+        protocol, facts, query = call.protocol, call.facts, call.query
+        if crossing is None:
+            carrier = _carrier(call, target)
+        else:
+            protocol, query = crossing.protocol, crossings.QUERY
+            carrier = protocol.name
         if channel.offline:
             offline = partial(
                 demo.respond,
@@ -246,6 +289,26 @@ class Opener:
             return Attempt(
                 url="", headers=[], body=b"", settings=provider.settings, deadline=deadline, offline=offline
             )
+        return Attempt(
+            url=endpoints.endpoint(
+                channel,
+                provider.settings,
+                carrier,
+                protocol.upstream_path(target.model, query),
+                model=target.model,
+                project=access.project,
+            ),
+            headers=self._headers(call, provider, carrier, access, across=crossing is not None),
+            body=protocol.with_model(facts, target.model, ask) if crossing is None else crossing.body,
+            settings=provider.settings,
+            proxy=_proxy(call, provider),
+            deadline=deadline,
+        )
+
+    def _headers(
+        self, call: Call, provider: Provider, carrier: str, access: Access, *, across: bool
+    ) -> list[tuple[bytes, bytes]]:
+        channel = CHANNELS[provider.channel]
         via = [*filter(None, [one(call.headers, LOOP_HEADER)]), self.own_id]
         fixed = {
             **dict(endpoints.auth_headers(channel, carrier, access.secret)),
@@ -254,26 +317,19 @@ class Opener:
             LOOP_HEADER.decode(): ", ".join(via),
         }
         replaced = {name.encode() for name in fixed}
-        passed = [(n, v) for n, v in upstream_headers(call.headers) if n not in replaced]
+        passed = [(n, v) for n, v in upstream_headers(call.headers, across=across) if n not in replaced]
         sent = {n for n, _ in passed} | replaced
         defaults = endpoints.default_headers(channel, carrier)
         passed += [(n.encode(), v.encode()) for n, v in defaults if n.encode() not in sent]
         passed += [(n.encode(), v.encode()) for n, v in fixed.items()]
-        return Attempt(
-            url=endpoints.endpoint(
-                channel,
-                provider.settings,
-                carrier,
-                protocol.upstream_path(target.model, call.query),
-                model=target.model,
-                project=access.project,
-            ),
-            headers=passed,
-            body=protocol.with_model(facts, target.model, ask),
-            settings=provider.settings,
-            proxy=_proxy(call, provider),
-            deadline=deadline,
-        )
+        return passed
+
+
+class _Unsayable(Exception):
+    """A target cannot be told what it must be; `refusal` says what."""
+
+    def __init__(self, refusal: BadRequest) -> None:
+        self.refusal = refusal
 
 
 def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
@@ -307,60 +363,3 @@ def _carrier(call: Call, target: Target) -> str:
     return endpoints.carrier(
         CHANNELS[provider.channel], provider.settings, protocol.operation, protocol.carried_by
     )
-
-
-async def _look(call: Call, answer: Answer, withhold_usage: bool) -> Opened:
-    """Read enough of an answer to know what it is. Raises UpstreamFault."""
-    if verdicts.judge(answer.status) is not Verdict.ANSWER:
-        body = await _error_body(answer)
-        answer.close()
-        return Opened(answer, body=body, refused=answer.status)
-    media = answer.media
-    if media == "text/event-stream":
-        return await _first_event(call, answer, SseFramer(), withhold_usage)
-    if media == "application/json" or media.endswith("+json"):
-        if call.facts.stream and not call.facts.sse:
-            return await _first_event(call, answer, JsonArrayFramer(), withhold_usage)
-        body = await answer.whole()
-        if body.lstrip()[:1] not in (b"{", b"[") or body.rstrip()[-1:] not in (b"}", b"]"):
-            raise AnswerRefused("it answered 200 without a JSON body")
-        if failed := call.protocol.error_in_event(Event(body, body)):
-            return Opened(answer, body=body, refused=failed)
-        return Opened(answer, body=body)
-    if call.protocol.binary and media not in ("", "text/html"):
-        return Opened(answer)
-    raise AnswerRefused(f"it answered 200 with {media or 'no content type'}")
-
-
-async def _error_body(answer: Answer) -> bytes:
-    """The body of an error, as far as it is of use. Raises UpstreamFault if the client should see it and cannot."""
-    if answer.status in verdicts.CLIENT_FAULTS:
-        return await answer.whole(_MAX_ERROR_BODY)
-    if answer.status in verdicts.TELLING:
-        with contextlib.suppress(UpstreamFault, TimeoutError):
-            async with asyncio.timeout(_ERROR_BODY_SECONDS):
-                return await answer.whole(_MAX_ERROR_BODY)
-    return b""
-
-
-async def _first_event(
-    call: Call, answer: Answer, framer: SseFramer | JsonArrayFramer, withhold_usage: bool
-) -> Opened:
-    """A stream up to its first event, so that an error inside a 200 is seen while another attempt can be made."""
-    tap = StreamTap(call.protocol, framer, client_model=call.facts.model, withhold_usage=withhold_usage)
-    first: list[bytes] = []
-    held = 0
-    while not tap.first_seen:
-        data = await answer.read(first=True)
-        held += len(data)
-        first.append(tap.feed(data) if data else tap.end())
-        if not data:
-            break
-        if held > _MAX_BEFORE_FIRST and not tap.first_seen:
-            raise AnswerRefused("it sent comments and no event")
-    if tap.failed is not None:
-        answer.close()
-        return Opened(answer, body=tap.failure, refused=tap.failed)
-    if not tap.first_seen:
-        raise AnswerRefused("it answered 200 with an empty stream")
-    return Opened(answer, tap=tap, first=b"".join(first))

@@ -12,7 +12,8 @@ from gproxy.server.departure import Departure
 from gproxy.server.edge import Call
 from gproxy.server.incoming import ClientLeft, Incoming
 from gproxy.server.journal import CLIENT_CLOSED, Journal
-from gproxy.server.opening import Opened, Opener
+from gproxy.server.opened import Opened
+from gproxy.server.opening import Opener
 from gproxy.server.relay import relay
 from gproxy.server.reply import WRITE_TIMEOUT, Reply
 from gproxy.server.settlement import Settlement
@@ -58,7 +59,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         async with Departure(incoming, partial(_unheard, journal, reply, stages.drains)):
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
-            speaking = stages.opener.speakers(journal, route)
+            speaking = await stages.opener.speakers(journal, route)
             admitted, told = await stages.door.admit(journal, speaking)
             reply.add_headers(told)
             opened = await stages.opener.open(journal, admitted)

@@ -13,14 +13,15 @@ from gproxy.errors import (
     UpstreamTimeout,
 )
 from gproxy.protocols.base import Event
-from gproxy.protocols.headers import client_headers
 from gproxy.protocols.tap import StreamTap
 from gproxy.server import refusal
+from gproxy.server.crossing import Crossed
 from gproxy.server.journal import Journal
-from gproxy.server.opening import Opened
+from gproxy.server.opened import Opened
 from gproxy.server.reply import Reply
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
+from gproxy.translate.tap import TranslatingTap
 
 _LINGER_SECONDS = 1.0
 """How long the upstream may take to end a stream whose last event has gone out, before its connection is closed."""
@@ -37,6 +38,8 @@ async def relay(opened: Opened, journal: Journal, reply: Reply, settlement: Sett
         await _stream(opened, opened.tap, journal, reply, settlement)
         opened.lingering = True
         tasks.spawn(_linger(opened))
+    elif opened.crossed is not None:
+        await _crossed(opened, opened.crossed, journal, reply, settlement)
     elif opened.body is not None:
         await _whole(opened, opened.body, journal, reply, settlement)
     else:
@@ -47,7 +50,7 @@ async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: S
     call = journal.call
     journal.ended(opened.refused, "upstream_error", f"the upstream answered {opened.refused}")
     await settlement.settle(journal)
-    headers = [h for h in client_headers(opened.answer.headers) if h[0] != b"content-type"]
+    headers = [h for h in opened.headers() if h[0] != b"content-type"]
     body = refusal.body_of(call, opened.refused, opened.body or b"", reply.request_id)
     await reply.whole(opened.refused, [*headers, (b"content-type", b"application/json")], body)
 
@@ -61,14 +64,24 @@ async def _whole(opened: Opened, body: bytes, journal: Journal, reply: Reply, se
     journal.ended(opened.answer.status, "ok")
     restored = call.protocol.restore_body(body, call.facts.model)
     await settlement.settle(journal)
-    await reply.whole(opened.answer.status, client_headers(opened.answer.headers), restored)
+    await reply.whole(opened.answer.status, opened.headers(), restored)
+
+
+async def _crossed(
+    opened: Opened, crossed: Crossed, journal: Journal, reply: Reply, settlement: Settlement
+) -> None:
+    journal.observed(crossed.usage, whole=True, output_bytes=crossed.output_bytes)
+    journal.first_byte()
+    journal.ended(opened.answer.status, "ok")
+    await settlement.settle(journal)
+    await reply.whole(opened.answer.status, opened.headers(), crossed.body)
 
 
 async def _stream(
-    opened: Opened, tap: StreamTap, journal: Journal, reply: Reply, settlement: Settlement
+    opened: Opened, tap: StreamTap | TranslatingTap, journal: Journal, reply: Reply, settlement: Settlement
 ) -> None:
     answer = opened.answer
-    await reply.start_stream(answer.status, client_headers(answer.headers))
+    await reply.start_stream(answer.status, opened.headers())
     fault: UpstreamFault | None = None
     try:
         if opened.first:
@@ -109,7 +122,7 @@ def _told(fault: UpstreamFault) -> GatewayError:
 
 async def _raw(opened: Opened, journal: Journal, reply: Reply, settlement: Settlement) -> None:
     answer = opened.answer
-    await reply.start(answer.status, client_headers(answer.headers))
+    await reply.start(answer.status, opened.headers())
     try:
         while data := await answer.read(first=journal.ttft_ms is None):
             journal.first_byte()

@@ -54,16 +54,6 @@ def answer(target: Dialect, client: Dialect, tree: Tree, facts: ClientFacts) -> 
     return client.write_answer(restored(target.read_answer(tree), facts), facts)
 
 
-def streamed(target: Dialect, client: Dialect, tree: Tree, facts: ClientFacts) -> tuple[bytes, bytes]:
-    """The target's whole answer as a stream for the client, and its terminal event: for a target that did not stream.
-
-    Raises AnswerBroken.
-    """
-    writer = client.writer(facts)
-    out = b"".join(map(writer.feed, deltas_of(restored(target.read_answer(tree), facts))))
-    return out, writer.end()
-
-
 def collected(
     target: Dialect, client: Dialect, events: Iterable[Event], facts: ClientFacts
 ) -> dict[str, Any]:
@@ -84,6 +74,7 @@ class StreamTranslation:
 
     def __init__(self, target: Dialect, client: Dialect, facts: ClientFacts) -> None:
         self.finished = False
+        self._target = target
         self._reader = target.reader()
         self._restorer = Restorer(facts)
         self._writer = client.writer(facts)
@@ -93,6 +84,10 @@ class StreamTranslation:
         if self.finished:
             return b""
         return self._written(self._reader.feed(event))
+
+    def whole(self, tree: Tree) -> bytes:
+        """What to send on of an answer that is whole: for a target that did not stream. Raises AnswerBroken."""
+        return self._written(list(deltas_of(self._target.read_answer(tree))))
 
     def end(self) -> bytes:
         """What to send on when the target says no more, before the terminal event."""

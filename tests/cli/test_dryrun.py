@@ -189,7 +189,7 @@ def test_a_key_s_list_narrows(world: World) -> None:
         ("one/other", "alice", None, 403, "do not have access"),
         ("two/none", "alice", None, 404, "does not exist"),
         ("off/x", "alice", None, 404, "does not exist"),
-        ("two/big", "alice", "openai_chat", 400, "speaks openai_chat"),
+        ("two/big", "alice", "openai_embeddings", 400, "speaks openai_embeddings"),
         ("two/big", "alice/disabled", None, 401, "alice/disabled is disabled"),
         ("two/big", "alice/old", None, 401, "expired at 2026-11-25T11:00:00Z"),
         ("two/big", "bob", None, 401, "The user bob is disabled"),
@@ -204,11 +204,18 @@ def test_the_first_step_that_refuses_decides_the_status(
     assert said in found[1]
 
 
-def test_a_dialect_leaves_out_the_targets_that_do_not_speak_it(world: World) -> None:
+def test_targets_that_do_not_speak_a_dialect_are_asked_in_another(world: World) -> None:
     run = world.run("chat", dialect="anthropic_messages")
     assert run.error is None
-    assert run.targets[0].dropped == "does not speak anthropic_messages"
-    assert run.charged == BIG
+    assert [w.translated_to for w in run.targets] == ["openai_chat", "", ""]
+    assert [w.dropped for w in run.targets[:2]] == ["", ""]
+    assert run.charged == SMALL
+
+
+def test_targets_that_can_be_asked_in_no_dialect_are_left_out(world: World) -> None:
+    run = world.run("chat", dialect="openai_embeddings")
+    assert [w.translated_to for w in run.targets] == ["", "", ""]
+    assert run.targets[0].dropped == "does not speak openai_embeddings"
 
 
 def test_without_a_usable_credential_a_request_fails(world: World) -> None:

@@ -53,9 +53,9 @@ def test_all_that_was_weighed_is_in_the_json(run: Run, rich: Path) -> None:
     found = explained(run, "chat", "--key-label", "laptop", "--dialect", "anthropic_messages")
     assert (found["status"], found["error"]) == (200, None)
     assert (found["alias"], found["strategy"]) == ("chat", "failover")
-    assert [(t["used"], t["why_not"]) for t in found["targets"]] == [
-        (True, ""),
-        (False, "does not speak anthropic_messages"),
+    assert [(t["used"], t["why_not"], t["translated_to"]) for t in found["targets"]] == [
+        (True, "", ""),
+        (False, "its price is unknown and there is a quota", "openai_chat"),
     ]
     assert found["attempts"] == [
         {"target": "claude/claude-haiku-4-5", "credential": "team", "weight": None, "health": "ready"}

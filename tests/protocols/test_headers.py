@@ -73,3 +73,12 @@ def test_what_a_client_needs_comes_down() -> None:
 )  # fmt: skip
 def test_what_describes_the_operators_account_or_the_hop_does_not_come_down(name: bytes) -> None:
     assert client_headers([(name, b"x")]) == []
+
+
+def test_what_belongs_to_one_dialect_does_not_go_to_another() -> None:
+    of_one = ["anthropic-version", "anthropic-beta", "openai-beta", "x-goog-api-client", "x-stainless-os"]
+    of_all = ["accept", "user-agent", "idempotency-key", "x-client-request-id"]
+    sent = [(name.encode(), b"v") for name in (*of_one, *of_all)]
+    assert [name.decode() for name, _ in upstream_headers(sent, across=True)] == [*of_all, "accept-encoding"]
+    answered = [(name, b"v") for name in (b"content-type", b"openai-version", b"retry-after", b"request-id")]
+    assert [name for name, _ in client_headers(answered, across=True)] == [b"retry-after", b"request-id"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gproxy.config.schema import PROTOCOLS
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import load_text
 from gproxy.ledger.sqlite import connect_read_only
@@ -39,13 +40,19 @@ model_pattern = "*"
 """
 
 
-def provider(url: str, name: str = "up", more: str = "", secrets: tuple[str, ...] = (SECRET,)) -> str:
+def provider(
+    url: str,
+    name: str = "up",
+    more: str = "",
+    secrets: tuple[str, ...] = (SECRET,),
+    protocols: tuple[str, ...] = PROTOCOLS,
+) -> str:
     """A provider at `url` whose models have no built-in price; `more` are further settings."""
     credentials = ", ".join(f'{{ api_key = "{secret}" }}' for secret in secrets)
-    protocols = '["openai_chat", "openai_responses", "openai_embeddings", "anthropic_messages", "gemini"]'
+    spoken = json.dumps(protocols)
     return (
         f'[[providers]]\nname = "{name}"\nchannel = "custom"\n'
-        f'settings = {{ base_url = "{url}", protocols = {protocols}{more and ", "}{more} }}\n'
+        f'settings = {{ base_url = "{url}", protocols = {spoken}{more and ", "}{more} }}\n'
         f"credentials = [{credentials}]\n"
     )
 

@@ -27,7 +27,8 @@ from gproxy.server.edge import LOOP_HEADER
 from gproxy.server.health import HealthBook
 from gproxy.server.incoming import ClientLeft
 from gproxy.server.journal import Journal
-from gproxy.server.opening import Opened, Opener
+from gproxy.server.opened import Opened
+from gproxy.server.opening import Opener
 from gproxy.server.tasks import Tasks
 from gproxy.server.tokens import Tokens
 from gproxy.server.upstream import Upstream
@@ -52,6 +53,19 @@ from tests.server.parts import (
 
 BODY = b'{"model": "m", "messages": []}'
 STREAMED = b'{"model": "m", "messages": [], "stream": true}'
+SAYING = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}]}'
+SDK_HEADERS: Headers = [
+    (b"user-agent", b"a client"),
+    (b"x-stainless-lang", b"python"),
+    (b"openai-beta", b"x"),
+    (b"authorization", b"Bearer sk-client"),
+]
+MESSAGE = {
+    "type": "message",
+    "content": [{"type": "text", "text": "hi"}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 5, "output_tokens": 2},
+}
 TWO = ("sk-first-secret", "sk-second-secret")
 
 
@@ -462,9 +476,9 @@ async def test_targets_that_cannot_be_asked_now_come_last_at_the_door(place: Pla
         text = provider(up.url) + provider(spare.url, "spare")
         targets = (Target("up", "m"), Target("spare", "m"))
         it = Opening(place, text, targets=targets)
-        assert it.opener.speakers(it.journal, it.journal.route).targets == targets
+        assert (await it.opener.speakers(it.journal, it.journal.route)).targets == targets
         await it.taken()
-        assert it.opener.speakers(it.journal, it.journal.route).targets == targets[::-1]
+        assert (await it.opener.speakers(it.journal, it.journal.route)).targets == targets[::-1]
 
 
 async def test_a_client_that_has_left_gives_its_probe_back(place: Place) -> None:
@@ -612,18 +626,90 @@ def speaking(protocol: str) -> str:
     return f'[[providers]]\nname = "up"\nchannel = "custom"\nsettings = {settings}\n'
 
 
-async def test_a_target_that_does_not_speak_the_dialect_is_passed_over(place: Place) -> None:
-    text = speaking("anthropic_messages") + provider("http://y", "spare")
+async def test_a_target_that_can_be_asked_in_no_dialect_is_passed_over(place: Place) -> None:
+    text = speaking("openai_embeddings") + provider("http://y", "spare")
     it = Opening(place, text, targets=(Target("up", "m"), Target("spare", "m")))
-    assert it.opener.speakers(it.journal, it.journal.route).targets == (Target("spare", "m"),)
+    assert (await it.opener.speakers(it.journal, it.journal.route)).targets == (Target("spare", "m"),)
 
 
-async def test_no_target_that_speaks_it_is_400_and_names_both_dialects(place: Place) -> None:
-    it = Opening(place, speaking("anthropic_messages"))
+async def test_no_target_that_can_be_asked_is_400_and_names_both_dialects(place: Place) -> None:
+    it = Opening(place, speaking("openai_embeddings"))
     with pytest.raises(BadRequest) as refused:
-        it.opener.speakers(it.journal, it.journal.route)
+        await it.opener.speakers(it.journal, it.journal.route)
     assert "openai_chat" in refused.value.message
-    assert "anthropic_messages" in refused.value.message
+    assert "openai_embeddings" in refused.value.message
+
+
+async def test_a_target_of_another_dialect_is_asked_in_that(place: Place) -> None:
+    async with peer(always(http(json.dumps(MESSAGE).encode()))) as up:
+        it = Opening(place, provider(up.url, protocols=("anthropic_messages",)), SAYING, headers=SDK_HEADERS)
+        assert (await it.opener.speakers(it.journal, it.journal.route)).targets == it.journal.route.targets
+        opened = await it.taken()
+    (seen,) = up.seen
+    assert seen.target == "/v1/messages"
+    assert seen.json()["messages"] == [{"role": "user", "content": "Hello"}]
+    assert seen.json()["max_tokens"] == 8192
+    assert seen.headers["anthropic-version"] == "2023-06-01"
+    assert seen.headers["x-api-key"]
+    assert not {"x-stainless-lang", "openai-beta", "authorization"} & seen.headers.keys()
+    assert seen.headers["user-agent"] == "a client"
+    assert opened.crossed is not None
+    assert json.loads(opened.crossed.body)["choices"][0]["message"]["content"] == "hi"
+
+
+async def test_what_cannot_be_said_to_the_first_target_is_said_to_the_next(place: Place) -> None:
+    text = provider("http://y", protocols=("anthropic_messages",)) + provider("http://z", "spare")
+    two_answers = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}], "n": 2}'
+    targets = (Target("up", "m"), Target("spare", "m"))
+    it = Opening(place, text, two_answers, targets=targets)
+    assert (await it.opener.speakers(it.journal, it.journal.route)).targets == targets[1:]
+    alone = Opening(place, text, two_answers)
+    with pytest.raises(BadRequest, match="n"):
+        await alone.opener.speakers(alone.journal, alone.journal.route)
+
+
+@pytest.mark.parametrize("last", [GOOD, http(b"", 500)], ids=["good", "failed"])
+async def test_a_later_target_that_cannot_be_told_is_no_attempt(place: Place, last: bytes) -> None:
+    two_answers = b'{"model": "m", "messages": [{"role": "user", "content": "Hello"}], "n": 2}'
+    async with peer(always(http(b"", 500))) as up, peer(always(last)) as spare, peer(always(GOOD)) as other:
+        text = provider(up.url) + provider(other.url, "other", protocols=("anthropic_messages",))
+        text += provider(spare.url, "spare")
+        targets = tuple(Target(name, "m") for name in ("up", "other", "spare"))
+        it = Opening(place, text, two_answers, targets=targets)
+        if last == GOOD:
+            assert (await it.taken()).body
+        else:
+            await it.failed(UpstreamFailed)
+    assert (len(up.seen), len(other.seen), len(spare.seen)) == (1, 0, 1)
+    assert it.journal.attempts == 2
+
+
+async def test_an_alias_may_mix_targets_that_are_translated_and_such_that_are_not(place: Place) -> None:
+    message = http(json.dumps(MESSAGE).encode())
+    async with peer(always(http(b"", 500))) as up, peer(always(message)) as other:
+        text = provider(up.url) + provider(other.url, "other", protocols=("anthropic_messages",))
+        targets = (Target("up", "m"), Target("other", "m"))
+        it = Opening(place, text, SAYING, targets=targets)
+        opened = await it.taken()
+    assert up.seen[0].body == SAYING
+    assert other.seen[0].target == "/v1/messages"
+    assert opened.crossing is not None
+
+
+async def test_a_translated_stream_is_asked_without_usage_where_that_is_refused(place: Place) -> None:
+    async def once(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        refused = http(b'{"error": {"message": "unknown: stream_options"}}', 400)
+        writer.write(refused if b"stream_options" in seen.body else sse())
+        await writer.drain()
+
+    body = (
+        b'{"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hello"}], "stream": true}'
+    )
+    async with peer(once) as up:
+        it = Opening(place, provider(up.url, protocols=("openai_chat",)), body, anthropic_messages.MESSAGES)
+        assert (await it.taken()).tap is not None
+        assert it.opener.no_usage == {"up"}
+    assert [b"stream_options" in seen.body for seen in up.seen] == [True, False]
 
 
 async def test_a_growing_array_is_a_stream_too(place: Place) -> None:

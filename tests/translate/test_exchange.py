@@ -137,7 +137,8 @@ def test_a_target_that_answers_in_the_other_form_is_understood() -> None:
         "stop_reason": "end_turn",
         "usage": {"output_tokens": 1},
     }
-    out, tail = exchange.streamed(ANTHROPIC, CHAT, whole, client)
+    translation = StreamTranslation(ANTHROPIC, CHAT, client)
+    out, tail = translation.whole(whole) + translation.end(), translation.tail()
     check_chat(out + tail)
     events = SseFramer().feed(out + tail)
     again = exchange.collected(CHAT, ANTHROPIC, events, client)

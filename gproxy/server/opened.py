@@ -1,0 +1,153 @@
+"""An upstream's answer as far as it must be read to know what it is, before anything of it goes to the client.
+
+What follows from it, for the next attempt and for the credential, is `opening.py`'s; sending it on is `relay.py`'s.
+"""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+
+from gproxy.errors import AnswerRefused, UpstreamFault
+from gproxy.protocols.base import Event
+from gproxy.protocols.headers import client_headers
+from gproxy.protocols.json_array import JsonArrayFramer
+from gproxy.protocols.sse import MAX_EVENT_BYTES, SseFramer
+from gproxy.protocols.tap import StreamTap
+from gproxy.routing import verdicts
+from gproxy.routing.verdicts import Verdict
+from gproxy.server.crossing import Crossed, Crossing
+from gproxy.server.edge import Call
+from gproxy.server.upstream import Answer
+from gproxy.translate.tap import TranslatingTap
+
+_ERROR_BODY_SECONDS = 2.0
+"""How long is waited for what an error says, where another attempt can be made meanwhile."""
+
+_MAX_ERROR_BODY = 1024 * 1024
+
+_MAX_BEFORE_FIRST = MAX_EVENT_BYTES + 1024 * 1024
+"""Most bytes that are held before a stream's first event: one event of the largest, and comments in front of it."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """An answer with its head read, before anything of it has gone to the client.
+
+    Exactly one holds: `tap` is set (a stream: `first` is what it already let through), or `body` is the whole
+    answer, or `crossed` is that in the client's dialect, or none: bytes to pass on unread. `refused`: an error of
+    the upstream's that is the client's own. `crossing`: the upstream was asked in another dialect. `lingering`: the
+    answer has been given to a task that closes it.
+    """
+
+    answer: Answer
+    lingering: bool = False
+    tap: StreamTap | TranslatingTap | None = None
+    first: bytes = b""
+    body: bytes | None = None
+    refused: int = 0
+    crossing: Crossing | None = None
+    crossed: Crossed | None = None
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Those that the client is to see."""
+        received = self.answer.headers
+        if self.crossing is None:
+            return client_headers(received)
+        return self.crossing.headers(received, stream=self.tap is not None)
+
+
+async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Crossing | None) -> Opened:
+    """Read enough of an answer to know what it is. Raises UpstreamFault."""
+    if verdicts.judge(answer.status) is not Verdict.ANSWER:
+        body = await _error_body(answer)
+        answer.close()
+        return Opened(answer, body=body, refused=answer.status, crossing=crossing)
+    if crossing is not None:
+        return await _across(call, answer, crossing)
+    media = answer.media
+    if media == "text/event-stream":
+        return await _first_event(answer, _tap(call, SseFramer(), withhold_usage))
+    if _is_json(media):
+        if call.facts.stream and not call.facts.sse:
+            return await _first_event(answer, _tap(call, JsonArrayFramer(), withhold_usage))
+        body = await _json_body(answer)
+        if failed := call.protocol.error_in_event(Event(body, body)):
+            return Opened(answer, body=body, refused=failed)
+        return Opened(answer, body=body)
+    if call.protocol.binary and media not in ("", "text/html"):
+        return Opened(answer)
+    raise _is_none(media)
+
+
+async def _across(call: Call, answer: Answer, crossing: Crossing) -> Opened:
+    """The same for an answer in another dialect, which comes in the form that was asked for or in the other."""
+    media, asked_stream = answer.media, call.facts.stream
+    if media == "text/event-stream":
+        if asked_stream:
+            opened = await _first_event(answer, crossing.tap(SseFramer()))
+            opened.crossing = crossing
+            return opened
+        found = crossing.collected(await answer.whole())
+        if isinstance(found, Event):
+            failed = crossing.protocol.error_in_event(found)
+            return Opened(answer, body=found.data, refused=failed or 500, crossing=crossing)
+        return Opened(answer, crossed=found, crossing=crossing)
+    if not _is_json(media):
+        raise _is_none(media)
+    body = await _json_body(answer)
+    if failed := crossing.protocol.error_in_event(Event(body, body)):
+        return Opened(answer, body=body, refused=failed, crossing=crossing)
+    if not asked_stream:
+        return Opened(answer, crossed=crossing.answer(body), crossing=crossing)
+    tap, first = crossing.streamed(body)
+    return Opened(answer, tap=tap, first=first, crossing=crossing)
+
+
+def _is_json(media: str) -> bool:
+    return media == "application/json" or media.endswith("+json")
+
+
+def _is_none(media: str) -> AnswerRefused:
+    return AnswerRefused(f"it answered 200 with {media or 'no content type'}")
+
+
+async def _json_body(answer: Answer) -> bytes:
+    body = await answer.whole()
+    if body.lstrip()[:1] not in (b"{", b"[") or body.rstrip()[-1:] not in (b"}", b"]"):
+        raise AnswerRefused("it answered 200 without a JSON body")
+    return body
+
+
+async def _error_body(answer: Answer) -> bytes:
+    """The body of an error, as far as it is of use. Raises UpstreamFault if the client should see it and cannot."""
+    if answer.status in verdicts.CLIENT_FAULTS:
+        return await answer.whole(_MAX_ERROR_BODY)
+    if answer.status in verdicts.TELLING:
+        with contextlib.suppress(UpstreamFault, TimeoutError):
+            async with asyncio.timeout(_ERROR_BODY_SECONDS):
+                return await answer.whole(_MAX_ERROR_BODY)
+    return b""
+
+
+def _tap(call: Call, framer: SseFramer | JsonArrayFramer, withhold_usage: bool) -> StreamTap:
+    return StreamTap(call.protocol, framer, client_model=call.facts.model, withhold_usage=withhold_usage)
+
+
+async def _first_event(answer: Answer, tap: StreamTap | TranslatingTap) -> Opened:
+    """A stream up to its first event, so that an error inside a 200 is seen while another attempt can be made."""
+    first: list[bytes] = []
+    held = 0
+    while not tap.first_seen:
+        data = await answer.read(first=True)
+        held += len(data)
+        first.append(tap.feed(data) if data else tap.end())
+        if not data:
+            break
+        if held > _MAX_BEFORE_FIRST and not tap.first_seen:
+            raise AnswerRefused("it sent comments and no event")
+    if tap.failed is not None:
+        answer.close()
+        return Opened(answer, body=tap.failure, refused=tap.failed)
+    if not tap.first_seen:
+        raise AnswerRefused("it answered 200 with an empty stream")
+    return Opened(answer, tap=tap, first=b"".join(first))

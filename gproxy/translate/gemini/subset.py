@@ -27,6 +27,8 @@ def fitted(schema: Mapping[str, Any], lost: set[str]) -> schemas.Schema:
     """
 
     def change(inner: schemas.Schema) -> schemas.Schema:
+        if inner.keys() <= _TAKEN and "$ref" not in inner:
+            return inner
         kept = _rewritten(inner)
         refused = {n: v for n, v in kept.items() if n not in _TAKEN and n not in _SAYS_NOTHING}
         kept = {name: value for name, value in kept.items() if name in _TAKEN}

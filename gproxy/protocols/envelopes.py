@@ -36,12 +36,21 @@ def openai_event(error: GatewayError, request_id: str) -> bytes:
 
 
 def responses_event(error: GatewayError, _request_id: str) -> bytes:
-    """An `error` event of the Responses API.
+    """An `error` event of the Responses API, without the number that the upstream's next event would have had.
 
     `code`, `message` and `param` at the top are what the API documents; the object under `error` is what makes
     the official SDK raise instead of ending quietly.
     """
-    fields = {"type": "error", "code": error.kind, "message": error.message, "param": None}
+    return _responses_event(error, {})
+
+
+def numbered_responses_event(error: GatewayError, sequence_number: int) -> bytes:
+    """The same, behind events that were numbered here."""
+    return _responses_event(error, {"sequence_number": sequence_number})
+
+
+def _responses_event(error: GatewayError, number: dict[str, int]) -> bytes:
+    fields = {"type": "error", "code": error.kind, "message": error.message, "param": None} | number
     return b"event: error\ndata: " + _dump(fields | {"error": _openai_error(error)}) + b"\n\n"
 
 

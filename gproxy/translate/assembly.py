@@ -32,18 +32,23 @@ def deltas_of(answer: Answer) -> Iterator[Delta]:
     """The answer as a stream that has all of a part at once."""
     yield Started()
     for part in answer.parts:
-        text = part.arguments if isinstance(part, ToolCall) else part.text
-        yield Opened(_emptied(part))
-        if text:
-            yield Added(text)
-        if isinstance(part, Text):
-            yield from map(Cited, part.citations)
-        if isinstance(part, Reasoning) and part.signature is not None and not part.redacted:
-            yield Signed(part.signature)
-        yield Closed()
+        yield from deltas_of_part(part)
     if answer.usage is not None:
         yield UsageSeen(answer.usage)
     yield Finished(answer.finish, answer.stop_sequence)
+
+
+def deltas_of_part(part: AnswerPart) -> Iterator[Delta]:
+    """One part, from its Opened to its Closed."""
+    text = part.arguments if isinstance(part, ToolCall) else part.text
+    yield Opened(_emptied(part))
+    if text:
+        yield Added(text)
+    if isinstance(part, Text):
+        yield from map(Cited, part.citations)
+    if isinstance(part, Reasoning) and part.signature is not None and not part.redacted:
+        yield Signed(part.signature)
+    yield Closed()
 
 
 def _emptied(part: AnswerPart) -> AnswerPart:

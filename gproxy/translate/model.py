@@ -138,8 +138,9 @@ class Turn:
 class Tool:
     """A tool that the client runs.
 
-    `schema` is JSON Schema, None if the client gave none. `freeform`: its input is text, of the `grammar` (as the
-    dialect has it) if there is one. `strict` is None if nothing was said, which is not strict.
+    `schema` is JSON Schema, None if the client gave none. `freeform`: its input is text, of the `grammar` (the
+    `format` of a custom tool in chat completions) if there is one. `strict` is None if nothing was said, which is
+    not strict.
     """
 
     name: str

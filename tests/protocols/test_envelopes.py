@@ -22,3 +22,9 @@ def test_the_responses_event_has_its_fields_at_the_top() -> None:
     data = envelopes.responses_event(ERROR, "r").removeprefix(b"event: error\ndata: ")
     fields = json.loads(data)
     assert (fields["type"], fields["code"], fields["message"]) == ("error", "upstream_error", "gone")
+
+
+def test_the_responses_event_has_its_number_where_the_events_were_numbered_here() -> None:
+    data = envelopes.numbered_responses_event(ERROR, 7).removeprefix(b"event: error\ndata: ")
+    plain = json.loads(envelopes.responses_event(ERROR, "r").removeprefix(b"event: error\ndata: "))
+    assert json.loads(data) == plain | {"sequence_number": 7}

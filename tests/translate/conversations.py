@@ -51,7 +51,7 @@ def usages(draw: st.DrawFn, dialect: str) -> Usage:
         input_tokens=cached + fresh,
         output_tokens=reasoned + said,
         cache_read_tokens=cached,
-        cache_write_tokens=0 if dialect == "anthropic_messages" else None,
+        cache_write_tokens=0 if dialect in ("anthropic_messages", "openai_responses") else None,
         reasoning_tokens=reasoned,
     )
 
@@ -179,6 +179,22 @@ GEMINI = Speech(
         "max_output": st.none() | st.integers(1, 1000),
         "stop": STOPS,
         "format": st.sampled_from([None, Format(), Format(SCHEMA)]),
+    },
+)
+RESPONSES = Speech(
+    dialect="openai_responses",
+    texts=1,
+    media=(PNG, Image(url="https://a.example/b.png", detail="low"), PDF, File(url="https://a.example/c.pdf")),
+    result_media=(PNG, PDF),
+    fields={
+        "temperature": st.none() | NUMBERS,
+        "top_p": st.none() | NUMBERS,
+        "max_output": st.none() | st.integers(16, 1000),
+        "user": st.sampled_from(["", "u-1"]),
+        "format": st.sampled_from([None, Format(), Format(SCHEMA, "weather", "As JSON", True)]),
+        "verbosity": st.sampled_from(["", "low"]),
+        "cache_key": st.sampled_from(["", "k"]),
+        "metadata": st.sampled_from([{}, {"a": "b"}]),
     },
 )
 

@@ -4,6 +4,9 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
+
 from gproxy.protocols.base import Event
 from gproxy.protocols.sse import SseFramer
 from gproxy.translate.model import (
@@ -20,6 +23,8 @@ from gproxy.translate.model import (
     ToolCall,
     UsageSeen,
 )
+
+_STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
 def check_deltas(deltas: Sequence[Delta], *, whole: bool = True) -> None:
@@ -200,5 +205,113 @@ def check_gemini_chunks(chunks: Sequence[dict[str, Any]]) -> None:
     assert len(set(ids)) == len(ids)
 
 
-CHECKS = {"openai_chat": check_chat, "anthropic_messages": check_messages, "gemini": check_gemini}
+_GROWN_BY = {
+    "output_text": "response.output_text",
+    "refusal": "response.refusal",
+    "function_call": "response.function_call_arguments",
+    "custom_tool_call": "response.custom_tool_call_input",
+    "reasoning": "response.reasoning_summary_text",
+}
+_SAID = {
+    "output_text": "text",
+    "refusal": "refusal",
+    "function_call": "arguments",
+    "custom_tool_call": "input",
+    "reasoning": "text",
+}
+_OF_RESPONSES = {"response.completed": "completed", "response.incomplete": "incomplete"}
+
+
+def check_responses(stream: bytes) -> None:
+    """Raises AssertionError unless the bytes are a whole stream of Responses events.
+
+    Every event is what the official SDK has for its type; numbers from 0, each once; `created` and `in_progress`
+    first, `completed` or `incomplete` once, last; items by index, one after another, each added empty and done whole,
+    with what its deltas told; the last event has them all.
+    """
+    events = events_of(stream)
+    found = list(_objects(events))
+    assert [event.name.decode() for event in events] == [event["type"] for event in found]
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    for event in found:
+        _STREAM_EVENT.validate_python(event)
+    assert [event["type"] for event in found[:2]] == ["response.created", "response.in_progress"]
+    assert all(event["response"]["status"] == "in_progress" for event in found[:2])
+    assert len({event["response"]["id"] for event in (found[0], found[1], found[-1])}) == 1
+    last = found[-1]["response"]
+    assert last["status"] == _OF_RESPONSES[found[-1]["type"]]
+    assert bool(last["incomplete_details"]) == (last["status"] == "incomplete")
+    items: list[dict[str, Any]] = []
+    inner: list[dict[str, Any]] = []
+    for event in found[2:-1]:
+        assert event["output_index"] == len(items)
+        inner.append(event)
+        if event["type"] == "response.output_item.done":
+            _check_item(inner)
+            items.append(event["item"])
+            inner = []
+    assert not inner, "an open item at the end"
+    assert last["output"] == items
+    assert len({item["id"] for item in items}) == len(items)
+    calls = [item["call_id"] for item in items if "call_id" in item]
+    assert len(set(calls)) == len(calls)
+
+
+def _check_item(events: list[dict[str, Any]]) -> None:
+    """The events of one item: added, told, done."""
+    added, *told, done = events
+    item = done["item"]
+    assert added["type"] == "response.output_item.added"
+    assert (added["item"]["id"], added["item"]["type"]) == (item["id"], item["type"])
+    assert all(event["item_id"] == item["id"] for event in told)
+    kind = item["type"]
+    if kind == "message":
+        assert added["item"]["content"] == []
+        kind = item["content"][0]["type"]
+        assert [event["type"] for event in (told[0], told[-1])] == [
+            "response.content_part.added",
+            "response.content_part.done",
+        ]
+        assert told[-1]["part"] == item["content"][0]
+        assert all(event["content_index"] == 0 for event in told)
+        told = told[1:-1]
+    elif kind == "reasoning":
+        assert added["item"]["summary"] == []
+        assert all(event["summary_index"] == 0 for event in told)
+        if not told:
+            assert item["summary"] == []
+            return
+        assert told[0]["type"] == "response.reasoning_summary_part.added"
+        assert told[-1]["type"] == "response.reasoning_summary_part.done"
+        assert [told[-1]["part"]] == item["summary"]
+        told = told[1:-1]
+    else:
+        assert added["item"][_SAID[kind]] == ""
+    _check_told(told, kind, item)
+
+
+def _check_told(told: list[dict[str, Any]], kind: str, item: dict[str, Any]) -> None:
+    """Deltas, sources of a text in any place among them, and all of it at the end."""
+    name = _SAID[kind]
+    whole = told[-1]
+    assert whole["type"] == f"{_GROWN_BY[kind]}.done"
+    sources = [event for event in told[:-1] if event["type"] == "response.output_text.annotation.added"]
+    deltas = [event for event in told[:-1] if event not in sources]
+    assert {event["type"] for event in deltas} <= {f"{_GROWN_BY[kind]}.delta"}
+    assert all(event["delta"] for event in deltas)
+    assert "".join(event["delta"] for event in deltas) == whole[name]
+    holder = item["content"][0] if item["type"] == "message" else item
+    if item["type"] == "reasoning":
+        holder = item["summary"][0]
+    assert holder[name] == whole[name]
+    assert [event["annotation_index"] for event in sources] == list(range(len(sources)))
+    assert [event["annotation"] for event in sources] == holder.get("annotations", [])
+
+
+CHECKS = {
+    "openai_chat": check_chat,
+    "anthropic_messages": check_messages,
+    "gemini": check_gemini,
+    "openai_responses": check_responses,
+}
 """The checker of each dialect's streams."""

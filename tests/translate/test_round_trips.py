@@ -14,6 +14,7 @@ from tests.translate.conversations import (
     CHAT,
     GEMINI,
     OPENAI,
+    RESPONSES,
     Speech,
     conversations,
     plainer,
@@ -23,6 +24,7 @@ MODELS = {
     "openai_chat": "llama-3.3-70b",
     "anthropic_messages": "claude-3-7-sonnet-latest",
     "gemini": "gemini-3-flash-preview",
+    "openai_responses": "gpt-4.1",
 }
 
 
@@ -57,7 +59,13 @@ def test_a_gemini_conversation_is_unchanged_by_its_dialect(conversation: Convers
     assert passed(conversation, "gemini", "gemini-3-flash-preview") == numbered(conversation)
 
 
-@pytest.mark.parametrize("speech", [CHAT, ANTHROPIC, GEMINI], ids=lambda speech: speech.dialect)
+@settings(deadline=None)
+@given(conversations(RESPONSES))
+def test_a_responses_conversation_is_unchanged_by_its_dialect(conversation: Conversation) -> None:
+    assert passed(conversation, "openai_responses", "gpt-4.1") == conversation
+
+
+@pytest.mark.parametrize("speech", [CHAT, ANTHROPIC, GEMINI, RESPONSES], ids=lambda speech: speech.dialect)
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
 def test_another_dialect_keeps_texts_tools_calls_and_results(speech: Speech, dialect: str) -> None:
     @settings(deadline=None)

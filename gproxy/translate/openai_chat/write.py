@@ -33,7 +33,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     _add_sampling(tree, conversation, target.model, lost)
     _add_tools(tree, conversation, native, lost)
     if conversation.format is not None:
-        tree["response_format"] = _format(conversation.format, lost)
+        tree["response_format"] = written_format(conversation.format, lost)
     _add_hints(tree, conversation, native, lost)
     names = {ids.fitting_name(tool.name, _LONGEST_NAME): tool.name for tool in conversation.tools}
     return Written(tree, frozenset(lost), {fitted: name for fitted, name in names.items() if fitted != name})
@@ -148,7 +148,8 @@ def _named(kind: str, name: str) -> dict[str, Any]:
     return {"type": kind, kind: {"name": ids.fitting_name(name, _LONGEST_NAME)}}
 
 
-def _format(wanted: Format, lost: set[str]) -> dict[str, Any]:
+def written_format(wanted: Format, lost: set[str]) -> dict[str, Any]:
+    """`response_format`. A schema that OpenAI would not take as strict is not, which `lost` tells."""
     if wanted.schema is None:
         return {"type": "json_object"}
     strict = wanted.strict
@@ -174,8 +175,9 @@ def is_strict(schema: Mapping[str, Any]) -> bool:
         properties = inner.get("properties")
         if isinstance(properties, dict) or inner.get("type") == "object":
             required = inner.get("required")
-            names = set(required) if isinstance(required, list) else set()
-            found.append(inner.get("additionalProperties") is False and names >= set(properties or ()))
+            named = required if isinstance(required, list) else []
+            all_named = all(name in named for name in properties) if isinstance(properties, dict) else True
+            found.append(inner.get("additionalProperties") is False and all_named)
         return inner
 
     schemas.changed(schema, look)
@@ -185,9 +187,7 @@ def is_strict(schema: Mapping[str, Any]) -> bool:
 def _add_hints(tree: dict[str, Any], conversation: Conversation, native: bool, lost: set[str]) -> None:
     """What changes no answer; only OpenAI's own models are sent what others may refuse."""
     if conversation.user:
-        # Longer ones are refused, and Claude Code's have some 150 characters.
-        user = conversation.user
-        tree["user"] = user if len(user) <= _LONGEST_USER else sha256(user.encode()).hexdigest()
+        tree["user"] = fitting_user(conversation.user)
     hints: dict[str, Any] = {
         "verbosity": conversation.verbosity,
         "prompt_cache_key": conversation.cache_key,
@@ -198,3 +198,8 @@ def _add_hints(tree: dict[str, Any], conversation: Conversation, native: bool, l
             tree[name] = value
         elif value:
             lost.add(name)
+
+
+def fitting_user(user: str) -> str:
+    """The id of a user; OpenAI refuses those above 64 characters, and Claude Code's have some 150: a hash of it."""
+    return user if len(user) <= _LONGEST_USER else sha256(user.encode()).hexdigest()

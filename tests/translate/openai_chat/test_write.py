@@ -160,6 +160,8 @@ def test_strictness_is_of_every_object_in_a_schema() -> None:
     assert is_strict({"type": "array", "items": STRICT})
     assert not is_strict({"type": "array", "items": STRICT | {"required": []}})
     assert not is_strict({"anyOf": [STRICT, STRICT | {"additionalProperties": True}]})
+    assert not is_strict(STRICT | {"required": [{}]})
+    assert is_strict(STRICT | {"properties": True})
 
 
 def test_hints_go_to_openais_models_alone() -> None:

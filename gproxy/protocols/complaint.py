@@ -15,9 +15,10 @@ from gproxy.protocols.answers import mapping, objects
 from gproxy.values import Complaint
 
 _CODES = ("code", "type", "status", "reason", "error_code")
-_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,9})?")
+# Of any length that some server may write, and no longer than is quick to read: what it means is clamped.
+_SECONDS = re.compile(r"[0-9]{1,30}(?:\.[0-9]{0,30})?")
 _SPAN = re.compile(
-    r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m(?!s))?(?:([0-9]{1,6}(?:\.[0-9]{0,9})?)s)?(?:([0-9]{1,6})ms)?"
+    r"(?:([0-9]{1,30})h)?(?:([0-9]{1,30})m(?!s))?(?:([0-9]{1,30}(?:\.[0-9]{0,30})?)s)?(?:([0-9]{1,30})ms)?"
 )
 _UNITS = (3600.0, 60.0, 1.0, 0.001)
 

@@ -6,8 +6,9 @@ found in `opened.py`, and what a target of another dialect is asked in `crossing
 """
 
 import asyncio
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -33,6 +34,8 @@ from gproxy.server.upstream import Attempt, Upstream
 from gproxy.values import Route, Target
 
 _OVERLOADED = 529
+_UNREAD = (400, 422)
+"""What an upstream answers that does not know a field."""
 
 
 @dataclass(slots=True)
@@ -234,14 +237,14 @@ class Opener:
             ours = crossing.asks_usage
         attempt = self._attempt(call, target, access, ask, crossing, deadline)
         opened = await self._sent(journal, attempt, ours, crossing)
-        if not (ours and opened.refused == 400 and b"stream_options" in (opened.body or b"")):
+        if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, credential.name)
         if crossing is not None:
             crossing = journal.crossings[target] = await crossings.cross(call, target, False)
         attempt = self._attempt(call, target, access, False, crossing, deadline)
         again = await self._sent(journal, attempt, False, crossing)
-        if again.refused != 400:  # else it was the client's own fault, whatever the error named
+        if again.refused not in _UNREAD:  # else it was the client's own fault, whatever the error named
             self.no_usage.add(provider.name)
         return again
 
@@ -337,7 +340,7 @@ def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
     if not opened.refused:
         return None
     complaint = complaint_of(opened.answer.header, opened.body or b"", time.time())
-    said = (call.facts.model, call.facts.body.text)
+    said = _said(call) if opened.refused in verdicts.TELLING else ()
     if verdicts.judge(opened.refused, complaint, said) is Verdict.PASS:
         return None
     return verdicts.failure_of(opened.refused, complaint, said, keyless=keyless)
@@ -345,6 +348,13 @@ def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
 
 def _proxy(call: Call, provider: Provider) -> str:
     return provider.settings.proxy or call.snapshot.config.globals.proxy
+
+
+def _said(call: Call) -> Sequence[str]:
+    """The texts that the client sent, also as they read without escapes."""
+    text = call.facts.body.text
+    plain = [json.dumps(call.facts.body.tree, ensure_ascii=False)] if "\\u" in text else []
+    return [call.facts.model, text, *plain]
 
 
 def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:

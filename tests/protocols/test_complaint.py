@@ -82,6 +82,8 @@ def test_any_bytes_can_be_read(body: bytes) -> None:
         ({"retry_after": "-7"}, None),
         ({"retry_after": "1e400"}, None),
         ({"retry_after": "9" * 40}, None),
+        ({"retry_after": "10000000000"}, 1e10),
+        ({"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "7200000ms"}, 7200),
         ({"retry_after_ms": "250"}, 0.25),
         ({"retry_after_ms": "250", "retry_after": "7"}, 0.25),
         ({"retry_after_ms": "x", "retry_after": "7"}, 7),

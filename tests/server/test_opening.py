@@ -38,6 +38,7 @@ from tests.server.parts import (
     ALICE,
     GOOD,
     Headers,
+    Script,
     Seen,
     always,
     by_key,
@@ -415,6 +416,20 @@ async def test_a_clients_own_mistake_says_nothing_of_the_credential(place: Place
     assert place.health.condition((Target("up", "m"), it.credential()), time.time()).state is State.READY
 
 
+@pytest.mark.parametrize(
+    "written", ["Your credit balance is too low", "Your credit balance is too l\\u006fw"]
+)
+async def test_an_upstream_that_repeats_its_client_takes_no_credential_out(
+    place: Place, written: str
+) -> None:
+    repeated = http(b'{"error": {"message": "Your credit balance is too low is no role"}}', 400)
+    async with peer(always(repeated)) as up:
+        body = f'{{"model": "m", "messages": [{{"role": "{written}"}}]}}'.encode()
+        it = Opening(place, provider(up.url), body)
+        assert (await it.taken()).refused == 400
+    assert place.health.condition((Target("up", "m"), it.credential()), time.time()).state is State.READY
+
+
 async def test_after_an_overload_another_provider_comes_before_another_credential(place: Place) -> None:
     async with peer(always(http(status=529))) as up, peer(always(GOOD)) as spare:
         text = provider(up.url, secrets=TWO) + provider(spare.url, "spare")
@@ -506,8 +521,15 @@ async def picky(seen: Seen, writer: asyncio.StreamWriter) -> None:
     writer.write(REFUSED if b"stream_options" in seen.body else sse())
 
 
-async def test_usage_is_asked_for_and_not_again_once_it_was_refused(place: Place) -> None:
-    async with peer(picky) as up:
+async def strict(seen: Seen, writer: asyncio.StreamWriter) -> None:
+    """The same as FastAPI's servers say it."""
+    forbidden = b'{"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"]}]}'
+    writer.write(http(forbidden, 422) if b"stream_options" in seen.body else sse())
+
+
+@pytest.mark.parametrize("refuse", [picky, strict])
+async def test_usage_is_asked_for_and_not_again_once_it_was_refused(place: Place, refuse: Script) -> None:
+    async with peer(refuse) as up:
         it = Opening(place, provider(up.url), STREAMED)
         assert (await it.taken()).tap
         assert (it.journal.attempts, it.journal.tried) == (2, [])

@@ -146,18 +146,30 @@ def read_head(raw: bytes) -> Head:
     line = _REQUEST_LINE.match(raw)
     if line is None:
         raise BadRequest(MALFORMED)
+    method, target, minor = line.groups()
+    try:
+        found = _parsed(raw)
+    except httptools.HttpParserInvalidMethodError:
+        # One that llhttp does not know is a method all the same, for the route to refuse.
+        found = _parsed(b"POST" + raw[len(method) :])
+    is_1_1 = minor == b"1"
+    body, persistent, expects = _framing(found.framing, is_1_1)
+    version = "1.1" if is_1_1 else "1.0"
+    return Head(method.decode(), target, version, found.headers, body, persistent, expects)
+
+
+def _parsed(raw: bytes) -> _Collector:
+    """What llhttp finds in a head. Raises HttpParserInvalidMethodError or BadRequest."""
     found = _Collector()
     try:
         httptools.HttpRequestParser(found).feed_data(raw)
     except httptools.HttpParserUpgrade:
         pass  # no protocol is changed to: the request is answered as any other
+    except httptools.HttpParserInvalidMethodError:
+        raise
     except httptools.HttpParserError:
         raise BadRequest(MALFORMED) from None
-    method, target, minor = line.groups()
-    is_1_1 = minor == b"1"
-    body, persistent, expects = _framing(found.framing, is_1_1)
-    version = "1.1" if is_1_1 else "1.0"
-    return Head(method.decode(), target, version, found.headers, body, persistent, expects)
+    return found
 
 
 def _framing(headers: list[tuple[bytes, bytes]], is_1_1: bool) -> tuple[Sized | Chunked | None, bool, bool]:
@@ -193,4 +205,4 @@ def is_hopeless(raw: bytes, start: int) -> bool:
 
     No method begins so (TLS does), or it holds a CR or LF without the other.
     """
-    return not (raw[:1].isupper() or raw[:1] in b"\r") or _LONE.search(raw, max(0, start - 1)) is not None
+    return not (raw[:1].isalpha() or raw[:1] in b"\r") or _LONE.search(raw, max(0, start - 1)) is not None

@@ -203,7 +203,6 @@ STRICTER = {
     "bare-lf": b"GET / HTTP/1.1\nhost: a\n\n",
     "bare-lf-unfinished": b"GET / HTTP/1.1\nhost: a\n",
     "fold": b"GET / HTTP/1.1\r\nhost: a\r\nx: a\r\n b\r\n\r\n",
-    "unknown-method": b"NOSUCH / HTTP/1.1\r\nhost: a\r\n\r\n",
     "length-and-chunks": request("content-length: 3", "transfer-encoding: chunked") + b"0\r\n\r\n",
     "chunks-and-length": request("transfer-encoding: chunked", "content-length: 3") + b"0\r\n\r\n",
     "length-repeated": request("content-length: 1", "content-length: 1") + b"a",
@@ -237,6 +236,18 @@ async def test_what_is_malformed_gets_one_refusal_and_the_end(engine: str, raw: 
         assert answer.headers["connection"] == "close"
         assert await wire.rest() == b""
     assert [scope["raw_path"] for scope in served.seen if scope["raw_path"] != b"/x"] == []
+
+
+@pytest.mark.parametrize("method", ["NOSUCH", "PURGE", "post", "M-SEARCH", "A"])
+async def test_a_method_that_nobody_knows_is_for_the_application_to_refuse(method: str) -> None:
+    async with listening(echo) as served:
+        wire = await served.connect()
+        wire.write(request("content-length: 3", line=f"{method} /x HTTP/1.1") + b"abc")
+        wire.write(request(line="GET /y HTTP/1.1"))
+        assert (await wire.answer()).json()["size"] == 3
+        assert (await wire.answer()).status == 200
+        wire.close()
+    assert [scope["method"] for scope in served.seen] == [method, "GET"]
 
 
 @pytest.mark.parametrize("split", [False, True])

@@ -34,6 +34,9 @@ _HARMLESS_NAMES = frozenset({b"idempotency-key"})
 
 _USERINFO = re.compile(rb"(?<=://)[^/?#]*@")
 
+_BACKSLASHES = r"\\{1,32}"
+"""So many escape a character in JSON within JSON. Bounded: a body may be backslashes and nothing else."""
+
 _KEY_REST = r"[^\s\"'<>,;)&\\]{0,200}"
 """What may follow the beginning of a key: the rest of it, or the asterisks that an upstream hides that behind."""
 
@@ -203,15 +206,15 @@ def _unit(character: str) -> str:
     literal = re.escape(raw.decode("latin-1"))
     if character.isascii() and character.isalnum():
         return literal
-    ways = [rf"\\*{literal}" if character in "\"/'" else literal]
+    ways = [rf"(?:{_BACKSLASHES})?{literal}" if character in "\"/'" else literal]
     if character == "\\":
-        ways = [r"\\+"]
+        ways = [_BACKSLASHES]
     elif character == " ":
         ways.append(r"\+")
     ways.append("".join(f"%(?:25)*{_any_case(f'{byte:02x}')}" for byte in raw))
     units = character.encode("utf-16-be")
     ways.append(
-        "".join(rf"\\+u{_any_case(units[at : at + 2].hex())}" for at in range(0, len(units), 2)),
+        "".join(rf"{_BACKSLASHES}u{_any_case(units[at : at + 2].hex())}" for at in range(0, len(units), 2)),
     )
     return f"(?:{'|'.join(ways)})"
 

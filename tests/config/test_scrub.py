@@ -223,3 +223,12 @@ def test_hundreds_of_keys_cost_little_more_than_one() -> None:
     for _ in range(10):
         assert many.data(text, open_end=True) == text
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize("secret", ["/base64+secret/value==", '{"team": "secret value"}', "$ecret-word"])
+def test_a_body_of_backslashes_takes_no_longer_than_another(secret: str) -> None:
+    body = b"\\" * 65_536
+    one = scrubber(secret)
+    began = time.process_time()
+    assert one.data(body, open_end=True) == body
+    assert time.process_time() - began < 0.5

@@ -205,8 +205,12 @@ def _whole_days(groups: tuple[str, ...], filters: Filters) -> _Span | None:
     """The days that lie within the span as a whole, as midnights; None if there is none, or hours are asked for."""
     if "hour" in groups:
         return None
-    first = filters.since and _midnight(filters.since - timedelta(milliseconds=1)) + _DAY
-    end = filters.until and _midnight(filters.until)
+    first, end = filters.since, filters.until and _midnight(filters.until)
+    if first and stamp(first) != stamp(_midnight(first)):
+        try:
+            first = _midnight(first) + _DAY
+        except OverflowError:  # the last day there is
+            return None
     return None if first and end and first >= end else (first, end)
 
 

@@ -239,3 +239,14 @@ def test_a_span_holds_the_same_rows_whether_days_are_whole_or_not(
     assert totals(it)["requests"] == len(within)
     if by == ("day",):
         assert {row[0]: row[1] for row in it.rows} == Counter(stamp(moment)[:10] for moment in within)
+
+
+@pytest.mark.parametrize("edge", ["0001-01-01T00:00:00", "0001-01-01T12:00:00", "9999-12-31T12:00:00"])
+def test_a_span_may_begin_or_end_at_the_edges_of_time(path: Path, edge: str) -> None:
+    moment = datetime.fromisoformat(edge).replace(tzinfo=UTC)
+    everything = totals(report(path, by=["model"]))["requests"]
+    early = moment < START
+    since = report(path, by=["model"], filters=Filters(since=moment))
+    until = report(path, by=["model"], filters=Filters(until=moment))
+    assert totals(since)["requests"] == (everything if early else 0)
+    assert totals(until)["requests"] == (0 if early else everything)

@@ -124,10 +124,18 @@ def _open(path: Path, how: Callable[[Path], sqlite3.Connection]) -> Iterator[sql
 async def keep(writer: Writer, days: Callable[[], int]) -> None:
     """Until cancelled: keep entries for so many days. For one process of a server; `days` is asked each time."""
     while True:
-        before = stamp(datetime.now(UTC) - timedelta(days=days()))
+        before = _before(days())
         for step in (partial(remove, before=before), shrink):
             await _all(writer, step)
         await asyncio.sleep(EVERY_S)
+
+
+def _before(days: int) -> str:
+    """The time before which entries are too old."""
+    try:
+        return stamp(datetime.now(UTC) - timedelta(days=days))
+    except OverflowError:
+        return "0"  # before all times: for good
 
 
 async def _all(writer: Writer, step: Work) -> None:

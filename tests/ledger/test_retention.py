@@ -121,6 +121,28 @@ async def test_a_server_keeps_what_is_young_enough_and_asks_for_the_days_anew(
     assert names(path) == ["1 days"]
 
 
+async def test_days_beyond_the_calendar_keep_everything(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "EVERY_S", 0.01)
+    write(path, request("old", started_at=OLD))
+    writer = Writer(path)
+    writer.start()
+    asked = asyncio.Event()
+    days = iter([10**6, 10**12])
+
+    def told() -> int:
+        found = next(days, None)
+        if found is None:
+            asked.set()
+        return found or 10**6
+
+    keeping = asyncio.create_task(keep(writer, told))
+    await asyncio.wait_for(asked.wait(), 10)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    writer.close()
+    assert names(path) == ["old"]
+
+
 async def test_a_store_that_is_closed_ends_no_server(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "EVERY_S", 0.01)
     writer = Writer(path)

@@ -148,6 +148,7 @@ def add(
 @app.command("list")
 def list_providers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the providers, and whether their keys can be read here."""
+    from gproxy.config.redact import address
     from gproxy.providers.catalog import CHANNELS
 
     found = files.read(files.find(config))
@@ -162,7 +163,7 @@ def list_providers(config: ConfigOption = None, as_json: JsonOption = False) -> 
             {
                 "name": provider.name,
                 "channel": provider.channel,
-                "base_url": provider.settings.base_url or (channel.root if channel else ""),
+                "base_url": address(provider.settings.base_url or (channel.root if channel else "")),
                 "enabled": provider.enabled,
                 "credentials": credentials
                 if as_json

@@ -16,6 +16,14 @@ _OURS = frozenset({"line", "service_account"})
 _USERINFO = re.compile(r"//.*@")
 """To the last `@`: a password may hold one, and whatever else."""
 
+_VALUE = re.compile(r"(?<==)[^&]+")
+
+
+def address(url: str) -> str:
+    """A URL without its user and password, and without the values of its query: any of them may be a secret."""
+    place, mark, query = _USERINFO.sub(f"//{REDACTED}@", url).partition("?")
+    return place + mark + _VALUE.sub(REDACTED, query)
+
 
 def redacted(config: Config) -> dict[str, Any]:
     """The tables of the file as plain values, defaults included, what is empty left out."""
@@ -35,5 +43,5 @@ def _plain(value: Any, name: str = "") -> Any:
     if name in _SECRET:
         return REDACTED if value else ""
     if name in _ADDRESS:
-        return _USERINFO.sub(f"//{REDACTED}@", value)
+        return address(value)
     return value

@@ -1,7 +1,9 @@
 import json
 
+import pytest
+
 from gproxy.config.load import load
-from gproxy.config.redact import redacted
+from gproxy.config.redact import address, redacted
 from gproxy.providers.catalog import CHANNELS
 
 SECRETS = (
@@ -41,6 +43,22 @@ def test_no_secret_is_shown_and_the_rest_is() -> None:
     assert shown["providers"][0]["credentials"][1]["env"] == "A_VARIABLE"
     assert shown["providers"][0]["settings"]["headers"] == {"x-team": "[redacted]"}
     assert next(iter(shown)) == "global"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/v1", "https://h/v1"),
+        ("https://h/v1?code=SECRET&x=SECRET=&flag", "https://h/v1?code=[redacted]&x=[redacted]&flag"),
+        ("http://u:a?b=SECRET@h", "http://[redacted]@h"),
+    ],
+)
+def test_an_address_is_shown_without_what_may_be_secret_in_it(url: str, shown: str) -> None:
+    assert address(url) == shown
+    text = TEXT.replace("http://127.0.0.1:1", url) if "@" not in url else TEXT
+    config, _ = load(text.encode(), channels=CHANNELS)
+    assert config is not None
+    assert "SECRET" not in json.dumps(redacted(config))
 
 
 def test_no_secret_is_in_the_repr_of_a_configuration() -> None:

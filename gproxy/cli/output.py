@@ -41,12 +41,14 @@ def show_json(value: object) -> None:
 
 
 def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """CSV with a header; an unknown value is an empty cell."""
+    """CSV with a header; an unknown value is an empty cell, and no text is a formula to a spreadsheet."""
     import csv
+
+    from gproxy.ledger.export import harmless
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([harmless(value) for value in row] for row in rows)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Iterable[str] = ()) -> None:

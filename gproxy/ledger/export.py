@@ -99,7 +99,7 @@ def _rows(db: sqlite3.Connection, where: str, values: dict[str, Any]) -> Iterato
 def _csv(out: TextIO) -> Callable[[tuple[Any, ...]], object]:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
-    return lambda row: writer.writerow([_harmless(value) for value in row])
+    return lambda row: writer.writerow([harmless(value) for value in row])
 
 
 def _jsonl(out: TextIO) -> Callable[[tuple[Any, ...]], object]:
@@ -107,7 +107,8 @@ def _jsonl(out: TextIO) -> Callable[[tuple[Any, ...]], object]:
     return lambda row: out.write(encode(dict(zip(COLUMNS, row, strict=True))) + "\n")
 
 
-def _harmless(value: Any) -> Any:
+def harmless(value: Any) -> Any:
+    """A value as it stands in CSV: text that a spreadsheet would take for a formula has a `'` before it."""
     if not isinstance(value, str):
         return value
     # The writer leaves a bare carriage return unquoted, and readers take it for the end of the row.

@@ -49,3 +49,8 @@ def test_an_empty_secret_is_refused(monkeypatch: pytest.MonkeyPatch, piped: str)
     monkeypatch.setattr("sys.stdin", io.StringIO(piped))
     with pytest.raises(ConfigError, match="no secret was given"):
         output.secret("Key")
+
+
+def test_csv_holds_no_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    output.show_csv(["model", "cost"], [['=HYPERLINK("http://x")', -1.5]])
+    assert capsys.readouterr().out == 'model,cost\n"\'=HYPERLINK(""http://x"")",-1.5\n'

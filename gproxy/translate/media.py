@@ -8,10 +8,16 @@ from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from gproxy.errors import BadRequest
 
 _DATA_URL = re.compile(r"data:([^,;]*)((?:;[^,;]*)*),", re.IGNORECASE)
+_TYPES = {
+    **{"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"},
+    **{"gif": "image/gif", "heic": "image/heic", "heif": "image/heif", "pdf": "application/pdf"},
+    **{"txt": "text/plain", "md": "text/markdown", "html": "text/html", "csv": "text/csv"},
+}
 
 
 def from_data_url(url: str, where: str) -> tuple[str, str]:
@@ -26,6 +32,15 @@ def from_data_url(url: str, where: str) -> tuple[str, str]:
 
 def data_url(media_type: str, data: str) -> str:
     return f"data:{media_type};base64,{data}"
+
+
+def type_of(url: str) -> str:
+    """The media type that an address tells by its ending; "" if it does not."""
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return ""
+    return _TYPES.get(path.rpartition(".")[2].lower(), "")
 
 
 def decoded_text(data: str) -> str:

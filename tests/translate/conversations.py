@@ -1,5 +1,6 @@
 """Strategies for answers and conversations such as dialects can say, for properties over all of them."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -40,7 +41,11 @@ def calls(prefix: str = "call") -> st.SearchStrategy[ToolCall]:
 
 
 def reasonings(dialect: str) -> st.SearchStrategy[Reasoning]:
-    return st.builds(Reasoning, words, st.just(None) | words.map(lambda value: Signature(value, dialect)))
+    def signature(value: str) -> Signature:
+        # Gemini's are base64, and to its SDKs have to be.
+        return Signature(b64encode(value.encode().hex().encode()).decode(), dialect)
+
+    return st.builds(Reasoning, words, st.just(None) | words.map(signature))
 
 
 @st.composite
@@ -61,8 +66,11 @@ def answers(draw: st.DrawFn, dialect: str = "openai_chat") -> Answer:
     """An answer as the dialect can say it: a thought, then text or a refusal, then calls, each perhaps."""
     parts: list[AnswerPart] = draw(st.lists(reasonings(dialect), max_size=1))
     refusals = dialect not in ("anthropic_messages", "gemini")
+    signed = st.sampled_from([None, Signature("b2YtYS1jYWxs", "gemini")])
     said = draw(st.sampled_from(["text", "refusal", "nothing"] if refusals else ["text", "nothing"]))
     called = draw(st.lists(calls(), max_size=3, unique_by=lambda call: call.id))
+    if dialect == "gemini":  # which signs calls, and texts too
+        called = [replace(call, signature=draw(signed)) for call in called]
     finish: Finish = "tools" if called else draw(st.sampled_from(["stop", "length", "refused"]))
     if said == "text":
         text = draw(words)
@@ -71,6 +79,8 @@ def answers(draw: st.DrawFn, dialect: str = "openai_chat") -> Answer:
             Citation, st.just("https://a.example/b"), words, st.just(0), st.just(len(text)), st.just(quote)
         )
         parts.append(Text(text, tuple(draw(st.lists(cited, max_size=2)))))
+        if dialect == "gemini" and draw(st.booleans()):
+            parts.append(Reasoning("", Signature("b2YtdGV4dA==", dialect), redacted=True))
     elif said == "refusal":
         parts.append(Refusal(draw(words)))
         finish = "refused"

@@ -1,16 +1,27 @@
 """Gemini's clients at other models, and other clients at Gemini's: requests of the Gemini CLI and of Claude Code."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+from google.genai import types
+from hypothesis import given, settings
+
+from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.sse import SseFramer
 from gproxy.translate import exchange
+from gproxy.translate.assembly import answer_of, deltas_of
 from gproxy.translate.base import ClientFacts, TargetFacts
 from gproxy.translate.exchange import StreamTranslation
 from gproxy.translate.gemini.thoughts import UNSIGNED
+from gproxy.translate.model import Answer, Part, Reasoning, Text
 from gproxy.translate.registry import DIALECTS
-from tests.translate.grammar import check_gemini, check_messages
+from gproxy.values import Usage
+from tests.translate.conversations import answers
+from tests.translate.grammar import check_deltas, check_gemini, check_messages, events_of
 
 CHAT, ANTHROPIC, GEMINI = (DIALECTS[name] for name in ("openai_chat", "anthropic_messages", "gemini"))
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "translate"
@@ -113,3 +124,44 @@ def test_a_claude_streams_to_the_gemini_sdk_and_gemini_to_claude_code() -> None:
     again = b"".join(map(back.feed, SseFramer().feed(stream))) + back.end() + back.tail()
     check_gemini(again)
     assert b'"args":{"a":1}' in again
+
+
+@pytest.mark.parametrize(
+    ("case", "framer"),
+    [("stream_sse/stream.txt", SseFramer), ("stream_array/stream.json.txt", JsonArrayFramer)],
+)
+def test_a_stream_of_googles_is_read_in_either_framing(
+    case: str, framer: Callable[[], SseFramer | JsonArrayFramer]
+) -> None:
+    reader, framing = GEMINI.reader(), framer()
+    stream = (FIXTURES.parent / "gemini" / case).read_bytes()
+    deltas = [delta for event in framing.feed(stream) for delta in reader.feed(event)] + reader.end()
+    check_deltas(deltas)
+    assert answer_of(deltas) == Answer(
+        (Reasoning("Hm"), Text("Hello!")), "stop", Usage(8, 15, reasoning_tokens=12)
+    )
+
+
+@settings(deadline=None)
+@given(answers("gemini") | answers("anthropic_messages"))
+def test_the_official_sdk_understands_an_answer_and_sends_it_back_whole(answer: Answer) -> None:
+    whole = GEMINI.write_answer(answer, CLIENT)
+    writer = GEMINI.writer(CLIENT)
+    streamed = b"".join(map(writer.feed, deltas_of(answer))) + writer.end()
+    chunks = [json.loads(event.data or b"") for event in events_of(streamed)]
+    parts = [replace(part, citations=()) if isinstance(part, Text) else part for part in answer.parts]
+    assert sent_back([whole]) == parts
+    assert sent_back(chunks) == parts
+
+
+def sent_back(trees: list[dict[str, Any]]) -> list[Part]:
+    """What is read of a history to which the SDK's types were given these answers; it has no sources."""
+    contents: list[Any] = [{"role": "user", "parts": [{"text": "a"}]}]
+    for tree in trees:
+        response = types.GenerateContentResponse.model_validate(tree)
+        assert response.candidates is not None
+        content = response.candidates[0].content
+        assert content is not None
+        contents.append(json.loads(content.model_dump_json(by_alias=True, exclude_none=True)))
+    turns = GEMINI.read_request({"contents": contents}).conversation.turns
+    return list(turns[1].parts)

@@ -57,3 +57,17 @@ def test_text_within_arrays_is_put_together() -> None:
 
 def test_a_file_of_another_account_is_named() -> None:
     assert "`messages[0].file_id`" in media.of_another_account("messages[0].file_id").message
+
+
+@pytest.mark.parametrize(
+    ("url", "media_type"),
+    [
+        ("https://a.example/b.PNG?c=d.pdf", "image/png"),
+        ("https://a.example/b.pdf#1", "application/pdf"),
+        ("https://a.example/b", ""),
+        ("https://a.example/b.unknown", ""),
+        ("http://[", ""),
+    ],
+)
+def test_an_address_tells_its_type_by_its_ending(url: str, media_type: str) -> None:
+    assert media.type_of(url) == media_type

@@ -159,7 +159,7 @@ def _medium(part: Mapping[str, Any], where: str) -> Image | File | Audio:
 
 def _by_address(given: Mapping[str, Any], where: str) -> Image | File:
     url = fields.required(given, "fileUri", where)
-    media_type = fields.text(given, "mimeType", where).lower()
+    media_type = fields.text(given, "mimeType", where).lower() or media.type_of(url)
     if url.startswith(_OF_GOOGLE) or not url.startswith(("https://", "http://")):
         raise media.of_another_account(f"{where}.fileUri")
     if media_type.startswith("image/"):

@@ -14,6 +14,7 @@ _TAKEN = frozenset(
     | {"prefixItems", "minItems", "maxItems", "minimum", "maximum", "anyOf", "oneOf", "properties"}
     | {"additionalProperties", "required", "propertyOrdering"}
 )
+_FORMATS = ("date-time", "date", "time", "float", "double", "int32", "int64", "enum")
 _SAYS_NOTHING = frozenset({"$schema", "$comment"})
 _OLD_PLACE, _PLACE = "#/definitions/", "#/$defs/"
 _BOUNDS = (("exclusiveMinimum", "minimum", 1), ("exclusiveMaximum", "maximum", -1))
@@ -27,11 +28,11 @@ def fitted(schema: Mapping[str, Any], lost: set[str]) -> schemas.Schema:
     """
 
     def change(inner: schemas.Schema) -> schemas.Schema:
-        if inner.keys() <= _TAKEN and "$ref" not in inner:
+        if inner.keys() <= _TAKEN and "$ref" not in inner and "format" not in inner:
             return inner
         kept = _rewritten(inner)
-        refused = {n: v for n, v in kept.items() if n not in _TAKEN and n not in _SAYS_NOTHING}
-        kept = {name: value for name, value in kept.items() if name in _TAKEN}
+        refused = {name: value for name, value in kept.items() if not _is_taken(name, value)}
+        kept = {name: value for name, value in kept.items() if name in _TAKEN and name not in refused}
         if "$ref" in kept:
             refused |= {name: value for name, value in kept.items() if not name.startswith("$")}
             kept = {name: value for name, value in kept.items() if name not in refused}
@@ -42,6 +43,10 @@ def fitted(schema: Mapping[str, Any], lost: set[str]) -> schemas.Schema:
         return kept
 
     return schemas.changed(schema, change)
+
+
+def _is_taken(name: str, value: Any) -> bool:
+    return name in _SAYS_NOTHING or (value in _FORMATS if name == "format" else name in _TAKEN)
 
 
 def _rewritten(schema: schemas.Schema) -> schemas.Schema:

@@ -7,10 +7,9 @@ No ids are written: Vertex AI refuses them, and all pair calls and results by na
 import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from gproxy.errors import BadRequest
-from gproxy.translate import freeform, ids, signatures
+from gproxy.translate import freeform, ids, media, signatures
 from gproxy.translate.arguments import object_of
 from gproxy.translate.gemini import models
 from gproxy.translate.gemini.thoughts import DIALECT, UNSIGNED
@@ -35,11 +34,6 @@ _BEGINS_A_NAME = re.compile(r"[A-Za-z_]")
 _PLACEHOLDER = "."
 _SEE_BELOW = "See the image or file below."
 _ROLES = {"model": "model", "tool": "user", "user": "user"}
-_MEDIA_TYPES = {
-    **{"png": "image/png", "jpg": "image/jpeg", "jpeg": "image/jpeg", "webp": "image/webp"},
-    **{"gif": "image/gif", "heic": "image/heic", "heif": "image/heif", "pdf": "application/pdf"},
-    **{"txt": "text/plain", "md": "text/markdown", "html": "text/html", "csv": "text/csv"},
-}
 
 
 def function_name(name: str) -> str:
@@ -97,9 +91,8 @@ class _Turns:
         if isinstance(part, File) and part.name:
             self._lost.add("filename")
         if part.url:
-            ending = urlsplit(part.url).path.rpartition(".")[2].lower()
-            known = {"mimeType": _MEDIA_TYPES[ending]} if ending in _MEDIA_TYPES else {}
-            return {"fileData": {**known, "fileUri": part.url}}
+            media_type = media.type_of(part.url)
+            return {"fileData": ({"mimeType": media_type} if media_type else {}) | {"fileUri": part.url}}
         return {"inlineData": {"mimeType": part.media_type, "data": part.data}}
 
     def _said(self, parts: Sequence[Part]) -> list[Wire]:

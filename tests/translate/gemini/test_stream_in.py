@@ -1,15 +1,20 @@
 """Chunks as deltas: texts and thoughts that go on, calls that come whole, the end and its reason."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gproxy.errors import AnswerBroken
 from gproxy.protocols.base import Event
 from gproxy.protocols.json_array import JsonArrayFramer
-from gproxy.translate.assembly import answer_of
+from gproxy.translate.assembly import answer_of, deltas_of
+from gproxy.translate.base import ClientFacts
 from gproxy.translate.gemini.stream_in import GeminiReader
+from gproxy.translate.gemini.stream_out import GeminiWriter
 from gproxy.translate.model import (
     Added,
     Answer,
@@ -27,6 +32,7 @@ from gproxy.translate.model import (
     UsageSeen,
 )
 from gproxy.values import Usage
+from tests.translate.conversations import answers
 from tests.translate.grammar import check_deltas
 
 
@@ -145,6 +151,19 @@ def test_the_end_of_an_array_is_the_end() -> None:
     assert reader.end() == []
     assert GeminiReader().feed(Event(b"]", None)) == []
     assert GeminiReader().feed(Event(b": ping", None)) == []
+
+
+@settings(deadline=None)
+@given(answers("gemini"), st.lists(st.integers(0, 3000), max_size=8))
+def test_an_array_says_the_same_at_any_split(answer: Answer, places: list[int]) -> None:
+    writer = GeminiWriter(ClientFacts(model="m", answer_id="7f", created=0, sse=False))
+    stream = b"".join(map(writer.feed, deltas_of(answer))) + writer.end()
+    edges = [0, *sorted(min(place, len(stream)) for place in places), len(stream)]
+    reader, framer = GeminiReader(), JsonArrayFramer()
+    pieces = [stream[a:b] for a, b in pairwise(edges)]
+    deltas = [d for piece in pieces for event in framer.feed(piece) for d in reader.feed(event)]
+    check_deltas(deltas)
+    assert answer_of(deltas) == answer
 
 
 def test_a_call_after_the_reason_counts() -> None:

@@ -11,6 +11,7 @@ from gproxy.translate.gemini.subset import fitted
     ("given", "expected"),
     [
         ({"const": "a"}, {"enum": ["a"]}),
+        ({"type": "string", "format": "date"}, {"type": "string", "format": "date"}),
         ({"type": "integer", "exclusiveMinimum": 0}, {"type": "integer", "minimum": 1}),
         ({"type": "integer", "exclusiveMaximum": 9}, {"type": "integer", "maximum": 8}),
         ({"$schema": "https://json-schema.org/", "$comment": "c", "type": "string"}, {"type": "string"}),
@@ -77,6 +78,11 @@ def test_a_keyword_is_rewritten_where_another_says_the_same(
             {"$ref": "#/$defs/a", "description": "beside"},
             {"$ref": "#/$defs/a"},
             {"schema.description"},
+        ),
+        (
+            {"type": "string", "format": "uri"},
+            {"type": "string", "description": '(format: "uri")'},
+            {"schema.format"},
         ),
         ({"const": 1}, {"description": "(const: 1)"}, {"schema.const"}),
     ],

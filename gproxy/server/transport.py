@@ -23,6 +23,10 @@ from yarl import URL
 POOL_KEEP_ALIVE_SECONDS = 15.0
 """How long an idle connection is kept: less than upstreams keep theirs, so that theirs seldom ends first."""
 
+STALE_SECONDS = 1.0
+"""A kept connection that had ended before the request came is known for that so soon. One that ends later had an
+upstream at work behind it."""
+
 READ_BYTES = 64 * 1024
 """An answer is read on until twice as much is there for somebody who does not take it."""
 
@@ -57,7 +61,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         """The head of the answer; the body is read from its stream. Raises httpx.TransportError."""
         context = _Context(request.extensions.get("connected", lambda: None))
         while True:
-            context.reused = False
+            context.reused_at = None
             try:
                 answer = await self._session.request(
                     request.method,
@@ -73,9 +77,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             except (aiohttp.InvalidURL, ValueError) as error:
                 raise httpx.UnsupportedProtocol(str(error)) from error
             except (aiohttp.ClientError, OSError) as error:
-                # The peer closed a kept connection before any byte of an answer, which is how an idle one
-                # ends: the request goes out once more. Each turn uses one such connection up.
-                if context.reused and _ended_unanswered(error):
+                # The peer closed a kept connection at once and before any byte of an answer, which is how an idle
+                # one ends: the request goes out once more. Each turn uses one such connection up.
+                if context.stale and _ended_unanswered(error):
                     continue
                 raise httpx.ReadError(str(error)) from error
             break
@@ -141,7 +145,13 @@ class _Context:
 
     def __init__(self, connected: Callable[[], None]) -> None:
         self.connected = connected
-        self.reused = False
+        self.reused_at: float | None = None
+
+    @property
+    def stale(self) -> bool:
+        """Whether it was a kept one, and not long ago."""
+        now = asyncio.get_running_loop().time()
+        return self.reused_at is not None and now - self.reused_at < STALE_SECONDS
 
 
 async def _on_new(session: aiohttp.ClientSession, trace: SimpleNamespace, params: object) -> None:
@@ -151,7 +161,7 @@ async def _on_new(session: aiohttp.ClientSession, trace: SimpleNamespace, params
 
 async def _on_reused(session: aiohttp.ClientSession, trace: SimpleNamespace, params: object) -> None:
     context: _Context = trace.trace_request_ctx
-    context.reused = True
+    context.reused_at = asyncio.get_running_loop().time()
     context.connected()
 
 

@@ -123,6 +123,23 @@ async def test_a_kept_connection_that_ends_unanswered_is_replaced(
 
 
 @pytest.mark.parametrize("ending", [closing, resetting])
+async def test_a_request_that_was_worked_on_for_a_while_does_not_go_out_again(
+    transport: AiohttpTransport, ending: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gproxy.server.transport.STALE_SECONDS", 0.05)
+
+    async def late(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.2)
+        await ending(seen, writer)
+
+    async with peer(then(always(GOOD), late, always(GOOD))) as up:
+        await whole(await send(transport, up.url))
+        with pytest.raises(httpx.ReadError):
+            await send(transport, up.url, content=b"second")
+    assert [seen.body for seen in up.seen] == [b"{}", b"second"]
+
+
+@pytest.mark.parametrize("ending", [closing, resetting])
 async def test_a_new_connection_that_ends_unanswered_is_an_error(
     transport: AiohttpTransport, ending: Script
 ) -> None:

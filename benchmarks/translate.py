@@ -29,7 +29,12 @@ from gproxy.values import Usage
 
 FIXTURE = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "translate" / "claude_code.json"
 CLIENT = ClientFacts(model="my-alias", answer_id="7f", created=1764000000)
-MODELS = {"openai_chat": "gpt-5.1", "anthropic_messages": "claude-sonnet-4-5", "gemini": "gemini-3.5-flash"}
+MODELS = {
+    "openai_chat": "gpt-5.1",
+    "openai_responses": "gpt-5.1",
+    "anthropic_messages": "claude-sonnet-4-5",
+    "gemini": "gemini-3.5-flash",
+}
 SMALL = Conversation(
     system=(Text("You are a helpful assistant. Answer briefly and to the point." * 4),),
     turns=(Turn("user", (Text("What is the capital of France, and why? " * 4),)),),

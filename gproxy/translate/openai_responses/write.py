@@ -10,7 +10,7 @@ from gproxy.errors import BadRequest
 from gproxy.translate import freeform, ids, traits
 from gproxy.translate.base import TargetFacts, Written
 from gproxy.translate.fields import short
-from gproxy.translate.model import Conversation, Effort, Format, Tool, ToolChoice
+from gproxy.translate.model import Conversation, Effort, Format, Text, Tool, ToolChoice, Turn
 from gproxy.translate.openai_chat.write import fitting_user, written_format
 from gproxy.translate.openai_responses.names import format_of
 from gproxy.translate.openai_responses.turns import LONGEST_NAME, written_items
@@ -24,11 +24,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     lost: set[str] = set()
     native = traits.is_of_openai(target.model)
     tree: dict[str, Any] = {"model": target.model, "store": False}
-    if conversation.system:
-        tree["instructions"] = _BETWEEN_SYSTEM_TEXTS.join(part.text for part in conversation.system)
-        if any(part.cache for part in conversation.system):
-            lost.add("cache_control")
-    tree["input"] = written_items(conversation, target.model, lost)
+    _add_input(tree, conversation, target.model, lost)
     if target.stream:
         tree["stream"] = True
     if conversation.max_output is not None:
@@ -43,6 +39,20 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     _add_hints(tree, conversation, native, lost)
     names = {ids.fitting_name(tool.name, LONGEST_NAME): tool.name for tool in conversation.tools}
     return Written(tree, frozenset(lost), {fitted: name for fitted, name in names.items() if fitted != name})
+
+
+def _add_input(tree: dict[str, Any], conversation: Conversation, model: str, lost: set[str]) -> None:
+    """The instructions and the input; what only instructs is input, since there has to be one."""
+    items = written_items(conversation, model, lost)
+    instructions = _BETWEEN_SYSTEM_TEXTS.join(part.text for part in conversation.system)
+    if any(part.cache for part in conversation.system):
+        lost.add("cache_control")
+    if instructions and items:
+        tree["instructions"] = instructions
+    elif instructions:
+        alone = Conversation(turns=(Turn("system", (Text(instructions),)),))
+        items = written_items(alone, model, lost)
+    tree["input"] = items
 
 
 def _add_reasoning(tree: dict[str, Any], conversation: Conversation, model: str, lost: set[str]) -> None:

@@ -34,6 +34,12 @@ def test_the_system_is_the_instructions() -> None:
     assert found.lost == {"cache_control"}
 
 
+def test_a_system_alone_is_the_input() -> None:
+    tree = write_request(Conversation(system=(Text("a"),)), TargetFacts(model="gpt-4.1")).tree
+    assert "instructions" not in tree
+    assert [(item["role"], item["content"][0]["text"]) for item in tree["input"]] == [("developer", "a")]
+
+
 def test_the_limit_is_no_less_than_openai_takes_and_no_more_than_the_models_ceiling() -> None:
     assert written(max_output=1).tree["max_output_tokens"] == 16
     assert written("llama", max_output=1).tree["max_output_tokens"] == 1

@@ -3,9 +3,10 @@
 Which rows is `report.py`'s.
 """
 
-from array import array
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import accumulate
 from typing import Any
 
 from gproxy.ledger.sqlite import sqlite3
@@ -15,39 +16,49 @@ LATENCY = ("latency_p50_ms", "latency_p95_ms", "ttft_p50_ms", "ttft_p95_ms")
 
 _PERCENTS = (50, 95)
 
+Counts = dict[int, int]
+"""How often each time was measured."""
+
 
 class Latencies:
-    """The times of every row, by group."""
+    """How often each time was measured, by group: a list of all would be sorted in one go, and hold up a server's
+    event loop for as long, though its report is made in another thread."""
 
     def __init__(self) -> None:
-        self._whole: dict[Any, array[int]] = defaultdict(lambda: array("q"))
-        self._first: dict[Any, array[int]] = defaultdict(lambda: array("q"))
+        self._groups: dict[Any, tuple[Counts, Counts]] = defaultdict(_none)
 
     def read(self, db: sqlite3.Connection, query: str, values: Mapping[str, Any]) -> None:
         """Take in what a query finds: columns that make a group, then `latency_ms` and `ttft_ms`."""
-        whole, first = self._whole, self._first
+        groups = self._groups
         for *group, latency_ms, ttft_ms in db.execute(query, values):
-            name = tuple(group)
-            whole[name].append(latency_ms)
+            whole, first = groups[tuple(group)]
+            whole[latency_ms] = whole.get(latency_ms, 0) + 1
             if ttft_ms is not None:
-                first[name].append(ttft_ms)
+                first[ttft_ms] = first.get(ttft_ms, 0) + 1
 
     def of(self, group: tuple[Any, ...]) -> tuple[int | None, ...]:
         """`LATENCY` of one group."""
-        return (*_percentiles(self._whole.get(group, ())), *_percentiles(self._first.get(group, ())))
+        whole, first = self._groups.get(group) or _none()
+        return (*_percentiles(whole), *_percentiles(first))
 
     def of_all(self) -> tuple[int | None, ...]:
         """`LATENCY` of all rows."""
-        return (*_percentiles(_all(self._whole)), *_percentiles(_all(self._first)))
+        sums = _none()
+        for group in self._groups.values():
+            for whole, some in zip(sums, group, strict=True):
+                for time, count in some.items():
+                    whole[time] = whole.get(time, 0) + count
+        return (*_percentiles(sums[0]), *_percentiles(sums[1]))
 
 
-def _all(times: Mapping[Any, "array[int]"]) -> Sequence[int]:
-    return array("q", (time for some in times.values() for time in some))
+def _none() -> tuple[Counts, Counts]:
+    return {}, {}
 
 
-def _percentiles(times: Sequence[int]) -> list[int | None]:
+def _percentiles(times: Mapping[int, int]) -> list[int | None]:
     """The nearest ranks: the smallest time that so many percent of all do not exceed."""
     if not times:
         return [None] * len(_PERCENTS)
     ordered = sorted(times)
-    return [ordered[(len(ordered) * percent + 99) // 100 - 1] for percent in _PERCENTS]
+    upto = list(accumulate(times[time] for time in ordered))
+    return [ordered[bisect_left(upto, (upto[-1] * percent + 99) // 100)] for percent in _PERCENTS]

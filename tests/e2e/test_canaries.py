@@ -126,6 +126,7 @@ def configuration(url: str) -> str:
         + '[[model_aliases]]\nalias = "over"\nprovider_name = "up"\nmodel_id = "503"\n'
         'targets = [{ provider_name = "other", model_id = "plain" }]\n'
         + user("alice", CANARIES["client"])
+        + '[[users]]\nname = "root"\nis_admin = true\n[[users.keys]]\napi_key = "sk-admin"\n'
         + user("bob", CANARIES["query"])
     )
 
@@ -206,6 +207,12 @@ def test_no_secret_is_in_anything_that_is_kept_or_said(served: tuple[Gateway, li
     ]
     for argv in outputs:
         found += hits(" ".join(argv), gateway.cli(*argv).encode())
+    for route in ("usage?by=key", "quotas", "credentials", "logs", "logs?attempts=1", "config"):
+        answer = gateway.get(f"/admin/{route}", key="sk-admin")
+        assert answer.status_code == 200
+        found += hits(route, answer.content)
+    found += hits("metrics", gateway.get("/metrics", key="sk-admin").content)
+    found += hits("top", gateway.cli("top", "--json").encode())
     for row in requests_logged(gateway)[::6]:
         for more in ((), ("--json",), ("--curl",)):
             shown = gateway.cli("logs", "show", row["request_id"], *more, code=None)

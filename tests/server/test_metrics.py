@@ -26,6 +26,7 @@ from tests.server.parts import (
     peer,
     provider,
     serving,
+    snapshot,
 )
 
 ADMIN = '[[users]]\nname = "root"\nis_admin = true\n[[users.keys]]\napi_key = "sk-admin"\n'
@@ -177,6 +178,32 @@ async def test_a_client_that_leaves_is_counted_when_its_accounts_are_closed(tmp_
         frozenset({"openai_chat", "up", "m", "4xx", "client_closed"}): 1
     }
     assert found["gproxy_attempts_total"] == {frozenset({"up", "cut_off"}): 1}
+
+
+async def test_counts_are_those_of_the_rows(tmp_path: Path) -> None:
+    answers = {"ok": GOOD, "no": http(b'{"error": {"message": "no"}}', 400), "bad": http(status=500)}
+
+    async def script(seen: Seen, writer: Any) -> None:
+        writer.write(answers[seen.json()["model"]])
+        await writer.drain()
+
+    limit = '[[rate_limits]]\nuser_name = "alice"\nmodel_pattern = "limited"\nrpm = 1\n'
+    aliases = '[[model_aliases]]\nalias = "limited"\nprovider_name = "up"\nmodel_id = "ok"\n'
+    async with peer(script) as up, serving(config(up, limit + aliases), tmp_path) as front:
+        front.gateway.swap(snapshot(provider(up.url) + ALICE + ADMIN + limit + aliases))
+        for model in ("up/ok", "up/no", "up/bad", "up/ok", "limited", "limited", "nobody/x", "up/ok") * 20:
+            await front.chat(model)
+        found = await scraped(front)
+        rows = await front.rows()
+    assert len(rows) > 100
+    assert sum(found["gproxy_requests_total"].values()) == len(rows)
+    for kind in ("input", "output"):
+        counted = sum(n for labels, n in found["gproxy_tokens_total"].items() if kind in labels)
+        assert counted == sum(row[f"{kind}_tokens"] or 0 for row in rows)
+    assert (
+        sum(found["gproxy_attempts_total"].values()) == sum(row["attempts"] for row in rows) == len(up.seen)
+    )
+    assert sum(found["gproxy_refusals_total"].values()) == 8 * 20 - len(rows)
 
 
 async def test_the_next_process_of_a_slot_goes_on_with_what_was_told(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ What is done with it is `routing/credentials.py`'s.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from gproxy.protocols.answers import mapping, objects
@@ -20,6 +21,8 @@ _OWN_ROLES = frozenset({"assistant", "model"})
 _LEADING_ROLES = frozenset({"system", "developer"})
 
 _MOST_CHARS = 16_384
+_MOST_PARTS = 1024
+"""So much of a beginning is enough to tell it by, whatever the size of the body."""
 
 CACHED_FROM_CHARS = 4096
 """Providers cache the beginning of a prompt from about 1024 tokens on."""
@@ -63,30 +66,38 @@ def _beginning(body: Body, turns: Sequence[Any]) -> Iterator[str]:
     for name in _INSTRUCTIONS:
         if span := body.spans.get(name):
             yield body.text[span[0] : min(span[1], span[0] + _MOST_CHARS)]
+    yield from islice(_opening(turns), _MOST_PARTS)
+
+
+def _opening(turns: Sequence[Any]) -> Iterator[str]:
     for turn in turns:
-        yield json.dumps(_cut(turn))
+        yield from _parts(turn)
         if turn.get("role") not in _LEADING_ROLES:
             return
 
 
-def _cut(value: Any) -> Any:
-    """The value with long texts (images, files) cut: enough to tell it by, whatever its size.
+def _parts(value: Any) -> Iterator[str]:
+    """What the value is made of, in its order, with long texts (images, files) cut.
 
     Anthropic's clients move the mark of what is to be cached on with each turn, and write a text that bears it as a
     block: with it or without, and as a block or plain, a turn is the same.
     """
-    if isinstance(value, str):
-        return value[:_MOST_CHARS]
     if isinstance(value, dict):
-        kept = {name: _cut(inner) for name, inner in value.items() if name != "cache_control"}
-        return kept["text"] if kept.keys() == {"type", "text"} else kept
-    if isinstance(value, list):
-        parts = [_cut(inner) for inner in value]
-        return parts[0] if len(parts) == 1 else parts
-    return value
+        if len(value) - ("cache_control" in value) == 2 and value.get("type") == "text" and "text" in value:
+            yield from _parts(value["text"])
+            return
+        for name, inner in value.items():
+            if name != "cache_control":
+                yield name
+                yield from _parts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _parts(inner)
+    else:
+        yield value[:_MOST_CHARS] if isinstance(value, str) else json.dumps(value)
 
 
-def _digest(parts: Sequence[str]) -> bytes:
+def _digest(parts: Iterable[str]) -> bytes:
     found = hashlib.blake2b(digest_size=16)
     for part in parts:
         found.update(part.encode("utf-8", "surrogatepass") + b"\0")

@@ -145,3 +145,16 @@ def test_what_is_long_is_told_by_its_beginning() -> None:
 
     assert image("a" * 10**6, "x") == image("a" * 10**6 + "b", "y") is not None
     assert image("a" * 10**6, "x") != image("b" * 10**6, "x")
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+def test_what_is_wide_is_told_by_its_beginning(role: str) -> None:
+    def wide(first: str, last: str) -> bytes | None:
+        one = {
+            "role": role,
+            "content": [{"type": "text", "text": text} for text in (first, *"x" * 2000, last)],
+        }
+        many = [{"role": role, "content": text} for text in (first, *"x" * 2000, last)]
+        return key({"messages": [*([one] if role == "user" else many), *turns("a")]})
+
+    assert wide("a", "y") == wide("a", "z") != wide("b", "y")

@@ -146,11 +146,11 @@ def test_what_openai_cannot_embed_is_refused(tree: dict[str, Any], named: str) -
 
 def test_openais_vectors_are_told_in_order_and_in_the_form_that_was_asked_for() -> None:
     tree = {
-        "data": [{"index": 1, "embedding": VECTOR}, {"index": 0, "embedding": PACKED}],
+        "data": [{"index": 1, "embedding": [1.0]}, {"index": 0, "embedding": PACKED}],
         "usage": {"prompt_tokens": 3},
     }
     assert embeddings.from_openai(tree, Asked({}, 2)) == {
-        "embeddings": [{"values": VECTOR}, {"values": VECTOR}],
+        "embeddings": [{"values": VECTOR}, {"values": [1.0]}],
         "usageMetadata": {"promptTokenCount": 3},
     }
     one = {"data": [{"embedding": VECTOR}]}

@@ -121,6 +121,16 @@ def test_a_signature_alone_is_that_of_a_thought_before_it() -> None:
     assert alone.parts == (Reasoning("", Signature("s", "gemini")),)
 
 
+def test_a_thought_after_a_signature_is_another_one() -> None:
+    first = {"text": "a", "thought": True, "thoughtSignature": "s1"}
+    second = {"text": "b", "thought": True, "thoughtSignature": "s2"}
+    found = answer_of(read(chunk(first, second, reason="STOP")))
+    assert found.parts == (
+        Reasoning("a", Signature("s1", "gemini")),
+        Reasoning("b", Signature("s2", "gemini")),
+    )
+
+
 def test_sources_are_of_the_open_text() -> None:
     grounding = {
         "groundingChunks": [{"web": {"uri": "https://a"}}],

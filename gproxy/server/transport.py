@@ -27,6 +27,9 @@ STALE_SECONDS = 1.0
 """A kept connection that had ended before the request came is known for that so soon. One that ends later had an
 upstream at work behind it."""
 
+MOST_STALE = 2
+"""More kept connections do not end by chance under one request: it is what ends them."""
+
 READ_BYTES = 64 * 1024
 """An answer is read on until twice as much is there for somebody who does not take it."""
 
@@ -60,6 +63,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The head of the answer; the body is read from its stream. Raises httpx.TransportError."""
         context = _Context(request.extensions.get("connected", lambda: None))
+        stale = 0
         while True:
             context.reused_at = None
             try:
@@ -78,8 +82,9 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 raise httpx.UnsupportedProtocol(str(error)) from error
             except (aiohttp.ClientError, OSError) as error:
                 # The peer closed a kept connection at once and before any byte of an answer, which is how an idle
-                # one ends: the request goes out once more. Each turn uses one such connection up.
-                if context.stale and _ended_unanswered(error):
+                # one ends: the request goes out once more.
+                if stale < MOST_STALE and context.stale and _ended_unanswered(error):
+                    stale += 1
                     continue
                 raise httpx.ReadError(str(error)) from error
             break

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx
 import pytest
 
-from gproxy.server.transport import READ_BYTES, AiohttpTransport, AnswerStream
+from gproxy.server.transport import MOST_STALE, READ_BYTES, AiohttpTransport, AnswerStream
 from tests.kit.settings import closed_port
 from tests.server.parts import GOOD, Script, Seen, always, http, peer
 
@@ -137,6 +137,23 @@ async def test_a_request_that_was_worked_on_for_a_while_does_not_go_out_again(
         with pytest.raises(httpx.ReadError):
             await send(transport, up.url, content=b"second")
     assert [seen.body for seen in up.seen] == [b"{}", b"second"]
+
+
+async def test_a_request_that_ends_every_connection_uses_up_few(transport: AiohttpTransport) -> None:
+    arrived = asyncio.Barrier(8)
+
+    async def together(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if seen.body == b"poison":
+            return reset(writer)
+        await arrived.wait()
+        await always(GOOD)(seen, writer)
+
+    async with peer(together) as up:
+        for answer in await asyncio.gather(*(send(transport, up.url) for _ in range(8))):
+            await whole(answer)
+        with pytest.raises(httpx.ReadError):
+            await send(transport, up.url, content=b"poison")
+    assert [seen.body for seen in up.seen[8:]] == [b"poison"] * (MOST_STALE + 1)
 
 
 @pytest.mark.parametrize("ending", [closing, resetting])

@@ -1,13 +1,18 @@
 """A target's events are read as deltas, however its server tells them."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gproxy.errors import AnswerBroken
 from gproxy.protocols.base import Event
-from gproxy.translate.assembly import answer_of
+from gproxy.protocols.sse import SseFramer
+from gproxy.translate.assembly import answer_of, deltas_of
+from gproxy.translate.base import ClientFacts
 from gproxy.translate.model import (
     Added,
     Answer,
@@ -24,7 +29,9 @@ from gproxy.translate.model import (
     ToolCall,
 )
 from gproxy.translate.openai_responses.stream_in import ResponsesReader
+from gproxy.translate.openai_responses.stream_out import ResponsesWriter
 from gproxy.values import Usage
+from tests.translate.conversations import answers
 from tests.translate.grammar import check_deltas
 
 OWN = Signature("gAAA", "openai_responses")
@@ -247,3 +254,55 @@ def test_what_is_no_event_is_broken_or_passed_over() -> None:
     assert reader.feed(Event(b"", b"{}")) == []
     with pytest.raises(AnswerBroken):
         reader.feed(Event(b"", b"[]"))
+
+
+def written(told: Answer) -> list[dict[str, Any]]:
+    writer = ResponsesWriter(ClientFacts(model="m", answer_id="1", created=0))
+    stream = b"".join(map(writer.feed, deltas_of(told))) + writer.end()
+    return [json.loads(found.data or b"") for found in SseFramer().feed(stream)]
+
+
+@settings(deadline=None)
+@given(answers("openai_responses"), st.randoms(use_true_random=False))
+def test_items_in_any_mixture_are_all_told_once(told: Answer, chance: Any) -> None:
+    first, second, *middle, last = written(told)
+    queues = [
+        [tree for tree in middle if tree["output_index"] == index]
+        for index in range(len(last["response"]["output"]))
+    ]
+    mixed = []
+    while any(queues):
+        mixed.append(chance.choice([queue for queue in queues if queue]).pop(0))
+    deltas = read(first, second, *mixed, last)
+    check_deltas(deltas)
+    found = answer_of(deltas)
+    assert sorted(map(repr, found.parts)) == sorted(map(repr, told.parts))
+    assert (found.finish, found.usage) == (told.finish, told.usage)
+
+
+@pytest.mark.parametrize(
+    "is_told",
+    [
+        lambda kind: kind == "response.completed",
+        lambda kind: kind in ("response.output_item.done", "response.completed"),
+        lambda kind: not kind.startswith("response.content_part"),
+        lambda kind: not kind.endswith(".delta"),
+        lambda kind: kind not in ("response.created", "response.in_progress"),
+    ],
+    ids=["the end alone", "whole items", "no parts", "no deltas", "no beginning"],
+)
+def test_a_server_that_tells_less_is_understood(is_told: Callable[[str], bool]) -> None:
+    told = Answer(
+        (
+            Reasoning("hm", OWN),
+            Reasoning("", OWN, redacted=True),
+            Text("Hi", (Citation("https://a.example/b", "A", 0, 2),)),
+            ToolCall("call_1", "f", '{"a":1}'),
+            ToolCall("call_2", "patch", "*** Begin", freeform=True),
+        ),
+        "tools",
+        Usage(9, 7, 4, 0, reasoning_tokens=5),
+    )
+    deltas = read(*(tree for tree in written(told) if is_told(tree["type"])))
+    check_deltas(deltas)
+    assert answer_of(deltas) == told

@@ -82,6 +82,13 @@ def test_reasoning_is_told_as_a_summary() -> None:
     ]
 
 
+def test_a_text_has_its_own_sources_alone() -> None:
+    texts = tuple(Text(text, (Citation(f"https://{text}.example", "A", 0, 1),)) for text in "ab")
+    stream = streamed(Answer(texts, "stop"))
+    check_responses(stream)
+    assert told(stream)[-1]["response"] == write_answer(Answer(texts, "stop"), CLIENT)
+
+
 def test_the_last_event_has_the_whole_answer() -> None:
     stream = streamed(ANSWER)
     check_responses(stream)

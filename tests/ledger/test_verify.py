@@ -127,6 +127,8 @@ TAMPERING = {
     "UPDATE spend SET spent_nano = spent_nano + 1 WHERE scope = 'user/a' AND period = 'total'": "spend",
     "UPDATE spend SET spent_nano = spent_nano - 1 WHERE scope = 'key/a' AND period = '2026-11-25'": "spend",
     "DELETE FROM spend WHERE scope = 'key/a'": "spend",
+    "DELETE FROM spend WHERE scope = 'user/a' AND period = '2026-11-25'": "spend",
+    "DELETE FROM spend WHERE scope = 'user/a' AND period = '2026-11'": "spend",
     "INSERT INTO spend VALUES ('user/z', 'total', 1, 0)": "spend",
     "DELETE FROM spend_adjustments WHERE reason = 'unrecorded'": "spend",
     "DELETE FROM spend_adjustments WHERE reason = 'midnight'": "spend",
@@ -143,6 +145,9 @@ TAMPERING = {
     "UPDATE usage SET output_tokens = -1": "rows",
     "UPDATE usage SET cost_usd = -1": "rows",
     "UPDATE usage SET cost_usd = 9e999": "rows",
+    "UPDATE usage SET cost_usd = 9e999, user = 'a', key_id = 'a'": "rows",
+    "UPDATE usage SET total_tokens = total_tokens + 1": "rows",
+    "UPDATE usage SET input_tokens = NULL": "rows",
     "UPDATE usage SET started_at = 'yesterday'": "rows",
     "UPDATE usage SET latency_ms = -5": "rows",
 }

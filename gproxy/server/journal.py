@@ -101,11 +101,18 @@ class Journal:
         self.error = error
 
     def observed(self, usage: Usage | None, *, whole: bool, output_bytes: int = 0) -> None:
-        """What the answer reported, and whether all of it came; what is missing is estimated and marked."""
+        """What the answer reported, and whether all of it came; what is missing is estimated and marked.
+
+        A whole answer may leave its output out only where there is none, such as that of an embedding.
+        """
         protocol = self.call.protocol
         if not protocol.metered:
             return
-        if usage is not None and whole:
+        if usage is not None and not usage.reported:
+            usage = None
+        silent = usage is not None and usage.output_tokens is None and output_bytes > 0
+        lacking = usage is None or usage.input_tokens is None or silent
+        if usage is not None and whole and not (lacking and protocol.estimable):
             self.usage, self.usage_source = usage, "upstream"
         elif not protocol.estimable:
             if usage is not None:
@@ -118,7 +125,8 @@ class Journal:
                 self.usage, self.usage_source = Usage(output_tokens=output, service_tier=asked), "estimated"
             else:
                 # The count so far is a placeholder in some dialects (Anthropic's message_start says 1 to 8).
-                output = max(usage.output_tokens or 0, output)
+                if usage.output_tokens is not None:
+                    output = usage.output_tokens if whole else max(usage.output_tokens, output)
                 self.usage, self.usage_source = replace(usage, output_tokens=output), "partial"
             if self.usage.input_tokens is None:
                 self.usage = replace(

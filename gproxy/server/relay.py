@@ -58,7 +58,8 @@ async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: S
 async def _whole(opened: Opened, body: bytes, journal: Journal, reply: Reply, settlement: Settlement) -> None:
     call = journal.call
     usage = call.protocol.usage_in_body(body)
-    output = call.protocol.output_text(Event(body, body)) if usage is None else 0
+    told = usage is not None and usage.output_tokens is not None
+    output = 0 if told else call.protocol.output_text(Event(body, body))
     journal.observed(usage, whole=True, output_bytes=output)
     journal.first_byte()
     journal.ended(opened.answer.status, "ok")

@@ -146,6 +146,30 @@ async def test_an_input_that_was_not_reported_is_estimated() -> None:
     assert it.usage_source == "partial"
 
 
+@pytest.mark.parametrize("told", [Usage(), Usage(service_tier="flex")])
+async def test_a_count_that_counts_nothing_is_none(told: Usage) -> None:
+    it = journal()
+    it.observed(told, whole=True, output_bytes=41)
+    assert it.usage.output_tokens == 11
+    assert it.usage.input_tokens
+    assert it.usage_source == "estimated"
+
+
+async def test_half_a_count_of_a_whole_answer_is_made_whole_and_marked() -> None:
+    it = journal()
+    it.observed(Usage(input_tokens=9), whole=True, output_bytes=40)
+    assert (it.usage, it.usage_source) == (Usage(input_tokens=9, output_tokens=10), "partial")
+    it.observed(Usage(output_tokens=3), whole=True, output_bytes=40)
+    assert it.usage.input_tokens
+    assert (it.usage.output_tokens, it.usage_source) == (3, "partial")
+
+
+async def test_an_answer_without_any_output_needs_no_count_of_it() -> None:
+    it = journal()
+    it.observed(Usage(input_tokens=9), whole=True)
+    assert (it.usage, it.usage_source) == (Usage(input_tokens=9), "upstream")
+
+
 async def test_a_count_of_tokens_is_free_and_uses_none() -> None:
     it = journal(anthropic_messages.COUNT_TOKENS)
     it.observed(REPORTED, whole=True)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlsplit
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from gproxy.config.redact import REDACTED
 from gproxy.config.snapshot import Snapshot
@@ -125,10 +125,10 @@ class Scrubber:
 
     def data(self, data: bytes, *, open_end: bool = False) -> bytes:
         """`data` without secrets; `open_end`: it was cut off, so its end may be the beginning of one."""
+        if open_end:  # first: the pattern would leave what stands behind its own idea of an end
+            data = self._closed(data)
         if self._pattern is not None:
             data = self._pattern.sub(_MARK, data)
-        if open_end:
-            data = self._closed(data)
         return data if self._then is None else self._then.data(data, open_end=open_end)
 
     def text(self, text: str) -> str:
@@ -229,9 +229,9 @@ def _written(value: str) -> Iterator[bytes]:
     yield value.encode()
     yield escaped.encode()
     yield escaped.replace("/", "\\/").encode()
-    encoded = quote(value, safe="")
-    yield encoded.encode()
-    yield re.sub("%..", lambda found: found[0].lower(), encoded).encode()
+    for encoded in (quote(value, safe=""), quote_plus(value)):
+        yield encoded.encode()
+        yield re.sub("%..", lambda found: found[0].lower(), encoded).encode()
 
 
 def _shown(raw: bytes) -> str:

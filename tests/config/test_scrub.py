@@ -1,6 +1,7 @@
 import json
 import re
 import time
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -96,6 +97,14 @@ def test_the_beginning_of_a_value_at_an_open_end_goes(secret: str, cut: int, enc
     beginning = form[: 4 + cut % (len(form) - 4)]
     assert scrubber(secret).data(b"it is " + beginning, open_end=True).startswith(b"it is ")
     assert not scrubber(secret).data(b"it is " + beginning, open_end=True).endswith(beginning)
+
+
+@pytest.mark.parametrize("escape", [str, quote_plus, lambda text: text.replace("/", "\\/")])
+def test_a_key_that_is_cut_anywhere_leaves_no_middle(escape: Callable[[str], str]) -> None:
+    written = escape("sk-canary&with/ends, of a kind")
+    it = scrubber(keys=("sk-canary&with/ends, of a kind",))
+    for cut in range(4, len(written)):
+        assert it.data(f"it is {written[:cut]}".encode(), open_end=True) == b"it is [redacted]"
 
 
 def test_an_end_that_is_none_of_a_value_stays() -> None:

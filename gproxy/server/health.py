@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from gproxy.config.snapshot import Snapshot
@@ -42,11 +42,12 @@ logger = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Turn:
     """The candidate that is asked next, from `began` on (seconds since the epoch). `claim`: what it probes, and until
-    when that holds others off."""
+    when that holds others off. `identity`: what it was then, "" where that is not known."""
 
     candidate: Candidate
     began: float
     claim: tuple[Key, float] | None = None
+    identity: str = field(default="", repr=False)
 
 
 class HealthBook:
@@ -95,17 +96,20 @@ class HealthBook:
         while left:
             now = time.time()
             if not self._entries:
-                return Turn(left[0], now)
+                return self._begun(left[0], now)
             conditions = [self.condition(candidate, now) for candidate in left]
             place = choose(conditions)
             if place is None:
                 return None
             if conditions[place].state is not State.PROBE:
-                return Turn(left[place], now)
+                return self._begun(left[place], now)
             if claim := await self._claim(left[place], now):
-                return Turn(left[place], now, claim)
+                return self._begun(left[place], now, claim)
             # Another has it, or its outcome is known: look again.
         return None
+
+    def _begun(self, candidate: Candidate, now: float, claim: tuple[Key, float] | None = None) -> Turn:
+        return Turn(candidate, now, claim, self._identities.get(_keys(candidate)[0][:2], ""))
 
     def answered(self, turn: Turn) -> None:
         """It gave a good answer."""
@@ -196,6 +200,8 @@ class HealthBook:
         identity = self._identities.get(key[:2])
         if identity is None or self._secrets[key[:2]] != turn.candidate[1].secret:
             return  # it was asked with a secret that has been replaced since
+        if turn.identity not in ("", identity):
+            return  # it was asked elsewhere
         before = self._entries.get(key, READY)
         after = step(before)
         if after is None or after == before:

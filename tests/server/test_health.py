@@ -249,6 +249,16 @@ async def test_a_key_that_is_sent_elsewhere_may_be_accepted_there(one: Process) 
     assert one.state() is State.READY
 
 
+async def test_what_was_asked_elsewhere_and_answers_late_says_nothing_of_it(one: Process) -> None:
+    turn = await one.book.turn([candidate()])
+    assert turn is not None
+    one.book.adopt(snapshot(FILE.format('{ api_key = "sk-one" }').replace("http://x", "http://z")))
+    one.book.failed(turn, REFUSED)
+    await one.settle()
+    assert one.state() is State.READY
+    assert "sk-" not in repr(turn)
+
+
 async def test_a_secret_that_could_not_be_read_for_a_while_is_the_same_afterwards(one: Process) -> None:
     one.fail(REFUSED)
     await one.settle()

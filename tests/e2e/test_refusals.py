@@ -186,9 +186,9 @@ def test_loopback_hosts_are_ours_with_any_port(gateway: Gateway, host: str) -> N
 
 @pytest.mark.parametrize(
     ("call", "scope"),
-    [(FAMILIES[0], "an"), (FAMILIES[0], "ge"), (FAMILIES[1], "oa"), (FAMILIES[1], "ge"), (FAMILIES[2], "an")],
+    [(BY_ID["completions"], "an"), (BY_ID["completions"], "ge"), (BY_ID["embeddings"], "an")],
 )
-def test_a_provider_of_another_dialect_is_400_and_both_are_named(
+def test_what_cannot_be_translated_for_a_provider_is_400_and_both_dialects_are_named(
     gateway: Gateway, upstream: Upstream, call: Call, scope: str
 ) -> None:
     model = upstream.model()

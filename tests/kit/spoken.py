@@ -73,7 +73,7 @@ def failing(dialect: str, message: str) -> bytes:
     if dialect == "anthropic_messages":
         return _sse({"type": "error", "error": {"type": "overloaded_error", "message": message}}, "error")
     if dialect == "openai_responses":
-        return _sse({"type": "error", "sequence_number": 5, "param": None, **error}, "error")
+        return _sse({**error, "type": "error", "sequence_number": 5, "param": None}, "error")
     return _sse({"error": error})
 
 

@@ -166,7 +166,8 @@ class Gateway(Quart):
             if found is None:
                 if scope["raw_path"].startswith(b"//"):
                     raise NotFound("There is no such route.")  # Quart would match it without its first slash
-                scope["state"] = {**scope.get("state", {}), "request_id": reply.request_id}
+                told = {"request_id": reply.request_id, "trace": incoming.trace}
+                scope["state"] = {**scope.get("state", {}), **told}
                 await self._quart(scope, incoming.receive, reply.send_with_id)
             elif scope["method"] != "POST":
                 raise MethodNotAllowed("This route takes POST alone.", headers=(("allow", "POST"),))

@@ -24,6 +24,7 @@ from gproxy.errors import (
 )
 from gproxy.protocols import registry
 from gproxy.server import account, edge, queries
+from gproxy.server.capture import Trace
 from gproxy.server.lists import ModelLists
 from gproxy.server.storereader import StoreReader
 
@@ -86,7 +87,16 @@ def add_routes(
 def _client(snapshot: Snapshot) -> Client:
     headers = tuple(request.scope["headers"])
     query = request.scope["query_string"].decode("latin-1")
-    return edge.authenticate(headers, query, snapshot, time.time())
+    client = edge.authenticate(headers, query, snapshot, time.time())
+    if (trace := _trace()) is not None:
+        trace.client = client
+    return client
+
+
+def _trace() -> Trace | None:
+    """What hears of the request under way, where requests are logged."""
+    found: Trace | None = request.scope["state"]["trace"]
+    return found
 
 
 def _shape() -> registry.Shape:
@@ -105,6 +115,8 @@ async def _error(error: Exception) -> Response:
     elif not isinstance(error, GatewayError):
         logger.error("a fault in a control route", exc_info=error)
         error = InternalFault("A fault inside the proxy.")
+    if (trace := _trace()) is not None:
+        trace.error = error.message
     body = _shape().error_body(error, request.scope["state"]["request_id"])
     response = Response(body, status=error.status, content_type="application/json")
     for name, value in error.headers:

@@ -1,10 +1,12 @@
 """The control plane in each dialect; what it lists is in `test_lists.py`."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gproxy.ledger.logs import Downstream, Filters, listed
 from tests.server.parts import ALICE, KEY, Visit, serving
 
 TEXT = (
@@ -185,3 +187,18 @@ async def test_a_store_that_cannot_be_read_is_503(tmp_path: Path) -> None:
         (tmp_path / "gproxy.db").write_bytes(b"no database" * 1000)
         answer = await front.ask("/user/quota", method="GET")
         error(answer, "openai", 503)
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/models", 200), ("/v1/models/unheard-of", 400)])
+async def test_the_logs_know_who_asks_for_a_list_and_keep_no_key(
+    tmp_path: Path, path: str, status: int
+) -> None:
+    text = "[global]\nenable_downstream_log = true\n"
+    text += ALICE.replace(f'api_key = "{KEY}"', f'api_key_hash = "sha256:{sha256(KEY.encode()).hexdigest()}"')
+    async with serving(text, tmp_path) as front:
+        visit = await front.ask(path, method="GET", query=f"note={KEY}")
+        await front.rows()
+        (row,) = listed(front.path, Downstream, Filters(), limit=9)
+    assert visit.status == row["status"] == status
+    assert (row["user"], row["query"]) == ("alice", "note=[redacted]")
+    assert bool(row["error"]) == (status == 400)

@@ -158,7 +158,9 @@ def error_in_event(event: Event) -> int | None:
     if event.data is None or b'"error"' not in event.data:
         return None
     found = _message(event.data)
-    return status_of_error(found.error) if found is not None and found.type == "error" else None
+    # Some that speak this dialect leave out that it is an error.
+    failed = found is not None and (found.type == "error" or (found.type is None and found.error))
+    return status_of_error(found.error) if found is not None and failed else None
 
 
 def output_text(event: Event) -> int:

@@ -132,9 +132,12 @@ def is_terminal(event: Event) -> bool:
 
 def error_in_event(event: Event) -> int | None:
     kind = _kind(event)
-    if kind not in ("error", "response.failed"):
+    if kind not in ("", "error", "response.failed") or (not kind and b'"error"' not in (event.data or b"")):
         return None
     found = _event(event.data)
+    if not kind:
+        # An error's body inside a 200; a response that has failed has an output all the same.
+        return status_of_error(found.error) if found and found.error and found.output is None else None
     if found is None:
         return 500
     if kind == "error":

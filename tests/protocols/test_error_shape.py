@@ -10,7 +10,11 @@ from google.genai import errors as gemini_errors
 
 from gproxy import errors
 from gproxy.errors import GatewayError
+from gproxy.protocols.anthropic_messages import MESSAGES
+from gproxy.protocols.base import Event, Protocol
+from gproxy.protocols.gemini import GENERATE
 from gproxy.protocols.json_array import JsonArrayFramer
+from gproxy.protocols.openai_chat import CHAT
 from gproxy.protocols.openai_responses import RESPONSES
 from gproxy.protocols.registry import ANTHROPIC, GEMINI, OPENAI, PROTOCOLS
 from gproxy.protocols.sse import SseFramer
@@ -77,6 +81,21 @@ def test_an_error_inside_a_stream_is_one_event_and_is_read_as_a_failure(protocol
     assert _shape(protocol.name, name).items() <= json.loads(event.data or b"").items()
     assert protocol.error_in_event(event) is not None
     assert not protocol.is_terminal(event)
+
+
+@pytest.mark.parametrize("protocol", [CHAT, RESPONSES, MESSAGES, GENERATE], ids=lambda p: p.name)
+def test_an_errors_body_is_read_as_a_failure_whoever_wrote_it(protocol: Protocol) -> None:
+    def status(**tree: Any) -> int | None:
+        return protocol.error_in_event(Event(b"", json.dumps(tree).encode()))
+
+    assert status(error={"message": "no", "code": 401}) == 401
+    assert status(error={"message": "no"}) == 500
+    assert status(error=None) is status(error={}) is status(model="m") is None
+
+
+def test_a_response_that_has_failed_is_an_answer_all_the_same() -> None:
+    failed = {"object": "response", "status": "failed", "output": [], "error": {"code": "server_error"}}
+    assert RESPONSES.error_in_event(Event(b"", json.dumps(failed).encode())) is None
 
 
 @pytest.mark.parametrize(

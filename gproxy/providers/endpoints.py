@@ -116,9 +116,9 @@ def speaks(channel: Channel, settings: schema.Settings) -> frozenset[str]:
 
 
 def surely_speaks(channel: Channel, settings: schema.Settings) -> frozenset[str]:
-    """Those that a translated request may be put in. Of an upstream that nothing was said of, what all have."""
+    """Those that a translated request may be put in: of an upstream that nothing was said of, not the newest."""
     spoken = speaks(channel, settings)
-    return spoken & {"openai_chat"} if channel.configurable and not settings.protocols else spoken
+    return spoken - {"openai_responses"} if channel.configurable and not settings.protocols else spoken
 
 
 def carrier(channel: Channel, settings: schema.Settings, operation: str, carried_by: frozenset[str]) -> str:

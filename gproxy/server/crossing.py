@@ -6,32 +6,34 @@ of the attempt is `opening.py`'s.
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from gproxy.errors import AnswerBroken, BadRequest
-from gproxy.protocols import anthropic_messages, gemini
+from gproxy.protocols import anthropic_messages, estimate, gemini
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.headers import client_headers
 from gproxy.protocols.openai_chat import CHAT
+from gproxy.protocols.openai_embeddings import EMBEDDINGS
 from gproxy.protocols.openai_responses import RESPONSES
 from gproxy.protocols.sse import SseFramer
 from gproxy.protocols.tap import Framer
 from gproxy.providers import endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.edge import Call
-from gproxy.translate import exchange
+from gproxy.translate import counting, embeddings, exchange
 from gproxy.translate.base import ClientFacts, Dialect, TargetFacts, Tree
 from gproxy.translate.carrying import carrying
+from gproxy.translate.counting import COUNTERS
 from gproxy.translate.registry import DIALECTS
 from gproxy.translate.tap import TranslatingTap
 from gproxy.values import Target, Usage
 
 _LARGE_BODY = 1024 * 1024
-_UNTRANSLATED = b"x-gproxy-untranslated"
+_UNTRANSLATED, _ESTIMATED = b"x-gproxy-untranslated", b"x-gproxy-estimated"
 _JSON, _EVENTS = b"application/json", b"text/event-stream; charset=utf-8"
 
 QUERY = "alt=sse"
@@ -41,45 +43,67 @@ _WHOLE: Mapping[str, Protocol] = {
     p.name: p for p in (CHAT, RESPONSES, anthropic_messages.MESSAGES, gemini.GENERATE)
 }
 _STREAMED = {**_WHOLE, gemini.STREAM.name: gemini.STREAM}
-_TRANSLATED = frozenset(p.operation for p in (*_WHOLE.values(), *_STREAMED.values()))
-"""The operations that can be asked in another dialect."""
+_COUNTING = {p.name: p for p in (anthropic_messages.COUNT_TOKENS, gemini.COUNT_TOKENS)}
+
+# The operations that can be asked in another dialect; of embeddings, in which.
+_TALKS = frozenset(p.operation for p in (*_WHOLE.values(), *_STREAMED.values()))
+_COUNTS = frozenset(p.operation for p in _COUNTING.values())
+_EMBEDS = {
+    EMBEDDINGS.operation: gemini.BATCH_EMBED.name,
+    gemini.EMBED.operation: EMBEDDINGS.name,
+    gemini.BATCH_EMBED.operation: EMBEDDINGS.name,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Crossed:
-    """A whole answer in the client's dialect, and what the target's said of itself."""
+    """A whole answer in the client's dialect, and what the target's said of itself. `estimated`: it said nothing,
+    and the answer is a guess of ours."""
 
     body: bytes
-    usage: Usage | None
-    output_bytes: int
+    usage: Usage | None = None
+    output_bytes: int = 0
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
+class Talk:
+    """The two sides of a conversation, which may be streamed."""
+
+    client: Dialect
+    target: Dialect
+    facts: ClientFacts
+
+    def translation(self) -> exchange.StreamTranslation:
+        return exchange.StreamTranslation(self.target, self.client, self.facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Crossing:
     """What one target is asked, and by which of its operations (`protocol`).
 
-    `untranslated` is the header's value, "" if nothing was lost.
+    `untranslated` is the header's value, "" if nothing was lost. `talk` is None for what is never streamed.
+    `estimate` is what the client is told where the target does not: of a count; `asks` is False if nobody is asked.
     """
 
     protocol: Protocol
     body: bytes = field(repr=False)
     untranslated: str
-    asks_usage: bool
-    _client: Dialect
-    _target: Dialect
-    _facts: ClientFacts
+    tell: Callable[[Tree], Mapping[str, Any]]
+    talk: Talk | None = None
+    asks_usage: bool = False
+    estimate: bytes = b""
+    asks: bool = True
 
     def answer(self, body: bytes) -> Crossed:
         """A whole answer. Raises AnswerBroken if it is none."""
-        told = exchange.answer(self._target, self._client, _tree(body), self._facts)
-        return Crossed(
-            _encoded(told), self.protocol.usage_in_body(body), self.protocol.output_text(Event(body, body))
-        )
+        told = _encoded(self.tell(_tree(body)))
+        usage, output = self.protocol.usage_in_body(body), self.protocol.output_text(Event(body, body))
+        return Crossed(told, usage, output)
 
     def tap(self, framer: Framer) -> TranslatingTap:
-        """What watches and translates a stream."""
-        translation = exchange.StreamTranslation(self._target, self._client, self._facts)
-        return TranslatingTap(self.protocol, framer, translation)
+        """What watches and translates a stream. Raises AnswerBroken where there can be none."""
+        return TranslatingTap(self.protocol, framer, self._talk().translation())
 
     def streamed(self, body: bytes) -> tuple[TranslatingTap, bytes]:
         """A whole answer as a stream, and what goes out of it before its tail. Raises AnswerBroken."""
@@ -88,7 +112,7 @@ class Crossing:
 
     def collected(self, stream: bytes) -> Crossed | Event:
         """A stream that nobody asked for as a whole answer, or the event by which it failed. Raises AnswerBroken."""
-        framer = SseFramer()
+        talk, framer = self._talk(), SseFramer()
         events = framer.feed(stream) + framer.end()
         protocol, usage, output = self.protocol, None, 0
         for event in events:
@@ -96,27 +120,42 @@ class Crossing:
                 return event
             usage = protocol.usage_in_event(event, usage)
             output += protocol.output_text(event)
-        told = exchange.collected(self._target, self._client, events, self._facts)
+        told = exchange.collected(talk.target, talk.client, events, talk.facts)
         return Crossed(_encoded(told), usage, output)
 
     def headers(
-        self, upstream: Iterable[tuple[bytes, bytes]], *, stream: bool = False
+        self, upstream: Iterable[tuple[bytes, bytes]], *, stream: bool = False, estimated: bool = False
     ) -> list[tuple[bytes, bytes]]:
         """Those of the answer to the client: what an upstream says of its own dialect stays behind."""
-        media = _EVENTS if stream and self._facts.sse else _JSON
-        found = [(b"content-type", media), *client_headers(upstream, across=True)]
+        sse = stream and self.talk is not None and self.talk.facts.sse
+        found = [(b"content-type", _EVENTS if sse else _JSON), *client_headers(upstream, across=True)]
         if self.untranslated:
             found.append((_UNTRANSLATED, self.untranslated.encode()))
+        if estimated:
+            found.append((_ESTIMATED, b"true"))
         return found
+
+    def _talk(self) -> Talk:
+        if self.talk is None:
+            raise AnswerBroken("it answered with a stream where there is none")
+        return self.talk
 
 
 def carrier(call: Call, target: Target) -> str:
-    """The dialect in which a target is asked that does not speak the call's; "" if there is none."""
-    if call.protocol.operation not in _TRANSLATED:
-        return ""
+    """The dialect in which a target is asked that does not speak the call's; "" if there is none.
+
+    A count that the target's provider has no way to make is of the call's own: it is estimated.
+    """
+    operation, client = call.protocol.operation, call.protocol.name
     provider = call.snapshot.providers[target.provider]
     spoken = endpoints.surely_speaks(CHANNELS[provider.channel], provider.settings)
-    return carrying(call.protocol.name, spoken, target.model)
+    if operation in _TALKS:
+        return carrying(client, spoken, target.model)
+    if operation in _EMBEDS:
+        return _EMBEDS[operation] if _EMBEDS[operation] in spoken else ""
+    if operation not in _COUNTS or not spoken & DIALECTS.keys():
+        return ""
+    return next((name for name in COUNTERS if name in spoken), client)
 
 
 async def cross(call: Call, target: Target, ask_usage: bool) -> Crossing:
@@ -131,27 +170,78 @@ async def cross(call: Call, target: Target, ask_usage: bool) -> Crossing:
 
 
 def _crossing(call: Call, target: Target, ask_usage: bool) -> Crossing:
+    operation = call.protocol.operation
+    if operation in _TALKS:
+        return _conversation(call, target, ask_usage)
+    return _embeddings(call, target) if operation in _EMBEDS else _count(call, target)
+
+
+def _conversation(call: Call, target: Target, ask_usage: bool) -> Crossing:
     facts, name = call.facts, carrier(call, target)
     client, other = DIALECTS[call.protocol.name], DIALECTS[name]
     asked = TargetFacts(model=target.model, stream=facts.stream, ask_usage=ask_usage)
     translated = exchange.request(client, other, facts.body.tree, asked)
     protocol = (_STREAMED if facts.stream else _WHOLE)[name]
+    known = ClientFacts(
+        model=facts.model,
+        answer_id=call.request_id.removeprefix("req_"),
+        created=int(call.started_at),
+        asked_usage=facts.asked_usage,
+        sse=facts.sse,
+        names=translated.names,
+        freeform=translated.freeform,
+    )
     return Crossing(
-        protocol,
-        _encoded(translated.tree),
-        exchange.untranslated(translated.lost),
-        ask_usage and facts.stream and protocol is CHAT,
-        client,
-        other,
-        ClientFacts(
-            model=facts.model,
-            answer_id=call.request_id.removeprefix("req_"),
-            created=int(call.started_at),
-            asked_usage=facts.asked_usage,
-            sse=facts.sse,
-            names=translated.names,
-            freeform=translated.freeform,
-        ),
+        protocol=protocol,
+        body=_encoded(translated.tree),
+        untranslated=exchange.untranslated(translated.lost),
+        tell=lambda tree: exchange.answer(other, client, tree, known),
+        talk=Talk(client, other, known),
+        asks_usage=ask_usage and facts.stream and protocol is CHAT,
+    )
+
+
+def _count(call: Call, target: Target) -> Crossing:
+    client, name = call.protocol.name, carrier(call, target)
+    tree, counter = call.facts.body.tree, COUNTERS[client]
+    guess = _encoded(counting.estimated(counter, tree))
+    if name == client:
+        return Crossing(
+            protocol=call.protocol,
+            body=b"",
+            untranslated="",
+            tell=lambda told: told,
+            estimate=guess,
+            asks=False,
+        )
+    other = COUNTERS[name]
+    asked = counting.request(counter, other, tree, TargetFacts(model=target.model))
+    return Crossing(
+        protocol=_COUNTING[name],
+        body=_encoded(asked.tree),
+        untranslated=exchange.untranslated(asked.lost),
+        tell=lambda told: counting.answer(other, counter, told),
+        estimate=guess,
+    )
+
+
+def _embeddings(call: Call, target: Target) -> Crossing:
+    tree, model = call.facts.body.tree, call.facts.model
+    if call.protocol is EMBEDDINGS:
+        asked = embeddings.for_gemini(tree, target.model)
+        guess = estimate.input_tokens(tree)
+        return Crossing(
+            protocol=gemini.BATCH_EMBED,
+            body=_encoded(asked.tree),
+            untranslated=exchange.untranslated(asked.lost),
+            tell=lambda told: embeddings.from_gemini(told, asked, model, guess),
+        )
+    asked = embeddings.for_openai(tree, target.model)
+    return Crossing(
+        protocol=EMBEDDINGS,
+        body=_encoded(asked.tree),
+        untranslated=exchange.untranslated(asked.lost),
+        tell=lambda told: embeddings.from_openai(told, asked),
     )
 
 

@@ -53,7 +53,8 @@ class Opened:
         received = self.answer.headers
         if self.crossing is None:
             return client_headers(received)
-        return self.crossing.headers(received, stream=self.tap is not None)
+        guessed = self.crossed is not None and self.crossed.estimated
+        return self.crossing.headers(received, stream=self.tap is not None, estimated=guessed)
 
 
 async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Crossing | None) -> Opened:

@@ -1,7 +1,7 @@
 """The loop over attempts: from a route to an answer that is worth sending on, or to the error that says why not.
 
 Which attempt comes next is decided in `routing/`; how credentials stand is kept in `health.py`; what an answer is is
-found in `opened.py`, and what a target of another dialect is asked in `crossing.py`; sending the answer on is
+found in `opened.py`, what a target is sent made in `asking.py`; sending the answer on is
 `relay.py`'s.
 """
 
@@ -13,19 +13,19 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gproxy.config.snapshot import Credential, Provider
-from gproxy.errors import BadRequest, UpstreamFault
+from gproxy.errors import BadRequest, GatewayError, UpstreamFault
 from gproxy.protocols.complaint import complaint_of
-from gproxy.protocols.headers import upstream_headers
-from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
+from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.routing import failover, verdicts
 from gproxy.routing.credentials import Condition, Failure
 from gproxy.routing.failover import Tried
 from gproxy.routing.verdicts import Verdict
+from gproxy.server import asking
 from gproxy.server import crossing as crossings
 from gproxy.server.capture import AttemptTrace
-from gproxy.server.crossing import Crossing
-from gproxy.server.edge import LOOP_HEADER, Call, one
+from gproxy.server.crossing import Crossed, Crossing
+from gproxy.server.edge import Call
 from gproxy.server.health import HealthBook, Turn
 from gproxy.server.journal import Journal
 from gproxy.server.opened import Opened, look
@@ -62,7 +62,7 @@ class Opener:
         Raises BadRequest.
         """
         call = journal.call
-        native = {t for t in route.targets if _carrier(call, t)}
+        native = {t for t in route.targets if asking.carrier(call, t)}
         targets = tuple(t for t in route.targets if t in native or crossings.carrier(call, t))
         if not targets:
             raise crossings.unspoken(call, route.targets[0])
@@ -89,7 +89,7 @@ class Opener:
     async def _crossing(self, journal: Journal, target: Target) -> Crossing | None:
         """How a target is asked that does not speak the call's dialect, None for one that does. Raises BadRequest."""
         call = journal.call
-        if _carrier(call, target):
+        if asking.carrier(call, target):
             return None
         known = journal.crossings.get(target)
         if known is None:
@@ -112,6 +112,35 @@ class Opener:
         return partial(self.health.condition, now=time.time())
 
     async def open(self, journal: Journal, route: Route) -> Opened:
+        """The first attempt that gives an answer. Raises the GatewayError that stands for all failed ones.
+
+        A count that has to be asked for in another dialect, and that nobody gives, is estimated.
+        """
+        first = journal.crossings.get(route.targets[0])
+        if first is not None and not first.asks:
+            return await self._estimated(journal, route, first)
+        try:
+            opened = await self._first(journal, route)
+        except GatewayError:
+            guess = _guess(journal)
+            if guess is None:
+                raise
+            return await self._estimated(journal, route, guess)
+        guess = _guess(journal) if opened.refused else None
+        if guess is None:
+            return opened
+        opened.answer.close()
+        return await self._estimated(journal, route, guess)
+
+    async def _estimated(self, journal: Journal, route: Route, guess: Crossing) -> Opened:
+        """An answer that nobody gave. It is played, as those of an offline provider are."""
+        journal.target = journal.target or route.targets[0]
+        said = DemoAnswer(200, "application/json", ((0.0, guess.estimate),))
+        played = Attempt(url="", headers=[], body=b"", settings=journal.settings, offline=lambda: said)
+        answer = await self.upstream.send(played)
+        return Opened(answer, crossing=guess, crossed=Crossed(guess.estimate, estimated=True))
+
+    async def _first(self, journal: Journal, route: Route) -> Opened:
         """The first attempt that gives an answer. Raises the GatewayError that stands for all failed ones.
 
         A target that cannot be told what it must be is passed over, as long as there are others.
@@ -193,9 +222,12 @@ class Opener:
 
     async def _said(self, journal: Journal, target: Target) -> Crossing | None:
         try:
-            return await self._crossing(journal, target)
+            crossing = await self._crossing(journal, target)
         except BadRequest as error:
             raise _Unsayable(error) from None
+        if crossing is not None and not crossing.asks:
+            raise _Unsayable(crossings.unspoken(journal.call, target))
+        return crossing
 
     async def _one(
         self,
@@ -207,7 +239,7 @@ class Opener:
     ) -> Opened:
         call = journal.call
         provider = call.snapshot.providers[target.provider]
-        proxy = _proxy(call, provider)
+        proxy = asking.proxy(call, provider)
         access = await self.tokens.access(provider, credential, proxy, deadline)
         opened = await self._asked(journal, target, credential, access, crossing, deadline)
         if opened.refused == 401 and self.tokens.forget(access):
@@ -235,14 +267,14 @@ class Opener:
         ours = ask and call.facts.stream and not call.facts.asked_usage
         if crossing is not None:
             ours = crossing.asks_usage
-        attempt = self._attempt(call, target, access, ask, crossing, deadline)
+        attempt = asking.attempt(call, target, access, ask, crossing, deadline, self.own_id)
         opened = await self._sent(journal, attempt, ours, crossing)
         if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, credential.name)
         if crossing is not None:
             crossing = journal.crossings[target] = await crossings.cross(call, target, False)
-        attempt = self._attempt(call, target, access, False, crossing, deadline)
+        attempt = asking.attempt(call, target, access, False, crossing, deadline, self.own_id)
         again = await self._sent(journal, attempt, False, crossing)
         if again.refused not in _UNREAD:  # else it was the client's own fault, whatever the error named
             self.no_usage.add(provider.name)
@@ -263,76 +295,17 @@ class Opener:
             answer.close()
             raise
 
-    def _attempt(
-        self,
-        call: Call,
-        target: Target,
-        access: Access,
-        ask: bool,
-        crossing: Crossing | None,
-        deadline: float | None,
-    ) -> Attempt:
-        provider = call.snapshot.providers[target.provider]
-        channel = CHANNELS[provider.channel]
-        protocol, facts, query = call.protocol, call.facts, call.query
-        if crossing is None:
-            carrier = _carrier(call, target)
-        else:
-            protocol, query = crossing.protocol, crossings.QUERY
-            carrier = protocol.name
-        if channel.offline:
-            offline = partial(
-                demo.respond,
-                protocol.operation,
-                target.model,
-                facts.body.tree,
-                stream=facts.stream,
-                sse=facts.sse,
-            )
-            return Attempt(
-                url="", headers=[], body=b"", settings=provider.settings, deadline=deadline, offline=offline
-            )
-        return Attempt(
-            url=endpoints.endpoint(
-                channel,
-                provider.settings,
-                carrier,
-                protocol.upstream_path(target.model, query),
-                model=target.model,
-                project=access.project,
-            ),
-            headers=self._headers(call, provider, carrier, access, across=crossing is not None),
-            body=protocol.with_model(facts, target.model, ask) if crossing is None else crossing.body,
-            settings=provider.settings,
-            proxy=_proxy(call, provider),
-            deadline=deadline,
-        )
-
-    def _headers(
-        self, call: Call, provider: Provider, carrier: str, access: Access, *, across: bool
-    ) -> list[tuple[bytes, bytes]]:
-        channel = CHANNELS[provider.channel]
-        via = [*filter(None, [one(call.headers, LOOP_HEADER)]), self.own_id]
-        fixed = {
-            **dict(endpoints.auth_headers(channel, carrier, access.secret)),
-            **{name.lower(): value for name, value in (provider.settings.headers or {}).items()},
-            "content-type": "application/json",
-            LOOP_HEADER.decode(): ", ".join(via),
-        }
-        replaced = {name.encode() for name in fixed}
-        passed = [(n, v) for n, v in upstream_headers(call.headers, across=across) if n not in replaced]
-        sent = {n for n, _ in passed} | replaced
-        defaults = endpoints.default_headers(channel, carrier)
-        passed += [(n.encode(), v.encode()) for n, v in defaults if n.encode() not in sent]
-        passed += [(n.encode(), v.encode()) for n, v in fixed.items()]
-        return passed
-
 
 class _Unsayable(Exception):
     """A target cannot be told what it must be; `refusal` says what."""
 
     def __init__(self, refusal: BadRequest) -> None:
         self.refusal = refusal
+
+
+def _guess(journal: Journal) -> Crossing | None:
+    """A crossing whose answer can be estimated, if there is one."""
+    return next((crossing for crossing in journal.crossings.values() if crossing.estimate), None)
 
 
 def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
@@ -346,17 +319,6 @@ def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
     return verdicts.failure_of(opened.refused, complaint, said, keyless=keyless)
 
 
-def _proxy(call: Call, provider: Provider) -> str:
-    return provider.settings.proxy or call.snapshot.config.globals.proxy
-
-
-def _said(call: Call) -> Sequence[str]:
-    """The texts that the client sent, also as they read without escapes."""
-    text = call.facts.body.text
-    plain = [json.dumps(call.facts.body.tree, ensure_ascii=False)] if "\\u" in text else []
-    return [call.facts.model, text, *plain]
-
-
 def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:
     """What hears of the attempt under way, where attempts are logged."""
     trace, target = journal.call.trace, journal.target
@@ -366,10 +328,8 @@ def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:
     return trace.attempt(journal.attempts, target, journal.credential or "", *sent)
 
 
-def _carrier(call: Call, target: Target) -> str:
-    """The protocol by which the target's provider carries this operation, "" if it does not."""
-    provider = call.snapshot.providers[target.provider]
-    protocol = call.protocol
-    return endpoints.carrier(
-        CHANNELS[provider.channel], provider.settings, protocol.operation, protocol.carried_by
-    )
+def _said(call: Call) -> Sequence[str]:
+    """The texts that the client sent, also as they read without escapes."""
+    text = call.facts.body.text
+    plain = [json.dumps(call.facts.body.tree, ensure_ascii=False)] if "\\u" in text else []
+    return [call.facts.model, text, *plain]

@@ -11,7 +11,8 @@ from typing import Any
 import anthropic
 import openai
 import pytest
-from google.genai import errors
+from google import genai
+from google.genai import errors, types
 
 from gproxy.translate.registry import DIALECTS
 from tests.kit.clients import Got, Wants, ask
@@ -66,6 +67,7 @@ BOTH = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def translating(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway with a provider for each dialect that speaks that alone, and an alias of several."""
     providers = [provider(SHORT[d], "custom", upstream.url, protocols=[d]) for d in ALL]
+    providers.append(provider("vectors", "custom", upstream.url, protocols=["openai_embeddings"]))
     text = "".join([*providers, alias("default", "messages", "aliased"), user("alice", KEY, "*")])
     with Gateway(tmp_path_factory.mktemp("translating"), text) as gateway:
         yield gateway
@@ -250,6 +252,64 @@ def test_errors(talk: Talk) -> None:
         assert "fell over" in str(talk.failed(script))
         row = talk.gateway.rows(status=200, outcome="upstream_error", dialect=talk.client)[-1]
         assert row["usage_source"] in ("partial", "estimated")
+
+
+# Counts and embeddings.
+
+
+@pytest.mark.parametrize("target", ["gemini", "chat"])
+def test_a_claudes_client_is_told_a_count(translating: Gateway, upstream: Upstream, target: str) -> None:
+    model = upstream.model()
+    with anthropic.Anthropic(api_key=KEY, base_url=translating.url, max_retries=0) as client:
+        raw = client.messages.with_raw_response.count_tokens(
+            model=f"{target}/{model}", messages=[{"role": "user", "content": "Hello, how are you today?"}]
+        )
+    row = translating.row(model=model)
+    assert (row["status"], row["outcome"], row["total_tokens"], row["cost_usd"]) == (200, "ok", None, 0)
+    if target == "gemini":
+        assert upstream.only(model).raw_path.endswith(":countTokens")
+        assert (raw.parse().input_tokens, raw.headers.get("x-gproxy-estimated")) == (17, None)
+    else:
+        assert upstream.exchanges(model) == []
+        assert 0 < raw.parse().input_tokens < 40
+        assert raw.headers["x-gproxy-estimated"] == "true"
+
+
+@pytest.mark.parametrize("script", [Script(status=404, body=b"{}"), Script(status=500), Script(body=b"{}")])
+def test_a_count_that_is_not_given_is_estimated(
+    translating: Gateway, upstream: Upstream, script: Script
+) -> None:
+    model = upstream.model(script)
+    body = {"contents": [{"parts": [{"text": "Hello, how are you today?"}]}]}
+    answer = translating.post(f"/v1beta/models/messages/{model}:countTokens", body)
+    assert (answer.status_code, answer.headers["x-gproxy-estimated"]) == (200, "true")
+    assert 0 < answer.json()["totalTokens"] < 40
+    assert upstream.only(model).raw_path == "/v1/messages/count_tokens"
+    assert translating.row(model=model)["outcome"] == "ok"
+
+
+def test_vectors_of_openais_client_by_gemini(translating: Gateway, upstream: Upstream) -> None:
+    model = upstream.model()
+    with openai.OpenAI(api_key=KEY, base_url=f"{translating.url}/v1", max_retries=0) as client:
+        answer = client.embeddings.create(model=f"gemini/{model}", input=["a", "b"])
+    assert [item.embedding for item in answer.data] == [[0.25], [-0.5]]
+    assert answer.model == f"gemini/{model}"
+    row = translating.row(model=model)
+    assert (row["dialect"], row["usage_source"]) == ("openai_embeddings", "estimated")
+    assert answer.usage.prompt_tokens == row["input_tokens"]
+
+
+def test_vectors_of_geminis_client_by_openai(translating: Gateway, upstream: Upstream) -> None:
+    model = upstream.model()
+    options = types.HttpOptions(base_url=translating.url)
+    client = genai.Client(api_key=KEY, vertexai=False, http_options=options)
+    answer = client.models.embed_content(model=f"models/vectors/{model}", contents="a")
+    client.close()
+    assert answer.embeddings is not None
+    assert answer.embeddings[0].values == [0.25, -0.5]
+    row = translating.row(model=model)
+    assert (row["dialect"], row["usage_source"]) == ("gemini", "upstream")
+    assert row["input_tokens"] == upstream.only(model).told.input_tokens
 
 
 FEATURES = {

@@ -244,7 +244,7 @@ def test_a_key_is_proved_by_its_list_or_where_that_proves_nothing_by_another_pat
 
 def test_what_nothing_was_said_of_is_surely_asked_in_what_all_speak() -> None:
     custom, several = CHANNELS["custom"], CHANNELS["deepseek"]
-    assert surely_speaks(custom, Settings()) == {"openai_chat"}
+    assert surely_speaks(custom, Settings()) == {"openai_chat", "openai_embeddings"}
     said = Settings(protocols=("gemini", "openai_responses"))
     assert surely_speaks(custom, said) == {"gemini", "openai_responses"}
     assert surely_speaks(several, Settings()) == frozenset(several.speaks)

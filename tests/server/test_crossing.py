@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from gproxy.errors import BadRequest
-from gproxy.protocols import anthropic_messages
+from gproxy.errors import AnswerBroken, BadRequest
+from gproxy.protocols import anthropic_messages, gemini
 from gproxy.protocols.base import Protocol
 from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
+from gproxy.protocols.openai_embeddings import EMBEDDINGS
 from gproxy.server import crossing
 from gproxy.server.edge import Call
-from gproxy.values import Target
+from gproxy.values import Target, Usage
 from tests.server.parts import ALICE, call, provider, snapshot
 
 UP = Target("up", "target-model")
@@ -86,6 +87,51 @@ def test_the_targets_dialect_is_one_that_it_surely_speaks() -> None:
     body = json.dumps(ASK | {"max_tokens": 9}).encode()
     client = call(snapshot(unsaid + ALICE), body, anthropic_messages.MESSAGES)
     assert crossing.carrier(client, Target("up", "gpt-5.4")) == "openai_chat"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "spoken", "expected"),
+    [
+        (anthropic_messages.COUNT_TOKENS, ("gemini", "openai_chat"), "gemini"),
+        (anthropic_messages.COUNT_TOKENS, ("openai_chat",), "anthropic_messages"),
+        (anthropic_messages.COUNT_TOKENS, ("openai_embeddings",), ""),
+        (EMBEDDINGS, ("gemini",), "gemini"),
+        (EMBEDDINGS, ("anthropic_messages",), ""),
+    ],
+)
+def test_counts_and_vectors_have_carriers_of_their_own(
+    protocol: Protocol, spoken: tuple[str, ...], expected: str
+) -> None:
+    assert crossing.carrier(asked(spoken, protocol, input="a"), UP) == expected
+
+
+async def test_a_count_is_asked_of_a_counter_or_estimated() -> None:
+    counted = await crossing.cross(asked(("gemini",), anthropic_messages.COUNT_TOKENS), UP, True)
+    assert counted.protocol is gemini.COUNT_TOKENS
+    assert json.loads(counted.answer(b'{"totalTokens": 31}').body) == {"input_tokens": 31}
+    assert json.loads(counted.estimate)["input_tokens"] > 0
+    guessed = await crossing.cross(asked(("openai_chat",), anthropic_messages.COUNT_TOKENS), UP, True)
+    assert not guessed.asks
+    assert guessed.estimate == counted.estimate
+    assert (b"x-gproxy-estimated", b"true") in guessed.headers([], estimated=True)
+    with pytest.raises(AnswerBroken):
+        counted.collected(b"data: {}\n\n")
+
+
+async def test_vectors_are_asked_for_and_told_both_ways() -> None:
+    it = await crossing.cross(asked(("gemini",), EMBEDDINGS, input=["a", "b"]), UP, True)
+    assert it.protocol is gemini.BATCH_EMBED
+    assert len(json.loads(it.body)["requests"]) == 2
+    told = it.answer(b'{"embeddings": [{"values": [0.25]}, {"values": [-0.5]}]}')
+    assert [item["embedding"] for item in json.loads(told.body)["data"]] == [[0.25], [-0.5]]
+    here = snapshot(provider("http://x", protocols=("openai_embeddings",)) + ALICE)
+    body = b'{"content": {"parts": [{"text": "a"}]}}'
+    back = await crossing.cross(call(here, body, gemini.EMBED, model="alias"), UP, True)
+    assert json.loads(back.body) == {"model": "target-model", "input": ["a"], "encoding_format": "float"}
+    answer = {"data": [{"index": 0, "embedding": [0.5]}], "usage": {"prompt_tokens": 3}}
+    told = back.answer(json.dumps(answer).encode())
+    assert json.loads(told.body)["embedding"] == {"values": [0.5]}
+    assert told.usage == Usage(3)
 
 
 def test_a_call_that_nobody_can_be_asked_is_refused_in_words() -> None:

@@ -1,0 +1,65 @@
+"""What one attempt sends: where, by which key, and which of the client's headers go along."""
+
+import json
+
+from gproxy.protocols import anthropic_messages
+from gproxy.server.asking import attempt, carrier, proxy
+from gproxy.server.crossing import cross
+from gproxy.server.edge import Call
+from gproxy.server.tokens import Access
+from gproxy.server.upstream import Attempt
+from gproxy.values import Target
+from tests.server.parts import ALICE, Headers, call, provider, snapshot
+
+UP = Target("up", "target")
+SENT: Headers = [
+    (b"user-agent", b"a client"),
+    (b"anthropic-beta", b"x"),
+    (b"anthropic-version", b"2024-01-01"),
+    (b"x-stainless-os", b"y"),
+    (b"x-gproxy-via", b"another"),
+]
+BODY = b'{"model": "alias",  "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}'
+
+
+def asked(*protocols: str, more: str = "") -> Call:
+    here = snapshot(provider("http://x", more=more, protocols=protocols) + ALICE)
+    return call(here, BODY, anthropic_messages.MESSAGES, headers=SENT)
+
+
+def sent(attempt: Attempt) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in attempt.headers}
+
+
+def test_the_clients_own_request_goes_up_with_its_own_headers() -> None:
+    given = asked("anthropic_messages")
+    it = attempt(given, UP, Access("sk-up"), True, None, None, "me")
+    assert (carrier(given, UP), it.url) == ("anthropic_messages", "http://x/v1/messages")
+    assert it.body == BODY.replace(b'"alias"', b'"target"')
+    headers = sent(it)
+    assert (headers["x-api-key"], headers["anthropic-version"]) == ("sk-up", "2024-01-01")
+    assert (headers["anthropic-beta"], headers["x-stainless-os"]) == ("x", "y")
+    assert headers["x-gproxy-via"] == "another, me"
+
+
+async def test_a_translated_request_goes_to_the_targets_path_without_the_clients_dialect() -> None:
+    given = asked("openai_chat")
+    assert carrier(given, UP) == ""
+    it = attempt(given, UP, Access("sk-up"), True, await cross(given, UP, True), None, "me")
+    assert it.url == "http://x/v1/chat/completions"
+    assert json.loads(it.body)["model"] == "target"
+    assert sent(it) == {
+        "user-agent": "a client",
+        "accept-encoding": "identity",
+        "authorization": "Bearer sk-up",
+        "content-type": "application/json",
+        "x-gproxy-via": "another, me",
+    }
+
+
+def test_a_providers_own_headers_and_proxy_are_used() -> None:
+    given = asked("anthropic_messages", more='headers = { X-Team = "t" }, proxy = "http://p:1"')
+    up = given.snapshot.providers["up"]
+    assert proxy(given, up) == "http://p:1"
+    it = attempt(given, UP, Access("sk-up"), True, None, None, "me")
+    assert (it.proxy, sent(it)["x-team"]) == ("http://p:1", "t")

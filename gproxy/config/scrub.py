@@ -34,8 +34,11 @@ _HARMLESS_NAMES = frozenset({b"idempotency-key"})
 
 _USERINFO = re.compile(rb"(?<=://)[^/?#]*@")
 
-_BACKSLASHES = r"\\{1,32}"
-"""So many escape a character in JSON within JSON. Bounded: a body may be backslashes and nothing else."""
+_MOST_BACKSLASHES = 32
+"""So many may stand for one in JSON within JSON. Bounded: a body may be backslashes and nothing else."""
+
+_BACKSLASHES = rf"\\{{1,{_MOST_BACKSLASHES}}}"
+_BACKSLASHES_OR_ONE = re.compile(r"\\+|[^\\]")
 
 _KEY_REST = r"[^\s\"'<>,;)&\\]{0,200}"
 """What may follow the beginning of a key: the rest of it, or the asterisks that an upstream hides that behind."""
@@ -161,7 +164,7 @@ class Scrubber:
         tree: dict[str, Any] = {}
         # The longest first: of two that begin alike the whole of the longer has to go.
         for value in sorted(self._known.keys | self._known.values, key=lambda each: (-len(each), each)):
-            units = [_unit(character) for character in value]
+            units = [_unit(character) for character in _BACKSLASHES_OR_ONE.findall(value)]
             rest = "".join(units[SHORTEST:])
             if value in self._known.keys:
                 rest = f"(?:{rest})?{_KEY_REST}" if rest else _KEY_REST
@@ -201,15 +204,16 @@ def _branches(tree: dict[str, Any]) -> str:
 
 
 def _unit(character: str) -> str:
-    """A pattern, in Latin-1, of the ways in which one character of a value can be written."""
+    """A pattern, in Latin-1, of the ways in which one character of a value, or a row of backslashes, is written."""
+    if character[0] == "\\":
+        many = len(character)  # in one, since rows next to each other could be told apart in too many ways
+        return rf"(?:\\{{{many},{many * _MOST_BACKSLASHES}}}|(?:%(?:25)*5[cC]){{{many}}})"
     raw = character.encode()
     literal = re.escape(raw.decode("latin-1"))
     if character.isascii() and character.isalnum():
         return literal
     ways = [rf"(?:{_BACKSLASHES})?{literal}" if character in "\"/'" else literal]
-    if character == "\\":
-        ways = [_BACKSLASHES]
-    elif character == " ":
+    if character == " ":
         ways.append(r"\+")
     ways.append("".join(f"%(?:25)*{_any_case(f'{byte:02x}')}" for byte in raw))
     units = character.encode("utf-16-be")

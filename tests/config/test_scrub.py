@@ -234,9 +234,11 @@ def test_hundreds_of_keys_cost_little_more_than_one() -> None:
     assert time.process_time() - began < 0.5
 
 
-@pytest.mark.parametrize("secret", ["/base64+secret/value==", '{"team": "secret value"}', "$ecret-word"])
+@pytest.mark.parametrize(
+    "secret", ["/base64+secret/value==", '{"team": "secret value"}', "$ecret-word", r"\\\\a\\\\b-secret"]
+)
 def test_a_body_of_backslashes_takes_no_longer_than_another(secret: str) -> None:
-    body = b"\\" * 65_536
+    body = b"\\" * 65_536 + b"."
     one = scrubber(secret)
     began = time.process_time()
     assert one.data(body, open_end=True) == body

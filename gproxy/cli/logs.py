@@ -3,7 +3,6 @@
 What is logged is the server's, how it is shown `logview.py`'s.
 """
 
-import json
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,7 +118,7 @@ class _Shown:
     def show(self, rows: list[logview.Entry]) -> None:
         for row in rows:
             if self._as_json:
-                print(json.dumps(row, ensure_ascii=False), flush=True)
+                print(output.json_text(row), flush=True)
                 continue
             if not self._day:
                 print(logview.HEADING)

@@ -1,5 +1,6 @@
 """What commands print: problems, tables, JSON, CSV, and what they ask. What is in it is the commands'."""
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from gproxy.config.problems import Problem
 
 WIDTH = 80
+
+_CONTROLS = re.compile(r"[\x80-\x9f]")
 
 
 def note(message: str) -> None:
@@ -35,9 +38,15 @@ def show(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> 
 
 def show_json(value: object) -> None:
     """One JSON value, times as RFC 3339."""
+    print(json_text(value, indent=2))
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """A value as JSON that a terminal shows and does not obey: C1 controls, which JSON leaves alone, are escaped."""
     import json
 
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
+    return text if text.isascii() else _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

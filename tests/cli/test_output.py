@@ -34,6 +34,14 @@ def test_json_is_an_array_of_the_same_rows(capsys: pytest.CaptureFixture[str]) -
     assert json.loads(capsys.readouterr().out) == []
 
 
+def test_json_holds_nothing_that_a_terminal_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"body": "\x9b2J \x1b[2J \x85 é"}
+    output.show_json(value)
+    out = capsys.readouterr().out
+    assert json.loads(out) == value
+    assert out.replace("\n", "").isprintable()
+
+
 def test_no_rows_is_a_remark_and_no_output(capsys: pytest.CaptureFixture[str]) -> None:
     output.show([], as_json=False, empty="none")
     assert capsys.readouterr() == ("", "none\n")

@@ -53,7 +53,10 @@ IMPURE = {
     "tempfile",
 }
 ONLY_IN = {
-    "httpx": {"server/upstream.py", "server/transport.py"},
+    "httpx": {
+        *("server/upstream.py", "server/transport.py"),
+        *("server/h1client.py", "server/h1connect.py", "server/h1exchange.py"),
+    },
     "aiohttp": {"server/transport.py"},
     "tomlkit": {"config/document.py"},
     "keyring": {"config/secrets.py"},

@@ -95,6 +95,25 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             request=request,
         )
 
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes,
+        proxy: str,
+        connected: Callable[[], None],
+    ) -> "AnswerStream":
+        """The same without httpx's answer. Raises httpx.TransportError."""
+        more = {"proxy": proxy, "connected": connected}
+        try:
+            request = httpx.Request(method, url, headers=headers, content=body, extensions=more)
+        except httpx.InvalidURL as error:
+            raise httpx.UnsupportedProtocol(str(error)) from error
+        stream = (await self.handle_async_request(request)).stream
+        assert isinstance(stream, AnswerStream)
+        return stream
+
     async def aclose(self) -> None:
         await self._session.close()
 
@@ -171,9 +190,11 @@ async def _on_reused(session: aiohttp.ClientSession, trace: SimpleNamespace, par
 
 
 class AnswerStream(httpx.AsyncByteStream):
-    """The body as it comes in, by `read` or as an iterator."""
+    """The body as it comes in, by `read` or as an iterator; and the head that it came with."""
 
     def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.status = answer.status
+        self.headers = list(answer.raw_headers)
         self._answer = answer
 
     async def read(self) -> bytes:

@@ -4,6 +4,7 @@ Which attempt is made, and what its answer means, is decided in `routing/failove
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -22,10 +23,14 @@ from gproxy.errors import (
 from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server import coding
 from gproxy.server.capture import CALLED_OFF, AttemptTrace
-from gproxy.server.transport import AiohttpTransport, AnswerStream
+from gproxy.server.h1client import H1Transport
+from gproxy.server.transport import AiohttpTransport
 
 MAX_WHOLE_ANSWER = 128 * 1024 * 1024
 """Largest answer that is held in memory: one that is not a stream and has to be read before it is sent."""
+
+TRANSPORT = H1Transport if os.environ.get("GPROXY_UPSTREAM_CLIENT") == "h1" else AiohttpTransport
+"""What requests go out by. The variable is for those who compare the two."""
 
 _OUT_OF_TIME = "the time for the whole request ran out"
 
@@ -155,7 +160,7 @@ class Upstream:
     """The one client of this process, to be made inside its running loop."""
 
     def __init__(self) -> None:
-        self._transport = AiohttpTransport()
+        self._transport = TRANSPORT()
 
     async def send(
         self,
@@ -195,16 +200,11 @@ class Upstream:
             until = _earlier(loop.time() + settings.first_byte_timeout_s, attempt.deadline)
             limit.reschedule(until)
 
-        request = httpx.Request(
-            attempt.method,
-            attempt.url,
-            headers=attempt.headers,
-            content=attempt.body,
-            extensions={"proxy": attempt.proxy, "connected": connected},
-        )
         try:
             async with limit:
-                response = await self._transport.handle_async_request(request)
+                answer = await self._transport.fetch(
+                    attempt.method, attempt.url, attempt.headers, attempt.body, attempt.proxy, connected
+                )
         except TimeoutError:
             kind = FirstByteTimedOut if under_way else ConnectTimedOut
             if until == attempt.deadline:
@@ -214,9 +214,7 @@ class Upstream:
             raise ConnectFailed("no connection") from error
         except httpx.TransportError as error:
             raise AnswerBroken("the connection ended before the answer") from error
-        stream = response.stream
-        assert isinstance(stream, AnswerStream)
-        return Answer(response.status_code, response.headers.raw, stream.read, stream.abort, attempt, until)
+        return Answer(answer.status, answer.headers, answer.read, answer.abort, attempt, until)
 
     async def close(self) -> None:
         await self._transport.aclose()

@@ -1,4 +1,7 @@
-"""What goes over the socket is what was asked for, and what ends a connection is told by httpx's names."""
+"""What goes over the socket is what was asked for, and what ends a connection is told by httpx's names.
+
+All of it holds for both transports.
+"""
 
 import asyncio
 import socket
@@ -9,25 +12,35 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx
 import pytest
 
+from gproxy.server.h1client import H1Transport
+from gproxy.server.h1exchange import Exchange
 from gproxy.server.transport import MOST_STALE, READ_BYTES, AiohttpTransport, AnswerStream
 from tests.kit.settings import closed_port
 from tests.server.parts import GOOD, Script, Seen, always, http, peer
 
+Transport = AiohttpTransport | H1Transport
+
+
+@pytest.fixture(params=[AiohttpTransport, H1Transport])
+def kind(request: pytest.FixtureRequest) -> type[Transport]:
+    found: type[Transport] = request.param
+    return found
+
 
 @pytest.fixture
-async def transport() -> AsyncIterator[AiohttpTransport]:
-    it = AiohttpTransport()
+async def transport(kind: type[Transport]) -> AsyncIterator[Transport]:
+    it = kind()
     yield it
     await it.aclose()
 
 
-async def send(transport: AiohttpTransport, url: str, **more: object) -> httpx.Response:
+async def send(transport: Transport, url: str, **more: object) -> httpx.Response:
     fields: dict[str, object] = {"method": "POST", "content": b"{}", **more}
     return await transport.handle_async_request(httpx.Request(url=url, **fields))  # type: ignore[arg-type]  # by name
 
 
 async def whole(answer: httpx.Response) -> bytes:
-    assert isinstance(answer.stream, AnswerStream)
+    assert isinstance(answer.stream, AnswerStream | Exchange)
     return b"".join([piece async for piece in answer.stream])
 
 
@@ -78,7 +91,7 @@ async def breaking(_: Seen, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def test_method_target_headers_and_body_arrive_as_they_were_given(transport: AiohttpTransport) -> None:
+async def test_method_target_headers_and_body_arrive_as_they_were_given(transport: Transport) -> None:
     async with peer(always(GOOD)) as up:
         headers = [(b"X-One", b"a"), (b"accept-encoding", b"identity"), (b"x-one", b"b\xff")]
         await whole(
@@ -91,14 +104,14 @@ async def test_method_target_headers_and_body_arrive_as_they_were_given(transpor
     assert set(seen.headers) == {"host", "x-one", "accept-encoding", "content-length"}
 
 
-async def test_a_connection_is_used_again(transport: AiohttpTransport) -> None:
+async def test_a_connection_is_used_again(transport: Transport) -> None:
     async with peer(always(GOOD)) as up:
         for _ in range(3):
             await whole(await send(transport, up.url))
     assert [seen.connection for seen in up.seen] == [1, 1, 1]
 
 
-async def test_connections_side_by_side_are_not_bounded(transport: AiohttpTransport) -> None:
+async def test_connections_side_by_side_are_not_bounded(transport: Transport) -> None:
     arrived = asyncio.Barrier(120)
 
     async def together(seen: Seen, writer: asyncio.StreamWriter) -> None:
@@ -113,7 +126,7 @@ async def test_connections_side_by_side_are_not_bounded(transport: AiohttpTransp
 
 @pytest.mark.parametrize("ending", [closing, resetting])
 async def test_a_kept_connection_that_ends_unanswered_is_replaced(
-    transport: AiohttpTransport, ending: Script
+    transport: Transport, ending: Script
 ) -> None:
     """That is how an idle connection looks which the peer closed at the same moment."""
     async with peer(then(always(GOOD), ending, always(http(b"again")))) as up:
@@ -124,9 +137,10 @@ async def test_a_kept_connection_that_ends_unanswered_is_replaced(
 
 @pytest.mark.parametrize("ending", [closing, resetting])
 async def test_a_request_that_was_worked_on_for_a_while_does_not_go_out_again(
-    transport: AiohttpTransport, ending: Script, monkeypatch: pytest.MonkeyPatch
+    transport: Transport, ending: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gproxy.server.transport.STALE_SECONDS", 0.05)
+    for module in ("transport", "h1client"):
+        monkeypatch.setattr(f"gproxy.server.{module}.STALE_SECONDS", 0.05)
 
     async def late(seen: Seen, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.2)
@@ -139,7 +153,7 @@ async def test_a_request_that_was_worked_on_for_a_while_does_not_go_out_again(
     assert [seen.body for seen in up.seen] == [b"{}", b"second"]
 
 
-async def test_a_request_that_ends_every_connection_uses_up_few(transport: AiohttpTransport) -> None:
+async def test_a_request_that_ends_every_connection_uses_up_few(transport: Transport) -> None:
     arrived = asyncio.Barrier(8)
 
     async def together(seen: Seen, writer: asyncio.StreamWriter) -> None:
@@ -158,7 +172,7 @@ async def test_a_request_that_ends_every_connection_uses_up_few(transport: Aioht
 
 @pytest.mark.parametrize("ending", [closing, resetting])
 async def test_a_new_connection_that_ends_unanswered_is_an_error(
-    transport: AiohttpTransport, ending: Script
+    transport: Transport, ending: Script
 ) -> None:
     async with peer(ending) as up:
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
@@ -166,7 +180,7 @@ async def test_a_new_connection_that_ends_unanswered_is_an_error(
     assert len(up.seen) == 1
 
 
-async def test_a_kept_connection_that_ends_inside_the_head_is_an_error(transport: AiohttpTransport) -> None:
+async def test_a_kept_connection_that_ends_inside_the_head_is_an_error(transport: Transport) -> None:
     """The request has been answered, if badly: it must not go out a second time."""
     async with peer(then(always(GOOD), breaking, always(GOOD))) as up:
         await whole(await send(transport, up.url))
@@ -175,17 +189,17 @@ async def test_a_kept_connection_that_ends_inside_the_head_is_an_error(transport
     assert len(up.seen) == 2
 
 
-async def test_a_refused_connection_is_a_connect_error(transport: AiohttpTransport) -> None:
+async def test_a_refused_connection_is_a_connect_error(transport: Transport) -> None:
     with pytest.raises(httpx.ConnectError):
         await send(transport, f"http://127.0.0.1:{closed_port()}")
 
 
-async def test_a_host_without_an_address_is_a_connect_error(transport: AiohttpTransport) -> None:
+async def test_a_host_without_an_address_is_a_connect_error(transport: Transport) -> None:
     with pytest.raises(httpx.ConnectError):
         await send(transport, "http://no-such-host.invalid")
 
 
-async def test_tls_to_a_peer_that_speaks_none_is_a_connect_error(transport: AiohttpTransport) -> None:
+async def test_tls_to_a_peer_that_speaks_none_is_a_connect_error(transport: Transport) -> None:
     async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(GOOD)
         writer.close()
@@ -199,33 +213,33 @@ async def test_tls_to_a_peer_that_speaks_none_is_a_connect_error(transport: Aioh
 @pytest.mark.parametrize(
     "answer", [b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\x00" * 50 + b"\r\n\r\n"]
 )
-async def test_a_peer_that_speaks_no_http_is_an_error(transport: AiohttpTransport, answer: bytes) -> None:
+async def test_a_peer_that_speaks_no_http_is_an_error(transport: Transport, answer: bytes) -> None:
     async with peer(always(answer)) as up:
         with pytest.raises(httpx.TransportError):
             await send(transport, up.url)
 
 
 @pytest.mark.parametrize("url", ["http:///v1", "ftp://127.0.0.1/", "http://127.0.0.1:99999/"])
-async def test_an_address_that_is_none_is_an_error(transport: AiohttpTransport, url: str) -> None:
+async def test_an_address_that_is_none_is_an_error(transport: Transport, url: str) -> None:
     with pytest.raises((httpx.TransportError, httpx.InvalidURL)):
         await send(transport, url)
 
 
-async def test_a_header_that_would_split_the_request_is_an_error(transport: AiohttpTransport) -> None:
+async def test_a_header_that_would_split_the_request_is_an_error(transport: Transport) -> None:
     async with peer(always(GOOD)) as up:
         with pytest.raises(httpx.TransportError):
             await send(transport, up.url, headers=[(b"x-a", b"1\r\nx-b: 2")])
     assert up.seen == []
 
 
-async def test_a_redirect_is_the_answer(transport: AiohttpTransport) -> None:
+async def test_a_redirect_is_the_answer(transport: Transport) -> None:
     async with peer(always(http(status=307, more=("location: /elsewhere",)))) as up:
         answer = await send(transport, up.url)
         assert (answer.status_code, answer.headers["location"]) == (307, "/elsewhere")
     assert len(up.seen) == 1
 
 
-async def test_a_cookie_is_not_kept(transport: AiohttpTransport) -> None:
+async def test_a_cookie_is_not_kept(transport: Transport) -> None:
     # No client keeps a cookie of a bare address.
     async with peer(always(http(more=("set-cookie: a=b",)))) as up:
         for _ in range(2):
@@ -233,21 +247,23 @@ async def test_a_cookie_is_not_kept(transport: AiohttpTransport) -> None:
     assert "cookie" not in up.seen[1].headers
 
 
-async def test_an_encoded_answer_is_left_as_it_came(transport: AiohttpTransport) -> None:
+async def test_an_encoded_answer_is_left_as_it_came(transport: Transport) -> None:
     async with peer(always(http(b"no gzip", more=("content-encoding: gzip",)))) as up:
         assert await whole(await send(transport, up.url)) == b"no gzip"
 
 
-async def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxies_of_the_environment_are_ignored(
+    kind: type[Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{closed_port()}")
-    transport = AiohttpTransport()
+    transport = kind()
     async with peer(always(GOOD)) as up:
         await whole(await send(transport, up.url))
     await transport.aclose()
 
 
-async def test_a_proxy_that_is_asked_for_is_used(transport: AiohttpTransport) -> None:
+async def test_a_proxy_that_is_asked_for_is_used(transport: Transport) -> None:
     async with peer(always(http(b"by proxy"))) as proxy:
         answer = await send(transport, "http://far.invalid/v1", extensions={"proxy": proxy.url})
         assert await whole(answer) == b"by proxy"
@@ -255,7 +271,7 @@ async def test_a_proxy_that_is_asked_for_is_used(transport: AiohttpTransport) ->
     assert proxy.seen[0].headers["host"] == "far.invalid"
 
 
-async def test_a_proxy_that_cannot_be_reached_is_a_connect_error(transport: AiohttpTransport) -> None:
+async def test_a_proxy_that_cannot_be_reached_is_a_connect_error(transport: Transport) -> None:
     proxy = f"http://127.0.0.1:{closed_port()}"
     async with peer(always(GOOD)) as up:
         with pytest.raises(httpx.ConnectError):
@@ -263,14 +279,14 @@ async def test_a_proxy_that_cannot_be_reached_is_a_connect_error(transport: Aioh
     assert up.seen == []
 
 
-async def test_a_proxy_that_refuses_a_tunnel_is_a_connect_error(transport: AiohttpTransport) -> None:
+async def test_a_proxy_that_refuses_a_tunnel_is_a_connect_error(transport: Transport) -> None:
     async with peer(always(http(status=403))) as proxy:
         with pytest.raises(httpx.ConnectError):
             await send(transport, "https://far.invalid/v1", extensions={"proxy": proxy.url})
     assert proxy.seen[0].method == "CONNECT"
 
 
-async def test_each_connection_of_a_request_is_told(transport: AiohttpTransport) -> None:
+async def test_each_connection_of_a_request_is_told(transport: Transport) -> None:
     told: list[int] = []
     async with peer(then(always(GOOD), closing, always(GOOD))) as up:
         for _ in range(2):
@@ -286,7 +302,7 @@ async def cut_short(_: Seen, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
-async def test_an_answer_that_is_cut_short_is_a_read_error(transport: AiohttpTransport) -> None:
+async def test_an_answer_that_is_cut_short_is_a_read_error(transport: Transport) -> None:
     async with peer(cut_short) as up:
         answer = await send(transport, up.url)
         with pytest.raises(httpx.ReadError):
@@ -294,7 +310,7 @@ async def test_an_answer_that_is_cut_short_is_a_read_error(transport: AiohttpTra
         await answer.stream.aclose()  # type: ignore[union-attr]  # ours is asynchronous
 
 
-async def test_an_answer_that_is_given_up_takes_its_connection_with_it(transport: AiohttpTransport) -> None:
+async def test_an_answer_that_is_given_up_takes_its_connection_with_it(transport: Transport) -> None:
     gone = asyncio.Event()
 
     async def endless(_: Seen, writer: asyncio.StreamWriter) -> None:
@@ -307,7 +323,7 @@ async def test_an_answer_that_is_given_up_takes_its_connection_with_it(transport
 
     async with peer(then(endless, always(GOOD))) as up:
         answer = await send(transport, up.url)
-        assert isinstance(answer.stream, AnswerStream)
+        assert isinstance(answer.stream, AnswerStream | Exchange)
         assert await answer.stream.read() == b"half"
         answer.stream.abort()
         await whole(await send(transport, up.url))
@@ -315,7 +331,7 @@ async def test_an_answer_that_is_given_up_takes_its_connection_with_it(transport
     assert gone.is_set()
 
 
-async def test_a_cancelled_request_leaves_the_pool_as_good_as_before(transport: AiohttpTransport) -> None:
+async def test_a_cancelled_request_leaves_the_pool_as_good_as_before(transport: Transport) -> None:
     """Each client that leaves cancels one."""
     with full_listener() as port:
         for _ in range(50):
@@ -327,7 +343,7 @@ async def test_a_cancelled_request_leaves_the_pool_as_good_as_before(transport: 
         await whole(await send(transport, up.url))
 
 
-async def test_what_came_unasked_on_a_kept_connection_answers_nobody(transport: AiohttpTransport) -> None:
+async def test_what_came_unasked_on_a_kept_connection_answers_nobody(transport: Transport) -> None:
     told = asyncio.Event()
 
     async def chatty(_: Seen, writer: asyncio.StreamWriter) -> None:
@@ -345,7 +361,7 @@ async def test_what_came_unasked_on_a_kept_connection_answers_nobody(transport: 
         assert [seen.connection for seen in up.seen] == [1, 2]
 
 
-async def test_a_body_that_goes_wrong_is_a_read_error_at_once(transport: AiohttpTransport) -> None:
+async def test_a_body_that_goes_wrong_is_a_read_error_at_once(transport: Transport) -> None:
     goes_wrong = asyncio.Event()
 
     async def broken(_: Seen, writer: asyncio.StreamWriter) -> None:
@@ -356,7 +372,7 @@ async def test_a_body_that_goes_wrong_is_a_read_error_at_once(transport: Aiohttp
 
     async with peer(broken) as up:
         answer = await send(transport, up.url)
-        assert isinstance(answer.stream, AnswerStream)
+        assert isinstance(answer.stream, AnswerStream | Exchange)
         assert await answer.stream.read() == b"hi"
         goes_wrong.set()
         with pytest.raises(httpx.ReadError):
@@ -365,7 +381,7 @@ async def test_a_body_that_goes_wrong_is_a_read_error_at_once(transport: Aiohttp
 
 
 async def test_an_answer_that_comes_before_the_end_of_the_request_is_the_answer(
-    transport: AiohttpTransport,
+    transport: Transport,
 ) -> None:
     """Some refuse a large body without reading it."""
 
@@ -383,9 +399,7 @@ async def test_an_answer_that_comes_before_the_end_of_the_request_is_the_answer(
 
 
 @pytest.mark.parametrize("size", [0, 1, READ_BYTES, READ_BYTES + 1, 3_000_000])
-async def test_a_body_of_any_size_arrives_whole_with_its_length(
-    transport: AiohttpTransport, size: int
-) -> None:
+async def test_a_body_of_any_size_arrives_whole_with_its_length(transport: Transport, size: int) -> None:
     content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     async with peer(always(GOOD)) as up:
         await whole(await send(transport, up.url, content=content))
@@ -395,7 +409,7 @@ async def test_a_body_of_any_size_arrives_whole_with_its_length(
 
 
 async def test_a_request_that_is_given_up_unsent_takes_its_connection_with_it(
-    transport: AiohttpTransport,
+    transport: Transport,
 ) -> None:
     """The other side does not take it: closed in order, the connection would stay for as long as that is so."""
     gone = asyncio.Event()

@@ -1,0 +1,247 @@
+"""httpx's transport interface on llhttp: kept connections, and requests whose heads are made as bytes.
+
+Sockets, TLS and proxies are `h1connect.py`'s, what goes over one connection `h1exchange.py`'s. Time limits are set by
+whoever waits. `transport.py` does the same by aiohttp, and is what this is compared with.
+"""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import httpx
+
+from gproxy.server.h1connect import Dialer, Origin, Proxy, origin_of, proxy_of
+from gproxy.server.h1exchange import Connection, Exchange
+
+KEEP_ALIVE_SECONDS = 15.0
+"""How long an idle connection is kept: less than upstreams keep theirs, so that theirs seldom ends first."""
+
+STALE_SECONDS = 1.0
+"""A kept connection that had ended before the request came is known for that so soon. One that ends later had an
+upstream at work behind it."""
+
+MOST_STALE = 2
+"""More kept connections do not end by chance under one request: it is what ends them."""
+
+MAX_IDLE = 256
+"""Idle connections that are kept to one origin."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+_Key = tuple[Origin, Proxy | None]
+
+# A URL that httpx would leave as it is: no need to take it apart for each request.
+_PLAIN_URL = re.compile(
+    r"(https?://[a-z0-9.-]+(?::[0-9]{1,5})?)(/[\w\-~!$&()*+,;=:@/.]*(?:\?[\w\-~!$&()*+,;=:@/.?]*)?)", re.ASCII
+)
+_TARGET = re.compile(rb"[\x21-\x7e]+")
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_WITH_LENGTH = ("POST", "PUT", "PATCH")
+
+
+class H1Transport(httpx.AsyncBaseTransport):
+    """One pool for all origins, to be made inside the running loop.
+
+    `request.extensions` may hold `proxy` and `connected`, as for `AiohttpTransport`. `context`: for TLS, instead of
+    what the system trusts.
+    """
+
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._dialer = Dialer(context)
+        self._pool = Pool()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The head of the answer; the body is read from its stream, an `Exchange`. Raises httpx.TransportError."""
+        answer = await self._ask(
+            request.method,
+            origin_of(request.url),
+            request.url.raw_path,
+            request.headers.raw,
+            request.content,
+            request.extensions.get("proxy", ""),
+            request.extensions.get("connected", _nothing),
+        )
+        return httpx.Response(answer.status, headers=answer.headers, stream=answer, request=request)
+
+    async def fetch(
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        body: bytes = b"",
+        proxy: str = "",
+        connected: Callable[[], None] = lambda: None,
+    ) -> Exchange:
+        """The same without httpx's objects: the answer, whose head is there. Raises httpx.TransportError.
+
+        `headers` without Host and those of the framing, which are added. `connected` is called each time that the
+        request has got a connection.
+        """
+        origin, target = _split(url)
+        return await self._ask(method, origin, target, headers, body, proxy, connected)
+
+    async def _ask(
+        self,
+        method: str,
+        origin: Origin,
+        target: bytes,
+        headers: Headers,
+        body: bytes,
+        proxy_url: str,
+        connected: Callable[[], None],
+    ) -> Exchange:
+        proxy = proxy_of(proxy_url) if proxy_url else None
+        if proxy is not None and not origin.tls:
+            target = f"http://{origin.authority}".encode() + target
+            if proxy.authorization:
+                headers = [*headers, (b"Proxy-Authorization", proxy.authorization)]
+        head = head_of(method, target, origin.authority, headers, len(body))
+        key = origin, proxy
+        stale = 0
+        while True:
+            connection = self._pool.take(key)
+            kept = connection is not None
+            if connection is None:
+                connection = await self._pool.add(key, self._dialer)
+            connected()
+            began = self._loop.time()
+            exchange = connection.start(head, body, bodiless=method == "HEAD")
+            try:
+                await exchange.head()
+            except httpx.ReadError:
+                # The peer closed a kept connection at once and before any byte of an answer, which is how an idle one
+                # ends: the request goes out once more.
+                soon = self._loop.time() - began < STALE_SECONDS
+                if not (kept and exchange.unanswered and soon and stale < MOST_STALE):
+                    raise
+                stale += 1
+            except BaseException:
+                exchange.abort()
+                raise
+            else:
+                return exchange
+
+    async def aclose(self) -> None:
+        self._pool.close()
+        await asyncio.sleep(0)  # the loop closes the sockets in its next turn
+
+
+def _nothing() -> None:
+    pass
+
+
+def head_of(method: str, target: bytes, authority: str, headers: Headers, length: int) -> bytes:
+    """The head of a request with a body of `length` bytes. Host and framing are ours, whatever `headers` say of them.
+
+    Raises httpx.UnsupportedProtocol for what would be read as something else than it is.
+    """
+    lines = [b"%s %s HTTP/1.1\r\nHost: %s" % (method.encode(), target, authority.encode())]
+    for name, value in headers:
+        if _is_ours(name):
+            continue
+        lines.append(b"%s: %s" % (name, value))
+    if length or method in _WITH_LENGTH:
+        lines.append(b"Content-Length: %d" % length)
+    head = b"\r\n".join((*lines, b"\r\n"))
+    breaks = len(lines) + 2
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+        raise httpx.UnsupportedProtocol("a line break or NUL inside a header")
+    if _TARGET.fullmatch(target) is None or _TOKEN.fullmatch(method.encode()) is None:
+        raise httpx.UnsupportedProtocol("the method or the target is none")
+    return head
+
+
+@lru_cache(maxsize=1024)
+def _is_ours(name: bytes) -> bool:
+    """Whether a header is written here. Raises httpx.UnsupportedProtocol for what is no name of one."""
+    if _TOKEN.fullmatch(name) is None:
+        raise httpx.UnsupportedProtocol("not the name of a header")
+    return name.lower() in (b"host", b"content-length", b"transfer-encoding")
+
+
+def _split(url: str) -> tuple[Origin, bytes]:
+    plain = _PLAIN_URL.fullmatch(url)
+    if plain is not None and "/." not in url:
+        return _origin(plain[1]), plain[2].encode()
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise httpx.UnsupportedProtocol(str(error)) from error
+    return origin_of(parsed), parsed.raw_path
+
+
+@lru_cache(maxsize=256)
+def _origin(url: str) -> Origin:
+    try:
+        return origin_of(httpx.URL(url))
+    except httpx.InvalidURL as error:
+        raise httpx.UnsupportedProtocol(str(error)) from error
+
+
+class Pool:
+    """The connections of a transport; of the idle ones to an origin, the last is used first."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._all: dict[Connection, _Key] = {}
+        self._idle: dict[_Key, list[Connection]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def take(self, key: _Key) -> Connection | None:
+        """An idle connection, which is idle no longer."""
+        idle = self._idle.get(key)
+        while idle:
+            connection = idle.pop()
+            if connection.usable and self._loop.time() - connection.idle_since < KEEP_ALIVE_SECONDS:
+                return connection
+            connection.abort()
+        return None
+
+    async def add(self, key: _Key, dialer: Dialer) -> Connection:
+        """A new connection. Raises httpx.ConnectError."""
+        connection = await dialer.connect(*key, lambda: Connection(self))
+        self._all[connection] = key
+        if self._closed:
+            connection.abort()
+            raise httpx.ConnectError("the client is closed")
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        idle = self._idle.setdefault(self._all[connection], [])
+        connection.idle_since = self._loop.time()
+        idle.append(connection)
+        if len(idle) > MAX_IDLE:
+            idle[0].abort()
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
+
+    def forget(self, connection: Connection) -> None:
+        key = self._all.pop(connection, None)
+        if key is None:
+            return
+        idle = self._idle.get(key, [])
+        if connection in idle:
+            idle.remove(connection)
+
+    def _sweep(self) -> None:
+        """Close what has been idle for long enough, and look again when the next one will have been."""
+        self._sweeper = None
+        oldest = self._loop.time() - KEEP_ALIVE_SECONDS
+        for key, idle in list(self._idle.items()):
+            while idle and idle[0].idle_since <= oldest:
+                idle[0].abort()
+            if not idle:
+                del self._idle[key]
+        if self._idle:
+            first = min(idle[0].idle_since for idle in self._idle.values())
+            self._sweeper = self._loop.call_at(first + KEEP_ALIVE_SECONDS, self._sweep)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        for connection in tuple(self._all):
+            connection.abort()

@@ -1,0 +1,340 @@
+"""One connection to an upstream and the exchanges on it: bytes out, llhttp in, the answer's body to be read.
+
+Which connection a request gets is decided in `h1client.py`, how one comes about in `h1connect.py`.
+"""
+
+import asyncio
+import errno
+import re
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import httptools
+import httpx
+
+from gproxy.server.sockets import reset
+
+MAX_HEADERS = 128
+MAX_FIELD_BYTES = 8190
+"""Of one header's name and value, and of a status line's text: what aiohttp takes."""
+MAX_HEAD_BYTES = 64 * 1024
+"""Of all heads of one answer, those of status 1xx too: of their names and values, and of what has come in of one that
+is not whole."""
+
+MAX_UNREAD_BYTES = 128 * 1024
+"""Of an answer that nobody takes; then its connection is not read."""
+
+WRITE_BYTES = 64 * 1024
+"""A larger body goes out in pieces of this size, as the connection takes them."""
+
+_PRINTED = re.compile(rb"[\t\x20-\x7e]*")
+
+
+class Owner(Protocol):
+    """Who is told of what becomes of a connection."""
+
+    def release(self, connection: "Connection") -> None:
+        """An answer has ended and another request may follow."""
+
+    def forget(self, connection: "Connection") -> None:
+        """It is closed. May be told more than once."""
+
+
+class _Refused(Exception):
+    """Raised through llhttp: an answer is beyond a limit, or holds what no header may."""
+
+
+class Exchange(httpx.AsyncByteStream):
+    """One request's answer: `status` and `headers` once `head` has returned, then the body by `read`.
+
+    Everything that belongs to the answer is here and nothing on its connection, which may be serving the next request
+    before this body has been taken.
+    """
+
+    def __init__(self, connection: "Connection", *, bodiless: bool) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.keep = False
+        self.fault: str | None = None
+        self.unanswered = False  # the connection ended in order, or by a reset, before any byte
+        self.paused = False
+        self._connection = connection
+        self._bodiless = bodiless
+        self._begun = False
+        self._fed = 0
+        self._head_bytes = 0
+        self._status_bytes = 0
+        self._delimited = False  # by a length or by chunks; otherwise the connection's end is the body's
+        self._pieces: list[bytes] = []
+        self._unread = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        # As aiohttp reads answers: not all upstreams write their heads to the letter.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+
+    # What llhttp finds.
+
+    def on_message_begin(self) -> None:
+        if self.complete:
+            self.keep = False  # what follows an answer was not asked for
+
+    def on_status(self, text: bytes) -> None:
+        self._status_bytes += len(text)
+        if self._status_bytes > MAX_FIELD_BYTES:
+            raise _Refused
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status:
+            return  # a trailer
+        size = len(name) + len(value)
+        self._head_bytes += size
+        if size > MAX_FIELD_BYTES or self._head_bytes > MAX_HEAD_BYTES:
+            raise _Refused
+        if len(self.headers) == MAX_HEADERS or b"\0" in value:
+            raise _Refused
+        value = value.rstrip(b" \t")
+        self.headers.append((name, value))
+        lowered = name.lower()
+        if lowered == b"content-length":
+            self._delimited = True
+        elif lowered == b"transfer-encoding":
+            if _PRINTED.fullmatch(value) is None:
+                raise _Refused  # where llhttp and others would not agree
+            self._delimited = value.lower().rpartition(b",")[2].strip(b" \t") == b"chunked"
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if self.complete:
+            return
+        if status < 200:
+            if status < 100 or status == 101:
+                raise _Refused  # it is none, or changes to what nobody asked for
+            self.headers = []
+            self._status_bytes = 0
+            self._delimited = False
+            return
+        self.status = status
+        if self._bodiless:
+            self.complete = True
+            self.keep = self._delimited and self._parser.should_keep_alive()
+
+    def on_body(self, data: bytes) -> None:
+        if self.complete:
+            self.keep = False
+            return
+        self._pieces.append(data)
+        self._unread += len(data)
+
+    def on_message_complete(self) -> None:
+        if self.status and not self.complete:
+            assert self._parser is not None
+            self.complete = True
+            self.keep = self._parser.should_keep_alive()
+
+    # What the connection tells.
+
+    def feed(self, data: bytes) -> None:
+        """Some of the answer has come in. Afterwards it may be `complete`, or have a `fault`."""
+        assert self._parser is not None
+        self._begun = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.keep = False
+            if not self.complete:
+                self.fault = f"malformed: {error}"
+        if not self.status and self.fault is None:
+            self._fed += len(data)
+            if self._fed > MAX_HEAD_BYTES:
+                self.fault = "the head is too large"
+        if self.complete or self.fault is not None:
+            self._parser = None  # which refers to this exchange
+        elif self._unread > MAX_UNREAD_BYTES and not self.paused:
+            self.paused = True
+            self._connection.pause()
+        self._wake()
+
+    def lose(self, error: Exception | None) -> None:
+        """The connection has ended, by `error` unless it was in order."""
+        self._parser = None
+        if self.complete or self.fault is not None:
+            return
+        if error is None and self.status and not self._delimited:
+            self.complete = True
+        else:
+            self.fault = str(error or "") or "the connection was closed"
+            ordinary = error is None or (
+                isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
+            )
+            self.unanswered = ordinary and not self._begun
+        self._wake()
+
+    def fail(self, fault: str) -> None:
+        """Nothing more will come, unless all of it has."""
+        self._parser = None
+        if not self.complete and self.fault is None:
+            self.fault = fault
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # What the one who asked does.
+
+    async def _news(self) -> None:
+        self._waiter = self._connection.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    async def head(self) -> None:
+        """Until the head is there. Raises httpx.ReadError."""
+        while not self.status:
+            if self.fault is not None:
+                raise httpx.ReadError(self.fault)
+            await self._news()
+
+    async def read(self) -> bytes:
+        """The next piece, b"" at the end. Raises httpx.ReadError."""
+        while not self._pieces:
+            if self.complete:
+                return b""
+            if self.fault is not None:
+                raise httpx.ReadError(self.fault)
+            await self._news()
+        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = []
+        self._unread = 0
+        if self.paused:
+            self.paused = False
+            self._connection.resume()
+        return data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self.read():
+            yield data
+
+    def abort(self) -> None:
+        """Close the connection, unless the answer has come in whole and the connection is in other hands."""
+        if not self.complete and self.fault is None:
+            self._connection.abort()
+
+    async def aclose(self) -> None:
+        self.abort()
+
+
+class Connection(asyncio.Protocol):
+    """One connection. It has at most one exchange, and belongs to `owner` between two of them."""
+
+    def __init__(self, owner: Owner) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.idle_since = 0.0
+        self._owner = owner
+        self._transport: asyncio.Transport | None = None
+        self._exchange: Exchange | None = None
+        self._lost = False
+        self._error: Exception | None = None
+        self._blocked = False
+        self._unsent = memoryview(b"")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # uvloop's are of no class of asyncio's
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may be sent on it, as far as is known here."""
+        return not self._lost and self._transport is not None and not self._transport.is_closing()
+
+    def start(self, head: bytes, body: bytes, *, bodiless: bool = False) -> Exchange:
+        """Send a request; `body` is what its head says. `bodiless`: its answer is a head alone, whatever it says."""
+        assert self._exchange is None
+        assert self._transport is not None
+        exchange = Exchange(self, bodiless=bodiless)
+        if self._lost:
+            self._owner.forget(self)
+            exchange.lose(self._error)
+            return exchange
+        self._exchange = exchange
+        if len(body) <= WRITE_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._unsent = memoryview(body)
+            self._send()
+        return exchange
+
+    def _send(self) -> None:
+        transport = self._transport
+        assert transport is not None
+        while self._unsent and not self._blocked and not transport.is_closing():
+            piece, self._unsent = self._unsent[:WRITE_BYTES], self._unsent[WRITE_BYTES:]
+            transport.write(piece)
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:
+            # Nobody has asked for it: it would be taken for the answer to the next request.
+            self.abort()
+            return
+        exchange.feed(data)
+        if exchange.complete:
+            self._end(exchange)
+        elif exchange.fault is not None:
+            self.abort()
+
+    def _end(self, exchange: Exchange) -> None:
+        transport = self._transport
+        assert transport is not None
+        whole = not self._unsent and not transport.get_write_buffer_size()
+        if exchange.keep and whole and not transport.is_closing():
+            self._exchange = None
+            if exchange.paused:
+                exchange.paused = False
+                self.resume()
+            self._owner.release(self)
+        else:
+            self.abort()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = True
+        self._error = error
+        self._unsent = memoryview(b"")
+        exchange, self._exchange = self._exchange, None
+        self._owner.forget(self)
+        if exchange is not None:
+            exchange.lose(error)
+
+    def pause(self) -> None:
+        if self.usable:
+            assert self._transport is not None
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self.usable:
+            assert self._transport is not None
+            self._transport.resume_reading()
+
+    def abort(self) -> None:
+        """Close it now. What was not sent is not sent, and the system keeps nothing for the other side."""
+        self._owner.forget(self)
+        self._unsent = memoryview(b"")
+        exchange, self._exchange = self._exchange, None
+        if self._transport is not None and not self._lost:
+            reset(self._transport)
+        if exchange is not None:
+            exchange.fail("given up")

@@ -16,6 +16,7 @@ def restored(answer: Answer, client: ClientFacts) -> Answer:
     for at, part in enumerate(answer.parts):
         if isinstance(part, ToolCall):
             call = _call(part, at, client)
+            call = replace(call, arguments=call.arguments or _no_arguments(part))
             if call.freeform and not part.freeform:
                 call = replace(call, arguments=freeform.text_of(call.arguments))
             parts.append(call)
@@ -30,6 +31,7 @@ class Restorer:
     def __init__(self, client: ClientFacts) -> None:
         self._client = client
         self._parts = 0
+        self._missing = ""  # the arguments of a call that has said none by its end
         self._held: list[str] | None = (
             None  # arguments that are JSON around a text: it is known when they are whole
         )
@@ -38,7 +40,9 @@ class Restorer:
         """What the client's writer is to be fed."""
         if isinstance(delta, Opened):
             self._parts += 1
+            self._missing = ""
             if isinstance(delta.part, ToolCall):
+                self._missing = _no_arguments(delta.part)
                 call = _call(delta.part, self._parts - 1, self._client)
                 self._held = [] if call.freeform and not delta.part.freeform else None
                 return [Opened(call)]
@@ -50,7 +54,16 @@ class Restorer:
                 text = freeform.text_of("".join(self._held))
                 self._held = None
                 return [Added(text), delta] if text else [delta]
+        elif isinstance(delta, Added):
+            self._missing = ""
+        elif isinstance(delta, Closed) and self._missing:
+            return [Added(self._missing), delta]
         return [delta]
+
+
+def _no_arguments(call: ToolCall) -> str:
+    """What stands for no arguments: an empty object, as some servers say it by saying nothing."""
+    return "" if call.freeform else "{}"
 
 
 def _call(call: ToolCall, at: int, client: ClientFacts) -> ToolCall:

@@ -21,6 +21,8 @@ CASES = {
         ToolCall("a", "patch", '{"input":"*** Begin"}'),
         ToolCall("a", "patch", "*** Begin", freeform=True),
     ),
+    "no arguments, said by saying nothing": (ToolCall("a", "f", ""), ToolCall("a", "f", "{}")),
+    "no text": (ToolCall("a", "patch", "", freeform=True), ToolCall("a", "patch", "", freeform=True)),
     "an empty text": (ToolCall("a", "patch", '{"input":""}'), ToolCall("a", "patch", "", freeform=True)),
     "a text of a target that has such tools": (
         ToolCall("a", "patch", '{"input":1}', freeform=True),

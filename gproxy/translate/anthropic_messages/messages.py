@@ -47,6 +47,8 @@ def read_messages(messages: list[Mapping[str, Any]], lost: set[str]) -> tuple[Tu
             turns.append(Turn("tool", results))
         if others or not results:
             turns.append(Turn(role, others))
+    if turns[-1].role == "assistant" and any(isinstance(part, Text) for part in turns[-1].parts):
+        lost.add("prefill")  # others do not go on with the beginning of an answer: they answer anew
     return tuple(turns)
 
 

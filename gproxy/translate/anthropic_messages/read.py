@@ -20,6 +20,10 @@ _REFUSED = {
     "container": "its files and skills are at another provider",
     "inference_geo": "another provider does not promise where it computes",
 }
+_OF_TOOLS = frozenset({"type", "name", "description", "input_schema", "strict", "cache_control"})
+_HINTS_OF_TOOLS = frozenset({"defer_loading", "eager_input_streaming"})
+"""When a tool and its input are told, which changes no answer."""
+_SAYS_NOTHING_OF_TOOLS: dict[str, Any] = {"allowed_callers": ["direct"], "input_examples": []}
 _SAYS_NOTHING: dict[str, Any] = {"service_tier": "auto", "speed": "standard", "mcp_servers": []}
 
 
@@ -64,6 +68,11 @@ def _tools(given: list[Mapping[str, Any]], lost: set[str]) -> tuple[Tool, ...]:
         if kind not in (None, "custom"):
             lost.add(f"tools.{kind}")
             continue
+        lost |= {
+            f"tools.{name}"
+            for name in fields.unknown(tool, _OF_TOOLS | _HINTS_OF_TOOLS)
+            if name not in _SAYS_NOTHING_OF_TOOLS or tool[name] != _SAYS_NOTHING_OF_TOOLS[name]
+        }
         tools.append(
             Tool(
                 name=fields.required(tool, "name", where),

@@ -118,6 +118,21 @@ def test_a_tool_is_read_with_what_is_said_of_it() -> None:
     assert found.tools == (Tool("weather", "d", {"type": "object"}, strict=True, cache="5m"),)
 
 
+def test_what_is_said_of_a_tool_and_has_no_place_is_named() -> None:
+    hints = {"defer_loading": True, "eager_input_streaming": True, "allowed_callers": ["direct"]}
+    told = {"model": "m", "max_tokens": 9, "messages": HELLO, "tools": [WEATHER | hints]}
+    assert read_request(told).lost == frozenset()
+    told["tools"] = [WEATHER | {"input_examples": [{}], "allowed_callers": ["code_execution_20250825"]}]
+    assert read_request(told).lost == {"tools.input_examples", "tools.allowed_callers"}
+
+
+def test_the_beginning_of_an_answer_is_named_since_others_do_not_go_on_with_it() -> None:
+    begun = [*HELLO, {"role": "assistant", "content": "{"}]
+    assert read_request({"model": "m", "max_tokens": 9, "messages": begun}).lost == {"prefill"}
+    ended = [*begun, {"role": "user", "content": "Go on"}]
+    assert read_request({"model": "m", "max_tokens": 9, "messages": ended}).lost == frozenset()
+
+
 @pytest.mark.parametrize("where", [{"output_config": "format"}, {"output_format": ""}])
 def test_the_form_of_the_answer_is_read_from_its_new_and_its_old_place(where: dict[str, str]) -> None:
     form = {"type": "json_schema", "schema": {"type": "object"}}

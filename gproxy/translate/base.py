@@ -10,6 +10,7 @@ from typing import Protocol as Interface
 
 from gproxy.errors import GatewayError
 from gproxy.protocols.base import Event
+from gproxy.translate import traits
 from gproxy.translate.model import Answer, Conversation, Delta
 
 Tree = Mapping[str, Any]
@@ -20,7 +21,7 @@ Tree = Mapping[str, Any]
 class TargetFacts:
     """Whom a request is written for.
 
-    `model` is the upstream's name of it; `max_output` its ceiling in tokens, None if it is not known. `ask_usage`:
+    `model` is the upstream's name of it; `max_output` its ceiling in tokens, None to go by its name. `ask_usage`:
     its streams report usage only if they are asked to (OpenAI chat).
     """
 
@@ -28,6 +29,15 @@ class TargetFacts:
     stream: bool = False
     ask_usage: bool = True
     max_output: int | None = None
+
+    @property
+    def ceiling(self) -> int | None:
+        """The most output tokens that may be asked for, None if it is not known."""
+        return self.max_output or traits.ceiling(self.model)
+
+    def limited(self, limit: int) -> int:
+        """A client's limit, within what may be asked for."""
+        return limit if self.ceiling is None else min(limit, self.ceiling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

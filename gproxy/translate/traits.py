@@ -15,7 +15,12 @@ _OF_OPENAI = re.compile(r"(?:^|/)(?:gpt-(?!oss)|chatgpt-|o[134](?=$|-)|codex-min
 _GPT_OSS = re.compile(r"gpt-oss")
 _GEMINI = re.compile(r"gemini-(?:2\.5|[3-9])")
 _NEEDS_REASONING = re.compile(r"deepseek|kimi|glm-|minimax|mimo|qwen")
-_NINE_CHARACTER_IDS = re.compile(r"mistral|mixtral|ministral|magistral|devstral|codestral|pixtral")
+_OF_MISTRAL = r"(?:mistral|mixtral|ministral|magistral|devstral|codestral|pixtral)"
+_NINE_CHARACTER_IDS = re.compile(_OF_MISTRAL)
+_AT_MISTRAL = re.compile(
+    rf"(?:open-|labs-)?{_OF_MISTRAL}[a-z0-9.-]*"
+)  # elsewhere they have a `/` or `:` in their names
+_CEILINGS = re.compile(r"(gpt-4o|gpt-4\.1|gpt-4-turbo|gpt-3\.5|gemini-1\.5|gemini-2\.0)(?![0-9])")
 
 _NEWEST = (99, 0)
 _BUDGETS: dict[Effort, int] = {
@@ -25,6 +30,11 @@ _BUDGETS: dict[Effort, int] = {
     "high": 16384,
     "xhigh": 32768,
     "max": 32768,
+}
+
+_OUTPUT = {
+    **{"gpt-4o": 16_384, "gpt-4.1": 32_768, "gpt-4-turbo": 4096, "gpt-3.5": 4096},
+    **{"gemini-1.5": 8192, "gemini-2.0": 8192},
 }
 
 Version = tuple[int, int]
@@ -93,11 +103,33 @@ def has_short_ids(model: str) -> bool:
     return _NINE_CHARACTER_IDS.search(model.lower()) is not None
 
 
+def is_at_mistral(model: str) -> bool:
+    """Whether it is named as at Mistral, who refuses every field that it does not know (422 `extra_forbidden`).
+
+    https://docs.mistral.ai/api/endpoint/chat: no `user`, no `top_k`, and the seed is `random_seed`.
+    """
+    return _AT_MISTRAL.fullmatch(model.lower()) is not None
+
+
+def refuses_stop(model: str) -> bool:
+    """Whether an OpenAI model takes no `stop` in chat completions: those that reason, whatever their effort.
+
+    https://github.com/huggingface/smolagents/issues/1671
+    """
+    return is_of_openai(model) and bool(efforts_of(model))
+
+
 def ceiling(model: str) -> int | None:
-    """The most output tokens of a Claude, as far as it is safe to ask for them; None for other models."""
+    """The most output tokens of a model, as far as it is safe to ask for them; None where nothing is known.
+
+    Only models are here that clients of others ask too much of: they refuse the request.
+    """
     version = claude_version(model)
     if version is None:
-        return None
+        found = _CEILINGS.search(model)
+        return _OUTPUT[found[1]] if found is not None else None
+    if version >= (4, 6) and "opus" in model:
+        return 128_000
     if version >= (4, 5) or version == (3, 7) or (version[0] == 4 and "opus" not in model):
         return 64_000
     if version[0] == 4:

@@ -74,10 +74,16 @@ def test_openais_models_take_no_sampling_while_they_reason(
         ("claude-sonnet-4-20250514", 64_000),
         ("claude-opus-4-5", 64_000),
         ("claude-mythos-preview", 64_000),
+        ("anthropic/claude-opus-4.6", 128_000),
+        ("chatgpt-4o-latest", 16_384),
+        ("openai/gpt-4.1-mini", 32_768),
+        ("gemini-2.0-flash", 8192),
+        ("gemini-2.5-pro", None),
+        ("gpt-5", None),
         ("deepseek-chat", None),
     ],
 )
-def test_the_ceiling_of_a_claude_is_known(model: str, most: int | None) -> None:
+def test_the_ceiling_of_a_model_is_known(model: str, most: int | None) -> None:
     assert traits.ceiling(model) == most
 
 

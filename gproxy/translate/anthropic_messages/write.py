@@ -29,12 +29,10 @@ _ONE_OF_TWO_SINCE = (4, 1)  # temperature and top_p
 def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     """The request for `target`. Raises BadRequest for what cannot be said and cannot be left out."""
     lost = _unsaid(conversation)
-    ceiling = target.max_output or traits.ceiling(target.model)
     limit = conversation.max_output
     if limit is None:
-        limit = ceiling or DEFAULT_MAX_TOKENS
-    elif ceiling is not None:
-        limit = min(limit, ceiling)
+        limit = target.ceiling or DEFAULT_MAX_TOKENS
+    limit = target.limited(limit)
     tree: dict[str, Any] = {"model": target.model, "max_tokens": limit}
     if system := written_system(conversation.system):
         tree["system"] = system

@@ -14,6 +14,8 @@ from gproxy.translate.gemini.subset import fitted
 from gproxy.translate.gemini.turns import function_name, written_contents
 from gproxy.translate.model import Conversation, Format, Tool
 
+_SAYS_NO_PARAMETERS = frozenset({"$schema", "$id", "type", "title", "description"})
+
 
 def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     """The request for `target`. Raises BadRequest for what cannot be said and cannot be left out."""
@@ -84,15 +86,13 @@ def _function(tool: Tool, lost: set[str]) -> dict[str, Any]:
     if tool.description:
         written["description"] = tool.description
     # An object without properties is refused; a function without parameters is what it means.
-    if tool.schema is not None and tool.schema.keys() - {"$schema"} and tool.schema.get("properties") != {}:
-        written["parametersJsonSchema"] = {"type": "object", **fitted(tool.schema, lost)}
+    if any(value for name, value in (tool.schema or {}).items() if name not in _SAYS_NO_PARAMETERS):
+        written["parametersJsonSchema"] = {"type": "object", **fitted(tool.schema or {}, lost)}
     return written
 
 
 def _sampling(conversation: Conversation, target: TargetFacts, lost: set[str]) -> dict[str, Any]:
-    limit = conversation.max_output
-    if limit is not None and target.max_output is not None:
-        limit = min(limit, target.max_output)
+    limit = None if conversation.max_output is None else target.limited(conversation.max_output)
     penalties = {
         "presencePenalty": conversation.presence_penalty,
         "frequencyPenalty": conversation.frequency_penalty,

@@ -29,7 +29,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
         tree["stream"] = True
         if target.ask_usage:
             tree["stream_options"] = {"include_usage": True}
-    _add_limits(tree, conversation, target, native)
+    _add_limits(tree, conversation, target, lost)
     _add_sampling(tree, conversation, target.model, lost)
     _add_tools(tree, conversation, native, lost)
     if conversation.format is not None:
@@ -39,14 +39,16 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     return Written(tree, frozenset(lost), {fitted: name for fitted, name in names.items() if fitted != name})
 
 
-def _add_limits(tree: dict[str, Any], conversation: Conversation, target: TargetFacts, native: bool) -> None:
+def _add_limits(
+    tree: dict[str, Any], conversation: Conversation, target: TargetFacts, lost: set[str]
+) -> None:
     if conversation.max_output is not None:
-        limit = conversation.max_output
-        if target.max_output is not None:
-            limit = min(limit, target.max_output)
         # Only OpenAI's own models know the newer name, and their newer ones no longer the other.
-        tree["max_completion_tokens" if native else "max_tokens"] = limit
-    if conversation.stop:
+        name = "max_completion_tokens" if traits.is_of_openai(target.model) else "max_tokens"
+        tree[name] = target.limited(conversation.max_output)
+    if conversation.stop and traits.refuses_stop(target.model):
+        lost.add("stop")
+    elif conversation.stop:
         tree["stop"] = list(conversation.stop)
 
 
@@ -67,10 +69,11 @@ def _add_sampling(tree: dict[str, Any], conversation: Conversation, model: str, 
             tree[name] = value
         elif value is not None and value != unasked:
             lost.add(name)
+    at_mistral = traits.is_at_mistral(model)
     if conversation.seed is not None:
-        tree["seed"] = conversation.seed
+        tree["random_seed" if at_mistral else "seed"] = conversation.seed
     if conversation.top_k is not None:
-        if traits.is_of_openai(model):
+        if at_mistral or traits.is_of_openai(model):
             lost.add("top_k")
         else:
             tree["top_k"] = conversation.top_k
@@ -120,10 +123,15 @@ def _tool(tool: Tool, native: bool, lost: set[str]) -> dict[str, Any]:
     if tool.description:
         function["description"] = tool.description
     if tool.schema is not None:
-        function["parameters"] = tool.schema
+        function["parameters"] = parameters_of(tool.schema)
     if tool.strict is not None:
         function["strict"] = tool.strict
     return {"type": "function", "function": function}
+
+
+def parameters_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a tool as OpenAI takes it: an object's, with its properties even where there are none."""
+    return {"type": "object", "properties": {}, **schema}
 
 
 def _tool_choice(choice: ToolChoice, tools: Iterable[Tool], tree: dict[str, Any], native: bool) -> Any:
@@ -186,7 +194,9 @@ def is_strict(schema: Mapping[str, Any]) -> bool:
 
 def _add_hints(tree: dict[str, Any], conversation: Conversation, native: bool, lost: set[str]) -> None:
     """What changes no answer; only OpenAI's own models are sent what others may refuse."""
-    if conversation.user:
+    if conversation.user and traits.is_at_mistral(tree["model"]):
+        lost.add("user")
+    elif conversation.user:
         tree["user"] = fitting_user(conversation.user)
     hints: dict[str, Any] = {
         "verbosity": conversation.verbosity,

@@ -11,7 +11,7 @@ from gproxy.translate import freeform, ids, traits
 from gproxy.translate.base import TargetFacts, Written
 from gproxy.translate.fields import short
 from gproxy.translate.model import Conversation, Effort, Format, Text, Tool, ToolChoice, Turn
-from gproxy.translate.openai_chat.write import fitting_user, written_format
+from gproxy.translate.openai_chat.write import fitting_user, parameters_of, written_format
 from gproxy.translate.openai_responses.names import format_of
 from gproxy.translate.openai_responses.turns import LONGEST_NAME, written_items
 
@@ -28,9 +28,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     if target.stream:
         tree["stream"] = True
     if conversation.max_output is not None:
-        limit = conversation.max_output
-        if target.max_output is not None:
-            limit = min(limit, target.max_output)
+        limit = target.limited(conversation.max_output)
         tree["max_output_tokens"] = max(limit, _LEAST_OUTPUT) if native else limit
     _add_reasoning(tree, conversation, target.model, lost)
     _add_sampling(tree, conversation, target.model, lost)
@@ -121,7 +119,7 @@ def _tool(tool: Tool, native: bool, lost: set[str]) -> dict[str, Any]:
     function: dict[str, Any] = {"type": "function", "name": name}
     if tool.description:
         function["description"] = tool.description
-    function["parameters"] = {"type": "object", "properties": {}} if tool.schema is None else tool.schema
+    function["parameters"] = parameters_of(tool.schema or {})
     # Of a tool of which nothing is said, this dialect takes the schema to be strict, and refuses what is not.
     function["strict"] = bool(tool.strict)
     return function

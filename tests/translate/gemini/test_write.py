@@ -69,7 +69,10 @@ def test_functions_are_written_with_json_schema() -> None:
     assert found.lost == {"tools.strict", "cache_control"}
 
 
-@pytest.mark.parametrize("schema", [{}, {"type": "object", "properties": {}}, {"$schema": "x"}, None])
+@pytest.mark.parametrize(
+    "schema",
+    [{}, {"type": "object"}, {"type": "object", "properties": {}, "required": []}, {"$schema": "x"}, None],
+)
 def test_a_function_without_parameters_has_none(schema: dict[str, Any] | None) -> None:
     assert write(tools=(Tool("f", schema=schema),)).tree["tools"] == [
         {"functionDeclarations": [{"name": "f"}]}

@@ -43,6 +43,26 @@ def test_the_limit_has_the_name_that_the_model_knows_and_stays_below_its_ceiling
     assert capped.tree["max_tokens"] == 5
 
 
+def test_a_limit_that_a_known_model_would_refuse_is_its_ceiling() -> None:
+    assert written("gpt-4o-mini", max_output=32000).tree["max_completion_tokens"] == 16_384
+    assert written("gpt-5", max_output=32000).tree["max_completion_tokens"] == 32000
+
+
+def test_a_stop_sequence_is_named_where_the_model_refuses_it() -> None:
+    assert written("gpt-4.1", stop=("END",)).tree["stop"] == ["END"]
+    refused = written("gpt-5.1", thinking=Thinking("none"), stop=("END",))
+    assert "stop" not in refused.tree
+    assert refused.lost == {"stop"}
+
+
+def test_mistral_is_sent_no_field_that_it_does_not_know() -> None:
+    found = written("mistral-large-latest", user="u", top_k=3, seed=7)
+    assert found.tree.keys() == {"model", "messages", "random_seed"}
+    assert found.lost == {"user", "top_k"}
+    elsewhere = written("mistralai/mistral-large", user="u", top_k=3, seed=7)
+    assert elsewhere.tree.items() >= {"user": "u", "top_k": 3, "seed": 7}.items()
+
+
 def test_sampling_is_left_out_for_a_model_that_refuses_it() -> None:
     sampling = {"temperature": 0.5, "top_p": 1, "presence_penalty": 0.5, "frequency_penalty": 0, "top_k": 3}
     assert written("llama", **sampling).tree.items() >= sampling.items()
@@ -88,7 +108,12 @@ def test_tools_are_written_and_names_that_do_not_fit_are_remembered() -> None:
     first, second = found.tree["tools"]
     assert first == {
         "type": "function",
-        "function": {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True},
+        "function": {
+            "name": "f",
+            "description": "d",
+            "parameters": {"type": "object", "properties": {}},  # OpenAI refuses an object without
+            "strict": True,
+        },
     }
     assert len(second["function"]["name"]) == 64
     assert found.names == {second["function"]["name"]: long}

@@ -92,7 +92,7 @@ def test_a_tool_is_not_strict_unless_it_was_said() -> None:
         "type": "function",
         "name": "f",
         "description": "d",
-        "parameters": {"type": "object"},
+        "parameters": {"type": "object", "properties": {}},  # OpenAI refuses an object without
         "strict": True,
     }
     assert (second["parameters"], second["strict"]) == ({"type": "object", "properties": {}}, False)

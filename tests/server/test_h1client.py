@@ -15,6 +15,8 @@ from gproxy.server.h1client import H1Transport, _split, head_of
 from gproxy.server.h1connect import origin_of
 from tests.server.parts import GOOD, Peer, Seen, always, http, peer
 
+pytestmark = pytest.mark.both_loops
+
 
 @pytest.fixture
 async def transport() -> AsyncIterator[H1Transport]:

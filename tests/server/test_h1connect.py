@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import random
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -20,6 +21,8 @@ from gproxy.server.h1client import H1Transport
 from gproxy.server.h1connect import Origin, Resolver, origin_of, proxy_of
 from tests.kit.settings import closed_port
 from tests.server.parts import GOOD, always, http, peer
+
+pytestmark = pytest.mark.both_loops
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +52,13 @@ class Secure:
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(certificate)
         self.connections = 0
+        self.open = 0
         self.answered = 0
         self.protocols: list[str | None] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.open += 1
         self.protocols.append(writer.get_extra_info("ssl_object").selected_alpn_protocol())
         try:
             while await reader.readuntil(b"\r\n\r\n"):
@@ -62,6 +67,7 @@ class Secure:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self.open -= 1
             writer.close()
 
     async def start(self) -> asyncio.Server:
@@ -149,8 +155,19 @@ class Forwarder:
         self._to = to
         self._says = says
         self.heads: list[bytes] = []
+        self.open = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open += 1
+        try:
+            await self._serve(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append(await reader.readuntil(b"\r\n\r\n"))
         writer.write(self._says)
         if not self._says.startswith(b"HTTP/1.1 200 C"):
@@ -187,6 +204,41 @@ async def test_tls_goes_through_a_tunnel_that_a_proxy_opens(trusting: H1Transpor
         b"Proxy-Authorization: Basic " + credentials + b"\r\n\r\n"
     )
     assert secure.connections == 1
+
+
+async def test_connections_that_are_given_up_while_they_come_about_leave_nothing_behind(
+    trusting: H1Transport, certificate: Path
+) -> None:
+    """At every moment of a name's look-up, a race, a tunnel, a handshake and a request."""
+    dice = random.Random(5)
+    secure = Secure(certificate)
+    async with await secure.start() as server:
+        forwarder = Forwarder(port_of(server))
+        async with await asyncio.start_server(forwarder.serve, "127.0.0.1", 0) as proxy:
+            direct = f"https://localhost:{port_of(server)}/"
+            by = f"http://127.0.0.1:{port_of(proxy)}"
+
+            async def one(through: bool) -> bool:
+                try:
+                    async with asyncio.timeout(dice.random() * 0.15):
+                        url, proxy = ("https://localhost:4430/", by) if through else (direct, "")
+                        await (await trusting.fetch("GET", url, [], proxy=proxy)).aclose()
+                except TimeoutError:
+                    return False
+                return True
+
+            done = 0
+            for _ in range(12):
+                done += sum(await asyncio.gather(*(one(number % 2 == 0) for number in range(12))))
+                trusting._pool.close()
+                trusting._pool._closed = False
+            assert 0 < done < 144
+            answers = await asyncio.gather(*(trusting.fetch("GET", direct, []) for _ in range(10)))
+            assert [answer.status for answer in answers] == [200] * 10
+            await trusting.aclose()
+            async with asyncio.timeout(5):
+                while secure.open or forwarder.open:
+                    await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,11 @@ from gproxy.server import h1exchange
 from gproxy.server.h1client import H1Transport
 from gproxy.server.h1exchange import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_UNREAD_BYTES
 from gproxy.server.transport import AiohttpTransport
+from tests.server.conftest import LOOPS
 from tests.server.parts import Peer, Seen, always, http, peer
 from tests.server.test_transport import reset
+
+pytestmark = pytest.mark.both_loops
 
 Told = tuple[int, list[tuple[bytes, bytes]], bytes] | str
 """Status, headers and body, or the name of the exception."""
@@ -75,9 +78,9 @@ class Bench:
             return type(error).__name__
 
 
-@pytest.fixture(scope="module")
-def bench() -> Iterator[Bench]:
-    with asyncio.Runner() as runner:
+@pytest.fixture(scope="module", params=LOOPS.values(), ids=LOOPS)
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    with asyncio.Runner(loop_factory=request.param) as runner:
         it = Bench(runner)
         runner.run(it.start())
         yield it

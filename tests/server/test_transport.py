@@ -18,6 +18,8 @@ from gproxy.server.transport import MOST_STALE, READ_BYTES, AiohttpTransport, An
 from tests.kit.settings import closed_port
 from tests.server.parts import GOOD, Script, Seen, always, http, peer
 
+pytestmark = pytest.mark.both_loops
+
 Transport = AiohttpTransport | H1Transport
 
 
@@ -412,23 +414,22 @@ async def test_a_request_that_is_given_up_unsent_takes_its_connection_with_it(
     transport: Transport,
 ) -> None:
     """The other side does not take it: closed in order, the connection would stay for as long as that is so."""
-    gone = asyncio.Event()
-
-    class Unreading(asyncio.Protocol):
-        def connection_made(self, connection: asyncio.BaseTransport) -> None:
-            assert isinstance(connection, asyncio.Transport)
-            connection.pause_reading()
-            asyncio.get_running_loop().call_later(0.5, connection.resume_reading)
-
-        def connection_lost(self, error: Exception | None) -> None:
-            assert isinstance(error, ConnectionResetError)
-            gone.set()
-
     loop = asyncio.get_running_loop()
-    async with await loop.create_server(Unreading, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+
+    async def to_the_end(sock: socket.socket) -> None:
+        while await loop.sock_recv(sock, 1_000_000):
+            pass
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
         task = asyncio.create_task(send(transport, f"http://127.0.0.1:{port}", content=bytes(20_000_000)))
-        await asyncio.sleep(0.2)
-        task.cancel()
-        await asyncio.wait([task])
-        await asyncio.wait_for(gone.wait(), 2)
+        there, _ = await loop.sock_accept(listener)
+        with there:
+            await asyncio.sleep(0.2)
+            task.cancel()
+            await asyncio.wait([task])
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(to_the_end(there), 2)

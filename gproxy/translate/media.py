@@ -19,6 +19,9 @@ _TYPES = {
     **{"txt": "text/plain", "md": "text/markdown", "html": "text/html", "csv": "text/csv"},
 }
 
+_RIGHT_TYPES = {"image/jpg": "image/jpeg"}
+"""Types that OpenAI takes and others refuse, by their right names."""
+
 
 def from_data_url(url: str, where: str) -> tuple[str, str]:
     """(media type, base64) of a data URL; ("", "") for any other URL. Raises BadRequest if its data is not base64."""
@@ -27,7 +30,8 @@ def from_data_url(url: str, where: str) -> tuple[str, str]:
     found = _DATA_URL.match(url)
     if found is None or not found[2].lower().endswith(";base64"):
         raise BadRequest(f"`{where}` is a data URL without base64.")
-    return found[1].lower() or "text/plain", url[found.end() :]
+    media_type = found[1].lower() or "text/plain"
+    return _RIGHT_TYPES.get(media_type, media_type), url[found.end() :]
 
 
 def data_url(media_type: str, data: str) -> str:

@@ -11,6 +11,7 @@ from gproxy.translate import media
     [
         ("data:image/png;base64,iVBO", ("image/png", "iVBO")),
         ("DATA:image/PNG;charset=x;BASE64,iVBO", ("image/png", "iVBO")),
+        ("data:image/jpg;base64,/9j/", ("image/jpeg", "/9j/")),
         ("data:;base64,aGk=", ("text/plain", "aGk=")),
         ("https://a.example/data:image", ("", "")),
     ],

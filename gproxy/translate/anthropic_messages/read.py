@@ -4,13 +4,14 @@ The messages are read in `messages.py`.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gproxy.errors import BadRequest
 from gproxy.translate import fields, media
 from gproxy.translate.anthropic_messages.messages import read_messages, read_texts
 from gproxy.translate.base import ReadRequest
-from gproxy.translate.model import EFFORTS, Conversation, Effort, Format, Thinking, Tool, ToolChoice
+from gproxy.translate.model import EFFORTS, Conversation, Effort, Format, Text, Thinking, Tool, ToolChoice
 
 _KNOWN = frozenset(
     {"model", "messages", "system", "max_tokens", "metadata", "stop_sequences", "stream", "temperature"}
@@ -20,6 +21,7 @@ _REFUSED = {
     "container": "its files and skills are at another provider",
     "inference_geo": "another provider does not promise where it computes",
 }
+_BILLING = "x-anthropic-billing-header"
 _OF_TOOLS = frozenset({"type", "name", "description", "input_schema", "strict", "cache_control"})
 _HINTS_OF_TOOLS = frozenset({"defer_loading", "eager_input_streaming"})
 """When a tool and its input are told, which changes no answer."""
@@ -41,7 +43,7 @@ def read_request(tree: Mapping[str, Any]) -> ReadRequest:
     output = fields.an_object(tree, "output_config")
     lost |= {f"output_config.{name}" for name in fields.unknown(output, frozenset({"effort", "format"}))}
     conversation = Conversation(
-        system=read_texts(tree, "system", "", lost),
+        system=_system(tree, lost),
         turns=read_messages(fields.some_objects(tree, "messages"), lost),
         tools=tools,
         tool_choice=_tool_choice(choice, tools),
@@ -57,6 +59,20 @@ def read_request(tree: Mapping[str, Any]) -> ReadRequest:
         user=fields.text(fields.an_object(tree, "metadata"), "user_id", "metadata"),
     )
     return ReadRequest(conversation, frozenset(lost))
+
+
+def _system(tree: Mapping[str, Any], lost: set[str]) -> tuple[Text, ...]:
+    """The instructions, without the line in front of Claude Code's that is for Anthropic's billing alone.
+
+    It is another one in every request, so that no other provider's cache would ever know the prompt again.
+    https://github.com/anthropics/claude-code/issues/68900
+    """
+    texts = read_texts(tree, "system", "", lost)
+    if not texts or not texts[0].text.startswith(f"{_BILLING}:"):
+        return texts
+    lost.add(_BILLING)
+    rest = texts[0].text.partition("\n")[2].lstrip("\n")
+    return ((replace(texts[0], text=rest),) if rest else ()) + texts[1:]
 
 
 def _tools(given: list[Mapping[str, Any]], lost: set[str]) -> tuple[Tool, ...]:

@@ -10,6 +10,7 @@ from gproxy.translate.model import Conversation, Format, Text, Thinking, Tool, T
 
 HELLO = [{"role": "user", "content": "Hello"}]
 WEATHER = {"name": "weather", "description": "d", "input_schema": {"type": "object"}}
+BILLING = "x-anthropic-billing-header:"
 SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 
 
@@ -124,6 +125,20 @@ def test_what_is_said_of_a_tool_and_has_no_place_is_named() -> None:
     assert read_request(told).lost == frozenset()
     told["tools"] = [WEATHER | {"input_examples": [{}], "allowed_callers": ["code_execution_20250825"]}]
     assert read_request(told).lost == {"tools.input_examples", "tools.allowed_callers"}
+
+
+@pytest.mark.parametrize(
+    ("system", "kept"),
+    [
+        ([{"type": "text", "text": f"{BILLING} cc_version=2.1; cch=1;"}, {"type": "text", "text": "a"}], "a"),
+        (f"{BILLING} cc_version=2.1; cch=1;\n\nYou are", "You are"),
+        ([{"type": "text", "text": f"a {BILLING}"}], f"a {BILLING}"),
+    ],
+)
+def test_instructions_are_the_same_in_every_request_of_claude_code(system: Any, kept: str) -> None:
+    read = read_request({"model": "m", "max_tokens": 9, "messages": HELLO, "system": system})
+    assert read.conversation.system == (Text(kept),)
+    assert read.lost == (set() if BILLING in kept else {"x-anthropic-billing-header"})
 
 
 def test_the_beginning_of_an_answer_is_named_since_others_do_not_go_on_with_it() -> None:

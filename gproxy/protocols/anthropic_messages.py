@@ -125,7 +125,11 @@ def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
     found = _message(event.data)
     if found is None:
         return before
-    return updated(before, mapping(found.message).get("usage") if found.usage is None else found.usage)
+    if found.usage is not None:
+        return updated(before, found.usage)
+    began = updated(before, mapping(found.message).get("usage"))
+    # The output in message_start is a placeholder, 1 to 8 tokens; what was written is in message_delta, if anywhere.
+    return None if began is None else replace(began, output_tokens=None)
 
 
 def restore_body(answer: bytes, client_model: str) -> bytes:

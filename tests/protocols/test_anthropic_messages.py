@@ -50,9 +50,15 @@ def test_later_counts_replace_and_what_they_leave_out_stays(
     assert (usage.input_tokens, usage.output_tokens, usage.cache_write_tokens) == (total_input, output, 3)
 
 
+def test_the_output_count_of_the_beginning_is_a_placeholder_and_counts_as_unreported() -> None:
+    usage = _after(START, {})
+    assert usage is not None
+    assert (usage.input_tokens, usage.output_tokens) == (18, None)
+
+
 def test_the_split_of_cache_writes_is_no_extra() -> None:
     split = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
-    expected = Usage(input_tokens=18, output_tokens=1, cache_read_tokens=5, cache_write_tokens=3)
+    expected = Usage(input_tokens=18, cache_read_tokens=5, cache_write_tokens=3)
     assert _after(START) == expected
     usage = _after(START | {"cache_creation": split})
     assert usage is not None

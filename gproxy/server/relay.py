@@ -18,7 +18,7 @@ from gproxy.server import refusal
 from gproxy.server.crossing import Crossed
 from gproxy.server.journal import Journal
 from gproxy.server.opened import Opened
-from gproxy.server.reply import Reply
+from gproxy.server.reply import PIECE_BYTES, Reply
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
 from gproxy.translate.tap import TranslatingTap
@@ -61,21 +61,41 @@ async def _whole(opened: Opened, body: bytes, journal: Journal, reply: Reply, se
     told = usage is not None and usage.output_tokens is not None
     output = 0 if told else call.protocol.output_text(Event(body, body))
     journal.observed(usage, whole=True, output_bytes=output)
-    journal.first_byte()
-    journal.ended(opened.answer.status, "ok")
     restored = call.protocol.restore_body(body, call.facts.model)
-    await settlement.settle(journal)
-    await reply.whole(opened.answer.status, opened.headers(), restored)
+    opened.body = None
+    del body  # the answer is held once, for as long as its client takes over it
+    await _deliver(opened, restored, journal, reply, settlement)
 
 
 async def _crossed(
     opened: Opened, crossed: Crossed, journal: Journal, reply: Reply, settlement: Settlement
 ) -> None:
     journal.observed(crossed.usage, whole=True, output_bytes=crossed.output_bytes)
+    await _deliver(opened, crossed.body, journal, reply, settlement)
+
+
+async def _deliver(
+    opened: Opened, body: bytes, journal: Journal, reply: Reply, settlement: Settlement
+) -> None:
+    """A whole answer. Of a large one all but the last piece goes out before its row is written: its client may leave
+    with a part."""
+    status, headers = opened.answer.status, opened.headers()
     journal.first_byte()
-    journal.ended(opened.answer.status, "ok")
-    await settlement.settle(journal)
-    await reply.whole(opened.answer.status, opened.headers(), crossed.body)
+    if len(body) <= PIECE_BYTES:
+        journal.ended(status, "ok")
+        await settlement.settle(journal)
+        await reply.whole(status, headers, body)
+        return
+    await reply.start(status, [*headers, (b"content-length", str(len(body)).encode())])
+    last = len(body) - PIECE_BYTES
+    for at in range(0, last, PIECE_BYTES):
+        await reply.piece(body[at : min(at + PIECE_BYTES, last)])
+    journal.ended(status, "ok")
+    try:
+        await settlement.settle(journal, begun=True)
+    except GatewayError:
+        return  # nobody is answered in full without a row: the message is left without an end
+    await reply.end(body[last:])
 
 
 async def _stream(

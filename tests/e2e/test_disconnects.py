@@ -77,6 +77,20 @@ def test_leaving_is_seen_whatever_was_sent_behind_the_request(
     closed(gateway, model)
 
 
+def test_who_leaves_with_a_part_of_a_large_plain_answer_is_not_told_to_have_got_it(
+    gateway: Gateway, upstream: Upstream
+) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
+    message = {"role": "assistant", "content": "x" * 16_000_000}
+    body = {"id": "c", "model": "m", "choices": [{"index": 0, "message": message}], "usage": usage}
+    model = upstream.model(Script(body=json.dumps(body).encode()))
+    with connect(gateway, CHAT, model) as sock:
+        assert sock.recv(1024).startswith(b"HTTP/1.1 200")
+    row = gateway.wait_row(model=model)
+    assert (row["status"], row["outcome"], row["usage_source"]) == (499, "client_closed", "upstream"), row
+    assert (row["input_tokens"], row["output_tokens"]) == (9, 4)
+
+
 def test_requests_behind_one_another_are_answered_in_their_order(
     gateway: Gateway, upstream: Upstream
 ) -> None:

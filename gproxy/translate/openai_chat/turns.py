@@ -29,6 +29,7 @@ Message = dict[str, Any]
 
 _VALID_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _LONGEST_ID = 40  # OpenAI refuses longer ones
+_ANY_ID = re.compile(r"[!-~]{1,64}")  # as they come: Kimi must have its own again, `functions.NAME:0`
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 _SHORT_ID_LENGTH = 9
 _LONGEST_NAME = 64
@@ -59,6 +60,8 @@ class _Turns:
         self._keeps_reasoning = traits.wants_reasoning_back(model)
         self._signs_calls = "gemini" in model
         self._short_ids = traits.has_short_ids(model)
+        strict = self._native or traits.claude_version(model) is not None
+        self._valid_id = _VALID_ID if strict else _ANY_ID
 
     def note_cache(self, parts: Iterable[Part]) -> None:
         if any(getattr(part, "cache", "") for part in parts):
@@ -164,7 +167,7 @@ class _Turns:
     def _id(self, call_id: str) -> str:
         if self._short_ids:
             return ids.fitting(call_id, _SHORT_ID, _SHORT_ID_LENGTH)
-        return ids.fitting(call_id, _VALID_ID, _LONGEST_ID)
+        return ids.fitting(call_id, self._valid_id, _LONGEST_ID)
 
     def _results(self, results: Iterable[ToolResult]) -> list[Message]:
         """A message for each result, which holds text alone; its images and files are a user's after them."""

@@ -116,6 +116,16 @@ def test_ids_that_do_not_fit_are_the_same_at_call_and_result(model: str, length:
     assert len(messages[2]["tool_call_id"]) == length
 
 
+@pytest.mark.parametrize(
+    ("model", "kept"),
+    [("kimi-k2-thinking", True), ("gpt-5", False), ("anthropic/claude-sonnet-4.5", False)],
+)
+def test_an_id_that_the_model_made_itself_goes_back_as_it_was(model: str, kept: bool) -> None:
+    messages, _ = written(ASKED, *called(ToolCall("functions.f:0", "f", "{}")), model=model)
+    assert (messages[2]["tool_call_id"] == "functions.f:0") is kept
+    assert messages[1]["tool_calls"][0]["id"] == messages[2]["tool_call_id"]
+
+
 def test_a_call_that_takes_text_is_openais_own() -> None:
     call = ToolCall("c", "patch", "*** Begin", freeform=True)
     native, _ = written(ASKED, *called(call), model="gpt-5")

@@ -9,25 +9,32 @@ MOST_LABEL = 32
 _LEAST_BAR = 8
 
 
-def show_bars(rows: Sequence[tuple[str, float]], unit: str) -> None:
-    """A line for each (label, value), the longest bar for the greatest; at most 80 columns."""
+def show_bars(rows: Sequence[tuple[str, float | None]], unit: str) -> None:
+    """A line for each (label, value), the longest bar for the greatest; at most 80 columns. None: unknown, a `-`."""
     from rich.console import Console
     from rich.text import Text
 
     if not rows:
         return
     labels = [_cut(label, MOST_LABEL) for label, _ in rows]
-    values = [f"{value:,.6f}" if unit == "USD" else f"{value:,.0f}" for _, value in rows]
+    values = [_told(value, unit) for _, value in rows]
     left, right = max(map(len, labels)), max(map(len, values))
     room = max(_LEAST_BAR, output.WIDTH - left - right - len(unit) - 4)
-    most = max(value for _, value in rows)
+    most = max(value or 0 for _, value in rows)
     block = _block()
     console = Console(highlight=False, soft_wrap=True)
-    for label, value, (_, size) in zip(labels, values, rows, strict=True):
+    for label, told, (_, value) in zip(labels, values, rows, strict=True):
+        size = value or 0
         length = round(size / most * room) if most > 0 else 0
         bar = block * max(length, 1 if size > 0 else 0)
         line = Text(f"{label:<{left}} ").append(f"{bar:<{room}}", style="cyan")
-        console.print(line.append(f" {value:>{right}} {unit}"))
+        console.print(line.append(f" {told:>{right}} {unit}"))
+
+
+def _told(value: float | None, unit: str) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.6f}" if unit == "USD" else f"{value:,.0f}"
 
 
 def _block() -> str:

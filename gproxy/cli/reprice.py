@@ -62,6 +62,8 @@ def reprice(
         output.show_json({"written": yes, "rows": rows, "kept": kept})
         return
     if rows:
+        if not yes:
+            print("dry run: nothing is written")
         output.show(_with_total(rows), as_json=False, empty="")
     _remarks(outcome, written=yes, changed=bool(rows))
 
@@ -113,26 +115,32 @@ def _rows(outcome: "Outcome") -> list[dict[str, Any]]:
         {
             "model": f"{provider}/{model}",
             "rows": kept.rows,
-            "old_usd": kept.old_nano / 1e9,
+            "unpriced": kept.unpriced,
+            "old_usd": None if kept.old_nano is None else kept.old_nano / 1e9,
             "new_usd": kept.new_nano / 1e9,
-            "difference_usd": (kept.new_nano - kept.old_nano) / 1e9,
+            "difference_usd": (kept.new_nano - (kept.old_nano or 0)) / 1e9,
         }
         for (provider, model), kept in sorted(outcome.sums.items())
     ]
 
 
 def _with_total(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    total = {name: sum(row[name] for row in rows) for name in rows[0] if name != "model"}
+    known = {
+        name: [row[name] for row in rows if row[name] is not None] for name in rows[0] if name != "model"
+    }
+    total = {name: sum(values) if values else None for name, values in known.items()}
+    idle = () if total["unpriced"] else ("unpriced",)
     return [
-        {name.replace("_", " "): row[name] for name in row} for row in [*rows, {"model": "total", **total}]
+        {name.replace("_", " "): row[name] for name in row if name not in idle}
+        for row in [*rows, {"model": "total", **total}]
     ]
 
 
 def _remarks(outcome: "Outcome", *, written: bool, changed: bool) -> None:
     if count := outcome.reported:
-        output.note(f"{_rows_keep(count)} the cost that the upstream reported; --reported prices those too.")
+        output.note(f"{_keep(count)} the cost that the upstream reported; --reported prices those too.")
     if count := outcome.unknown:
-        output.note(f"{_rows_keep(count)} its cost: no price is known now.")
+        output.note(f"{_keep(count)} {'its' if count == 1 else 'their'} cost: no price is known now.")
     if not changed:
         output.note("No cost is another under the prices in force.")
     elif written:
@@ -141,5 +149,5 @@ def _remarks(outcome: "Outcome", *, written: bool, changed: bool) -> None:
         output.note("Nothing was written: the same with --yes writes it.")
 
 
-def _rows_keep(count: int) -> str:
+def _keep(count: int) -> str:
     return "1 row keeps" if count == 1 else f"{count} rows keep"

@@ -26,6 +26,7 @@ _SUMS = {
     "output_tokens": "output",
     "cache_hit_share": "cached",
     "estimated_share": "est.",
+    "unpriced": "unpriced",
     "cost_usd": "cost USD",
 }
 _TIMES = {
@@ -128,7 +129,8 @@ def report(
 def _show(found: "Report", shown: dict[str, str]) -> None:
     groups = len(found.columns) - len(found.totals)
     named = dict(zip(found.columns[groups:], found.totals, strict=True))
-    columns = {name: title for name, title in shown.items() if title != "est." or named["estimated"]}
+    idle = {title for title, name in (("est.", "estimated"), ("unpriced", "unpriced")) if not named[name]}
+    columns = {name: title for name, title in shown.items() if title not in idle}
     total = [*["total"], *[""] * (groups - 1), *found.totals]
     rows = [[*_names(found, row), *row[groups:]] for row in found.rows] + [total]
     cells = {
@@ -142,10 +144,14 @@ def _show(found: "Report", shown: dict[str, str]) -> None:
         for row, measures in zip(rows, zip(*cells.values(), strict=True), strict=True)
     ]
     output.show_table([*found.columns[:groups], *cells], table, numeric=list(cells))
-    if count := named["unpriced"]:
-        output.note(f"The price of {_requests(count)} not known: the cost is without it.")
-    if count := named["estimated"]:
-        output.note(f"The tokens of {_requests(count)} in part an estimate.")
+    _remarks(named)
+
+
+def _remarks(totals: dict[str, Any]) -> None:
+    if count := totals["unpriced"]:
+        output.note(f"The price of {_requests(count)} is not known: the cost is without {_them(count)}.")
+    if count := totals["estimated"]:
+        output.note(f"The tokens of {_requests(count)} are in part an estimate.")
 
 
 def _fit(names: Sequence[Sequence[str]], cells: dict[str, list[str]], titles: Sequence[int]) -> None:
@@ -168,10 +174,11 @@ def _show_chart(found: "Report") -> None:
     priced = found.totals[found.columns.index("cost_usd", groups) - groups] is not None
     place = found.columns.index("cost_usd" if priced else "requests", groups)
     rows = [
-        (" ".join("-" if name is None else str(name) for name in _names(found, row)), row[place] or 0)
+        (" ".join("-" if name is None else str(name) for name in _names(found, row)), row[place])
         for row in found.rows
     ]
     show_bars(rows, "USD" if priced else "requests")
+    _remarks(dict(zip(found.columns[groups:], found.totals, strict=True)))
 
 
 def _names(found: "Report", row: Sequence[Any]) -> list[Any]:
@@ -195,4 +202,8 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _requests(count: int) -> str:
-    return f"{count} request is" if count == 1 else f"{count} requests is"
+    return f"{count} request" if count == 1 else f"{count} requests"
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"

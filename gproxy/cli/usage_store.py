@@ -97,7 +97,13 @@ def prune(
         with _progress("removing") as told:
             count = pruning.prune(store, moment, datetime.now(UTC), lambda removed: told(removed, count))
     rows = [
-        {"user": it.user, "rows": it.rows, "cost_usd": it.cost_nano / 1e9, "first": it.first, "last": it.last}
+        {
+            "user": it.user,
+            "rows": it.rows,
+            "cost_usd": None if it.cost_nano is None else it.cost_nano / 1e9,
+            "first": it.first,
+            "last": it.last,
+        }
         for it in old
     ]
     if as_json:
@@ -108,6 +114,8 @@ def prune(
             {**row, "first": _local(it.first), "last": _local(it.last)}
             for row, it in zip(rows, old, strict=True)
         ]
+        if not yes:
+            print("dry run: nothing is removed")
         output.show(shown, as_json=False, empty="")
     if not count:
         output.note("No row is that old.")
@@ -138,8 +146,6 @@ def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             print(f"{it.check}: {it.what}: should be {it.expected}, is {it.found}")
         if len(found) > MOST_LISTED:
             output.note(f"{len(found) - MOST_LISTED} more differences: --json tells all.")
-        if not store.exists():
-            output.note(f"There is no usage store yet at {store}.")
     if found:
         raise typer.Exit(1)
 

@@ -32,11 +32,12 @@ _DELETE = """
 
 @dataclass(frozen=True, slots=True)
 class Old:
-    """The rows of one user that started before a time: how many, their cost, and when the first and last began."""
+    """The rows of one user that started before a time: how many, their cost as far as it is known (None: not
+    at all), and when the first and last began."""
 
     user: str
     rows: int
-    cost_nano: int
+    cost_nano: int | None
     first: str
     last: str
 
@@ -46,7 +47,7 @@ def old_rows(path: Path, before: datetime) -> list[Old]:
     if not path.exists():
         return []
     query = """
-        SELECT user, count(*), coalesce(sum(CAST(round(cost_usd * 1e9) AS INTEGER)), 0),
+        SELECT user, count(*), sum(CAST(round(cost_usd * 1e9) AS INTEGER)),
             min(started_at), max(started_at)
         FROM usage WHERE started_at < ? GROUP BY user ORDER BY user
     """

@@ -49,9 +49,10 @@ MEASURES = (
     "cache_hit_share",
     "estimated_share",
 )
-"""The columns after the groups, in order. `cost_usd` is None where no row has a price; `unpriced` counts the rows
-without one, `extra_cost_usd` is what failed attempts are feared to have cost beside it. `estimated` counts the rows
-whose tokens are not wholly the upstream's figures, `estimated_share` is their part of the requests, and
+"""The columns after the groups, in order. `cost_usd` is what is known of the cost, None where nothing is but that
+some rows have no price; `unpriced` counts those. `extra_cost_usd` is what failed attempts are feared to have cost
+beside it. `estimated` counts the rows whose tokens are not wholly the upstream's figures, `estimated_share` is their
+part of the requests, and
 `cache_hit_share` the part of the input that was read from a cache, from 0 to 1 (None: there was none)."""
 
 _HOUR = "substr(started_at, 1, 13) || ':00Z'"
@@ -195,7 +196,7 @@ def _sums(db: sqlite3.Connection, groups: tuple[str, ...], filters: Filters) -> 
     dearest = (
         ""
         if {"day", "hour"} & set(groups)
-        else "unpriced_ = requests_, cost_nano_ DESC, total_tokens_ DESC, "
+        else "cost_nano_ = 0 AND unpriced_ > 0, cost_nano_ DESC, total_tokens_ DESC, "
     )
     listed = ", ".join(names)
     return db.execute(f"{query} GROUP BY {listed} ORDER BY {dearest}{listed}", values).fetchall()
@@ -272,10 +273,10 @@ def _select_times(groups: Iterable[str], filters: Filters) -> str:
 def _measures(sums: Sequence[int]) -> tuple[Any, ...]:
     """`MEASURES` out of `SUMS`."""
     of = defaultdict(int, zip(SUMS, sums, strict=True))
-    unpriced = of["requests"] == of["unpriced"]
+    unknown = not of["requests"] or (of["unpriced"] and not of["cost_nano"])
     return (
         *sums[:8],
-        None if unpriced else of["cost_nano"] / 1e9,
+        None if unknown else of["cost_nano"] / 1e9,
         of["extra_nano"] / 1e9,
         of["unpriced"],
         of["estimated"],

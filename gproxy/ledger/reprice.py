@@ -71,11 +71,23 @@ class Selection:
 
 @dataclass(slots=True)
 class Sum:
-    """Of the rows of a model whose cost changes: how many, and what they cost before and after, in nano-dollars."""
+    """Of the rows of a model whose cost changes: how many, and what they cost before and after, in nano-dollars.
+
+    `unpriced` of them had no known cost before: `old_nano` is without those, None if it was none's.
+    """
 
     rows: int = 0
-    old_nano: int = 0
+    unpriced: int = 0
+    old_nano: int | None = None
     new_nano: int = 0
+
+    def add(self, old_nano: int | None, new_nano: int) -> None:
+        self.rows += 1
+        self.new_nano += new_nano
+        if old_nano is None:
+            self.unpriced += 1
+        else:
+            self.old_nano = (self.old_nano or 0) + old_nano
 
 
 @dataclass(slots=True)
@@ -91,7 +103,7 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class _Change:
     row: dict[str, Any]
-    old_nano: int
+    old_nano: int | None
     new_nano: int
     source: str
 
@@ -120,9 +132,7 @@ def reprice(
             done = apply([change for row in rows if (change := _change(row, price_at, outcome))])
             for change in done:
                 kept = outcome.sums.setdefault((change.row["provider"], change.row["model"]), Sum())
-                kept.rows += 1
-                kept.old_nano += change.old_nano
-                kept.new_nano += change.new_nano
+                kept.add(change.old_nano, change.new_nano)
             told(rows[-1]["id"] - first + 1, last - first + 1)
     return outcome
 
@@ -137,7 +147,7 @@ def _change(row: dict[str, Any], price_at: PriceAt, outcome: Outcome) -> _Change
         outcome.unknown += 1
         return None
     old = _nano(row["cost_usd"])
-    return None if old == cost else _Change(row, old or 0, cost, source)
+    return None if old == cost else _Change(row, old, cost, source)
 
 
 def _apply(db: sqlite3.Connection, changes: Iterable[_Change], at: str) -> list[_Change]:
@@ -149,7 +159,8 @@ def _apply(db: sqlite3.Connection, changes: Iterable[_Change], at: str) -> list[
         if db.execute(_UPDATE, values).rowcount:
             done.append(change)
     less = (
-        RowChange(c.row["user"], c.row["key_id"], c.row["started_at"], c.old_nano - c.new_nano) for c in done
+        RowChange(c.row["user"], c.row["key_id"], c.row["started_at"], (c.old_nano or 0) - c.new_nano)
+        for c in done
     )
     adjust_rows(db, less, REPRICED, at)
     return done

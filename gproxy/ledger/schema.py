@@ -242,6 +242,19 @@ _COST_VIEWS = tuple(
     for name, period, length in (("daily_cost", "day", 10), ("monthly_cost", "month", 7))
 )
 
+# Without any known cost but with some that is unknown, a sum is unknown and not zero.
+_COST_VIEWS_WITH_UNKNOWN = tuple(
+    statement
+    for name, view in zip(("daily_cost", "monthly_cost"), _COST_VIEWS, strict=True)
+    for statement in (
+        f"DROP VIEW {name}",
+        view.replace(
+            "sum(cost_nano) / 1e9",
+            "CASE WHEN sum(cost_nano) != 0 OR sum(unpriced) = 0 THEN sum(cost_nano) / 1e9 END",
+        ),
+    )
+)
+
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("usage", _USAGE),
     ("policy", _POLICY),
@@ -252,5 +265,6 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("credentials", _CREDENTIALS),
     ("rollup", rollup.STEP),
     ("cost views", _COST_VIEWS),
+    ("cost views with unknown", _COST_VIEWS_WITH_UNKNOWN),
 )
 """The migrations, oldest first: a name that is never reused, and the statements it runs."""

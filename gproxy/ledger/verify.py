@@ -18,6 +18,11 @@ from gproxy.ledger.store import MOST_TOKENS
 MOST_SPENT_NANO = 9 * 10**18
 """Spend is kept at this at most, so that it fits an integer of SQLite."""
 
+OUTCOMES = ("ok", "upstream_error", "client_closed", "interrupted", "refused", "error")
+USAGE_SOURCES = ("upstream", "partial", "estimated", "none")
+ROUTES = ("aggregated", "scoped")
+"""What these columns of `usage` may hold, as docs/ledger.md has it."""
+
 _TOKENS = (
     "input_tokens",
     "output_tokens",
@@ -35,6 +40,18 @@ _IMPOSSIBLE = {
             coalesce(input_tokens + output_tokens, input_tokens, output_tokens)
         )
     """,
+    "rows with more cached than input": """
+        max(0, ifnull(cache_read_tokens, 0)) + max(0, ifnull(cache_write_tokens, 0)) > ifnull(input_tokens, 0)
+    """,
+    "rows with more one-hour cache writes than writes": (
+        "ifnull(cache_write_1h_tokens, 0) > ifnull(cache_write_tokens, 0)"
+    ),
+    "rows with more reasoning than output": "ifnull(reasoning_tokens, 0) > ifnull(output_tokens, 0)",
+    "rows with a status that is none": "status NOT BETWEEN 100 AND 599",
+    "rows with an unknown outcome": f"outcome NOT IN {OUTCOMES}",
+    "rows with an unknown source of usage": f"usage_source NOT IN {USAGE_SOURCES}",
+    "rows with an unknown route": f"route NOT IN {ROUTES}",
+    "rows with a flag that is neither 0 nor 1": "stream NOT IN (0, 1) OR maybe_billed NOT IN (0, 1)",
     "rows with a cost below zero or above a million dollars": "cost_usd NOT BETWEEN 0 AND 1e6",
     "rows with a negative cost of other attempts": "extra_attempt_cost_usd < 0",
     "rows with negative milliseconds or attempts": "min(latency_ms, ifnull(ttft_ms, 0), attempts) < 0",
@@ -56,12 +73,12 @@ Check = Callable[[sqlite3.Connection], Iterator[Difference]]
 
 
 def verify(path: Path, told: Callable[[str], None] = lambda check: None) -> list[Difference]:
-    """Every difference in the store at `path`; none if there is no store. `told` hears each check as it begins.
+    """Every difference in the store at `path`. `told` hears each check as it begins.
 
-    Raises `StoreError` for a file that cannot be read at all, or that an older gproxy wrote.
+    Raises `StoreError` where there is none, and for a file that cannot be read at all or that an older gproxy wrote.
     """
     if not path.exists():
-        return []
+        raise StoreError(f"There is no usage store at {path}: see `data_dir`; `gproxy serve` makes one.")
     found: list[Difference] = []
     try:
         with closing(connect_read_only(path)) as db:

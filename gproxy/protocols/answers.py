@@ -95,12 +95,10 @@ def json_size(value: object) -> int:
 
 
 def tokens(value: object) -> int | None:
-    """A token count: None if unreported, 0 if it is no whole number from 0 to 2**53."""
-    if value is None:
-        return None
+    """A token count: None if unreported, which what is no whole number from 0 to 2**53 counts as."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else 0
+    return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
 
 def nano_usd(value: object) -> int | None:
@@ -161,6 +159,24 @@ def merged(before: Usage | None, now: Usage | None) -> Usage | None:
         return now or before
     changes = {name: new for name in Usage.__slots__ if (new := getattr(now, name)) is not None}
     return replace(before, **changes)
+
+
+def consistent(usage: Usage) -> Usage:
+    """The counts with each part within its whole, the wholes raised where they contradict: what they cost stays.
+
+    `ledger/pricing.py` prices them by the same rule.
+    """
+    written = _at_least(usage.cache_write_tokens, usage.cache_write_1h_tokens)
+    return replace(
+        usage,
+        cache_write_tokens=written,
+        input_tokens=_at_least(usage.input_tokens, total(usage.cache_read_tokens, written)),
+        output_tokens=_at_least(usage.output_tokens, usage.reasoning_tokens),
+    )
+
+
+def _at_least(whole: int | None, part: int | None) -> int | None:
+    return part if part and part > (whole or 0) else whole
 
 
 def _nano(value: object, each: Decimal) -> int | None:

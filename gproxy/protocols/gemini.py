@@ -158,9 +158,10 @@ def usage_of(before: Usage | None, fields: object) -> Usage | None:
         thoughts = known.reasoning_tokens
     if candidates is None and known.output_tokens is not None:
         candidates = known.output_tokens - (known.reasoning_tokens or 0)
+    unreadable = candidates is None and fields.get("candidatesTokenCount") is not None
     now = Usage(
         input_tokens=None if prompt is None else total(prompt, tools),
-        output_tokens=total(candidates, thoughts),
+        output_tokens=None if unreadable else total(candidates, thoughts),
         cache_read_tokens=tokens(fields.get("cachedContentTokenCount")),
         reasoning_tokens=thoughts,
         tool_tokens=tools,

@@ -13,6 +13,7 @@ from gproxy.config.schema import Settings
 from gproxy.errors import GatewayError
 from gproxy.ledger.when import stamp
 from gproxy.protocols import estimate
+from gproxy.protocols.answers import consistent
 from gproxy.protocols.conversation import conversation_key
 from gproxy.routing.failover import Skipped, Tried
 from gproxy.server.edge import Call
@@ -105,6 +106,10 @@ class Journal:
 
         A whole answer may leave its output out only where there is none, such as that of an embedding.
         """
+        self._observe(usage, whole=whole, output_bytes=output_bytes)
+        self.usage = consistent(self.usage)
+
+    def _observe(self, usage: Usage | None, *, whole: bool, output_bytes: int) -> None:
         protocol = self.call.protocol
         if not protocol.metered:
             return

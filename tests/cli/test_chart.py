@@ -29,3 +29,8 @@ def test_an_output_without_blocks_gets_plain_characters(monkeypatch: pytest.Monk
     show_bars([("a", 2), ("b", 1)], "requests")
     sys.stdout.flush()
     assert raw.getvalue().startswith(b"a ####")
+
+
+def test_what_is_unknown_is_no_zero(capsys: pytest.CaptureFixture[str]) -> None:
+    show_bars([("large", 4.0), ("odd", None)], "USD")
+    assert capsys.readouterr().out.splitlines()[1].split() == ["odd", "-", "USD"]

@@ -53,6 +53,7 @@ def test_it_shows_what_would_change_and_writes_it_when_told_to(run: Run) -> None
     changed = {
         "model": "local/large",
         "rows": 1,
+        "unpriced": 0,
         "old_usd": 0.5,
         "new_usd": 2.0,
         "difference_usd": 1.5,
@@ -69,6 +70,7 @@ def test_people_see_a_table_and_what_stays(run: Run) -> None:
     ran = run("usage", "reprice", "--since", "1d", "--reported")
     assert ran.code == 0, ran.err
     assert [line.split() for line in ran.out.splitlines()] == [
+        ["dry", "run:", "nothing", "is", "written"],
         ["model", "rows", "old", "usd", "new", "usd", "difference", "usd"],
         ["local/large", "2", "0.500002", "4.000000", "3.499998"],
         ["total", "2", "0.500002", "4.000000", "3.499998"],
@@ -115,3 +117,14 @@ def test_a_price_is_that_of_the_file_also_of_a_model_switched_off_else_that_of_t
     assert builtin is not None
     assert price("odd", "m", now) == (None, None)
     assert price("gone", "m", now) is None
+
+
+def test_what_had_no_price_had_no_cost(run: Run, rows: None, file: Path) -> None:
+    store = open_store(file.with_name("data") / "gproxy.db")
+    row = record("u", provider="local", model="large", cost_nano=None, price_source=None, usage=MILLION)
+    store.run([lambda db: db.execute("DELETE FROM usage"), inserting(row)])
+    store.close()
+    ran = run("usage", "reprice", "--since", "2020-01-01")
+    assert [line.split()[1:4] for line in ran.out.splitlines()[2:]] == [["1", "1", "-"]] * 2
+    told = json.loads(run("usage", "reprice", "--since", "2020-01-01", "--json").out)["rows"]
+    assert [(it["unpriced"], it["old_usd"]) for it in told] == [(1, None)]

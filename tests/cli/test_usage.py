@@ -49,8 +49,8 @@ def test_usage_is_grouped_by_several_columns(run: Run, ledger: Path, command: tu
 def test_totals_are_exact_and_what_has_no_price_is_said(run: Run, ledger: Path) -> None:
     assert json.loads(run("usage", "--json").out)["totals"]["cost_usd"] == 0.000003
     ran = run("usage")
-    assert ran.out.splitlines()[-1].split() == ["total", "3", "1", "36", "9", "0%", "0.000003"]
-    assert "price of 1 request is" in ran.err
+    assert ran.out.splitlines()[-1].split() == ["total", "3", "1", "36", "9", "0%", "1", "0.000003"]
+    assert "The price of 1 request is not known: the cost is without it." in ran.err
     assert max(map(len, ran.out.splitlines())) <= 80
 
 
@@ -174,3 +174,22 @@ def test_the_chart_draws_the_cost_or_where_none_is_known_the_requests(run: Run, 
     assert line.startswith("large")
     assert line.endswith("0.000002 USD")
     assert run("usage", "--chart", "--alias", "fast").out.rstrip().endswith("1 requests")
+
+
+def test_a_group_whose_only_known_costs_are_zero_has_none(run: Run, ledger: Path) -> None:
+    store = open_store(ledger / "gproxy.db")
+    made = [
+        record("u", model="odd", cost_nano=None, price_source=None),
+        record("f", model="odd", status=502, cost_nano=0, price_source=None),
+    ]
+    assert store.run([inserting(row) for row in made]) == [None, None]
+    views = "SELECT cost_usd, unpriced FROM {} WHERE model = ?"
+    for name in ("daily_cost", "monthly_cost"):
+        found = store.run([lambda db, name=name: db.execute(views.format(name), ("odd",)).fetchall()])
+        assert found == [[(None, 1)]]
+    store.close()
+    (odd,) = rows(run, "--model", "odd")
+    assert (odd["cost_usd"], odd["unpriced"], odd["errors"]) == (None, 1, 1)
+    drawn = run("usage", "--chart")
+    assert [line.split()[-2:] for line in drawn.out.splitlines() if line.startswith("odd")] == [["-", "USD"]]
+    assert "The price of 2 requests is not known: the cost is without them." in drawn.err

@@ -73,6 +73,7 @@ def test_wrong_usage_is_exit_2(run: Run, ledger: Path, argv: tuple[str, ...]) ->
 def test_prune_shows_first_and_removes_with_yes(run: Run, ledger: Path) -> None:
     shown = run("usage", "prune", "--before", "2026-11-25")
     assert "bob" in shown.out
+    assert shown.out.startswith("dry run: nothing is removed\n")
     assert "nothing is removed yet" in shown.err
     told = json.loads(run("usage", "prune", "--before", "2026-11-25", "--json").out)
     assert (told["removed"], told["rows"], told["by_user"][0]["user"]) == (False, 1, "bob")
@@ -107,7 +108,8 @@ def test_many_differences_are_listed_in_part(run: Run, file: Path) -> None:
     assert "10 more differences" in ran.err
 
 
-def test_without_a_store_there_is_nothing_to_find(run: Run, file: Path) -> None:
-    ran = run("usage", "verify")
-    assert ran.code == 0
-    assert "no usage store yet" in ran.err
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_store_that_is_not_there_is_not_in_order(run: Run, file: Path, options: tuple[str, ...]) -> None:
+    ran = run("usage", "verify", *options)
+    assert (ran.code, ran.out) == (1, "")
+    assert "no usage store at" in ran.err

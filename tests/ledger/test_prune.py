@@ -53,7 +53,7 @@ def path(tmp_path: Path) -> Path:
 def test_what_is_older_is_told_by_user_and_nothing_is_changed(path: Path) -> None:
     assert old_rows(path, NOON) == [
         Old("alice", 2, 10**15 + 4, "2026-10-01T00:00:00.000Z", "2026-11-25T11:59:59.999Z"),
-        Old("bob", 1, 0, "2026-11-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z"),
+        Old("bob", 1, None, "2026-11-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z"),
     ]
     assert select(path, "SELECT count(*) FROM usage") == [(4,)]
 

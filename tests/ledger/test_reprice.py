@@ -83,7 +83,7 @@ def test_a_dry_run_says_what_would_change_and_writes_nothing(tmp_path: Path) -> 
     charged(path, record("a", usage=MILLION, cost_nano=1000), record("b", usage=MILLION, cost_nano=3000))
     before = costs(path), spent(path)
     found = reprice(path, ALL, always(price(3000)), write=False, now=NOON)
-    assert found == Outcome({("main", "large"): Sum(1, 1000, 3000)})
+    assert found == Outcome({("main", "large"): Sum(1, 0, 1000, 3000)})
     assert (costs(path), spent(path)) == before
 
 
@@ -97,7 +97,7 @@ def test_rows_change_and_spend_stays_and_the_difference_is_noted(tmp_path: Path)
     )
     before = spent(path)
     found = reprice(path, ALL, always(price(2500)), write=True, now=NOON)
-    assert found.sums == {("main", "large"): Sum(3, 3000, 7500)}
+    assert found.sums == {("main", "large"): Sum(3, 0, 3000, 7500)}
     assert set(costs(path).values()) == {(2500 / 1e9, "config")}
     assert spent(path) == before
     assert unexplained(path) == {}
@@ -119,7 +119,7 @@ def test_rows_change_and_spend_stays_and_the_difference_is_noted(tmp_path: Path)
 def test_done_again_it_changes_nothing_more(tmp_path: Path) -> None:
     path = tmp_path / "gproxy.db"
     charged(path, record("a", usage=MILLION, cost_nano=1000))
-    for expected in ({("main", "large"): Sum(1, 1000, 7)}, {}):
+    for expected in ({("main", "large"): Sum(1, 0, 1000, 7)}, {}):
         assert reprice(path, ALL, always(price(7)), write=True, now=NOON).sums == expected
     assert unexplained(path) == {}
 

@@ -149,6 +149,17 @@ TAMPERING = {
     "UPDATE usage SET total_tokens = total_tokens + 1": "rows",
     "UPDATE usage SET input_tokens = NULL": "rows",
     "UPDATE usage SET started_at = 'yesterday'": "rows",
+    "UPDATE usage SET cache_read_tokens = input_tokens + 1": "rows",
+    "UPDATE usage SET cache_read_tokens = 7, cache_write_tokens = 6": "rows",
+    "UPDATE usage SET cache_write_1h_tokens = 1": "rows",
+    "UPDATE usage SET reasoning_tokens = output_tokens + 1": "rows",
+    "UPDATE usage SET reasoning_tokens = -1": "rows",
+    "UPDATE usage SET status = 99": "rows",
+    "UPDATE usage SET status = 600": "rows",
+    "UPDATE usage SET outcome = 'fine'": "rows",
+    "UPDATE usage SET usage_source = 'guess'": "rows",
+    "UPDATE usage SET route = ''": "rows",
+    "UPDATE usage SET stream = 2": "rows",
     "UPDATE usage SET latency_ms = -5": "rows",
 }
 
@@ -198,9 +209,10 @@ def test_all_of_it_is_of_one_moment_while_others_write(books: tuple[Path, sqlite
     store.close()
 
 
-def test_without_a_store_nothing_differs_and_what_is_none_is_said(tmp_path: Path) -> None:
+def test_a_store_that_is_not_there_and_a_file_that_is_none_are_said(tmp_path: Path) -> None:
     path = tmp_path / "gproxy.db"
-    assert verify(path) == []
+    with pytest.raises(StoreError, match="no usage store"):
+        verify(path)
     assert not path.exists()
     with closing(connect(path)) as db:
         db.execute("CREATE TABLE mine (a)")

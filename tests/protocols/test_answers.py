@@ -1,6 +1,7 @@
 """Upstreams send what they like; counts and costs stay whole, positive and finite."""
 
 import json
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gproxy.ledger.pricing import MILLION, Price, Rates, Tier, cost_nano
 from gproxy.protocols.answers import (
+    consistent,
     is_json,
     merged,
     nano_usd,
@@ -42,17 +45,17 @@ anything = st.recursive(
         (0, 0),
         (7, 7),
         (7.0, 7),
-        (-1, 0),
-        (1.5, 0),
-        (True, 0),
-        ("7", 0),
-        (10**30, 0),
-        ([], 0),
-        (float("inf"), 0),
-        (float("nan"), 0),
+        (-1, None),
+        (1.5, None),
+        (True, None),
+        ("7", None),
+        (10**30, None),
+        ([], None),
+        (float("inf"), None),
+        (float("nan"), None),
     ],
 )
-def test_a_count_is_a_whole_number_or_zero(value: object, expected: int | None) -> None:
+def test_a_count_is_a_whole_number_or_unreported(value: object, expected: int | None) -> None:
     assert tokens(value) == expected
 
 
@@ -211,3 +214,26 @@ def test_no_answer_of_any_type_breaks_a_dialect(tree: dict[str, Any]) -> None:
         protocol.is_complete(event)
         protocol.error_in_event(event)
         assert protocol.output_text(event) >= 0
+
+
+def test_parts_that_exceed_their_whole_raise_it() -> None:
+    told = Usage(input_tokens=100, cache_read_tokens=500, output_tokens=3, reasoning_tokens=9)
+    assert consistent(told) == replace(told, input_tokens=500, output_tokens=9)
+    hourly = Usage(cache_read_tokens=2, cache_write_1h_tokens=5)
+    assert consistent(hourly) == replace(hourly, input_tokens=7, cache_write_tokens=5)
+
+
+COUNT = st.none() | st.integers(0, 20)
+
+
+@given(counts=st.lists(COUNT, min_size=6, max_size=6))
+def test_made_consistent_nothing_is_lost_and_the_cost_stays(counts: list[int | None]) -> None:
+    told = Usage(*counts)
+    made = consistent(told)
+    assert consistent(made) == made
+    assert (made.cache_read_tokens or 0) + (made.cache_write_tokens or 0) <= (made.input_tokens or 0)
+    assert (made.cache_write_1h_tokens or 0) <= (made.cache_write_tokens or 0)
+    assert (made.reasoning_tokens or 0) <= (made.output_tokens or 0)
+    each = [number * MILLION for number in (7, 11, 1, 9, 13)]
+    price = Price("config", Rates((Tier(20, *each), Tier(None, *reversed(each)))))
+    assert cost_nano(made, price) == cost_nano(told, price)

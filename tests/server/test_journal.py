@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gproxy.protocols import anthropic_messages, openai_chat, passthrough
+from gproxy.protocols import anthropic_messages, gemini, openai_chat, passthrough
 from gproxy.protocols.base import Protocol
 from gproxy.routing.failover import Tried
 from gproxy.server.journal import Journal
@@ -195,3 +195,23 @@ async def test_only_a_refusal_that_used_nothing_is_free(status: int, observed: b
         it.observed(None, whole=False)
     it.ended(status, "x")
     assert it.free is free
+
+
+async def test_counts_that_cannot_be_are_made_possible_and_those_that_are_none_estimated() -> None:
+    it = journal()
+    it.observed(Usage(input_tokens=100, output_tokens=3, cache_read_tokens=500), whole=True)
+    assert (it.usage.input_tokens, it.usage.total_tokens, it.usage_source) == (500, 503, "upstream")
+    for field in (b"-1000", b'"12"', b"1e19"):
+        answer = b'{"usage": {"prompt_tokens": %b, "completion_tokens": 3}}' % field
+        it = journal()
+        it.observed(openai_chat.usage_in_body(answer), whole=True, output_bytes=8)
+        assert it.usage_source == "partial"
+        assert it.usage.input_tokens
+        answer = b'{"usage": {"input_tokens": %b, "cache_read_input_tokens": 4, "output_tokens": 3}}' % field
+        it = journal(anthropic_messages.MESSAGES)
+        it.observed(anthropic_messages.usage_in_body(answer), whole=True, output_bytes=8)
+        assert it.usage_source == "partial"
+        answer = b'{"usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": %b}}' % field
+        it = journal()
+        it.observed(gemini.usage_in_body(answer), whole=True, output_bytes=8)
+        assert (it.usage_source, it.usage.output_tokens) == ("partial", 2)

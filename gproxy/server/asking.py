@@ -6,13 +6,15 @@ Which target and credential it is for is `opening.py`'s, what a target of anothe
 from functools import partial
 
 from gproxy.config.snapshot import Provider
+from gproxy.protocols.anthropic_messages import MESSAGES
 from gproxy.protocols.headers import upstream_headers
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
-from gproxy.server.crossing import QUERY, Crossing
+from gproxy.server.crossing import QUERY, Crossing, encoded
 from gproxy.server.edge import LOOP_HEADER, Call, one
 from gproxy.server.tokens import Access
 from gproxy.server.upstream import Attempt
+from gproxy.translate.foreign import may_hold_foreign, without_foreign
 from gproxy.values import Target
 
 
@@ -74,11 +76,21 @@ def attempt(
             project=access.project,
         ),
         headers=_headers(call, provider, spoken, access, own_id, across=crossing is not None),
-        body=protocol.with_model(facts, target.model, ask) if crossing is None else crossing.body,
+        body=_own_body(call, target, ask) if crossing is None else crossing.body,
         settings=provider.settings,
         proxy=proxy(call, provider),
         deadline=deadline,
     )
+
+
+def _own_body(call: Call, target: Target, ask: bool) -> bytes:
+    """The client's request as it came, but for the model's name, and for what would have it refused."""
+    protocol, facts = call.protocol, call.facts
+    if protocol is MESSAGES and may_hold_foreign(facts.body.text):
+        spared = without_foreign(facts.body.tree)
+        if spared is not None:
+            return encoded({**spared, "model": target.model})
+    return protocol.with_model(facts, target.model, ask)
 
 
 def _headers(

@@ -97,7 +97,7 @@ class Crossing:
 
     def answer(self, body: bytes) -> Crossed:
         """A whole answer. Raises AnswerBroken if it is none."""
-        told = _encoded(self.tell(_tree(body)))
+        told = encoded(self.tell(_tree(body)))
         usage, output = self.protocol.usage_in_body(body), self.protocol.output_text(Event(body, body))
         return Crossed(told, usage, output)
 
@@ -121,7 +121,7 @@ class Crossing:
             usage = protocol.usage_in_event(event, usage)
             output += protocol.output_text(event)
         told = exchange.collected(talk.target, talk.client, events, talk.facts)
-        return Crossed(_encoded(told), usage, output)
+        return Crossed(encoded(told), usage, output)
 
     def headers(
         self, upstream: Iterable[tuple[bytes, bytes]], *, stream: bool = False, estimated: bool = False
@@ -193,7 +193,7 @@ def _conversation(call: Call, target: Target, ask_usage: bool) -> Crossing:
     )
     return Crossing(
         protocol=protocol,
-        body=_encoded(translated.tree),
+        body=encoded(translated.tree),
         untranslated=exchange.untranslated(translated.lost),
         tell=lambda tree: exchange.answer(other, client, tree, known),
         talk=Talk(client, other, known),
@@ -204,7 +204,7 @@ def _conversation(call: Call, target: Target, ask_usage: bool) -> Crossing:
 def _count(call: Call, target: Target) -> Crossing:
     client, name = call.protocol.name, carrier(call, target)
     tree, counter = call.facts.body.tree, COUNTERS[client]
-    guess = _encoded(counting.estimated(counter, tree))
+    guess = encoded(counting.estimated(counter, tree))
     if name == client:
         return Crossing(
             protocol=call.protocol,
@@ -218,7 +218,7 @@ def _count(call: Call, target: Target) -> Crossing:
     asked = counting.request(counter, other, tree, TargetFacts(model=target.model))
     return Crossing(
         protocol=_COUNTING[name],
-        body=_encoded(asked.tree),
+        body=encoded(asked.tree),
         untranslated=exchange.untranslated(asked.lost),
         tell=lambda told: counting.answer(other, counter, told),
         estimate=guess,
@@ -232,20 +232,21 @@ def _embeddings(call: Call, target: Target) -> Crossing:
         guess = estimate.input_tokens(tree)
         return Crossing(
             protocol=gemini.BATCH_EMBED,
-            body=_encoded(asked.tree),
+            body=encoded(asked.tree),
             untranslated=exchange.untranslated(asked.lost),
             tell=lambda told: embeddings.from_gemini(told, asked, model, guess),
         )
     asked = embeddings.for_openai(tree, target.model)
     return Crossing(
         protocol=EMBEDDINGS,
-        body=_encoded(asked.tree),
+        body=encoded(asked.tree),
         untranslated=exchange.untranslated(asked.lost),
         tell=lambda told: embeddings.from_openai(told, asked),
     )
 
 
-def _encoded(tree: Mapping[str, Any]) -> bytes:
+def encoded(tree: Mapping[str, Any]) -> bytes:
+    """A body as JSON."""
     try:
         return msgspec.json.encode(tree)
     except OverflowError:  # a whole number beyond 64 bits, in a schema or an argument

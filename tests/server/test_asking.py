@@ -63,3 +63,17 @@ def test_a_providers_own_headers_and_proxy_are_used() -> None:
     assert proxy(given, up) == "http://p:1"
     it = attempt(given, UP, Access("sk-up"), True, None, None, "me")
     assert (it.proxy, sent(it)["x-team"]) == ("http://p:1", "t")
+
+
+def test_thinking_that_another_provider_signed_is_kept_from_anthropic() -> None:
+    here = snapshot(provider("http://x", protocols=("anthropic_messages",)) + ALICE)
+    said: list[dict[str, str]] = [
+        {"type": "thinking", "thinking": "a", "signature": "gproxy.gemini.x"},
+        {"type": "text", "text": "b"},
+    ]
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
+    tree = {"model": "alias", "max_tokens": 9, "messages": messages}
+    given = call(here, json.dumps(tree).encode(), anthropic_messages.MESSAGES)
+    it = attempt(given, UP, Access("sk-up"), True, None, None, "me")
+    assert json.loads(it.body)["messages"][1]["content"] == said[1:]
+    assert json.loads(it.body)["model"] == "target"

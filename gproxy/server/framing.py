@@ -25,6 +25,7 @@ _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP
 _LONE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
+EMPTY_LINES = re.compile(rb"\A(?:\r\n)*+")
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"expect"))
 
 MALFORMED = "The request is malformed."

@@ -5,6 +5,7 @@ this does not fit the version that is installed.
 """
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable
 from importlib.metadata import version
@@ -63,7 +64,9 @@ async def _hand_over(
         "server": _address(transport.get_extra_info("sockname")),
         "state": state,
     }
-    await engine.serve(transport, early, reader.at_eof(), scope)
+    # Cancelled at the end of the process, which asyncio's streams would tell as a fault on Python 3.11.
+    with contextlib.suppress(asyncio.CancelledError):
+        await engine.serve(transport, early, reader.at_eof(), scope)
 
 
 def _read_so_far(reader: asyncio.StreamReader) -> bytes:

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge, InternalFault
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.exchange import Exchange
-from gproxy.server.framing import MALFORMED, MAX_HEAD_BYTES, Head, is_hopeless, read_head
+from gproxy.server.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, is_hopeless, read_head
 from gproxy.server.incoming import DROP, EXPECTED, LEAVING, Receive
 from gproxy.server.reply import WRITE_TIMEOUT, Reply, Send, new_request_id
 from gproxy.server.sockets import reset, unacknowledged
@@ -91,6 +91,11 @@ class Engine:
         self.draining = True
         for connection in tuple(self.connections):
             connection.drain()
+
+    def cut_off(self) -> None:
+        """Wait for no client any more. Connections whose answer is still being made end by it."""
+        for connection in tuple(self.connections):
+            connection.leave_it()
 
     def _look(self) -> None:
         self._timer = None
@@ -204,8 +209,8 @@ class Connection(asyncio.Protocol):
         if start:
             data = bytes(self._buffer) + data
             self._buffer.clear()
-        while data.startswith(b"\r\n"):  # some clients end a body with a line that belongs to nothing
-            data = data[2:]
+        if data.startswith(b"\r\n"):  # some clients end a body with a line that belongs to nothing
+            data = EMPTY_LINES.sub(b"", data, count=1)
         end = data.find(b"\r\n\r\n", max(0, start - 3))
         if end + 4 > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
             self._refuse(HeadersTooLarge(f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."))
@@ -318,7 +323,8 @@ class Connection(asyncio.Protocol):
         self._buffer.clear()
         self._deadline = self.loop.time() + self._engine.linger
         self._resume()
-        self._transport.write_eof()
+        with contextlib.suppress(OSError):  # a reset that is not told yet; asyncio's own loop raises it here
+            self._transport.write_eof()
 
     def abort(self) -> None:
         """Close at once: nothing more is sent."""
@@ -359,6 +365,15 @@ class Connection(asyncio.Protocol):
         if self._exchange is None and self._buffer:
             self._deadline = min(self._deadline, self.loop.time() + self._engine.linger)
         elif self._exchange is None and not self._deaf:
+            self._close()
+
+    def leave_it(self) -> None:
+        """Close, unless an answer is still being made, or is out and being lingered for."""
+        if self._exchange is not None and not self._exchange.ended:
+            return
+        if not self._lost and self._transport.get_write_buffer_size():
+            self.abort()
+        elif self._exchange is None and not self._deaf and not self._closed:
             self._close()
 
     async def cut_off(self) -> None:

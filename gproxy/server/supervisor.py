@@ -222,7 +222,8 @@ async def _serve(
     engine = _fast_engine(server.started, gateway, speaks)
     config = _hypercorn(server.started, listener, server.directory)
     serving = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
-    _stop_when_told(gateway, stop, worker)
+    cut_off = partial(_cut_off, gateway, engine)
+    _stop_when_told(cut_off, stop, worker)
     if server.path is not None:
         tell = LINES.say if speaks else _not_told
         swap = _swapper(gateway, server.started, tell, worker.ready if worker else lambda: None)
@@ -241,7 +242,7 @@ async def _serve(
         # Hypercorn stops accepting and lets requests finish; the deadline is kept here, since on Python 3.12 and
         # later its own is not (pgjones/hypercorn#308).
         await asyncio.wait({serving}, timeout=gateway.snapshot.config.globals.drain_seconds)
-        gateway.cut_off()
+        cut_off()
         await asyncio.wait({serving}, timeout=FORCED_END_SECONDS)
     finally:
         if server.path is not None:
@@ -283,12 +284,18 @@ def _tune() -> None:
     sys.setswitchinterval(0.0005)
 
 
-def _stop_when_told(gateway: Gateway, stop: asyncio.Event, worker: Worker | None) -> None:
+def _cut_off(gateway: Gateway, engine: Engine | None) -> None:
+    gateway.cut_off()
+    if engine is not None:
+        engine.cut_off()
+
+
+def _stop_when_told(cut_off: Callable[[], None], stop: asyncio.Event, worker: Worker | None) -> None:
     """Set `stop` at the first signal (a worker: word of its parent), and cut off what is left at the second."""
     loop = asyncio.get_running_loop()
 
     def again() -> None:
-        gateway.cut_off()
+        cut_off()
         stop.set()
 
     def asked() -> None:

@@ -74,6 +74,11 @@ class Running:
         self._reader.join(5)
         return code
 
+    def cpu(self) -> int:
+        """How much it has worked, in ticks."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
     def rows(self) -> list[dict[str, Any]]:
         with contextlib.closing(sqlite3.connect(self.path.parent / "data" / "gproxy.db")) as connection:
             connection.row_factory = sqlite3.Row
@@ -231,6 +236,30 @@ def test_a_stream_that_is_cut_off_is_told_so_and_leaves_its_row(
     assert "overloaded_error" in texts[0]
     assert "[DONE]" not in texts[0]
     assert row["outcome"] == "interrupted"
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_client_that_does_not_take_its_answer_does_not_hold_the_end_up(
+    tmp_path: Path, signals: int
+) -> None:
+    with running(tmp_path, settings(drain_seconds=1 if signals == 1 else 60)) as it:
+        host, port = it.url().removeprefix("http://").split(":")
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, int(port)))
+            # Answers that are more than the system holds, and less than makes us wait.
+            client.sendall(b"GET /nothing HTTP/1.1\r\nhost: localhost\r\n\r\n" * 650)
+            before = -1
+            while (now := it.cpu()) != before:
+                before = now
+                time.sleep(0.3)
+            began = time.monotonic()
+            for _ in range(signals):
+                it.signal()
+                time.sleep(0.2)
+            assert it.code() == 0
+            assert time.monotonic() - began < 3.5
+    assert "Traceback" not in it.said
 
 
 def test_what_needs_a_restart_is_said_and_the_rest_is_put_in_force(tmp_path: Path) -> None:

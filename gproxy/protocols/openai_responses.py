@@ -43,6 +43,7 @@ class _Output(msgspec.Struct):
 
 class _Event(msgspec.Struct):
     type: Any = None
+    status: Any = None
     response: Any = None
     delta: Any = None
     error: Any = None
@@ -136,8 +137,9 @@ def error_in_event(event: Event) -> int | None:
         return None
     found = _event(event.data)
     if not kind:
-        # An error's body inside a 200; a response that has failed has an output all the same.
-        return status_of_error(found.error) if found and found.error and found.output is None else None
+        # An error's body inside a 200, or a response that says that it has failed: it has an output all the same.
+        failed = found and (found.status == "failed" or (found.error and found.output is None))
+        return status_of_error(found.error) if found and failed else None
     if found is None:
         return 500
     if kind == "error":

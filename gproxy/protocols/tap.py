@@ -5,7 +5,7 @@ Reading from the upstream, writing to the client and the ledger are the server's
 
 from typing import Protocol as Interface
 
-from gproxy.errors import GatewayError
+from gproxy.errors import AnswerBroken, GatewayError
 from gproxy.protocols.answers import is_json
 from gproxy.protocols.base import Event, Protocol
 from gproxy.values import Usage
@@ -66,7 +66,7 @@ class StreamTap:
         return bytes(self._tail)
 
     def feed(self, data: bytes) -> bytes:
-        """What to send on now. Raises AnswerBroken if one event is too large."""
+        """What to send on now. Raises AnswerBroken if one event is too large, or the first one broken JSON."""
         events = self._framer.feed(data)
         return self._pass_on(data, events) if self._as_received else self._rewrite(events)
 
@@ -74,6 +74,9 @@ class StreamTap:
         """What to send on at the end of the input. Where events are rewritten, half a one is dropped."""
         events = self._framer.end()
         if self._as_received:
+            self.first_seen = self.first_seen or any(
+                event.data for event in events
+            )  # what was cut off is not broken
             self._pass_on(b"", events)
             if not self._ended:
                 self._half = b"".join(event.raw for event in events)
@@ -133,7 +136,10 @@ class StreamTap:
 
     def _observe(self, event: Event) -> None:
         protocol = self._protocol
-        self.first_seen = self.first_seen or event.data is not None
+        if not self.first_seen and event.data:
+            if not (is_json(event.data) or protocol.is_terminal(event)):
+                raise AnswerBroken("the stream began with broken JSON")
+            self.first_seen = True
         self.usage = protocol.usage_in_event(event, self.usage)
         self.terminal = self.terminal or protocol.is_terminal(event)
         self.complete = self.complete or self.terminal or protocol.is_complete(event)

@@ -18,7 +18,7 @@ from gproxy.errors import (
     UpstreamTimeout,
 )
 from gproxy.routing.credentials import Cause, Condition, State, by_weight, in_order
-from gproxy.values import Route, Target
+from gproxy.values import Route, Target, Usage
 
 Candidate = tuple[Target, Credential]
 """One attempt that may be made."""
@@ -29,7 +29,7 @@ class Tried:
     """One attempt that failed, as it is told to the client and kept in the row.
 
     `status` is the upstream's, None if there was no answer. `retry_s`: for one that is out, until it is not.
-    `final`: no other attempt may follow.
+    `final`: no other attempt may follow. `spent`: what it had reported of its usage before it failed.
     """
 
     provider: str
@@ -43,6 +43,7 @@ class Tried:
     retry_s: float | None = None
     final: bool = False
     model: str = ""
+    spent: Usage | None = None
 
     def __str__(self) -> str:
         return f"{self.provider} ({self.credential}): {self.reason}, {self.milliseconds} ms"

@@ -67,6 +67,15 @@ class Crossed:
 
 
 @dataclass(frozen=True, slots=True)
+class Failed:
+    """The event by which a stream failed: the HTTP status that it stands for, its data, and what was used by then."""
+
+    status: int
+    data: bytes
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
 class Talk:
     """The two sides of a conversation, which may be streamed."""
 
@@ -110,15 +119,15 @@ class Crossing:
         tap = self.tap(SseFramer())
         return tap, tap.whole(body, _tree(body))
 
-    def collected(self, stream: bytes) -> Crossed | Event:
+    def collected(self, stream: bytes) -> Crossed | Failed:
         """A stream that nobody asked for as a whole answer, or the event by which it failed. Raises AnswerBroken."""
         talk, framer = self._talk(), SseFramer()
         events = framer.feed(stream) + framer.end()
         protocol, usage, output = self.protocol, None, 0
         for event in events:
-            if protocol.error_in_event(event):
-                return event
             usage = protocol.usage_in_event(event, usage)
+            if failed := protocol.error_in_event(event):
+                return Failed(failed, event.data or b"", usage)
             output += protocol.output_text(event)
         told = exchange.collected(talk.target, talk.client, events, talk.facts)
         return Crossed(encoded(told), usage, output)

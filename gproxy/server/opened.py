@@ -5,20 +5,23 @@ What follows from it, for the next attempt and for the credential, is `opening.p
 
 import asyncio
 import contextlib
+import re
 from dataclasses import dataclass
 
 from gproxy.errors import AnswerRefused, UpstreamFault
-from gproxy.protocols.base import Event
+from gproxy.protocols.answers import is_json
+from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.headers import client_headers
 from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.sse import MAX_EVENT_BYTES, SseFramer
 from gproxy.protocols.tap import StreamTap
 from gproxy.routing import verdicts
 from gproxy.routing.verdicts import Verdict
-from gproxy.server.crossing import Crossed, Crossing
+from gproxy.server.crossing import Crossed, Crossing, Failed
 from gproxy.server.edge import Call
 from gproxy.server.upstream import Answer
 from gproxy.translate.tap import TranslatingTap
+from gproxy.values import Usage
 
 _ERROR_BODY_SECONDS = 2.0
 """How long is waited for what an error says, where another attempt can be made meanwhile."""
@@ -28,6 +31,8 @@ _MAX_ERROR_BODY = 1024 * 1024
 _MAX_BEFORE_FIRST = MAX_EVENT_BYTES + 1024 * 1024
 """Most bytes that are held before a stream's first event: one event of the largest, and comments in front of it."""
 
+_EMPTY = re.compile(rb"\s*(?:\{\s*\}|\[\s*\])\s*")
+
 
 @dataclass(slots=True)
 class Opened:
@@ -35,8 +40,8 @@ class Opened:
 
     Exactly one holds: `tap` is set (a stream: `first` is what it already let through), or `body` is the whole
     answer, or `crossed` is that in the client's dialect, or none: bytes to pass on unread. `refused`: an error of
-    the upstream's that is the client's own. `crossing`: the upstream was asked in another dialect. `lingering`: the
-    answer has been given to a task that closes it.
+    the upstream's that is the client's own; `spent`: what it reported, inside a 200, of its usage. `crossing`: the
+    upstream was asked in another dialect. `lingering`: the answer has been given to a task that closes it.
     """
 
     answer: Answer
@@ -45,6 +50,7 @@ class Opened:
     first: bytes = b""
     body: bytes | None = None
     refused: int = 0
+    spent: Usage | None = None
     crossing: Crossing | None = None
     crossed: Crossed | None = None
 
@@ -72,9 +78,9 @@ async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Cross
         if call.facts.stream and not call.facts.sse:
             return await _first_event(answer, _tap(call, JsonArrayFramer(), withhold_usage))
         body = await _json_body(answer)
-        if failed := call.protocol.error_in_event(Event(body, body)):
-            return Opened(answer, body=body, refused=failed)
-        return Opened(answer, body=body)
+        if not is_json(body):
+            raise AnswerRefused("it answered 200 with broken JSON")
+        return _failed_whole(answer, body, call.protocol) or Opened(answer, body=body)
     if call.protocol.binary and media not in ("", "text/html"):
         return Opened(answer)
     raise _is_none(media)
@@ -89,15 +95,16 @@ async def _across(call: Call, answer: Answer, crossing: Crossing) -> Opened:
             opened.crossing = crossing
             return opened
         found = crossing.collected(await answer.whole())
-        if isinstance(found, Event):
-            failed = crossing.protocol.error_in_event(found)
-            return Opened(answer, body=found.data, refused=failed or 500, crossing=crossing)
+        if isinstance(found, Failed):
+            refused, spent = found.status, found.usage
+            return Opened(answer, body=found.data, refused=refused, spent=spent, crossing=crossing)
         return Opened(answer, crossed=found, crossing=crossing)
     if not _is_json(media):
         raise _is_none(media)
     body = await _json_body(answer)
-    if failed := crossing.protocol.error_in_event(Event(body, body)):
-        return Opened(answer, body=body, refused=failed, crossing=crossing)
+    if failed := _failed_whole(answer, body, crossing.protocol):
+        failed.crossing = crossing
+        return failed
     if not asked_stream:
         return Opened(answer, crossed=crossing.answer(body), crossing=crossing)
     tap, first = crossing.streamed(body)
@@ -116,7 +123,17 @@ async def _json_body(answer: Answer) -> bytes:
     body = await answer.whole()
     if body.lstrip()[:1] not in (b"{", b"[") or body.rstrip()[-1:] not in (b"}", b"]"):
         raise AnswerRefused("it answered 200 without a JSON body")
+    if _EMPTY.fullmatch(body):
+        raise AnswerRefused("it answered 200 with an empty body")
     return body
+
+
+def _failed_whole(answer: Answer, body: bytes, protocol: Protocol) -> Opened | None:
+    """A whole answer that is an error, None for any other."""
+    failed = protocol.error_in_event(Event(body, body))
+    if failed is None:
+        return None
+    return Opened(answer, body=body, refused=failed, spent=protocol.usage_in_body(body))
 
 
 async def _error_body(answer: Answer) -> bytes:
@@ -148,7 +165,7 @@ async def _first_event(answer: Answer, tap: StreamTap | TranslatingTap) -> Opene
             raise AnswerRefused("it sent comments and no event")
     if tap.failed is not None:
         answer.close()
-        return Opened(answer, body=tap.failure, refused=tap.failed)
+        return Opened(answer, body=tap.failure, refused=tap.failed, spent=tap.usage)
     if not tap.first_seen:
         raise AnswerRefused("it answered 200 with an empty stream")
     return Opened(answer, tap=tap, first=b"".join(first))

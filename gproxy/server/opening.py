@@ -31,7 +31,7 @@ from gproxy.server.journal import Journal
 from gproxy.server.opened import Opened, look
 from gproxy.server.tokens import Access, Tokens
 from gproxy.server.upstream import Attempt, Upstream
-from gproxy.values import Route, Target
+from gproxy.values import Route, Target, Usage
 
 _OVERLOADED = 529
 _UNREAD = (400, 422)
@@ -184,6 +184,7 @@ class Opener:
         target, credential = turn.candidate
         began = loop.time()
         fault: UpstreamFault | None = None
+        spent: Usage | None = None
         try:
             crossing = await self._said(journal, target)
             journal.attempt(target, credential.name)
@@ -199,6 +200,7 @@ class Opener:
             if failure is None:
                 (self.health.untouched if opened.refused else self.health.answered)(turn)
                 return opened
+            spent = opened.spent if opened.spent is not None and opened.spent.reported else None
         late = deadline is not None and loop.time() >= deadline
         if late:
             self.health.untouched(turn)  # the time that it had was what others had left of it
@@ -212,10 +214,11 @@ class Opener:
                 milliseconds=round((loop.time() - began) * 1000),
                 status=failure.status,
                 timed_out=fault is not None and fault.timed_out,
-                maybe_billed=fault is not None and fault.maybe_billed,
+                maybe_billed=spent is not None or (fault is not None and fault.maybe_billed),
                 final=late or (fault is not None and not verdicts.may_repeat(fault)),
                 cause=failure.cause,
                 retry_s=retry_s,
+                spent=spent,
             )
         )
         return None

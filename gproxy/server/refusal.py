@@ -72,6 +72,7 @@ def _same_shape(theirs: Any, ours: dict[str, Any]) -> bool:
     return (
         isinstance(error, dict)
         and isinstance(error.get("message"), str)
+        and "output" not in theirs  # else it is a whole response that has failed
         and ("type" in theirs) == ("type" in ours)
         and ("status" in error) == ("status" in ours["error"])
     )

@@ -48,6 +48,8 @@ async def relay(opened: Opened, journal: Journal, reply: Reply, settlement: Sett
 
 async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: Settlement) -> None:
     call = journal.call
+    if opened.spent is not None and opened.spent.reported:
+        journal.observed(opened.spent, whole=True)
     journal.ended(opened.refused, "upstream_error", f"the upstream answered {opened.refused}")
     await settlement.settle(journal)
     headers = [h for h in opened.headers() if h[0] != b"content-type"]

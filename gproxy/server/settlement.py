@@ -100,16 +100,22 @@ class Settlement:
         return await self._settled(journal, journal.target, journal.usage)
 
     async def _feared(self, journal: Journal) -> int | None:
-        """What failed attempts may have cost: the input, and nothing for what nobody saw. None if it is not known."""
+        """What failed attempts may have cost: what they reported, else the input, and nothing for what nobody saw.
+
+        None if it is not known.
+        """
         protocol, body = journal.call.protocol, journal.call.facts.body
         if not protocol.metered:
             return None
+        feared = [tried for tried in journal.tried if tried.maybe_billed]
         given = 0
-        if protocol.estimable:
+        if protocol.estimable and any(tried.spent is None for tried in feared):
             given = await asyncio.to_thread(estimate.input_tokens, body.tree)
         usage = Usage(input_tokens=given) if given else Usage()
-        targets = [Target(tried.provider, tried.model) for tried in journal.tried if tried.maybe_billed]
-        costs = [(await self._settled(journal, target, usage))[0] for target in targets]
+        costs = [
+            (await self._settled(journal, Target(tried.provider, tried.model), tried.spent or usage))[0]
+            for tried in feared
+        ]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if known else None
 

@@ -93,9 +93,26 @@ def test_an_errors_body_is_read_as_a_failure_whoever_wrote_it(protocol: Protocol
     assert status(error=None) is status(error={}) is status(model="m") is None
 
 
-def test_a_response_that_has_failed_is_an_answer_all_the_same() -> None:
-    failed = {"object": "response", "status": "failed", "output": [], "error": {"code": "server_error"}}
-    assert RESPONSES.error_in_event(Event(b"", json.dumps(failed).encode())) is None
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"code": "server_error"}, 500),
+        ({"code": "rate_limit_exceeded"}, 429),
+        ({"code": "invalid_prompt"}, 400),
+    ],
+)
+def test_a_response_that_has_failed_is_a_failure_as_its_event_is(error: dict[str, str], status: int) -> None:
+    failed = {"object": "response", "status": "failed", "output": [], "error": error}
+    for tree in (failed, {"type": "response.failed", "response": failed}):
+        assert RESPONSES.error_in_event(Event(b"", json.dumps(tree).encode())) == status
+    done = failed | {"status": "completed", "error": None}
+    assert RESPONSES.error_in_event(Event(b"", json.dumps(done).encode())) is None
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: p.operation)
+def test_an_errors_body_is_a_failure_of_every_operation(protocol: Protocol) -> None:
+    event = Event(b"", b'{"error": {"message": "no", "code": 401}}')
+    assert protocol.error_in_event(event) == 401
 
 
 @pytest.mark.parametrize(

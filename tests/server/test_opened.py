@@ -96,17 +96,26 @@ async def test_an_error_inside_a_200_is_a_refusal(upstream: Upstream, answer: by
 
 
 @pytest.mark.parametrize("stream", [False, True])
+async def test_what_was_used_before_a_failure_is_known(upstream: Upstream, stream: bool) -> None:
+    start = named({"type": "message_start", "message": MESSAGE | {"content": []}})
+    opened = await looked(upstream, sse(start + named(FAILURE)), stream=stream)
+    assert (opened.refused, opened.spent) == (529, Usage(input_tokens=5))
+
+
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("answer", "kind"),
     [
         (http(b"<html>", media="text/html"), AnswerRefused),
         (http(b"[1]"), AnswerBroken),
+        (http(b"{ }"), AnswerRefused),
+        (sse(b"data: {]\n\n" + EVENTS), AnswerBroken),
         (http(b'{"a": }'), AnswerBroken),
         (http(b'{"type": "message", "content": 7}'), AnswerBroken),
         (sse(b""), (AnswerBroken, AnswerRefused)),
         (sse(STREAM), AnswerBroken),
     ],
-    ids=["html", "array", "no json", "no message", "empty stream", "other dialect"],
+    ids=["html", "array", "empty", "broken event", "no json", "no message", "empty stream", "other dialect"],
 )
 async def test_what_is_no_answer_of_that_dialect_is_a_failed_attempt(
     upstream: Upstream, answer: bytes, kind: type[Exception], stream: bool

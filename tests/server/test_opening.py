@@ -20,9 +20,9 @@ from gproxy.errors import (
     UpstreamTimeout,
 )
 from gproxy.ledger.writer import Writer
-from gproxy.protocols import anthropic_messages, gemini, openai_chat, passthrough
+from gproxy.protocols import anthropic_messages, gemini, openai_chat, openai_responses, passthrough
 from gproxy.protocols.base import Protocol
-from gproxy.routing.credentials import State
+from gproxy.routing.credentials import Cause, State
 from gproxy.server.edge import LOOP_HEADER
 from gproxy.server.health import HealthBook
 from gproxy.server.incoming import ClientLeft
@@ -37,6 +37,7 @@ from tests.kit.settings import closed_port
 from tests.server.parts import (
     ALICE,
     GOOD,
+    STREAM,
     Headers,
     Script,
     Seen,
@@ -196,6 +197,10 @@ FIRST_EVENTS = {
     "no content type": http(b"{}", media=""),
     "text": http(b"hello", media="text/plain"),
     "cut json": http(b'{"id": "c1", "cho'),
+    "broken json": http(b'{"id": "c1", "choices": }'),
+    "empty object": http(b" { }\n"),
+    "empty array": http(b"[]"),
+    "broken first event": sse(b'data: {"id": "c1", "cho\n\n' + STREAM),
     "redirect": http(status=301, more=("location: /other",)),
 }
 
@@ -209,6 +214,67 @@ async def test_an_answer_that_is_none_is_tried_elsewhere_before_anything_goes_ou
         assert (await it.taken()).body
     assert len(up.seen) == 2
     assert len(it.journal.tried) == 1
+
+
+FIRST_BROKEN = {
+    "openai_chat": (openai_chat.CHAT, sse(b"data: {\n\n" + STREAM)),
+    "openai_responses": (openai_responses.RESPONSES, sse(b'event: response.created\ndata: {"type": \n\n')),
+    "anthropic_messages": (anthropic_messages.MESSAGES, sse(b"event: message_start\ndata: {]\n\n")),
+    "gemini_sse": (gemini.STREAM, sse(b"data: {]\n\n")),
+    "gemini_array": (gemini.STREAM, http(b'[{"candidates": },\n{"candidates": []}]')),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_BROKEN)
+async def test_a_stream_that_begins_with_broken_json_is_tried_elsewhere_and_its_credential_moved_back(
+    place: Place, name: str
+) -> None:
+    protocol, broken = FIRST_BROKEN[name]
+    answers = iter((broken, http(b'{"error": {"message": "no"}}', 404)))
+
+    async def script(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(next(answers))
+        await writer.drain()
+
+    async with peer(script) as up:
+        it = Opening(place, provider(up.url, secrets=TWO), STREAMED, protocol)
+        assert (await it.taken()).refused == 404
+    (tried,) = it.journal.tried
+    assert (tried.cause, tried.reason) == (Cause.TROUBLE, "the stream began with broken JSON")
+    stands = place.health.condition((Target("up", "m"), it.credential()), time.time())
+    assert stands.state is State.BACK
+
+
+MESSAGE_START = data({"type": "message_start", "message": MESSAGE | {"usage": {"input_tokens": 7}}})
+OVERLOADED = data({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}})
+FAILED = {
+    "status": "failed",
+    "output": [],
+    "error": {"code": "server_error", "message": "x"},
+    "usage": {"input_tokens": 7, "output_tokens": 0},
+}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "answer"),
+    [
+        (anthropic_messages.MESSAGES, sse(MESSAGE_START + OVERLOADED)),
+        (openai_responses.RESPONSES, http(json.dumps(FAILED).encode())),
+        (openai_responses.RESPONSES, sse(data({"type": "response.failed", "response": FAILED}))),
+    ],
+    ids=["first events", "whole", "last event"],
+)
+async def test_what_a_failed_attempt_had_used_by_then_is_known_and_may_be_billed(
+    place: Place, protocol: Protocol, answer: bytes
+) -> None:
+    async with peer(always(answer)) as up:
+        it = Opening(place, provider(up.url), STREAMED, protocol)
+        await it.failed(GatewayError)
+    (tried,) = it.journal.tried
+    assert tried.spent is not None
+    assert tried.spent.input_tokens == 7
+    assert tried.maybe_billed
+    assert it.journal.maybe_billed
 
 
 @pytest.mark.parametrize(

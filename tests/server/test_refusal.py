@@ -51,6 +51,12 @@ def test_the_callers_shape_is_passed_byte_for_byte_and_any_other_is_put_into_it(
     assert ("type" in tree) == (caller == "anthropic")
 
 
+def test_a_response_that_has_failed_is_told_as_an_error() -> None:
+    failed = {"model": "theirs", "status": "failed", "output": [], "error": {"code": "c", "message": "no"}}
+    tree = json.loads(body_of(asked("openai"), 400, json.dumps(failed).encode(), "r"))
+    assert tree == {"error": {"message": "no", "type": "invalid_request_error", "code": 400, "param": None}}
+
+
 def test_a_status_has_its_own_type_when_the_text_is_put_into_the_dialect() -> None:
     assert json.loads(body_of(asked("openai"), 404, b"gone", "r"))["error"]["type"] == "not_found_error"
     assert json.loads(body_of(asked("gemini"), 404, b"gone", "r"))["error"]["status"] == "NOT_FOUND"

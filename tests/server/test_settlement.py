@@ -232,6 +232,11 @@ async def test_it_is_at_the_price_of_where_the_attempt_was_made(tmp_path: Path) 
     assert row["extra_attempt_cost_usd"] == pytest.approx(given * 1.0 / 1e6)
 
 
+async def test_what_a_failed_attempt_reported_is_priced_and_nothing_guessed(tmp_path: Path) -> None:
+    row = await extra(tmp_path, replace(BILLED, spent=USED), replace(BILLED, model="plain", spent=USED))
+    assert row["extra_attempt_cost_usd"] == pytest.approx((10 * 2.0 + 5 * 8.0 + 15 * 1.0) / 1e6)
+
+
 async def test_what_nothing_is_feared_of_and_what_has_no_price_is_unknown(tmp_path: Path) -> None:
     assert (await extra(tmp_path / "a", replace(BILLED, maybe_billed=False)))[
         "extra_attempt_cost_usd"

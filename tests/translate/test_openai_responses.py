@@ -65,12 +65,12 @@ def test_codex_speaks_to_a_claude() -> None:
         "client_metadata",
         "input[].phase",
         "input[].web_search_call",
-        "prompt_cache_key",
         "reasoning",
         "tools.web_search",
         "verbosity",
     }
     assert tree["thinking"] == {"type": "enabled", "budget_tokens": 8192}
+    assert tree["cache_control"] == {"type": "ephemeral"}
     assert found.freeform == {"apply_patch"}
     assert NAMESPACED in found.names.values()
 

@@ -3,6 +3,7 @@
 The limits, sampling and reasoning that a model takes are known by its name (`traits.py`).
 """
 
+from itertools import chain
 from typing import Any
 
 from gproxy.errors import BadRequest
@@ -52,6 +53,8 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     _add_sampling(tree, conversation, target.model, reasons, lost)
     if conversation.user:
         tree["metadata"] = {"user_id": conversation.user}
+    if conversation.cache_key:
+        _add_cache(tree, conversation, target.model, lost)
     names = {ids.fitting_name(tool.name, _LONGEST_NAME): tool.name for tool in conversation.tools}
     return Written(tree, frozenset(lost), {fitted: name for fitted, name in names.items() if fitted != name})
 
@@ -63,10 +66,21 @@ def _unsaid(conversation: Conversation) -> set[str]:
         "presence_penalty": conversation.presence_penalty or None,
         "frequency_penalty": conversation.frequency_penalty or None,
         "verbosity": conversation.verbosity or None,
-        "prompt_cache_key": conversation.cache_key or None,
         "metadata": conversation.metadata or None,
     }
     return {name for name, value in unsaid.items() if value is not None}
+
+
+def _add_cache(tree: dict[str, Any], conversation: Conversation, model: str, lost: set[str]) -> None:
+    """The cache of a client that counts on one without marks (Codex), where Anthropic has to be asked for its own.
+
+    https://platform.claude.com/docs/en/build-with-claude/prompt-caching#automatic-caching
+    """
+    parts = chain(conversation.system, conversation.tools, *(turn.parts for turn in conversation.turns))
+    if traits.claude_version(model) is None or any(getattr(part, "cache", "") for part in parts):
+        lost.add("prompt_cache_key")
+    else:
+        tree["cache_control"] = {"type": "ephemeral"}
 
 
 def _add_tools(tree: dict[str, Any], conversation: Conversation, lost: set[str]) -> None:

@@ -56,10 +56,25 @@ def test_the_limit_that_must_be_there_is_the_ceiling_if_nothing_was_said(
 
 
 def test_what_this_dialect_cannot_say_is_named() -> None:
-    found = written(
-        seed=1, presence_penalty=0.5, frequency_penalty=0, verbosity="low", cache_key="k", metadata={"a": "b"}
-    )
-    assert found.lost == {"seed", "presence_penalty", "verbosity", "prompt_cache_key", "metadata"}
+    found = written(seed=1, presence_penalty=0.5, frequency_penalty=0, verbosity="low", metadata={"a": "b"})
+    assert found.lost == {"seed", "presence_penalty", "verbosity", "metadata"}
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "asked"),
+    [
+        (OLD, {}, True),
+        ("deepseek-chat", {}, False),
+        (OLD, {"system": (Text("a", cache="5m"),)}, False),
+        (OLD, {"tools": (Tool("f", cache="1h"),)}, False),
+        (OLD, {"turns": (Turn("user", (Text("a", cache="5m"),)),)}, False),
+    ],
+)
+def test_a_client_that_counts_on_a_cache_gets_one(model: str, fields: dict[str, Any], asked: bool) -> None:
+    found = written(model, cache_key="k", **fields)
+    assert found.tree.get("cache_control") == ({"type": "ephemeral"} if asked else None)
+    assert found.lost == (set() if asked else {"prompt_cache_key"})
+    assert "cache_control" not in written(model).tree
 
 
 def test_plain_fields_are_written() -> None:

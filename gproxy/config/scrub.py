@@ -14,11 +14,9 @@ from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, ur
 
 from gproxy.config.redact import REDACTED
 from gproxy.config.snapshot import Snapshot
+from gproxy.config.strays import MADE_HERE, SHORTEST
 
 Headers = Iterable[tuple[bytes, bytes]]
-
-SHORTEST = 8
-"""A shorter value is a word like another; it is taken out by its name alone."""
 
 _SHORTEST_OPEN = 4
 """How much of a value must stand at an end that was cut off, to be taken for its beginning."""
@@ -31,6 +29,10 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _HARMLESS_NAMES = frozenset({b"idempotency-key"})
+_ADDRESSES = frozenset({b"referer", b"location", b"content-location"})
+"""Headers that are URLs."""
+
+_MADE_HERE = re.compile(MADE_HERE.encode())
 
 _USERINFO = re.compile(rb"(?<=://)[^/?#]*@")
 
@@ -114,7 +116,7 @@ class Scrubber:
     """Takes known values out of bytes, and what stands under the names of secrets out of headers and queries.
 
     A value is found as it is, percent-encoded and escaped in JSON, once or more. Compiled on first use. What `then`
-    knows is taken out as well.
+    knows is taken out as well, and what looks like a key made here.
     """
 
     def __init__(self, found: Known, then: "Scrubber | None" = None) -> None:
@@ -132,17 +134,21 @@ class Scrubber:
             data = self._closed(data)
         if self._pattern is not None:
             data = self._pattern.sub(_MARK, data)
-        return data if self._then is None else self._then.data(data, open_end=open_end)
+        if self._then is not None:
+            return self._then.data(data, open_end=open_end)
+        return _MADE_HERE.sub(_MARK, data)
 
     def text(self, text: str) -> str:
         return self.data(text.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
 
     def headers(self, headers: Headers) -> list[tuple[str, str]]:
         """Names and values as text, secrets replaced."""
-        return [
-            (_shown(name), REDACTED if secret_name(name) else _shown(self.data(value)))
-            for name, value in headers
-        ]
+        return [(_shown(name), self._header(name, value)) for name, value in headers]
+
+    def _header(self, name: bytes, value: bytes) -> str:
+        if secret_name(name):
+            return REDACTED
+        return self.url(value) if name.lower() in _ADDRESSES else _shown(self.data(value))
 
     def query(self, query: bytes) -> str:
         """A raw query string, its parameters in their order."""

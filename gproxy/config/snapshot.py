@@ -12,6 +12,7 @@ from typing import TypeVar
 from gproxy.config import schema
 from gproxy.config.keys import hash_key, key_id
 from gproxy.config.patterns import Pattern
+from gproxy.config.strays import searched
 from gproxy.values import Bound, Budget, Target
 
 T = TypeVar("T")
@@ -106,7 +107,8 @@ class Alias:
 class Snapshot:
     """One version of the configuration. `clients` is keyed by the SHA-256 hex of the key.
 
-    `bare` maps a model id to the enabled providers that list it in `[[models]]`.
+    `bare` maps a model id to the enabled providers that list it in `[[models]]`. `secrets` are those of clients and
+    providers that are known as they are: no name of a model may hold one.
     """
 
     config: schema.Config
@@ -115,6 +117,7 @@ class Snapshot:
     aliases: Mapping[str, Alias]
     bare: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...] = ()
+    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 def build(
@@ -129,6 +132,7 @@ def build(
         aliases={row.alias: _alias(row) for row in config.model_aliases if row.enabled},
         bare=_bare(providers),
         warnings=warnings,
+        secrets=searched(config, secrets.values()),
     )
 
 

@@ -13,13 +13,14 @@ from typing import Any
 from quart import Quart
 
 from gproxy.config.snapshot import Snapshot
+from gproxy.config.strays import without_keys
 from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound, Unavailable
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server import accesslog, admin, control, edge, pipeline
 from gproxy.server.admission import Doorkeeper
-from gproxy.server.capture import recorder
+from gproxy.server.capture import own_secrets, recorder
 from gproxy.server.health import HealthBook
 from gproxy.server.incoming import DROP, EXPECTED, LEAVING, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
@@ -151,6 +152,8 @@ class Gateway(Quart):
                 self.metrics.refused(found[0].name, journal.refusal)
             status = journal.status if journal else reply.status
             milliseconds = round((time.monotonic() - began) * 1000)
+            if journal is None:  # else `edge` has found no key in it
+                path = without_keys(path, own_secrets(scope) | self.snapshot.secrets)
             accesslog.write(style, scope["method"], path, status, milliseconds, journal)
 
     async def _quart(self, scope: Any, receive: Any, send: Any) -> None:

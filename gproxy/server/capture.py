@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from gproxy.config.scrub import Scrubber, known, secret_name
 from gproxy.config.snapshot import Client, Snapshot
+from gproxy.config.strays import without_keys
 from gproxy.ledger import logs
 from gproxy.ledger.when import stamp
 from gproxy.ledger.writer import Writer
@@ -217,13 +218,12 @@ class Trace:
         """What the caller sent as secrets; nothing of a stranger, whose bodies are not read."""
         if self.client is None:
             return frozenset()
-        query = parse_qsl(self._scope["query_string"].decode("latin-1"), encoding="latin-1")
-        given = [value for name, value in query if secret_name(name.encode())]
-        return frozenset([*_secret_words(self._scope["headers"]), *given][:_MOST_OWN_SECRETS])
+        return own_secrets(self._scope)
 
     def _row(self, *, model: str | None, error: str | None, **known: Any) -> logs.Downstream:
         scrubber = self._recorder.scrubber.also(self.secrets())
         client, scope = self.client, self._scope
+        own = own_secrets(scope)  # of a stranger too: nothing is compiled for these
         return logs.Downstream(
             request_id=self.request_id,
             started_at=self._clock.started_at,
@@ -231,8 +231,8 @@ class Trace:
             key_label=client.key_label if client else None,
             key_id=client.key_id if client else None,
             method=scope["method"],
-            path=scrubber.url(scope["raw_path"]),
-            query=scrubber.query(scope["query_string"]),
+            path=without_keys(scrubber.url(scope["raw_path"]), own),
+            query=without_keys(scrubber.query(scope["query_string"]), own),
             requested_model=_scrubbed(scrubber, self.model),
             model=_scrubbed(scrubber, model),
             first_byte_ms=self._first_byte_ms,
@@ -240,6 +240,13 @@ class Trace:
             content=_content(scrubber, scope["headers"], self._headers, self._request, self._answer),
             **known,
         )
+
+
+def own_secrets(scope: Mapping[str, Any]) -> frozenset[str]:
+    """What stands in a request where secrets belong, whether it is right or not. `scope` is ASGI's."""
+    query = parse_qsl(scope["query_string"].decode("latin-1"), encoding="latin-1")
+    given = [value for name, value in query if secret_name(name.encode())]
+    return frozenset([*_secret_words(scope["headers"]), *given][:_MOST_OWN_SECRETS])
 
 
 class AttemptTrace:

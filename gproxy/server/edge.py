@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 
 from gproxy.config.schema import RESERVED_NAMES, Global
 from gproxy.config.snapshot import Client, Snapshot
+from gproxy.config.strays import SHORTEST, holds_key, published
 from gproxy.errors import (
     BadRequest,
     BodyTooLarge,
@@ -157,20 +158,47 @@ def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float
     `now` is seconds since the epoch. Keys are looked up by their hash, so that how long it takes says nothing
     about how much of a key was right.
     """
-    given = {
+    return _client(_keys(headers, query), snapshot, now)
+
+
+def _keys(headers: RawHeaders, query: str) -> set[str]:
+    """All keys that came, from wherever."""
+    return {
         *map(_bearer, _all(headers, b"authorization")),
         *_all(headers, b"x-api-key"),
         *_all(headers, b"x-goog-api-key"),
         *(unquote_plus(value) for name, value in _pairs(query) if name == "key"),
     } - {""}
+
+
+def _client(given: set[str], snapshot: Snapshot, now: float) -> Client:
     if not given:
         raise Unauthenticated(_MISSING)
     client = None
     if len(given) == 1:
-        client = snapshot.clients.get(hashlib.sha256(given.pop().encode("utf-8", "replace")).hexdigest())
+        (key,) = given
+        client = snapshot.clients.get(_hash(key))
     if client is None or (client.expires_at is not None and client.expires_at <= now):
         raise Unauthenticated(_INVALID)
     return client
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+
+
+def _check_name(model: str, key: str, snapshot: Snapshot) -> None:
+    """A name is stored, shown and logged, so it must hold no key: the caller's own, or another that is known here.
+
+    Of keys whose hash alone is known, one is recognised that is the name, or a part of it between slashes.
+    """
+    parts = [part for part in model.split("/") if len(part) >= SHORTEST]
+    if (
+        holds_key(model, snapshot.secrets)
+        or (len(key) >= SHORTEST and holds_key(model, (key,)) and not published(key, snapshot.config))
+        or any(_hash(part) in snapshot.clients and not published(part, snapshot.config) for part in parts)
+    ):
+        raise BadRequest("The name of the model holds an API key. Send the key in its header alone.")
 
 
 def _bearer(authorization: str) -> str:
@@ -207,7 +235,8 @@ async def read(
     """
     started, started_at = asyncio.get_running_loop().time(), time.time()
     query = scope["query_string"].decode("latin-1")
-    client = authenticate(headers, query, snapshot, started_at)
+    keys = _keys(headers, query)
+    client = _client(keys, snapshot, started_at)
     if incoming.trace is not None:
         incoming.trace.client = client
     if scoped is not None and scoped not in snapshot.providers:
@@ -227,6 +256,8 @@ async def read(
         started_at=started_at,
         trace=incoming.trace,
     )
+    (key,) = keys
+    _check_name(call.facts.model, key, snapshot)
     if incoming.trace is not None:
         incoming.trace.model = call.facts.model
     return call

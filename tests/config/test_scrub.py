@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gproxy.config.keys import make_key
 from gproxy.config.scrub import Known, Scrubber, known, pieces, secret_name
 from tests.server.parts import ALICE, KEY, provider, snapshot
 
@@ -140,6 +141,7 @@ def test_headers_go_by_name_and_by_value() -> None:
         (b"x-latin", b"caf\xe9"),
         (b"x-utf", "caf\u00e9".encode()),
         (b"accept", b"*/*"),
+        (b"Referer", b"https://me:pw@host/x?token=abc&b=sk-canary-4711"),
     ]
     assert scrubber("sk-canary-4711").headers(headers) == [
         ("authorization", "[redacted]"),
@@ -147,6 +149,7 @@ def test_headers_go_by_name_and_by_value() -> None:
         ("x-latin", "café"),
         ("x-utf", "café"),
         ("accept", "*/*"),
+        ("Referer", "https://[redacted]@host/x?token=[redacted]&b=[redacted]"),
     ]
 
 
@@ -218,6 +221,13 @@ def test_keys_that_came_with_a_request_are_taken_out_too_and_short_ones_left() -
     assert it.headers([(b"x", b"sk-from-a-client")]) == [("x", "[redacted]")]
     assert base.also(frozenset({"short", "sk-of-a-provider"})) is base
     assert base.also(frozenset({"sk-from-a-client"})) is base.also(frozenset({"sk-from-a-client"}))
+
+
+def test_what_looks_like_a_key_made_here_goes_though_nobody_knows_it() -> None:
+    key = make_key()
+    it = scrubber("sk-canary-4711").also(frozenset({"sk-another-one"}))
+    for each in (scrubber(), it):
+        assert each.text(f'{{"a": "{key}", "b": "op_short"}}') == '{"a": "[redacted]", "b": "op_short"}'
 
 
 def test_without_secrets_everything_stays() -> None:

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from gproxy.config.keys import hash_key, make_key
 from gproxy.config.schema import RESERVED_NAMES
+from gproxy.server.console import LINES
 from tests.server.parts import (
     ALICE,
     GOOD,
     KEY,
+    SECRET,
     Seen,
     Visit,
     always,
@@ -242,3 +245,80 @@ async def test_a_path_that_is_not_exactly_a_route_is_none_and_leads_nowhere(
     assert answer.status == 404
     assert answer.header("location") is None
     assert answer.message
+
+
+MADE = make_key()
+HASHED = "team-key-4711"
+KEYS = ALICE.replace(f'api_key = "{KEY}"', f'api_key_hash = "{hash_key(MADE)}"') + (
+    '[[users]]\nname = "bob"\n[[users.keys]]\nlabel = "b"\n' + f'api_key_hash = "{hash_key(HASHED)}"\n'
+)
+LOGGED = "[global]\nenable_downstream_log = true\nenable_downstream_log_body = true\n"
+
+
+def in_the_store(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in path.parent.iterdir() if file.is_file())
+
+
+@pytest.mark.parametrize(
+    "key", [MADE, make_key(), HASHED, SECRET], ids=["own", "other", "hashed", "provider"]
+)
+@pytest.mark.parametrize("scoped", ["", "/up"])
+async def test_a_name_that_holds_a_key_is_refused_in_every_dialect_and_stands_nowhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], key: str, scoped: str
+) -> None:
+    async with peer(always(GOOD)) as up, serving(LOGGED + provider(up.url) + KEYS, tmp_path) as front:
+        name = key if scoped else f"up/{key}"
+        answers = [
+            await front.ask(f"{scoped}{path}", {"model": name}, key=MADE)
+            for path in (CHAT, "/v1/responses", "/v1/messages", "/v1/embeddings", "/v1/rerank")
+        ]
+        for model in (name, name.replace("_", "%5F"), name.replace("-", "%2D")):
+            answers.append(
+                await front.ask(f"{scoped}/v1beta/models/{model}:generateContent", {}, key=MADE),
+            )
+        assert await front.rows() == []
+    assert up.seen == []
+    assert [answer.status for answer in answers] == [400] * 8
+    assert all("holds an API key" in answer.message for answer in answers)
+    assert all(key not in answer.body.decode() for answer in answers)
+    LINES.close()
+    told = capsys.readouterr().err
+    assert told.count(" 400 ") == 8
+    if key != HASHED:  # of which nothing but the hash is known: in another's path it is a word like any other
+        assert key[5:] not in told
+        assert key[5:].encode() not in in_the_store(front.path)
+
+
+async def test_a_key_that_is_a_name_in_the_file_is_no_secret(tmp_path: Path) -> None:
+    text = provider("http://127.0.0.1:1", name="lm-studio", secrets=("lm-studio",))
+    async with serving(text + ALICE.replace(KEY, "lm-studio"), tmp_path) as front:
+        answer = await front.ask(CHAT, {"model": "lm-studio/x"}, key="lm-studio")
+        assert answer.status == 502, "it went on to the upstream, which is none"
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/{key}/v1/chat/completions", {}),
+        ("/{key}/v1/chat/completions", {"method": "GET"}),
+        ("/v1/chat/completions", {"query": "a={key}&key={key}", "host": "evil.example"}),
+        ("/v1beta/models/{key}:generateContent", {"host": "evil.example"}),
+        ("/v1beta/models/{key}:generateContent", {"key": "sk-a-stranger"}),
+        ("/v1/{key}/x", {}),
+        ("/v1/models/{key}", {"method": "DELETE", "query": "x={key}"}),
+    ],
+)
+@pytest.mark.parametrize("key", [MADE, "sk-somebody/elses-4711"], ids=["made", "foreign"])
+async def test_a_key_in_a_path_is_in_no_log_whatever_became_of_the_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str, asked: dict[str, Any], key: str
+) -> None:
+    given = {"key": key} | asked
+    given["query"] = given.get("query", "").format(key=key)
+    own = [(b"x-api-key", key.encode())] if given["key"] != key else []
+    async with serving(LOGGED + KEYS, tmp_path) as front:
+        answer = await front.ask(path.format(key=key), b"{}", headers=own, **given)
+        assert answer.status in (401, 404, 405, 421)
+        await front.rows()
+    LINES.close()
+    assert key[5:] not in capsys.readouterr().err
+    assert key[5:].encode() not in in_the_store(front.path)

@@ -1,0 +1,72 @@
+"""Keys where none belong: in the name of a model, a path or a query, where they get by mistake.
+
+What the request logs take out of headers and bodies is `scrub.py`'s.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from urllib.parse import unquote
+
+from gproxy.config.redact import REDACTED
+from gproxy.config.schema import Config
+
+SHORTEST = 8
+"""A shorter value is a word like another."""
+
+MADE_HERE = r"op(?:_|%(?:25)*5[fF])[0-9A-Za-z]{40,}"
+"""What looks like a key that gproxy makes, whether it is one or not."""
+
+_MADE_HERE = re.compile(MADE_HERE)
+_SEPARATOR = re.compile(r"([/?&=:])")
+_MOST_CODINGS = 3
+
+
+def searched(config: Config, secrets: Iterable[str]) -> frozenset[str]:
+    """Of the file's literal keys and of the providers' `secrets`, those that are searched for as they are."""
+    literal = (key.api_key for user in config.users for key in user.keys)
+    return frozenset(
+        text for text in (*literal, *secrets) if len(text) >= SHORTEST and not published(text, config)
+    )
+
+
+def published(text: str, config: Config) -> bool:
+    """Whether the file itself gives a provider, a model or an alias a name that holds `text`.
+
+    It is no secret then: servers on the same machine take any word for a key, as their own name.
+    """
+    names = [row.name for row in config.providers] + [row.model_id for row in config.models]
+    for alias in config.model_aliases:
+        names += [alias.alias, alias.model_id, *(target.model_id for target in alias.targets)]
+    return text in "\n".join(names)
+
+
+def holds_key(text: str, keys: Collection[str]) -> bool:
+    """Whether one of `keys`, or what looks like a key made here, stands in `text`, percent-encoded or not."""
+    if _found(text, keys):
+        return True
+    plain = _decoded(text)
+    return plain != text and _found(plain, keys)
+
+
+def without_keys(raw: str, keys: Iterable[str]) -> str:
+    """A raw path or query without what `holds_key` finds; short ones are left."""
+    keys = [key for key in keys if len(key) >= SHORTEST]
+    raw = _MADE_HERE.sub(REDACTED, raw)
+    if not holds_key(raw, keys):
+        return raw
+    for key in keys:
+        raw = raw.replace(key, REDACTED)
+    raw = "".join(REDACTED if holds_key(part, keys) else part for part in _SEPARATOR.split(raw))
+    return REDACTED if holds_key(raw, keys) else raw
+
+
+def _found(text: str, keys: Collection[str]) -> bool:
+    return _MADE_HERE.search(text) is not None or any(key in text for key in keys)
+
+
+def _decoded(text: str) -> str:
+    for _ in range(_MOST_CODINGS):
+        if "%" not in text:
+            break
+        text = unquote(text)
+    return text

@@ -1,0 +1,56 @@
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.config.keys import make_key
+from gproxy.config.strays import holds_key, published, without_keys
+from tests.server.parts import ALICE, KEY, SECRET, provider, snapshot
+
+MADE = make_key()
+OTHER = "sk-other/4711+x=y"
+REST = st.text("abc/%?&=:._-2F5", max_size=20)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"oa/{OTHER}",
+        quote(OTHER, safe=""),
+        quote(quote(OTHER, safe="")),
+        MADE,
+        f"models/{MADE}:generateContent",
+        MADE.replace("_", "%5f"),
+        "%6F" + MADE[1:],
+        f"op_{'a' * 40}",
+    ],
+    ids=range(8),
+)
+def test_a_key_in_a_text_is_found_however_it_is_written(text: str) -> None:
+    assert holds_key(text, (OTHER,))
+    assert not holds_key(without_keys(text, (OTHER,)), (OTHER,))
+
+
+@pytest.mark.parametrize("text", ["oa/gpt-4.1-mini", f"op_{'a' * 39}", "sk-other", "%", "%zz%41", ""])
+def test_other_texts_hold_none_and_stay_as_they_are(text: str) -> None:
+    assert not holds_key(text, (OTHER,))
+    assert without_keys(text, (OTHER, "sk")) == text
+
+
+@given(REST, REST, st.sampled_from([OTHER, MADE, quote(OTHER, safe=""), "%6F" + MADE[1:]]))
+def test_no_key_is_left_in_a_path_or_query(before: str, after: str, key: str) -> None:
+    assert not holds_key(without_keys(before + key + after, (OTHER,)), (OTHER,))
+
+
+def test_what_is_around_a_key_stays() -> None:
+    assert without_keys(f"/v1/{MADE}/x?a={OTHER}&b=c", (OTHER,)) == "/v1/[redacted]/x?a=[redacted]&b=c"
+    assert without_keys(f"/v1beta/models/%6F{MADE[1:]}:countTokens", ()) == (
+        "/v1beta/models/[redacted]:countTokens"
+    )
+
+
+def test_keys_and_secrets_of_the_file_are_searched_for_and_names_in_it_are_none() -> None:
+    here = snapshot(provider("http://up", name="lm-studio", secrets=("lm-studio", SECRET, "short")) + ALICE)
+    assert here.secrets == {SECRET, KEY}
+    assert published("lm-studio", here.config)

@@ -68,7 +68,7 @@ async def test_permission_is_asked_before_existence(tmp_path: Path) -> None:
     assert there.message.replace("only", "other") == not_there.message
 
 
-async def test_a_dialect_that_no_target_speaks_is_refused_and_leaves_a_row(tmp_path: Path) -> None:
+async def test_what_no_target_can_be_told_is_refused_and_leaves_a_row(tmp_path: Path) -> None:
     text = (
         '[[providers]]\nname = "up"\nchannel = "custom"\n'
         'settings = { base_url = "http://x", protocols = ["gemini"] }\n' + ALICE
@@ -407,3 +407,27 @@ def test_how_a_request_ended_is_one_of_few_words(
     kind: type[GatewayError], attempts: int, outcome: str
 ) -> None:
     assert outcome_of(kind("x"), attempts) == outcome
+
+
+async def test_a_client_that_leaves_a_translated_stream_ends_the_upstream_and_is_estimated(
+    tmp_path: Path,
+) -> None:
+    async def begun(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + chunk("hello"))
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    body = {"model": "up/m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    async with peer(begun) as up:
+        text = provider(up.url, protocols=("openai_chat",)) + ALICE
+        async with serving(text, tmp_path) as front:
+            visit = Visit(json.dumps(body).encode())
+            asking = asyncio.create_task(front.ask("/v1/messages", visit=visit))
+            await visit.until(lambda v: b"hello" in v.body)
+            visit.leave()
+            await asking
+            await asyncio.wait_for(up.left.wait(), 5)
+            (row,) = await front.rows()
+    assert b"content_block_delta" in visit.body
+    assert (row["status"], row["outcome"], row["usage_source"]) == (499, "client_closed", "estimated")
+    assert (row["dialect"], row["output_tokens"]) == ("anthropic_messages", 2)

@@ -5,7 +5,7 @@ How the key is sent is a row of `catalog.py`. After learn.microsoft.com/azure/ai
 """
 
 import re
-from urllib.parse import parse_qs, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from gproxy.errors import BadRequest
 
@@ -14,7 +14,7 @@ API_VERSION = "2024-10-21"
 
 _DATED = re.compile(r"\d{4}-\d\d-\d\d(-preview)?")
 _SURFACE = re.compile(r"(?P<root>.*?)(?P<v1>/openai/v1)?\Z")
-_DEPLOYMENT = re.compile(r"(?P<root>.*?)(?P<given>/openai/deployments/[^/]+)(/.*)?\Z")
+_DEPLOYMENT = re.compile(r"(?P<root>.*?)(?P<given>/openai/deployments/(?P<name>[^/]+))(/.*)?\Z")
 _ENDINGS = re.compile(r"(/openai(/deployments)?|/v1)?\Z")
 
 
@@ -44,6 +44,12 @@ def url(base_url: str, protocol_name: str, path: str, model: str) -> str:
         own = address.query if versions else "&".join(filter(None, [address.query, _version(API_VERSION)]))
     query = "&".join(filter(None, [own, asked]))
     return urlunsplit((address.scheme, address.netloc, place + tail, query, ""))
+
+
+def deployment(base_url: str, model: str) -> str:
+    """The deployment that is asked for `model`: the one in the address, which then is it for every model's name."""
+    given = _DEPLOYMENT.match(urlsplit(base_url).path.rstrip("/"))
+    return unquote(given["name"]) if given else model
 
 
 def _version(version: str) -> str:

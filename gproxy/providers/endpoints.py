@@ -53,6 +53,11 @@ def endpoint(
     return f"{place}{tail}?{query}" if query else place + tail
 
 
+def asked_model(channel: Channel, settings: schema.Settings, model: str) -> str:
+    """What a body names in the place of `model`: the same, but for an address that names a deployment."""
+    return azure.deployment(settings.base_url, model) if channel.deployments else model
+
+
 def _checked(channel_name: str, address: str) -> str:
     if not urlsplit(address).netloc:
         raise ConfigError(f"channel {channel_name!r} needs settings.base_url, an http:// or https:// address")

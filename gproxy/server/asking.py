@@ -66,6 +66,7 @@ def attempt(
         return Attempt(
             url="", headers=[], body=b"", settings=provider.settings, deadline=deadline, offline=offline
         )
+    model = endpoints.asked_model(channel, provider.settings, target.model)
     return Attempt(
         url=endpoints.endpoint(
             channel,
@@ -76,21 +77,21 @@ def attempt(
             project=access.project,
         ),
         headers=_headers(call, provider, spoken, access, own_id, across=crossing is not None),
-        body=_own_body(call, target, ask) if crossing is None else crossing.body,
+        body=_own_body(call, model, ask) if crossing is None else crossing.body,
         settings=provider.settings,
         proxy=proxy(call, provider),
         deadline=deadline,
     )
 
 
-def _own_body(call: Call, target: Target, ask: bool) -> bytes:
+def _own_body(call: Call, model: str, ask: bool) -> bytes:
     """The client's request as it came, but for the model's name, and for what would have it refused."""
     protocol, facts = call.protocol, call.facts
     if protocol is MESSAGES and may_hold_foreign(facts.body.text):
         spared = without_foreign(facts.body.tree)
         if spared is not None:
-            return encoded({**spared, "model": target.model})
-    return protocol.with_model(facts, target.model, ask)
+            return encoded({**spared, "model": model})
+    return protocol.with_model(facts, model, ask)
 
 
 def _headers(

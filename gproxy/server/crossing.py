@@ -188,7 +188,9 @@ def _crossing(call: Call, target: Target, ask_usage: bool) -> Crossing:
 def _conversation(call: Call, target: Target, ask_usage: bool) -> Crossing:
     facts, name = call.facts, carrier(call, target)
     client, other = DIALECTS[call.protocol.name], DIALECTS[name]
-    asked = TargetFacts(model=target.model, stream=facts.stream, ask_usage=ask_usage)
+    provider = call.snapshot.providers[target.provider]
+    model = endpoints.asked_model(CHANNELS[provider.channel], provider.settings, target.model)
+    asked = TargetFacts(model=model, stream=facts.stream, ask_usage=ask_usage)
     translated = exchange.request(client, other, facts.body.tree, asked)
     protocol = (_STREAMED if facts.stream else _WHOLE)[name]
     known = ClientFacts(

@@ -25,6 +25,7 @@ from gproxy.server import coding
 from gproxy.server.capture import CALLED_OFF, AttemptTrace
 from gproxy.server.h1client import H1Transport
 from gproxy.server.transport import AiohttpTransport
+from gproxy.server.unconnected import is_reset, why
 
 MAX_WHOLE_ANSWER = 128 * 1024 * 1024
 """Largest answer that is held in memory: one that is not a stream and has to be read before it is sent."""
@@ -211,9 +212,10 @@ class Upstream:
                 raise kind(_OUT_OF_TIME) from None
             raise kind("no answer in time" if under_way else "no connection in time") from None
         except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
-            raise ConnectFailed("no connection") from error
+            raise ConnectFailed(why(error)) from error
         except httpx.TransportError as error:
-            raise AnswerBroken("the connection ended before the answer") from error
+            ended = "was reset" if is_reset(error) else "ended"
+            raise AnswerBroken(f"the connection {ended} before the answer") from error
         return Answer(answer.status, answer.headers, answer.read, answer.abort, attempt, until)
 
     async def close(self) -> None:

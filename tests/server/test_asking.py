@@ -2,7 +2,7 @@
 
 import json
 
-from gproxy.protocols import anthropic_messages
+from gproxy.protocols import anthropic_messages, openai_responses
 from gproxy.server.asking import attempt, carrier, proxy
 from gproxy.server.crossing import cross
 from gproxy.server.edge import Call
@@ -55,6 +55,22 @@ async def test_a_translated_request_goes_to_the_targets_path_without_the_clients
         "content-type": "application/json",
         "x-gproxy-via": "another, me",
     }
+
+
+AZURE = (
+    '[[providers]]\nname = "up"\nchannel = "azure-openai"\ncredentials = [{ api_key = "sk-azure-secret" }]\n'
+    'settings = { base_url = "https://r.openai.azure.com/openai/deployments/X" }\n'
+)
+
+
+async def test_a_deployment_in_the_address_is_named_in_the_body_where_no_path_does() -> None:
+    here = snapshot(AZURE + ALICE)
+    responses = call(here, b'{"model": "alias", "input": "Hi"}', openai_responses.RESPONSES)
+    it = attempt(responses, UP, Access("sk-up"), True, None, None, "me")
+    assert (it.url, json.loads(it.body)["model"]) == ("https://r.openai.azure.com/openai/v1/responses", "X")
+    messages = call(here, BODY, anthropic_messages.MESSAGES)
+    crossed = await cross(messages, UP, True)
+    assert json.loads(crossed.body)["model"] == "X"
 
 
 def test_a_providers_own_headers_and_proxy_are_used() -> None:

@@ -244,7 +244,7 @@ async def test_each_attempt_has_its_row(tmp_path: Path) -> None:
         (2, "up", "up#1", 503),
         (3, "up", "up#2", 200),
     ]
-    assert attempts[0]["error"] == "no connection"
+    assert attempts[0]["error"] == "connection refused"
     assert attempts[0]["response_headers"] is None
     assert attempts[1]["response_headers"] is not None
 

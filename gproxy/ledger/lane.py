@@ -30,12 +30,50 @@ PAUSE_S = 0.5
 MOST_TRIES = 20
 """After so many failures the entry in hand is given up, lest one that can never be written stop all others."""
 
+RESERVE_BYTES = 64 * 1024 * 1024
+RESERVE_SHARE = 0.05
+"""Of the store's file system the smaller of the two is left free: the ledger is in the same file as the logs, and to
+clear these takes room as well."""
+
+LEAST_RESERVE_BYTES = 16 * 1024 * 1024
+"""And never less than this, which is twice what the write-ahead log takes."""
+
+LOOK_EVERY_S = 1.0
+
 _BATCH = 8
 _BATCH_S = 0.002
 """A batch ends when it has taken this long to prepare: what the ledger has to commit waits no longer than that."""
 
 Prepare = Callable[[], Work | None]
 """Makes the work, outside of any transaction; None: there is nothing to do after all."""
+
+
+Measure = Callable[[], tuple[int, int]]
+"""Bytes that are free in a file system, and those of all of it. May raise OSError."""
+
+
+class Room:
+    """What a file system has free beyond the reserve, measured once in `LOOK_EVERY_S` at most."""
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._left = 0.0
+        self._looked = -LOOK_EVERY_S
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for an entry of about `size` bytes, which then is taken."""
+        now = time.monotonic()
+        if now - self._looked >= LOOK_EVERY_S:
+            self._looked, self._left = now, self._beyond_reserve()
+        self._left -= 2 * size  # it stands in the write-ahead log and in the main file
+        return self._left > 0
+
+    def _beyond_reserve(self) -> float:
+        try:
+            free, total = self._measure()
+        except OSError:
+            return float("inf")  # what is wrong with it the writing will tell
+        return free - max(LEAST_RESERVE_BYTES, min(RESERVE_BYTES, total * RESERVE_SHARE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +87,20 @@ class Lane:
     """A bounded queue beside the writer's own. `offer` is for any thread, `step` for the writer's alone.
 
     `dropped` counts what was not done, from the beginning.
-    `wake` is called when there is something to do again, `wrote` in `step` with the bytes that were written.
+    `wake` is called when there is something to do again, `wrote` in `step` with the bytes that were written. An entry
+    that has a size is dropped where `measure` leaves it no room; one without makes room.
     """
 
     def __init__(
-        self, wake: Callable[[], None] = lambda: None, wrote: Callable[[int], None] = lambda size: None
+        self,
+        wake: Callable[[], None] = lambda: None,
+        wrote: Callable[[int], None] = lambda size: None,
+        measure: Measure | None = None,
     ) -> None:
         self._wake = wake
         self._wrote = wrote
+        self._room = Room(measure) if measure is not None else None
+        self._scarce = False
         self._waiting: deque[_Entry] = deque()
         self._lock = threading.Lock()
         self._bytes = 0
@@ -122,7 +166,13 @@ class Lane:
             with self._lock:
                 dropped, self._dropped_told = self.dropped - self._dropped_told, self.dropped
             self._told = time.monotonic()
-            logger.warning("%d entries of the request logs were dropped: the store did not keep up", dropped)
+            reason = (
+                "the disk is nearly full, and what is left is the ledger's (`gproxy logs clear --yes` makes room)"
+                if self._scarce
+                else "the store did not keep up"
+            )
+            self._scarce = False
+            logger.warning("%d entries of the request logs were dropped: %s", dropped, reason)
 
     def _prepared(self, interrupted: Callable[[], bool]) -> tuple[list[_Entry], list[Work]]:
         """The next entries and their works, one for each."""
@@ -134,6 +184,10 @@ class Lane:
             if entries and (interrupted() or time.monotonic() >= until):
                 break
             entry = self._taken()
+            if self._room is not None and entry.size and not self._room.take(entry.size):
+                self._scarce = True
+                self._drop(entry)
+                continue
             try:
                 work = entry.prepare()
             except Exception:

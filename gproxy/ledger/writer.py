@@ -7,11 +7,13 @@ for a moment of leisure, and be lost, goes by `lane.py`.
 import asyncio
 import contextlib
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -63,7 +65,9 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._opened: Future[None] = Future()
         self._checkpointer = Checkpointer(path)
-        self._lane = Lane(lambda: self._queue.put(_NUDGE), self._checkpointer.wrote)
+        self._lane = Lane(
+            lambda: self._queue.put(_NUDGE), self._checkpointer.wrote, partial(_free_and_total, path.parent)
+        )
         self._closed = False
         self._last = threading.Lock()
         self._lost = 0
@@ -201,6 +205,12 @@ class Writer:
                 logger.error("%s", outcome)
         _tell(batch, outcomes)
         return []
+
+
+def _free_and_total(folder: Path) -> tuple[int, int]:
+    """Bytes of the file system: those that are free for this user, and all."""
+    usage = shutil.disk_usage(folder)
+    return usage.free, usage.total
 
 
 def _tell(batch: Sequence[_Entry], outcomes: Sequence[Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gproxy.ledger import lane
-from gproxy.ledger.lane import Lane, Prepare
+from gproxy.ledger.lane import Lane, Prepare, Room
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.store import Store, Work, inserting, open_store
 from tests.ledger.rows import record
@@ -179,3 +179,50 @@ def test_an_entry_that_can_never_be_written_stops_the_others_only_for_a_while(
     it.offer(row("a"), 10)
     it.close(store, 5)
     assert ids(path) == ["a"]
+
+
+def test_where_the_disk_has_no_room_beyond_the_reserve_only_what_makes_room_is_done(
+    path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lane, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(lane, "LEAST_RESERVE_BYTES", 0)
+    free, told = 5_000, list[Any]()
+    it = Lane(measure=lambda: (free, 100_000))
+    for name in "ab":
+        it.offer(row(name), 10, told.append)
+    it.offer(row("makes room"), 0)
+    it.step(store, never)
+    assert (ids(path), it.dropped, told) == (["makes room"], 2, [None, None])
+    assert "2 entries" in caplog.text
+    assert "gproxy logs clear" in caplog.text
+    free = 5_021
+    it.offer(row("c"), 10)
+    it.step(store, never)
+    assert ids(path) == ["makes room", "c"]
+    assert len(caplog.records) == 1, "told at most once a minute"
+
+
+def test_the_reserve_is_a_share_but_within_bounds() -> None:
+    mega = 1024 * 1024
+    for free, total in ((64, 100_000), (20, 400), (16, 100)):
+        assert Room(lambda free=free, total=total: (free * mega + 100, total * mega)).take(10)
+        assert not Room(lambda free=free, total=total: (free * mega, total * mega)).take(10)
+
+
+def test_the_disk_is_looked_at_once_in_a_while_and_what_was_taken_since_is_counted() -> None:
+    looks: list[int] = []
+
+    def measure() -> tuple[int, int]:
+        looks.append(1)
+        return lane.LEAST_RESERVE_BYTES + 100, 100_000
+
+    room = Room(measure)
+    assert [room.take(20) for _ in range(4)] == [True, True, False, False]
+    assert len(looks) == 1
+
+
+def test_a_disk_that_cannot_be_measured_has_room() -> None:
+    def measure() -> tuple[int, int]:
+        raise OSError("gone")
+
+    assert Room(measure).take(10**12)

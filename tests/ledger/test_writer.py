@@ -1,21 +1,26 @@
 import asyncio
 import logging
 import multiprocessing
+import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gproxy.errors import StoreError
-from gproxy.ledger import lane, sqlite, writer
+from gproxy.ledger import lane, retention, sqlite, writer
+from gproxy.ledger.logs import Body, Content, insert
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.store import inserting
 from gproxy.ledger.writer import Writer
+from tests.ledger.entries import request
 from tests.ledger.rows import record
 
 
@@ -327,3 +332,35 @@ def test_a_closed_writer_takes_no_offer(path: Path) -> None:
     with writing(path) as it:
         pass
     assert not it.offer(lambda: None, 10)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 32 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    argv = [mount or "", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(folder)]
+    if mount is None or subprocess.run(argv, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_logs_fill_no_disk_so_the_ledger_goes_on_and_they_can_be_cleared(small_disk: Path) -> None:
+    path = small_disk / "gproxy.db"
+    body = os.urandom(64 * 1024)
+    with writing(path) as it:
+        for number in range(600):
+            entry = request(f"req-{number}", content=Content([], None, Body(body, len(body), "")))
+            it.offer(lambda entry=entry: partial(insert, entry=entry), len(body))
+            await it.run(inserting(record(f"row-{number}")))
+        assert it.failure is None
+    assert it.dropped
+    assert len(ids(path)) == 600
+    assert retention.count(path, None) == 600 - it.dropped > 10
+    assert retention.clear(path, None)
+    assert retention.count(path, None) == 0
+    with writing(path) as it:
+        it.offer(lambda: inserting(record("again")), 10)
+    assert ids(path)[-1] == "again"

@@ -41,7 +41,11 @@ class ClosingTCPServer(tcp_server.TCPServer):
             await app(scope, *rest)
 
         self.app = cast(AppWrapper, with_drop)
-        await super().run()
+        _open.add(self)
+        try:
+            await super().run()
+        finally:
+            _open.discard(self)
 
     def drop(self) -> None:
         """The extension DROP."""
@@ -71,6 +75,15 @@ class ClosingTCPServer(tcp_server.TCPServer):
     def _give_up_later(self) -> None:
         if self._giving_up is None:
             self._giving_up = self.loop.call_later(WRITE_TIMEOUT, self.drop)
+
+
+_open: set[ClosingTCPServer] = set()
+
+
+def cut_off() -> None:
+    """Drop all connections whose clients do not take what is there for them."""
+    for connection in tuple(_open):
+        connection.drop()
 
 
 class _LeftBehind(Exception):

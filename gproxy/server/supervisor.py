@@ -288,6 +288,8 @@ def _cut_off(gateway: Gateway, engine: Engine | None) -> None:
     gateway.cut_off()
     if engine is not None:
         engine.cut_off()
+    # By then all have been told.
+    asyncio.get_running_loop().call_later(FORCED_END_SECONDS - 1, repair.cut_off)
 
 
 def _stop_when_told(cut_off: Callable[[], None], stop: asyncio.Event, worker: Worker | None) -> None:

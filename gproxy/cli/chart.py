@@ -10,7 +10,7 @@ _LEAST_BAR = 8
 
 
 def show_bars(rows: Sequence[tuple[str, float | None]], unit: str) -> None:
-    """A line for each (label, value), the longest bar for the greatest; at most 80 columns. None: unknown, a `-`."""
+    """A line for each (label, value), the longest bar for the greatest; as wide as a table. None, a `-`: unknown."""
     from rich.console import Console
     from rich.text import Text
 
@@ -19,7 +19,7 @@ def show_bars(rows: Sequence[tuple[str, float | None]], unit: str) -> None:
     labels = [_cut(label, MOST_LABEL) for label, _ in rows]
     values = [_told(value, unit) for _, value in rows]
     left, right = max(map(len, labels)), max(map(len, values))
-    room = max(_LEAST_BAR, output.WIDTH - left - right - len(unit) - 4)
+    room = max(_LEAST_BAR, output.width() - left - right - len(unit) - 4)
     most = max(value or 0 for _, value in rows)
     block = _block()
     console = Console(highlight=False, soft_wrap=True)

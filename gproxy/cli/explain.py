@@ -129,8 +129,14 @@ def _tree(run: "DryRun", model: str, dialect: str | None) -> dict[str, Any]:
         "charged": _name(run.charged) if run.charged else None,
         "limits": _limits(run),
         "quotas": _quotas(run),
-        "price": None if run.price is None else prices.tree(run.price),
+        "price": _price(run),
     }
+
+
+def _price(run: "DryRun") -> dict[str, Any] | None:
+    if run.price is None or run.charged is None:
+        return None
+    return prices.tree(run.price, run.snapshot.providers[run.charged.provider].channel)
 
 
 def _attempt(candidate: "Candidate", condition: "Condition") -> dict[str, Any]:

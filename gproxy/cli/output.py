@@ -1,6 +1,7 @@
 """What commands print: problems, tables, JSON, CSV, and what they ask. What is in it is the commands'."""
 
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from gproxy.config.problems import Problem
 
 WIDTH = 80
+"""Columns of what is no terminal."""
 
 _CONTROLS = re.compile(r"[\x80-\x9f]")
 
@@ -60,8 +62,23 @@ def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     writer.writerows([harmless(value) for value in row] for row in rows)
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numeric: Iterable[str] = ()) -> None:
-    """A table of at most 80 columns, longer cells folded; numbers, and columns named so, stand to the right."""
+def width() -> int:
+    """How wide a table may be: as the terminal is, else 80 columns (less by `COLUMNS`)."""
+    columns = shutil.get_terminal_size((WIDTH, 24)).columns
+    return columns if sys.stdout.isatty() else min(columns, WIDTH)
+
+
+def show_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    numeric: Iterable[str] = (),
+    *,
+    cut: bool = False,
+) -> None:
+    """A table that is no wider than `width()`; numbers, and columns named so, stand to the right.
+
+    Longer cells are folded, with `cut` they end with an ellipsis.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -72,12 +89,15 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numeric
     for place, column in enumerate(columns):
         right = column in told or all(type(row[place]) in (int, float, type(None)) for row in rows)
         table.add_column(
-            Text(column), justify="right" if right else "left", overflow="fold", no_wrap=column in told
+            Text(column),
+            justify="right" if right else "left",
+            overflow="ellipsis" if cut else "fold",
+            no_wrap=column in told,
         )
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
+        table.add_row(*(Text(_cell(value), no_wrap=cut or None) for value in row))
     console = Console(highlight=False, soft_wrap=False)
-    console.width = min(console.width, WIDTH)
+    console.width = width()
     console.print(table)
 
 

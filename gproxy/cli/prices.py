@@ -6,6 +6,7 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption, JsonOption
+from gproxy.providers.catalog import CHANNELS
 
 if TYPE_CHECKING:
     from gproxy.config.snapshot import Snapshot
@@ -42,24 +43,32 @@ def prices(
         raise files.refused(name, loaded.errors, tuple(error.render(name) for error in loaded.errors))
     targets = _named(loaded.snapshot, names) if names else _configured(loaded.snapshot)
     found = _found(loaded.snapshot, targets)
+    aliases = _aliases(loaded.snapshot)
     if as_json:
-        output.show_json([{"model": name, **(price or _UNKNOWN)} for name, price in found.items()])
+        output.show_json(
+            [
+                {"model": name, "aliases": aliases.get(name, []), **(price or _UNKNOWN)}
+                for name, price in found.items()
+            ]
+        )
     elif names:
         _show_in_full(found)
     else:
-        _show(found)
+        _show(found, aliases)
     for name, price in found.items():
         if price is None and not as_json:
             output.note(f"{name}: unknown; price_tiers or price_each_call in [[models]] sets it.")
 
 
-def tree(price: "Price") -> dict[str, Any]:
+def tree(price: "Price", channel: str) -> dict[str, Any]:
     """A price as plain values: of tokens in USD per million, of calls and searches in USD each.
 
-    `classes` are the classes of service that have prices of their own.
+    `classes` are the classes of service that have prices of their own. The price of a search is None where the
+    channel's answers do not tell how many there were, so that it is not applied.
     """
-    classes = {name: _rates(rates) for name, rates in price.classes.items()}
-    return {"source": price.source, **_rates(price.rates), "classes": classes}
+    searches = set(CHANNELS[channel].speaks) != {"gemini"}
+    classes = {name: _rates(rates, searches) for name, rates in price.classes.items()}
+    return {"source": price.source, **_rates(price.rates, searches), "classes": classes}
 
 
 def rows(price: dict[str, Any]) -> list[dict[str, Any]]:
@@ -99,10 +108,10 @@ def beside_tokens(price: dict[str, Any]) -> list[str]:
     return found
 
 
-def _rates(rates: "Rates") -> dict[str, Any]:
+def _rates(rates: "Rates", searches: bool) -> dict[str, Any]:
     return {
         "each_call_usd": rates.per_call / _NANO,
-        "each_search_usd": rates.per_search / _NANO,
+        "each_search_usd": rates.per_search / _NANO if searches else None,
         "tiers": [_tier(tier) for tier in rates.tiers],
     }
 
@@ -143,6 +152,15 @@ def _configured(snapshot: "Snapshot") -> "list[Target]":
     return [target for target in named if target.provider in snapshot.providers]
 
 
+def _aliases(snapshot: "Snapshot") -> dict[str, list[str]]:
+    """By provider and model, the aliases that have it among their targets."""
+    found: dict[str, list[str]] = {}
+    for name, alias in snapshot.aliases.items():
+        for target in alias.targets:
+            found.setdefault(f"{target.provider}/{target.model}", []).append(name)
+    return found
+
+
 def _named(snapshot: "Snapshot", names: list[str]) -> "list[Target]":
     """What names of models stand for. Raises a GatewayError for one that stands for nothing."""
     from gproxy.routing.resolve import resolve
@@ -165,21 +183,24 @@ def _found(snapshot: "Snapshot", targets: "list[Target]") -> dict[str, dict[str,
 
     names = [f"{target.provider}/{target.model}" for target in targets]
     prices = asyncio.run(look_up())
-    return {name: None if price is None else tree(price) for name, price in zip(names, prices, strict=True)}
+    channels = [snapshot.providers[target.provider].channel for target in targets]
+    return {
+        name: None if price is None else tree(price, channel)
+        for name, channel, price in zip(names, channels, prices, strict=True)
+    }
 
 
-def _show(found: dict[str, dict[str, Any] | None]) -> None:
-    """A line for each tier of the ordinary prices."""
+def _show(found: dict[str, dict[str, Any] | None], aliases: dict[str, list[str]]) -> None:
+    """A line for each tier of the ordinary prices, with the model's aliases."""
     lines = [
         {
-            "model": name,
-            "by": "config" if price["source"] == "config" else "table",
+            "model": f"{name} ({', '.join(aliases[name])})" if name in aliases else name,
+            "by": None if price is None else _by(price["source"]),
             "up to": tier["up_to"],
             **_amounts(tier),
         }
         for name, price in found.items()
-        if price is not None
-        for tier in price["tiers"] or [dict.fromkeys(("up_to", *_COLUMNS))]
+        for tier in (price or _UNKNOWN)["tiers"] or [dict.fromkeys(("up_to", *_COLUMNS))]
     ]
     output.show(lines, as_json=False, empty="No price is known: name a model, PROVIDER/MODEL.")
     more = [

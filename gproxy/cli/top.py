@@ -30,12 +30,16 @@ _RATE_OVER = 10
 """Rates are taken over so many refreshes."""
 
 _MINUTE_S = 60.0
+_NO_SCREEN = ("dumb", "unknown")
+"""Terminals, by `TERM`, that can only be written on line by line; `rich` knows them by the same names."""
+
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGWINCH")
 
 
 def top(
     once: Annotated[
-        bool, typer.Option("--once", help="Print one picture; so too where stdout is no terminal.")
+        bool,
+        typer.Option("--once", help="Print one picture; so too where stdout is no terminal, or a dumb one."),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -58,8 +62,8 @@ def top(
     pictures = Pictures(found, store)
     if as_json:
         output.show_json(pictures.take())
-    elif once or not sys.stdout.isatty():
-        for line in topview.lines(pictures.take(), output.WIDTH):
+    elif once or not sys.stdout.isatty() or os.environ.get("TERM", "").lower() in _NO_SCREEN:
+        for line in topview.lines(pictures.take(), output.width()):
             print(line)
     else:
         _watch(pictures.take)
@@ -125,9 +129,10 @@ def _watch(take: Callable[[], topview.Picture]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False)
+    ends = "q quits" if sys.stdin.isatty() else "Ctrl-C quits"
 
     def shown(picture: topview.Picture) -> Text:
-        lines = topview.lines(picture, console.width, console.height)
+        lines = topview.lines(picture, console.width, console.height, ends)
         return Text("\n".join(lines), no_wrap=True, overflow="crop")
 
     # What goes wrong before anything is drawn is told on the screen as it is.

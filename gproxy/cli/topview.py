@@ -1,5 +1,6 @@
 """The picture of `gproxy top` as lines of a terminal, from its tree. Where the tree comes from is `top.py`'s."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -17,9 +18,15 @@ _LEAST_ROWS = 2
 """How many rows a part has at least, where there is room for its heading."""
 
 
-def lines(picture: Picture, width: int, height: int | None = None) -> list[str]:
-    """At most `height` lines of `width` columns, None: as many as it takes. None holds a control character."""
+def lines(picture: Picture, width: int, height: int | None = None, last: str = "") -> list[str]:
+    """At most `height` lines of `width` columns, None: as many as it takes. None holds a control character.
+
+    `last` is what the last line of a window says, where there is room for more than that.
+    """
     width = max(width, LEAST_WIDTH)
+    if last and height is not None and height > 1:
+        told = lines(picture, width, height - 1)
+        return [*told, *[""] * (height - 1 - len(told)), _fit(last, width).rstrip()]
     told = [*_summary(picture)]
     parts = [(title, rows) for title, rows in _parts(picture, width) if rows]
     counts = [len(rows) for _, rows in parts] if height is None else _shares(parts, height - len(told))
@@ -84,9 +91,9 @@ def _parts(picture: Picture, width: int) -> Iterator[tuple[str, list[str]]]:
             for row in picture["today"]["by"]
         ],
     )
-    yield "CREDENTIALS", [_credential(row, name) for row in picture["credentials"]]
+    yield "CREDENTIALS", [_credential(row, name) for row in sorted(picture["credentials"], key=_urgency)]
     yield "IN FLIGHT", [_open(row, name) for row in picture["open"]]
-    yield "LAST ERRORS", [_error(row) for row in picture["errors"]]
+    yield "LAST ERRORS", _errors(picture["errors"])
 
 
 def _row(cells: Sequence[tuple[str, int, str]]) -> str:
@@ -120,9 +127,23 @@ def _open(row: dict[str, Any], name: int) -> str:
     return _row([(model, name, "<"), (f"{row['seconds']:.1f} s", 9, ">")]) + f"  {row['user'] or '-'}{kind}"
 
 
-def _error(row: dict[str, Any]) -> str:
-    said = row["error"] or row["outcome"]
-    return f"{_clock(row['started_at'])} {row['status']} {row['user']} {row['requested_model']}: {said}"
+def _urgency(row: dict[str, Any]) -> int:
+    """What somebody may have to do something about comes first; what the file has off comes after what failed."""
+    if row["state"] == "disabled":
+        return 0 if row["last_failed_at"] else 2
+    return 1 if row["state"] == "cooling" else 3
+
+
+def _errors(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for all that are equal but for their time, with that of the newest and how many there are."""
+    newest: dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for row in rows:  # the newest first
+        said = row["error"] or row["outcome"]
+        told = f"{row['status']} {row['user']} {row['requested_model']}: {said}"
+        newest.setdefault(told, _clock(row["started_at"]))
+        counts[told] += 1
+    return [f"{at} {f'{counts[told]} x ' if counts[told] > 1 else ''}{told}" for told, at in newest.items()]
 
 
 def _clock(text: str) -> str:

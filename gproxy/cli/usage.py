@@ -40,7 +40,7 @@ _TIMES = {
 }
 """The measures that fit a terminal, with their short names; JSON and CSV have all of them."""
 
-_DROPPED = ("est.", "cached", "first p50", "p50 ms", "output", "errors", "input")
+_DROPPED = ("est.", "unpriced", "cached", "first p50", "p50 ms", "output", "errors", "input")
 """What goes first where a table would be too wide."""
 
 _MOST_GROUP = 26
@@ -114,6 +114,8 @@ def report(
         found = make_report(store, by=by or ["model"], filters=filters, latency=latency)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--by") from None
+    if not found.rows:
+        only.tell_of_none(store, filters)
     if as_json:
         measures = found.columns[-len(found.totals) :]
         rows = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
@@ -138,12 +140,15 @@ def _show(found: "Report", shown: dict[str, str]) -> None:
         for name, title in columns.items()
     }
     names = [[str(_cell("", row[place])) for row in rows] for place in range(groups)]
-    _fit(names, cells, [len(name) for name in found.columns[:groups]])
+    dropped, cut = _fit(names, cells, [len(name) for name in found.columns[:groups]])
     table = [
         [*row[:groups], *measures]
         for row, measures in zip(rows, zip(*cells.values(), strict=True), strict=True)
     ]
-    output.show_table([*found.columns[:groups], *cells], table, numeric=list(cells))
+    output.show_table([*found.columns[:groups], *cells], table, numeric=list(cells), cut=cut)
+    if dropped or cut:
+        left = [*(["left out " + ", ".join(dropped)] if dropped else []), *(["cut names"] if cut else [])]
+        output.note(f"For want of width this has {' and '.join(left)}: --json and --csv have all.")
     _remarks(named)
 
 
@@ -154,17 +159,26 @@ def _remarks(totals: dict[str, Any]) -> None:
         output.note(f"The tokens of {_requests(count)} are in part an estimate.")
 
 
-def _fit(names: Sequence[Sequence[str]], cells: dict[str, list[str]], titles: Sequence[int]) -> None:
-    """Take the least important measures away until the rest fits beside the names."""
+def _fit(
+    names: Sequence[Sequence[str]], cells: dict[str, list[str]], titles: Sequence[int]
+) -> tuple[list[str], bool]:
+    """Take the least important measures away until the rest fits beside the names.
+
+    Those that went, and whether the names do not fit even so.
+    """
+    gone: list[str] = []
     left = sum(
         min(_MOST_GROUP, max(title, *map(len, column))) + 2
         for column, title in zip(names, titles, strict=True)
     )
-    for dropped in _DROPPED:
+    for dropped in (*_DROPPED, None):
         widths = [max(len(title), *map(len, column)) + 2 for title, column in cells.items()]
-        if left + sum(widths) - 2 <= output.WIDTH:
-            return
-        cells.pop(dropped, None)
+        if left + sum(widths) - 2 <= output.width():
+            return gone, False
+        if dropped in cells:
+            del cells[dropped]
+            gone.append(dropped)
+    return gone, True
 
 
 def _show_chart(found: "Report") -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gproxy.cli import files
+from gproxy.cli import files, output
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ Alias = Annotated[str | None, typer.Option("--alias", metavar="NAME", help="Only
 Dialect = Annotated[
     str | None, typer.Option("--dialect", metavar="NAME", help="Only this dialect, such as openai_chat.")
 ]
-Status = Annotated[int | None, typer.Option("--status", metavar="CODE", help="Only this HTTP status.")]
+Status = Annotated[
+    str | None, typer.Option("--status", metavar="STATUS", help="Only this HTTP status: 429, or 4xx.")
+]
 
 
 def opened(given: Path | None) -> "tuple[Config, Path]":
@@ -53,7 +55,7 @@ def filters(
     since: str | None,
     until: str | None,
     key: str | None,
-    status: int | None = None,
+    status: str | None = None,
     **equal: str | None,
 ) -> "Filters":
     """What the options say together. Raises BadParameter for a time that is none, ConfigError for a key."""
@@ -63,9 +65,28 @@ def filters(
         since=when(since, "--since"),
         until=when(until, "--until"),
         key_ids=_key_ids(config, store, key) if key is not None else None,
-        status=status,
+        status=_statuses(status) if status is not None else None,
         **equal,
     )
+
+
+def _statuses(text: str) -> tuple[int, int]:
+    from gproxy.ledger.logs import statuses
+
+    try:
+        return statuses(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--status") from None
+
+
+def tell_of_none(store: Path, filters: "Filters") -> None:
+    """That no row is such, on stderr: a name may be mistyped, or nothing have happened yet."""
+    if not store.exists():
+        output.note(f"There is no usage store yet at {store}: `gproxy serve` makes one.")
+        return
+    names = [name.removesuffix("_ids") for name in filters.values()]
+    among = f" these filters together ({', '.join(f'--{name}' for name in names)})" if names else ""
+    output.note(f"Nothing in the ledger fits{among}.")
 
 
 def when(text: str | None, option: str) -> datetime | None:

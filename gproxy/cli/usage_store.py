@@ -67,7 +67,8 @@ def export(
         status=status,
     )
     if file is None:
-        export_rows(store, filters, format, sys.stdout)
+        if not export_rows(store, filters, format, sys.stdout):
+            only.tell_of_none(store, filters)
         return
     with _writing(file) as out, _progress("exporting") as told:
         count = export_rows(store, filters, format, out, told)

@@ -5,6 +5,7 @@ What is logged, and that no secret is in it, is `server/capture.py`'s; for how l
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, fields
@@ -167,7 +168,7 @@ def listed(
         name: stamp(value) if isinstance(value, datetime) else value for name, value in given.items()
     }
     if filters.status is not None:
-        values["status_low"], values["status_high"] = _statuses(filters.status)
+        values["status_low"], values["status_high"] = statuses(filters.status)
     query = (
         f"SELECT id, {', '.join(_ENVELOPE[kind])} FROM {_TABLES[kind]} "  # noqa: S608 - constants of this module
         f"WHERE {where} ORDER BY id DESC LIMIT {max(0, min(limit, MOST_LISTED))}"
@@ -215,11 +216,13 @@ def _opened(row: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def _statuses(text: str) -> tuple[int, int]:
-    if len(text) == 3 and text[0].isdigit() and text[1:].lower() == "xx":
-        return int(text[0]) * 100, int(text[0]) * 100 + 99
-    if len(text) == 3 and text.isdigit():
-        return int(text), int(text)
+_STATUS = re.compile(r"[1-5](?:[0-9]{2}|xx|XX)")
+
+
+def statuses(text: str) -> tuple[int, int]:
+    """The first and the last status that `429` or `4xx` names. Raises ValueError for anything else."""
+    if _STATUS.fullmatch(text):
+        return int(text.lower().replace("x", "0")), int(text.lower().replace("x", "9"))
     raise ValueError(f"{text!r} is no status: write one such as 429, or 4xx for all of its kind")
 
 

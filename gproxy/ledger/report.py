@@ -67,7 +67,7 @@ _FILTERS = {
     "credential": "credential = :credential",
     "alias": "alias = :alias",
     "dialect": "dialect = :dialect",
-    "status": "status = :status",
+    "status": "status BETWEEN json_extract(:status, '$[0]') AND json_extract(:status, '$[1]')",
 }
 
 
@@ -76,7 +76,7 @@ class Filters:
     """Which rows: those that started in [since, until) and match each that is given, exactly.
 
     `model` is the upstream's id, the name the client sent, or the alias; `key_ids` are those of a key that was
-    rotated.
+    rotated. `status` is the first and the last that there may be.
     """
 
     since: datetime | None = None
@@ -88,14 +88,12 @@ class Filters:
     credential: str | None = None
     alias: str | None = None
     dialect: str | None = None
-    status: int | None = None
+    status: tuple[int, int] | None = None
 
     def values(self) -> dict[str, Any]:
         """What is given, by name, without the times."""
         given = {name: value for name in _FILTERS if (value := getattr(self, name)) is not None}
-        if self.key_ids is not None:
-            given["key_ids"] = json.dumps(self.key_ids)
-        return given
+        return {name: json.dumps(it) if isinstance(it, tuple) else it for name, it in given.items()}
 
     def where(self) -> tuple[str, dict[str, Any]]:
         """The condition on rows of `usage`, `1` for none, and its values."""

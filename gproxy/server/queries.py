@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gproxy.errors import BadRequest
-from gproxy.ledger.logs import MOST_LISTED
+from gproxy.ledger.logs import MOST_LISTED, statuses
 from gproxy.ledger.logs import Filters as LogFilters
 from gproxy.ledger.report import DIMENSIONS, Filters
 from gproxy.ledger.when import parse_when
@@ -62,12 +62,19 @@ def usage(arguments: Arguments, now: float, *, own: bool) -> UsageQuery:
         filters=Filters(
             since=_when("since", given.get("since", SINCE), now),
             until=_when("until", given["until"], now) if "until" in given else None,
-            status=_number("status", given["status"], 100, 599) if "status" in given else None,
+            status=_statuses(given["status"]) if "status" in given else None,
             key_ids=(given["key_id"],) if "key_id" in given else None,
             **equal,
         ),
         latency=_flag("latency", given),
     )
+
+
+def _statuses(text: str) -> tuple[int, int]:
+    try:
+        return statuses(text)
+    except ValueError:
+        raise BadRequest("`status` is one such as 429, or 4xx for all of its kind.") from None
 
 
 def logs(arguments: Arguments, now: float) -> LogQuery:

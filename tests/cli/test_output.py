@@ -62,3 +62,14 @@ def test_an_empty_secret_is_refused(monkeypatch: pytest.MonkeyPatch, piped: str)
 def test_csv_holds_no_formula(capsys: pytest.CaptureFixture[str]) -> None:
     output.show_csv(["model", "cost"], [['=HYPERLINK("http://x")', -1.5]])
     assert capsys.readouterr().out == 'model,cost\n"\'=HYPERLINK(""http://x"")",-1.5\n'
+
+
+@pytest.mark.parametrize(
+    ("terminal", "columns", "expected"), [(True, 160, 160), (True, 60, 60), (False, 160, 80)]
+)
+def test_a_table_is_as_wide_as_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, columns: int, expected: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    assert output.width() == expected

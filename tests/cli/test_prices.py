@@ -66,6 +66,7 @@ def test_people_get_a_line_for_each_tier_and_are_told_what_to_set_where_none_is_
         ["main/mine", "config", "1000", "0.4", "1.6", "0.4", "0.4", "0.4"],
         ["main/mine", "config", "-", "0.8", "3.2", "0.08", "0.8", "0.8"],
         ["main/gpt-5", "table", "-", "1.25", "10", "0.125", "1.25", "1.25"],
+        ["local/some", "(chat)", "-", "-", "-", "-", "-", "-", "-"],
     ]
     assert "local/some: unknown; price_tiers or price_each_call in [[models]] sets it." in ran.err
     assert "gproxy models prices main/mine" in ran.err
@@ -101,11 +102,28 @@ def test_a_file_that_names_no_model_says_how_to_ask(run: Run, file: Path) -> Non
 
 def test_only_what_differs_from_text_is_told_apart() -> None:
     tier = Tier(None, 10**9, 2 * 10**9, 0, 0, 0, Apart(3 * 10**9, 10**9, 0, 0, 2 * 10**9, 2 * 10**9, 10**6))
-    found = tree(Price("s", Rates((tier,), per_search=10**7)))
+    found = tree(Price("s", Rates((tier,), per_search=10**7)), "openai")
     assert beside_tokens(found) == [
         "each web search: 0.01 USD",
         "apart from text: input audio 3, reasoning 0.001",
     ]
     assert rows(found) == [
         {"input": "1", "output": "2", "cache read": "0", "cache write": "0", "cache write 1h": "0"}
+    ]
+
+
+def test_a_price_of_searches_that_is_not_applied_is_not_shown() -> None:
+    price = Price("s", Rates(per_search=10**7))
+    assert beside_tokens(tree(price, "anthropic")) == ["each web search: 0.01 USD"]
+    for channel in ("gemini", "vertex"):
+        found = tree(price, channel)
+        assert (found["each_search_usd"], beside_tokens(found)) == (None, [])
+
+
+@pytest.mark.usefixtures("priced")
+def test_a_model_is_listed_with_its_aliases(run: Run) -> None:
+    assert [(row["model"], row["aliases"]) for row in listed(run)] == [
+        ("main/mine", []),
+        ("main/gpt-5", []),
+        ("local/some", ["chat"]),
     ]

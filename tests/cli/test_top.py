@@ -46,7 +46,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 class Terminal:
     """A terminal of 80 by 24, and the command in it."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, kind: str = "xterm") -> None:
         self.mine, self.its = pty.openpty()
         self.resize(24, 80)
         self.before = termios.tcgetattr(self.its)
@@ -56,7 +56,7 @@ class Terminal:
             stdin=self.its,
             stdout=self.its,
             stderr=self.its,
-            env={**os.environ, "PYTHONPATH": ROOT, "TERM": "xterm"},
+            env={**os.environ, "PYTHONPATH": ROOT, "TERM": kind},
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that its keys are signals
         )
@@ -100,6 +100,7 @@ def terminal(gateway: Gateway) -> Iterator[Terminal]:
     it = Terminal(gateway)
     try:
         it.until(b"local/echo-1")
+        it.until(b"q quits")
         yield it
     finally:
         it.close()
@@ -116,6 +117,17 @@ def test_a_picture_is_printed_where_nobody_watches(gateway: Gateway) -> None:
     assert tree["requests_per_s"] > 0
     assert [row["provider"] for row in tree["today"]["by"]] == ["local"]
     assert [row["state"] for row in tree["credentials"]] == ["ready"]
+
+
+def test_a_dumb_terminal_gets_one_picture(gateway: Gateway) -> None:
+    it = Terminal(gateway, "dumb")
+    try:
+        it.until(b"CREDENTIALS")
+        it.process.wait(20)
+        assert b"\x1b" not in it.shown
+        assert b"quits" not in it.shown
+    finally:
+        it.close()
 
 
 def test_without_a_store_or_a_server_that_is_said(run: Run, tmp_path: Path, gateway: Gateway) -> None:

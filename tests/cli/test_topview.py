@@ -27,6 +27,7 @@ def picture(name: str = "big-model", count: int = 2, running: bool = True) -> di
                 "model": name,
                 "state": "cooling",
                 "until": at,
+                "last_failed_at": at,
                 "last_error": "status 429",
             }
         ]
@@ -98,3 +99,38 @@ def test_a_cost_is_told_in_its_column(cost: float | None) -> None:
     shown = picture()
     shown["today"]["by"][0]["cost_usd"] = cost
     assert all(len(line) <= 80 for line in lines(shown, 80))
+
+
+def test_what_is_out_comes_first_and_what_the_file_has_off_after_it() -> None:
+    seen = picture(count=1)
+    (one,) = seen["credentials"]
+    seen["credentials"] = [
+        {**one, "credential": name, "state": state, "until": None, "last_failed_at": failed}
+        for name, state, failed in (
+            ("fine", "ready", None),
+            ("off", "disabled", None),
+            ("slow", "cooling", "2026-11-25T12:00:00.000Z"),
+            ("refused", "disabled", "2026-11-25T12:00:00.000Z"),
+        )
+    ]
+    told = lines(seen, 80)
+    start = told.index("CREDENTIALS")
+    assert [line.split()[1] for line in told[start + 1 : start + 5]] == ["refused", "slow", "off", "fine"]
+
+
+def test_equal_errors_are_one_line_with_their_count() -> None:
+    seen = picture(count=3)
+    seen["errors"] += [{**seen["errors"][0], "user": "bob"}]
+    told = lines(seen, 80)
+    errors = told[told.index("LAST ERRORS") + 1 :]
+    assert [line.split(" ", 1)[1] for line in errors] == [
+        "3 x 502 alice big-model: big-model",
+        "502 bob big-model: big-model",
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_the_last_line_of_a_window_says_how_to_leave(count: int) -> None:
+    told = lines(picture(count=count), 80, 24, "q quits")
+    assert (len(told), told[-1]) == (24, "q quits")
+    assert "q quits" not in lines(picture(count=count), 80, 1, "q quits")

@@ -193,3 +193,47 @@ def test_a_group_whose_only_known_costs_are_zero_has_none(run: Run, ledger: Path
     drawn = run("usage", "--chart")
     assert [line.split()[-2:] for line in drawn.out.splitlines() if line.startswith("odd")] == [["-", "USD"]]
     assert "The price of 2 requests is not known: the cost is without them." in drawn.err
+
+
+@pytest.mark.parametrize(("status", "count"), [("502", 1), ("5xx", 1), ("2XX", 2), ("404", 0)])
+def test_a_status_may_be_all_of_its_kind(run: Run, ledger: Path, status: str, count: int) -> None:
+    assert sum(int(str(row["requests"])) for row in rows(run, "--status", status)) == count
+    found = run("usage", "export", "--format", "jsonl", "--status", status)
+    assert len(found.out.splitlines()) == count
+
+
+@pytest.mark.parametrize("status", ["4x", "x", "40", "4000"])
+def test_what_is_no_status_is_wrong_usage(run: Run, ledger: Path, status: str) -> None:
+    assert run("usage", "--status", status).code == 2
+
+
+@pytest.mark.parametrize("command", [(), ("--json",), ("--chart",), ("export", "--format", "csv")])
+def test_that_nothing_fits_is_said(run: Run, ledger: Path, command: tuple[str, ...]) -> None:
+    ran = run("usage", *command, "--user", "nobody", "--status", "4xx")
+    assert ran.code == 0
+    assert "Nothing in the ledger fits these filters together (--user, --status)." in ran.err
+    assert "fits" not in run("usage", *command).err
+
+
+def test_what_a_narrow_table_leaves_out_is_said(
+    run: Run, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = [f"--by={name}" for name in ("user", "key", "provider", "credential", "dialect", "status", "day")]
+    every += ["--by=model", "--by=hour", "--by=alias"]
+    ran = run("usage", *every)
+    assert len(ran.out.splitlines()) == 1 + 3 + 1
+    assert max(map(len, ran.out.splitlines())) <= 80
+    assert "…" in ran.out
+    (said,) = [line for line in ran.err.splitlines() if "want of width" in line]
+    assert "left out unpriced, cached" in said
+    assert "cut names" in said
+    assert "want of width" not in run("usage", "--by", "model").err
+
+
+def test_a_wide_terminal_gets_a_wide_table(run: Run, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    by = ("--by", "user", "--by", "key", "--by", "credential", "--by", "dialect")
+    assert "cached" not in run("usage", *by).out
+    monkeypatch.setattr("gproxy.cli.output.width", lambda: 160)
+    ran = run("usage", *by)
+    assert "cached" in ran.out
+    assert "want of width" not in ran.err

@@ -64,10 +64,13 @@ def test_no_cell_begins_a_formula_and_json_has_the_text_as_it_is(tmp_path: Path,
 
 def test_filters_choose_the_rows(tmp_path: Path) -> None:
     path = written(
-        tmp_path / "gproxy.db", record("a"), record("b", user="bob"), record("c", user="bob", status=502)
+        tmp_path / "gproxy.db",
+        record("a"),
+        record("b", user="bob"),
+        record("c", user="bob", status=502),
     )
     since = datetime(2026, 11, 25, tzinfo=UTC)
-    text = exported(path, "jsonl", Filters(user="bob", status=502, since=since))
+    text = exported(path, "jsonl", Filters(user="bob", status=(502, 502), since=since))
     assert [json.loads(line)["request_id"] for line in text.splitlines()] == ["c"]
     assert exported(path, "jsonl", Filters(until=since)) == ""
 

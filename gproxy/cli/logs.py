@@ -162,6 +162,10 @@ def show(
         print(command)
         if left_out:
             output.note(f"Left out, since its value is not logged: {', '.join(left_out)}.")
+        if places := logview.redacted(request):
+            output.note(
+                f"[redacted] stands in its {places}, most likely for a secret: put that back before you send it."
+            )
     else:
         for line in logview.whole(request, attempts):
             print(line)

@@ -16,6 +16,7 @@ WIDTH = 80
 Entry = dict[str, Any]
 
 _KEY_HEADERS = {"authorization": "Bearer ", "x-api-key": "", "x-goog-api-key": ""}
+_KEY_PARAMETER = f"key={REDACTED}"
 _OF_THE_CONNECTION = frozenset(
     {
         "host",
@@ -175,10 +176,19 @@ def curl(request: Entry | None, scheme: str) -> tuple[str, list[str]]:
     return " \\\n  ".join(parts), left_out
 
 
+def redacted(request: Entry | None) -> str:
+    """Which parts of a command that `curl` makes hold text that stands for a secret, "" if none does."""
+    if request is None:
+        return ""
+    query = "&".join(part for part in request["query"].split("&") if part != _KEY_PARAMETER)
+    parts = {"path": request["path"], "query": query, "body": request["request_body"] or ""}
+    return " and ".join(name for name, text in parts.items() if REDACTED in text)
+
+
 def _address(url: str, query: str) -> str:
     if not query:
         return _quoted(url)
-    parts = ["key=\0" if part == f"key={REDACTED}" else part for part in query.split("&")]
+    parts = ["key=\0" if part == _KEY_PARAMETER else part for part in query.split("&")]
     # The quotation is left for the key, and taken up again behind it.
     return '"$GPROXY_KEY"'.join(
         _quoted(part) if part else "" for part in f"{url}?{'&'.join(parts)}".split("\0")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from gproxy.errors import StoreError
-from gproxy.ledger.sqlite import connect_read_only, sqlite3
+from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.when import stamp
 
 MOST_OPEN = 100
@@ -60,9 +60,7 @@ def moment(path: Path, now: datetime, after: int | None = None) -> Moment:
             (newest,) = db.execute("SELECT ifnull(max(id), 0) FROM usage").fetchone()
             return Moment(count, _open(db, now), newest, *_ended(db, now, after), _errors(db, newest))
     except sqlite3.Error as error:
-        raise StoreError(
-            f"{path} cannot be read as a usage store ({error}): `gproxy serve` brings an older store up to date."
-        ) from error
+        raise StoreError(f"{path} cannot be read as a usage store ({error}): {remedy(error)}.") from error
 
 
 def _open(db: sqlite3.Connection, now: datetime) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gproxy.errors import StoreError
-from gproxy.ledger.sqlite import connect_read_only, sqlite3
+from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.when import stamp
 
 MOST_LISTED = 1000
@@ -237,4 +237,4 @@ def _rows(path: Path, query: str, values: Mapping[str, Any]) -> list[dict[str, A
         except sqlite3.Error as error:
             if "no such table" in str(error):  # a store of a version that kept no logs
                 return []
-            raise StoreError(f"{path} cannot be read as a usage store ({error}): see `data_dir`.") from error
+            raise StoreError(f"{path} cannot be read as a usage store ({error}): {remedy(error)}.") from error

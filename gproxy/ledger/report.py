@@ -15,7 +15,7 @@ from typing import Any
 from gproxy.errors import StoreError
 from gproxy.ledger.latency import LATENCY, Latencies
 from gproxy.ledger.rollup import GROUP, SUMS, values_of
-from gproxy.ledger.sqlite import connect_read_only, sqlite3
+from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.when import stamp
 
 DIMENSIONS = {
@@ -149,10 +149,7 @@ def report(
                 if latency:
                     times.read(db, _select_times(groups, filters), filters.where()[1])
         except sqlite3.Error as error:
-            raise StoreError(
-                f"{path} cannot be read as a usage store ({error}): see `data_dir`; "
-                "`gproxy serve` brings an older store up to date."
-            ) from error
+            raise StoreError(f"{path} cannot be read as a usage store ({error}): {remedy(error)}.") from error
     width = len(groups)
     rows = [
         (*row[:width], *_measures(row[width:]), *(times.of(row[:width]) if latency else ())) for row in sums

@@ -15,7 +15,7 @@ from typing import Any
 from gproxy.errors import StoreError
 from gproxy.ledger.adjustments import REPRICED, RowChange, adjust_rows
 from gproxy.ledger.pricing import Price, settle
-from gproxy.ledger.sqlite import connect_read_only, sqlite3
+from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.store import DETAILS, NANO, open_store
 from gproxy.ledger.when import stamp
 from gproxy.values import Usage
@@ -198,9 +198,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(connect_read_only(path)) as db:
             yield db
     except sqlite3.Error as error:
-        raise StoreError(
-            f"{path} cannot be read ({error}): `gproxy serve` brings an older store up to date."
-        ) from error
+        raise StoreError(f"{path} cannot be read ({error}): {remedy(error)}.") from error
 
 
 def _extent(db: sqlite3.Connection, selection: Selection) -> tuple[int, int, int]:

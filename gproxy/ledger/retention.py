@@ -15,7 +15,7 @@ from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger.logs import TABLES
-from gproxy.ledger.sqlite import connect, connect_read_only, sqlite3
+from gproxy.ledger.sqlite import connect, connect_read_only, remedy, sqlite3
 from gproxy.ledger.store import Work
 from gproxy.ledger.when import stamp
 from gproxy.ledger.writer import Writer
@@ -116,8 +116,7 @@ def _open(path: Path, how: Callable[[Path], sqlite3.Connection]) -> Iterator[sql
             yield db
         except sqlite3.Error as error:
             raise StoreError(
-                f"The logs in {path} cannot be read or cleared ({error}): `gproxy serve` brings an older store up to "
-                "date; if another program holds it, close that."
+                f"The logs in {path} cannot be read or cleared ({error}): {remedy(error)}."
             ) from error
 
 

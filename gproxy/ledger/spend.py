@@ -23,7 +23,7 @@ from gproxy.errors import StoreError
 from gproxy.ledger import adjustments
 from gproxy.ledger.adjustments import adjust, forget
 from gproxy.ledger.schema import STEPS
-from gproxy.ledger.sqlite import connect_read_only, sqlite3
+from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.store import MOST_TOKENS, Store, insert, open_store
 from gproxy.values import Admission, Bound, Claim, Record, Standing
 
@@ -231,9 +231,7 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(connect_read_only(path) if path.exists() else _empty()) as db:
             yield db
     except sqlite3.Error as error:
-        raise StoreError(
-            f"What was spent cannot be read from {path} ({error}): `gproxy serve` brings an older store up to date."
-        ) from error
+        raise StoreError(f"What was spent cannot be read from {path} ({error}): {remedy(error)}.") from error
 
 
 def _empty() -> sqlite3.Connection:

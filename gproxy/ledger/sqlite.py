@@ -20,7 +20,7 @@ else:
 
 from gproxy.errors import StoreError
 
-__all__ = ["BUSY_TIMEOUT_MS", "connect", "connect_read_only", "known_fault", "sqlite3"]
+__all__ = ["BUSY_TIMEOUT_MS", "connect", "connect_read_only", "known_fault", "remedy", "sqlite3"]
 
 BUSY_TIMEOUT_MS = 5000
 """How long a statement waits for another process's lock."""
@@ -82,6 +82,26 @@ def known_fault() -> str | None:
     )
 
 
+_REMEDIES = {
+    "no such table": "`gproxy serve` brings an older store up to date",
+    "no such column": "`gproxy serve` brings an older store up to date",
+    "is full": "free some room on its disk first",
+    "malformed": "the file is damaged; put a copy in its place, or save what can be read by `sqlite3 FILE .recover`",
+    "not a database": "move it away, or choose another data_dir",
+    "locked": "close the program that holds it, then try again",
+    "busy": "close the program that holds it, then try again",
+    "readonly": "make it writable, and its folder",
+    "disk I/O error": "see that its disk is sound and has room",
+}
+
+
+def remedy(error: Exception) -> str:
+    """What to do about a store that could be opened but not read or written."""
+    text = str(error)
+    found = (told for sign, told in _REMEDIES.items() if sign in text)
+    return next(found, "see that it is a usage store, and its disk is sound")
+
+
 def _make_private(path: Path) -> None:
     """Create the folder and the file, or narrow what exists; a new `-wal` and `-shm` take the file's mode."""
     if not path.parent.is_dir():
@@ -124,6 +144,8 @@ def _why(path: Path, error: Exception) -> str:
             return f"{path} is not a usable SQLite database: move it away, or choose another data_dir."
         if "locked" in text or "busy" in text:
             return f"{path} is locked by another program: close that program, then try again."
+        if "is full" in text or "disk I/O" in text:
+            return f"Cannot open the usage store {path} ({text}): {remedy(error)}."
         return f"Cannot open the usage store {path} ({text}): see that its folder exists and is writable."
     reason = error.strerror if isinstance(error, OSError) and error.strerror else text
     return f"Cannot open the usage store {path} ({reason}): make it writable, or choose another data_dir."

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gproxy.errors import StoreError
 from gproxy.ledger import rollup
-from gproxy.ledger.sqlite import connect_read_only, sqlite3
+from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.store import MOST_TOKENS
 
 MOST_SPENT_NANO = 9 * 10**18
@@ -92,9 +92,7 @@ def verify(path: Path, told: Callable[[str], None] = lambda check: None) -> list
                         raise
                     found.append(Difference(name, "a sum", "within 64 bits", str(error)))
     except sqlite3.Error as error:
-        raise StoreError(
-            f"{path} cannot be verified ({error}): `gproxy serve` brings an older store up to date."
-        ) from error
+        raise StoreError(f"{path} cannot be verified ({error}): {remedy(error)}.") from error
     return found
 
 

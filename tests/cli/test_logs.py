@@ -143,6 +143,19 @@ def test_a_request_is_shown_as_a_command(run: Run, store: Path) -> None:
     assert "enable_downstream_log_body" in refused.err
 
 
+def test_a_command_that_repeats_what_was_taken_out_says_so(run: Run, store: Path) -> None:
+    body = Body('{"model": "main/large", "note": "[redacted]"}', 45, "")
+    write(
+        store,
+        request("req_whole", query="key=[redacted]", content=Content([], None, Body("{}", 2, ""))),
+        request("req_lacks", query="key=[redacted]&token=[redacted]", content=Content([], None, body)),
+    )
+    assert run("logs", "show", "req_whole", "--curl").err == ""
+    ran = run("logs", "show", "req_lacks", "--curl")
+    assert "[redacted] stands in its query and body" in ran.err
+    assert "[redacted]" in ran.out
+
+
 def test_an_unknown_or_ambiguous_id_is_exit_1(run: Run, store: Path) -> None:
     for name, told in (("req_c", "no request"), ("req_", "2 requests")):
         ran = run("logs", "show", name)

@@ -216,3 +216,15 @@ def test_a_step_that_outlives_its_loop_ends_no_writer(path: Path, caplog: pytest
     writer.close()
     assert count(path, None) == 0
     assert caplog.records == []
+
+
+def test_logs_in_a_damaged_file_are_said_to_be_in_one(path: Path) -> None:
+    write(path, *(large(f"old-{number}", OLD) for number in range(20)))
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        (root,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'downstream_log'").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    with pytest.raises(StoreError, match="damaged"):
+        clear(path, None)

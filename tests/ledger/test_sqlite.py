@@ -12,7 +12,7 @@ import pytest
 
 from gproxy.errors import StoreError
 from gproxy.ledger import sqlite
-from gproxy.ledger.sqlite import connect, connect_read_only, known_fault, sqlite3
+from gproxy.ledger.sqlite import connect, connect_read_only, known_fault, remedy, sqlite3
 
 
 @pytest.fixture
@@ -193,3 +193,40 @@ def test_a_second_connection_of_a_process_leaves_the_lock_of_the_first(tmp_path:
         other = (sys.executable, "-c", take.format(LOCK_OF_READERS), str(path))
         done = subprocess.run(other, capture_output=True, text=True)
     assert "BlockingIOError" in done.stderr
+
+
+def grown(path: Path) -> None:
+    with closing(connect(path)) as db:
+        db.execute("CREATE TABLE t (a)")
+        db.executemany("INSERT INTO t VALUES (?)", [("x" * 3000,)] * 20)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def test_a_full_disk_is_told_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    grown(path)
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA max_page_count = 1").fetchall()
+        with pytest.raises(sqlite3.OperationalError) as told:
+            db.executemany("INSERT INTO t VALUES (?)", [("x" * 3000,)] * 20)
+    assert remedy(told.value) == "free some room on its disk first"
+
+
+def test_a_damaged_page_is_told_as_one(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    grown(path)
+    with path.open("r+b") as file:
+        file.seek(3 * 4096)
+        file.write(b"\xff" * 4096 * 10)
+    with closing(connect_read_only(path)) as db, pytest.raises(sqlite3.DatabaseError) as told:
+        db.execute("SELECT count(a) FROM t WHERE a > 'a'").fetchall()
+    assert remedy(told.value).startswith("the file is damaged")
+
+
+def test_only_a_store_that_lacks_something_is_called_an_older_one(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "gproxy.db")) as db:
+        for query in ("SELECT 1 FROM nowhere", "SELECT missing FROM sqlite_master"):
+            with pytest.raises(sqlite3.OperationalError) as told:
+                db.execute(query)
+            assert "gproxy serve" in remedy(told.value)
+    assert "gproxy serve" not in remedy(sqlite3.OperationalError("something else"))

@@ -3,14 +3,18 @@
 What takes one out and for how long is decided in `routing/credentials.py`.
 """
 
+import os
 import time
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption, JsonOption, group
+
+if TYPE_CHECKING:
+    from gproxy.config.schema import Config
 
 app = group("How the providers' credentials stand: ready, cooling down or disabled.")
 
@@ -21,6 +25,10 @@ def list_credentials(config: ConfigOption = None, as_json: JsonOption = False) -
 
     A cool-down is `out` (not used until then) or `back` (used when no other is there). It lasts 15 minutes at most,
     so its end is told as a time of day; in JSON it is whole, in UTC.
+
+    `not readable here`: its environment variable is not set in this terminal, or what it holds is no secret. A
+    server may have been started with another environment, and /admin/credentials tells how it is there. The keyring
+    is not asked. In JSON this is `readable_here`, null where it is not known.
     """
     from gproxy.config.source import data_dir
     from gproxy.ledger import credential_state
@@ -30,12 +38,14 @@ def list_credentials(config: ConfigOption = None, as_json: JsonOption = False) -
     found = files.read(path)
     rows = credential_state.read(data_dir(found, path.resolve().parent) / "gproxy.db")
     trees = overview.credentials(found, overview.healths(rows), time.time())
+    here = _readable(found)
     if as_json:
-        output.show_json(trees)
+        output.show_json([tree | {"readable_here": _is_readable(here, tree)} for tree in trees])
     else:
         output.show(
-            [_row(tree) for tree in trees],
+            _filled([_row(tree, here, trees) for tree in trees]),
             as_json=False,
+            whole=("provider", "credential", "model", "until"),
             empty="No credentials yet: `gproxy providers add` adds a provider with one.",
         )
 
@@ -75,15 +85,58 @@ def reset(
     )
 
 
-def _row(tree: dict[str, Any]) -> dict[str, Any]:
+def _readable(config: "Config") -> dict[tuple[str, str], str]:
+    """By provider and credential what is wrong with the secret in this terminal, "" for nothing; those in the keyring
+    are not there."""
+    from gproxy.config import secrets
+    from gproxy.errors import ConfigError
+
+    found: dict[tuple[str, str], str] = {}
+    for provider in config.providers:
+        for credential in provider.credentials:
+            if credential.keyring:
+                continue
+            try:
+                secrets.read(credential, os.environ)
+            except ConfigError as error:
+                found[provider.name, credential.label] = error.message.partition(":")[0].removeprefix(
+                    "the environment "
+                )
+            else:
+                found[provider.name, credential.label] = ""
+    return found
+
+
+def _is_readable(here: dict[tuple[str, str], str], tree: dict[str, Any]) -> bool | None:
+    wrong = here.get((tree["provider"], tree["credential"]))
+    return None if wrong is None else not wrong
+
+
+def _row(
+    tree: dict[str, Any], here: dict[tuple[str, str], str], trees: list[dict[str, Any]]
+) -> dict[str, Any]:
     """For people: times in the local zone, nothing twice."""
-    until = tree["until"]
+    until, name = tree["until"], (tree["provider"], tree["credential"])
+    state = f"{tree['state']}, {tree['held']}" if tree["held"] else tree["state"]
+    told = tree["last_error"] and tree["last_error"].removeprefix("status ")
+    if state == "ready" and tree["model"] is None:
+        cooling = [t for t in trees if (t["provider"], t["credential"]) == name and t["state"] == "cooling"]
+        if cooling:
+            state = f"ready, {len(cooling)} model{'s' if len(cooling) > 1 else ''} cooling"
+        if here.get(name):
+            state, told = "not readable here", here[name]
     return {
         "provider": tree["provider"],
         "credential": tree["credential"],
         "model": tree["model"],
-        "state": f"{tree['state']}, {tree['held']}" if tree["held"] else tree["state"],
+        "state": state,
         "until": until and f"{datetime.fromisoformat(until).astimezone():%H:%M:%S}",
         "fails": tree["failures"] or None,
-        "last error": tree["last_error"] and tree["last_error"].removeprefix("status "),
+        "last error": told,
     }
+
+
+def _filled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without those columns that say nothing in any of them."""
+    said = {name for row in rows for name, value in row.items() if value is not None}
+    return [{name: value for name, value in row.items() if name in said} for row in rows]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 WIDTH = 80
 """Columns of what is no terminal."""
 
+_GAP = 2  # blanks around a cell of a table
+
 _CONTROLS = re.compile(r"[\x80-\x9f]")
 
 
@@ -28,12 +30,17 @@ def problems(found: "Iterable[Problem]", filename: str) -> None:
         note(problem.render(filename))
 
 
-def show(rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str) -> None:
-    """Rows of equal keys as a table or a JSON array; `empty` is what to do where there are none."""
+def show(
+    rows: Sequence[Mapping[str, object]], *, as_json: bool, empty: str, whole: Iterable[str] = ()
+) -> None:
+    """Rows of equal keys as a table or a JSON array; `empty` is what to do where there are none.
+
+    `whole` as for `show_table`.
+    """
     if as_json:
         show_json(rows)
     elif rows:
-        show_table(list(rows[0]), [list(row.values()) for row in rows])
+        show_table(list(rows[0]), [list(row.values()) for row in rows], whole=whole)
     else:
         note(empty)
 
@@ -74,30 +81,41 @@ def show_table(
     numeric: Iterable[str] = (),
     *,
     cut: bool = False,
+    whole: Iterable[str] = (),
 ) -> None:
     """A table that is no wider than `width()`; numbers, and columns named so, stand to the right.
 
-    Longer cells are folded, with `cut` they end with an ellipsis.
+    Longer cells are folded, with `cut` they end with an ellipsis. With columns that are to stay `whole` the others
+    break between words alone, and it is as wide as that takes.
     """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     rows = [list(row) for row in rows]
-    told = set(numeric)
+    told, unbroken = set(numeric), set(whole)
+    needed = 0
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     for place, column in enumerate(columns):
         right = column in told or all(type(row[place]) in (int, float, type(None)) for row in rows)
+        least = 0
+        if unbroken:
+            cells = [column, *(_cell(row[place]) for row in rows)]
+            pieces = cells if column in unbroken else [word for cell in cells for word in cell.split()]
+            least = max(map(cell_len, pieces))
+            needed += least + _GAP
         table.add_column(
             Text(column),
             justify="right" if right else "left",
             overflow="ellipsis" if cut else "fold",
-            no_wrap=column in told,
+            no_wrap=column in told | unbroken,
+            min_width=least or None,
         )
     for row in rows:
         table.add_row(*(Text(_cell(value), no_wrap=cut or None) for value in row))
     console = Console(highlight=False, soft_wrap=False)
-    console.width = width()
+    console.width = max(width(), needed)
     console.print(table)
 
 

@@ -18,6 +18,12 @@ name = "claude"
 channel = "anthropic"
 credentials = [{ api_key = "sk-secret-upstream", label = "team" }, { env = "NOT_SET" }]
 """
+SECOND = """
+[[providers]]
+name = "second"
+channel = "openai"
+credentials = [{ keyring = "second", label = "ring" }]
+"""
 OUT = Health(
     state="cooling", held="out", until=time.time() + 600, failures=2, error="status 429", at=time.time()
 )
@@ -94,3 +100,47 @@ def test_an_unknown_name_changes_nothing(run: Run, store: Path, names: tuple[str
     assert failed.code == 1
     assert "show" in failed.err
     assert states(store) == before
+
+
+def lines(run: Run) -> list[str]:
+    return run("credentials", "list").out.splitlines()
+
+
+def test_a_variable_that_is_not_set_in_this_terminal_is_told(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(MINIMAL + MORE + SECOND)
+    (line,) = [line for line in lines(run) if "claude#2" in line]
+    assert "not readable here" in line
+    assert "NOT_SET" in run("credentials", "list").out
+    assert "ready" not in line.replace("not readable", "")
+    known = {
+        r["credential"]: r["readable_here"] for r in json.loads(run("credentials", "list", "--json").out)
+    }
+    assert known == {"no key": None, "team": True, "claude#2": False, "ring": None}
+    monkeypatch.setenv("NOT_SET", "sk-now-it-is")
+    (line,) = [line for line in lines(run) if "claude#2" in line]
+    assert "ready" in line
+    assert "sk-now" not in line
+
+
+def test_a_credential_whose_only_model_is_out_is_not_called_ready_alone(run: Run, store: Path) -> None:
+    (line, _) = [line for line in lines(run) if "team" in line]
+    assert "ready, 1" in line
+    assert "model" in run("credentials", "list").out.split("ready, 1")[1]
+
+
+def test_names_are_never_broken(run: Run, file: Path) -> None:
+    provider, label = "a-provider-with-a-long-name", "team-that-pays-for-it-all"
+    file.write_text(
+        MINIMAL + f'[[providers]]\nname = "{provider}"\nchannel = "anthropic"\n'
+        f'credentials = [{{ api_key = "sk-secret-upstream", label = "{label}" }}]\n'
+    )
+    opened = open_store(file.parent / "data" / "gproxy.db")
+    key = (provider, label, "claude-sonnet-with-a-date-20250929")
+    opened.run([partial(credential_state.change, key=key, identity="x", step=lambda _: OUT)])
+    opened.close()
+    shown = run("credentials", "list").out
+    words = shown.split()
+    for word in (*key, "cooling,", "out", "cooling", "last", "429"):
+        assert word in words

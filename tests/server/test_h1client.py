@@ -238,3 +238,29 @@ async def test_the_outer_form_and_the_inner_one_send_the_same(transport: H1Trans
         assert await inner.read() == b"same"
         assert (inner.status, inner.headers) == (outer.status_code, outer.headers.raw)
         assert len({(seen.method, seen.target, str(seen.headers), seen.body) for seen in up.seen}) == 1
+
+
+@pytest.mark.parametrize("rest", [http(b"evil"), b"HTTP/1.1 200 OK\r\n", b"g", b"\x00"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_what_follows_an_answer_in_one_read_is_not_the_next_one(
+    transport: H1Transport, method: str, rest: bytes
+) -> None:
+    first = http(b"" if method == "HEAD" else b"first")
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await always(http(b"right") if len(up.seen) > 1 else first + rest)(seen, writer)
+
+    async with peer(script) as up:
+        answer = await transport.fetch(method, up.url + "/", [])
+        assert answer.status == 200
+        assert await answer.read() == (b"" if method == "HEAD" else b"first")
+        assert await ask(transport, up) == b"right"
+        assert [seen.connection for seen in up.seen] == [1, 2]
+
+
+async def test_a_body_that_answers_head_is_not_the_next_answer(transport: H1Transport) -> None:
+    async with peer(always(http(b"of no use"))) as up:
+        answer = await transport.fetch("HEAD", up.url + "/", [])
+        assert await answer.read() == b""
+        assert await ask(transport, up) == b"of no use"
+        assert [seen.connection for seen in up.seen] == [1, 2]

@@ -16,6 +16,7 @@ from gproxy.server.h1exchange import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_HEADER
 from gproxy.server.transport import AiohttpTransport
 from tests.server.conftest import LOOPS
 from tests.server.parts import Peer, Seen, always, http, peer
+from tests.server.test_h1client import until
 from tests.server.test_transport import reset
 
 pytestmark = pytest.mark.both_loops
@@ -115,6 +116,8 @@ GOOD = {
     "304 in chunks": answer(CHUNKED, first="HTTP/1.1 304 Not Modified"),
     "hints before": answer("Link: x", first="HTTP/1.1 103 Early Hints")
     + answer("Content-Length: 2", body="hi"),
+    "a length in the hints": answer("Content-Length: 5", first="HTTP/1.1 103 Early Hints")
+    + answer(body="all"),
     "many 100": answer(first="HTTP/1.1 100 Continue") * 20 + answer("Content-Length: 2", body="hi"),
     "no reason": answer("Content-Length: 2", first="HTTP/1.1 429", body="hi"),
     "an upgrade that is offered": answer(
@@ -277,6 +280,21 @@ def test_a_reset_is_not_the_end_of_an_answer_that_goes_on_until_the_end(bench: B
 )
 def test_heads_have_a_limit_altogether(bench: Bench, raw: bytes) -> None:
     assert bench.ours(raw) == "ReadError"
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\nA: b", b"HTTP/1.1 200 OK\r\nA"])
+async def test_a_head_that_never_ends_is_an_error_while_it_comes(begun: bytes) -> None:
+    async def endless(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(begun + b"b" * (MAX_HEAD_BYTES + 1))
+        while not writer.is_closing():
+            await asyncio.sleep(0.01)
+
+    transport = H1Transport()
+    async with peer(endless) as up:
+        with pytest.raises(httpx.ReadError):
+            await asyncio.wait_for(transport.fetch("GET", up.url + "/", []), 5)
+        await until(lambda: not up._tasks or up.left.is_set())
+    await transport.aclose()
 
 
 async def test_an_answer_that_nobody_takes_is_not_read_on() -> None:

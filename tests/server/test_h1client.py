@@ -148,7 +148,7 @@ async def test_thousands_of_cancelled_requests_leave_nothing_behind(transport: H
     async def one(number: int) -> bool:
         body = b"#%06d." % number
         try:
-            async with asyncio.timeout(dice.random() * 0.012):
+            async with asyncio.timeout(dice.random() * lasts if number % 4 else None):
                 assert await ask(transport, up, body) == body * 50
         except TimeoutError:
             return False
@@ -157,10 +157,12 @@ async def test_thousands_of_cancelled_requests_leave_nothing_behind(transport: H
     async with peer(echo) as up:
         await ask(transport, up, b"#warm..")
         sockets = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
-        done = 0
+        done, lasts = 0, 0.02
         for start in range(0, 2000, 40):
+            began = asyncio.get_running_loop().time()
             done += sum(await asyncio.gather(*(one(start + number) for number in range(40))))
-        assert 0 < done < 2000
+            lasts = asyncio.get_running_loop().time() - began  # on this machine, just now
+        assert 500 <= done < 2000
         bodies = [b"#last%02d" % number for number in range(20)]
         answers = await asyncio.gather(*(ask(transport, up, body) for body in bodies))
         assert answers == [body * 50 for body in bodies]

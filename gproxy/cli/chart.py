@@ -9,15 +9,26 @@ MOST_LABEL = 32
 _LEAST_BAR = 8
 
 
-def show_bars(rows: Sequence[tuple[str, float | None]], unit: str) -> None:
-    """A line for each (label, value), the longest bar for the greatest; as wide as a table. None, a `-`: unknown."""
+def show_bars(
+    rows: Sequence[tuple[str, float | None]], unit: str, partly: Sequence[bool] | None = None
+) -> None:
+    """A line for each (label, value), the longest bar for the greatest; as wide as a table. None, a `-`: unknown.
+
+    `partly`: of which rows the value is only what is known of it, which a `+` behind it says.
+    """
     from rich.console import Console
     from rich.text import Text
 
     if not rows:
         return
     labels = [_cut(label, MOST_LABEL) for label, _ in rows]
-    values = [_told(value, unit) for _, value in rows]
+    known = [
+        value is None or not more
+        for (_, value), more in zip(rows, partly or [False] * len(rows), strict=True)
+    ]
+    values = [
+        _told(value, unit) + ("" if whole else "+") for (_, value), whole in zip(rows, known, strict=True)
+    ]
     left, right = max(map(len, labels)), max(map(len, values))
     room = max(_LEAST_BAR, output.width() - left - right - len(unit) - 4)
     most = max(value or 0 for _, value in rows)

@@ -40,7 +40,7 @@ _TIMES = {
 }
 """The measures that fit a terminal, with their short names; JSON and CSV have all of them."""
 
-_DROPPED = ("est.", "unpriced", "cached", "first p50", "p50 ms", "output", "errors", "input")
+_DROPPED = ("est.", "cached", "first p50", "p50 ms", "output", "errors", "input", "unpriced")
 """What goes first where a table would be too wide."""
 
 _MOST_GROUP = 26
@@ -191,7 +191,8 @@ def _show_chart(found: "Report") -> None:
         (" ".join("-" if name is None else str(name) for name in _names(found, row)), row[place])
         for row in found.rows
     ]
-    show_bars(rows, "USD" if priced else "requests")
+    unpriced = found.columns.index("unpriced", groups)
+    show_bars(rows, "USD" if priced else "requests", [priced and bool(row[unpriced]) for row in found.rows])
     _remarks(dict(zip(found.columns[groups:], found.totals, strict=True)))
 
 

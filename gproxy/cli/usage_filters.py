@@ -85,8 +85,8 @@ def tell_of_none(store: Path, filters: "Filters") -> None:
         output.note(f"There is no usage store yet at {store}: `gproxy serve` makes one.")
         return
     names = [name.removesuffix("_ids") for name in filters.values()]
-    among = f" these filters together ({', '.join(f'--{name}' for name in names)})" if names else ""
-    output.note(f"Nothing in the ledger fits{among}.")
+    told = f" what {', '.join(f'--{name}' for name in names)} asks for" if names else ""
+    output.note(f"Nothing in the ledger fits{told}.")
 
 
 def when(text: str | None, option: str) -> datetime | None:

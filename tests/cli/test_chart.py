@@ -34,3 +34,6 @@ def test_an_output_without_blocks_gets_plain_characters(monkeypatch: pytest.Monk
 def test_what_is_unknown_is_no_zero(capsys: pytest.CaptureFixture[str]) -> None:
     show_bars([("large", 4.0), ("odd", None)], "USD")
     assert capsys.readouterr().out.splitlines()[1].split() == ["odd", "-", "USD"]
+    show_bars([("some", 4.0), ("all", 1.0), ("none", None)], "USD", [True, False, True])
+    told = [line.split()[-2] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["4.000000+", "1.000000", "-"]

@@ -172,7 +172,7 @@ def test_hours_are_shown_in_the_zone_of_this_machine_and_written_in_utc(
 def test_the_chart_draws_the_cost_or_where_none_is_known_the_requests(run: Run, ledger: Path) -> None:
     (line, _) = run("usage", "--chart").out.splitlines()
     assert line.startswith("large")
-    assert line.endswith("0.000002 USD")
+    assert line.endswith("0.000002+ USD")
     assert run("usage", "--chart", "--alias", "fast").out.rstrip().endswith("1 requests")
 
 
@@ -211,7 +211,7 @@ def test_what_is_no_status_is_wrong_usage(run: Run, ledger: Path, status: str) -
 def test_that_nothing_fits_is_said(run: Run, ledger: Path, command: tuple[str, ...]) -> None:
     ran = run("usage", *command, "--user", "nobody", "--status", "4xx")
     assert ran.code == 0
-    assert "Nothing in the ledger fits these filters together (--user, --status)." in ran.err
+    assert "Nothing in the ledger fits what --user, --status asks for." in ran.err
     assert "fits" not in run("usage", *command).err
 
 
@@ -225,7 +225,7 @@ def test_what_a_narrow_table_leaves_out_is_said(
     assert max(map(len, ran.out.splitlines())) <= 80
     assert "…" in ran.out
     (said,) = [line for line in ran.err.splitlines() if "want of width" in line]
-    assert "left out unpriced, cached" in said
+    assert "left out cached, output" in said
     assert "cut names" in said
     assert "want of width" not in run("usage", "--by", "model").err
 

@@ -166,7 +166,7 @@ class _Call:
         path = protocol.upstream_path(what, "")
         url = endpoints.endpoint(channel, settings, carrier, path, model=what, project=access.project)
         try:
-            await self._sent(access, url, carrier, what, fields)
+            await self._sent(access, url, carrier, endpoints.asked_model(channel, settings, what), fields)
         except StatusRefused as refusal:
             if (
                 refusal.status != 400

@@ -23,6 +23,7 @@ from tests.server.parts import (
     Visit,
     always,
     chunk,
+    data,
     http,
     peer,
     provider,
@@ -431,3 +432,34 @@ async def test_a_client_that_leaves_a_translated_stream_ends_the_upstream_and_is
     assert b"content_block_delta" in visit.body
     assert (row["status"], row["outcome"], row["usage_source"]) == (499, "client_closed", "estimated")
     assert (row["dialect"], row["output_tokens"]) == ("anthropic_messages", 2)
+
+
+PRICED = (
+    '[[models]]\nprovider_name = "up"\nmodel_id = "m"\n'
+    "price_tiers = [{ price_input_tokens = 2.0, price_output_tokens = 8.0 }]\n"
+)
+START = {
+    "type": "message_start",
+    "message": {"type": "message", "content": [], "usage": {"input_tokens": 1000, "output_tokens": 1}},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "cost", "extra"),
+    [("overloaded_error", 0, 0.002), ("invalid_request_error", 0.002, None)],
+    ids=["tried in vain", "the client's own fault"],
+)
+async def test_what_an_upstream_had_read_before_it_failed_is_priced(
+    tmp_path: Path, kind: str, cost: float, extra: float | None
+) -> None:
+    failure = {"type": "error", "error": {"type": kind, "message": "no"}}
+    async with (
+        peer(always(sse(data(START) + data(failure)))) as up,
+        serving(provider(up.url) + PRICED + ALICE, tmp_path) as front,
+    ):
+        body = {"model": "up/m", "max_tokens": 9, "messages": [], "stream": True}
+        await front.ask("/v1/messages", body)
+        (row,) = await front.rows()
+    assert row["cost_usd"] == pytest.approx(cost)
+    assert row["extra_attempt_cost_usd"] == (extra and pytest.approx(extra))
+    assert row["maybe_billed"] == (extra is not None)

@@ -42,10 +42,7 @@ def published(text: str, config: Config) -> bool:
 
 def holds_key(text: str, keys: Collection[str]) -> bool:
     """Whether one of `keys`, or what looks like a key made here, stands in `text`, percent-encoded or not."""
-    if _found(text, keys):
-        return True
-    plain = _decoded(text)
-    return plain != text and _found(plain, keys)
+    return _found(text, keys) or ("%" in text and _found(_decoded(text), keys))
 
 
 def without_keys(raw: str, keys: Iterable[str]) -> str:
@@ -66,7 +63,5 @@ def _found(text: str, keys: Collection[str]) -> bool:
 
 def _decoded(text: str) -> str:
     for _ in range(_MOST_CODINGS):
-        if "%" not in text:
-            break
         text = unquote(text)
     return text

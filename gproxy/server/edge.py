@@ -195,7 +195,12 @@ def _check_name(model: str, key: str, snapshot: Snapshot) -> None:
     parts = [part for part in model.split("/") if len(part) >= SHORTEST]
     if (
         holds_key(model, snapshot.secrets)
-        or (len(key) >= SHORTEST and holds_key(model, (key,)) and not published(key, snapshot.config))
+        or (
+            (key in model or "%" in model)
+            and len(key) >= SHORTEST
+            and holds_key(model, (key,))
+            and not published(key, snapshot.config)
+        )
         or any(_hash(part) in snapshot.clients and not published(part, snapshot.config) for part in parts)
     ):
         raise BadRequest("The name of the model holds an API key. Send the key in its header alone.")

@@ -39,6 +39,7 @@ class Channel:
     extras        which of EXTRAS it carries, below the same prefix
     include_usage True: chat streams report usage if `stream_options.include_usage` asks; False: they always
                   do, or refuse the question
+    top_k         False: its chat completions know no `top_k`, and may refuse it
     lists_models  False: its list of models is absent, or holds ids that cannot be called
     check_path    what proves a key by a GET, as a path of the Responses API would be written, where the list of
                   models does not; "" else
@@ -58,6 +59,7 @@ class Channel:
     prices: str = ""
     extras: frozenset[str] = frozenset()
     include_usage: bool = True
+    top_k: bool = True
     lists_models: bool = True
     check_path: str = ""
     open_list: bool = False
@@ -79,6 +81,7 @@ def _extras(*operations: str) -> frozenset[str]:
 _ROWS = (
     Channel(
         name="openai",
+        top_k=False,
         root="https://api.openai.com",
         speaks=_OPENAI,
         prices="openai",
@@ -121,6 +124,7 @@ _ROWS = (
     # Azure's list holds the models that could be deployed, while a request names a deployment.
     Channel(
         name="azure-openai",
+        top_k=False,
         speaks=dict.fromkeys(_OPENAI, "/openai/v1"),
         auth={"": "api-key"},
         prices="azure",
@@ -141,6 +145,7 @@ _ROWS = (
     ),
     Channel(
         name="groq",
+        top_k=False,
         root="https://api.groq.com",
         speaks={"openai_chat": "/openai/v1", "openai_responses": "/openai/v1"},
         prices="groq",
@@ -163,6 +168,7 @@ _ROWS = (
     ),
     Channel(
         name="xai",
+        top_k=False,
         root="https://api.x.ai",
         speaks={"openai_chat": "/v1", "openai_responses": "/v1"},
         prices="x-ai",

@@ -189,8 +189,9 @@ def _conversation(call: Call, target: Target, ask_usage: bool) -> Crossing:
     facts, name = call.facts, carrier(call, target)
     client, other = DIALECTS[call.protocol.name], DIALECTS[name]
     provider = call.snapshot.providers[target.provider]
-    model = endpoints.asked_model(CHANNELS[provider.channel], provider.settings, target.model)
-    asked = TargetFacts(model=model, stream=facts.stream, ask_usage=ask_usage)
+    channel = CHANNELS[provider.channel]
+    model = endpoints.asked_model(channel, provider.settings, target.model)
+    asked = TargetFacts(model=model, stream=facts.stream, ask_usage=ask_usage, top_k=channel.top_k)
     translated = exchange.request(client, other, facts.body.tree, asked)
     protocol = (_STREAMED if facts.stream else _WHOLE)[name]
     known = ClientFacts(

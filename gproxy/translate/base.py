@@ -22,13 +22,15 @@ class TargetFacts:
     """Whom a request is written for.
 
     `model` is the upstream's name of it; `max_output` its ceiling in tokens, None to go by its name. `ask_usage`:
-    its streams report usage only if they are asked to (OpenAI chat).
+    its streams report usage only if they are asked to (OpenAI chat). `top_k`: it takes that parameter, which OpenAI
+    has not, while many do who speak as it does.
     """
 
     model: str
     stream: bool = False
     ask_usage: bool = True
     max_output: int | None = None
+    top_k: bool = True
 
     @property
     def ceiling(self) -> int | None:

@@ -16,8 +16,9 @@ PREFERRED = ("openai_chat", "openai_responses", "anthropic_messages", "gemini")
 def carrying(client: str, spoken: Collection[str], model: str) -> str:
     """The dialect, of those that are `spoken`, in which `model` is asked for a client of the dialect `client`.
 
-    That of the model's maker first: OpenAI's models reason beside tools by the Responses API alone, and only its own
-    dialect carries all of a Claude or a Gemini. "" if none of them can be translated to, or `client` not at all.
+    That of the model's maker first: OpenAI's models that reason do so beside tools by the Responses API alone (of the
+    others chat carries more: stop sequences, a seed, penalties), and only its own dialect carries all of a Claude or
+    a Gemini. "" if none of them can be translated to, or `client` not at all.
     """
     if client not in DIALECTS:
         return ""
@@ -27,7 +28,7 @@ def carrying(client: str, spoken: Collection[str], model: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _of_its_maker(model: str) -> str:
-    if traits.is_of_openai(model):
+    if traits.is_of_openai(model) and traits.efforts_of(model):
         return "openai_responses"
     if traits.claude_version(model) is not None:
         return "anthropic_messages"

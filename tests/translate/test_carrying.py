@@ -23,6 +23,7 @@ def test_a_model_is_asked_in_the_dialect_of_its_maker() -> None:
     if "openai_responses" in DIALECTS:
         assert carrying("anthropic_messages", set(PREFERRED), "gpt-5.4") == "openai_responses"
         assert carrying("anthropic_messages", {"openai_chat"}, "gpt-5.4") == "openai_chat"
+        assert carrying("anthropic_messages", set(PREFERRED), "gpt-4.1") == "openai_chat"
     if "gemini" in DIALECTS:
         assert carrying("openai_chat", set(PREFERRED), "gemini-3-pro") == "gemini"
 

@@ -30,7 +30,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
         if target.ask_usage:
             tree["stream_options"] = {"include_usage": True}
     _add_limits(tree, conversation, target, lost)
-    _add_sampling(tree, conversation, target.model, lost)
+    _add_sampling(tree, conversation, target, lost)
     _add_tools(tree, conversation, native, lost)
     if conversation.format is not None:
         tree["response_format"] = written_format(conversation.format, lost)
@@ -52,8 +52,11 @@ def _add_limits(
         tree["stop"] = list(conversation.stop)
 
 
-def _add_sampling(tree: dict[str, Any], conversation: Conversation, model: str, lost: set[str]) -> None:
+def _add_sampling(
+    tree: dict[str, Any], conversation: Conversation, target: TargetFacts, lost: set[str]
+) -> None:
     """Temperature and the like, and how much to reason."""
+    model = target.model
     effort = _effort(conversation, model, lost)
     if effort is not None:
         tree["reasoning_effort"] = effort
@@ -73,7 +76,7 @@ def _add_sampling(tree: dict[str, Any], conversation: Conversation, model: str, 
     if conversation.seed is not None:
         tree["random_seed" if at_mistral else "seed"] = conversation.seed
     if conversation.top_k is not None:
-        if at_mistral or traits.is_of_openai(model):
+        if not target.top_k or at_mistral or traits.is_of_openai(model):
             lost.add("top_k")
         else:
             tree["top_k"] = conversation.top_k

@@ -28,6 +28,11 @@ def test_a_request_says_no_more_than_it_must() -> None:
     assert written().lost == frozenset()
 
 
+def test_who_does_not_know_top_k_is_not_sent_it() -> None:
+    found = write_request(Conversation(turns=HELLO, top_k=3), TargetFacts(model="llama", top_k=False))
+    assert ("top_k" in found.tree, found.lost) == (False, {"top_k"})
+
+
 def test_a_stream_asks_for_usage_where_it_may() -> None:
     conversation = Conversation(turns=HELLO)
     asked = write_request(conversation, TargetFacts(model="m", stream=True)).tree

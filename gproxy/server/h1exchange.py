@@ -57,6 +57,7 @@ class Exchange(httpx.AsyncByteStream):
         self.complete = False
         self.keep = False
         self.fault: str | None = None
+        self._lost_by: Exception | None = None
         self.unanswered = False  # the connection ended in order, or by a reset, before any byte
         self.paused = False
         self._connection = connection
@@ -169,6 +170,7 @@ class Exchange(httpx.AsyncByteStream):
             self.complete = True
         else:
             self.fault = str(error or "") or "the connection was closed"
+            self._lost_by = error
             ordinary = error is None or (
                 isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
             )
@@ -199,7 +201,7 @@ class Exchange(httpx.AsyncByteStream):
         """Until the head is there. Raises httpx.ReadError."""
         while not self.status:
             if self.fault is not None:
-                raise httpx.ReadError(self.fault)
+                raise httpx.ReadError(self.fault) from self._lost_by
             await self._news()
 
     async def read(self) -> bytes:

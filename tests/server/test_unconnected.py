@@ -76,7 +76,6 @@ async def test_one_that_takes_too_long_says_so(client: Upstream) -> None:
         assert await reason(client, f"http://127.0.0.1:{port}") == "no connection in time"
 
 
-@pytest.mark.parametrize("client", [AiohttpTransport], indirect=True)
 async def test_a_reset_after_the_request_went_out_is_no_orderly_end(client: Upstream) -> None:
     async def resets(_: Seen, writer: asyncio.StreamWriter) -> None:
         reset(writer)

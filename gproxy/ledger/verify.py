@@ -40,8 +40,10 @@ _IMPOSSIBLE = {
             coalesce(input_tokens + output_tokens, input_tokens, output_tokens)
         )
     """,
-    "rows with more cached than input": """
-        max(0, ifnull(cache_read_tokens, 0)) + max(0, ifnull(cache_write_tokens, 0)) > ifnull(input_tokens, 0)
+    "rows with more cached than input": f"""
+        min(
+            {MOST_TOKENS}, max(0, ifnull(cache_read_tokens, 0)) + max(0, ifnull(cache_write_tokens, 0))
+        ) > ifnull(input_tokens, 0)
     """,
     "rows with more one-hour cache writes than writes": (
         "ifnull(cache_write_1h_tokens, 0) > ifnull(cache_write_tokens, 0)"

@@ -83,9 +83,8 @@ def updated(before: Usage | None, fields: object) -> Usage | None:
         fresh = known.input_tokens - (total(known.cache_read_tokens, known.cache_write_tokens) or 0)
     written = known.cache_write_tokens if written is None else written
     cached = known.cache_read_tokens if cached is None else cached
-    unreadable = fresh is None and fields.get("input_tokens") is not None
     now = Usage(
-        input_tokens=None if unreadable else total(fresh, cached, written),
+        input_tokens=None if fresh is None else total(fresh, cached, written),
         output_tokens=_count(fields, "output_tokens"),
         cache_read_tokens=cached,
         cache_write_tokens=written,

@@ -17,10 +17,11 @@ from gproxy.ledger.pricing import Price, Rates
 from gproxy.ledger.prune import prune
 from gproxy.ledger.reprice import Selection, reprice
 from gproxy.ledger.sqlite import connect, sqlite3
-from gproxy.ledger.store import Store, open_store
+from gproxy.ledger.store import Store, inserting, open_store
 from gproxy.ledger.verify import CHECKS, Difference, verify
 from gproxy.ledger.when import stamp
-from gproxy.values import Bound, Budget, Claim
+from gproxy.protocols.answers import consistent
+from gproxy.values import Bound, Budget, Claim, Usage
 from tests.ledger.rows import record
 
 NOON = 1_795_608_000.25
@@ -218,3 +219,12 @@ def test_a_store_that_is_not_there_and_a_file_that_is_none_are_said(tmp_path: Pa
         db.execute("CREATE TABLE mine (a)")
     with pytest.raises(StoreError, match="cannot be verified"):
         verify(path)
+
+
+def test_nonsense_of_an_upstream_is_bounded_to_what_is_possible(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.db"
+    huge = consistent(Usage(input_tokens=1, cache_read_tokens=2**53, cache_write_tokens=2**53))
+    store = open_store(path)
+    assert store.run([inserting(record("1", usage=huge, cost_nano=0))]) == [None]
+    store.close()
+    assert verify(path) == []

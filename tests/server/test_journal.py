@@ -215,3 +215,9 @@ async def test_counts_that_cannot_be_are_made_possible_and_those_that_are_none_e
         it = journal()
         it.observed(gemini.usage_in_body(answer), whole=True, output_bytes=8)
         assert (it.usage_source, it.usage.output_tokens) == ("partial", 2)
+    start = b'{"usage": {"input_tokens": -1000, "cache_read_input_tokens": 4, "output_tokens": 1}}'
+    begun = anthropic_messages.usage_in_body(start)
+    done = anthropic_messages.updated(begun, {"output_tokens": 9})
+    it = journal(anthropic_messages.MESSAGES)
+    it.observed(done, whole=True, output_bytes=8)
+    assert (it.usage_source, it.usage.output_tokens) == ("partial", 9)

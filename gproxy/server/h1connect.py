@@ -121,20 +121,16 @@ class Dialer:
             raise httpx.ConnectError(str(error)) from error
 
     async def _dial(self, to: Origin, make: Callable[[], _P]) -> _P:
+        context = self._tls() if to.tls else None
+        name = to.host.rstrip(".") if to.tls else None
         addresses = await self._resolver.find(to.host, to.port)
         sock = await start_connection(
             addresses, happy_eyeballs_delay=RACE_SECONDS, interleave=1, loop=self._loop
         )
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            context = self._tls() if to.tls else None
-            name = to.host.rstrip(".") if to.tls else None
-            _, protocol = await self._loop.create_connection(
-                make, sock=sock, ssl=context, server_hostname=name
-            )
-        except BaseException:
-            sock.close()
-            raise
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # The socket is the transport's from here on, which closes it where this fails or is given up. Were it closed
+        # here as well, its number could be another connection's by then.
+        _, protocol = await self._loop.create_connection(make, sock=sock, ssl=context, server_hostname=name)
         return protocol
 
     def _tls(self) -> ssl.SSLContext:

@@ -74,7 +74,6 @@ def odd(body: bytes) -> dict[str, bytes]:
         "no-version": post(length, body=body, line=f"POST {PATH}"),
         "tab": post(length, body=body, line=f"POST\t{PATH} HTTP/1.1"),
         "spaces": post(length, body=body, line=f"POST  {PATH} HTTP/1.1"),
-        "lower-case": post(length, body=body, line=f"post {PATH} HTTP/1.1"),
         "preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     }
 

@@ -291,7 +291,8 @@ def test_spend_never_goes_down_whatever_an_upstream_reports(
     upstream.model(Script(body=body), "tokens")
     before, _ = stands(running, "user/liar")
     answer = chat(running, "tokens", "sk-liar", max_tokens=10)
-    assert answer.status_code in (200, 402), answer.text
+    # What is no JSON is no answer.
+    assert answer.status_code in (200, 402, *([502] if lie == "nan" else [])), answer.text
     after, held = stands(running, "user/liar")
     assert isinstance(after, int)
     assert 0 <= before <= after

@@ -21,6 +21,7 @@ from gproxy.protocols.base import Protocol
 from gproxy.protocols.openai_chat import CHAT
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.app import Gateway
+from gproxy.server.console import LINES
 from gproxy.server.edge import Call, authenticate
 from gproxy.server.tasks import Tasks
 
@@ -250,6 +251,7 @@ async def serving(text: str, folder: Path) -> AsyncIterator[Front]:
     try:
         yield Front(gateway, writer, tasks, path)
     finally:
+        LINES.close()  # else the line of a request might turn up in a test that comes later
         await tasks.drain(5)
         await gateway.upstream.close()
         writer.close()

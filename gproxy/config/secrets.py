@@ -74,7 +74,7 @@ def stored(name: str, secret: str, *, patience_s: float = _PATIENCE_S) -> Iterat
     try:
         store(name, secret, patience_s=patience_s)
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the entry is not to stay half changed
         # What is to be told is why it went wrong; a ring that failed then fails here as well.
         with contextlib.suppress(ConfigError):
             if before is None:

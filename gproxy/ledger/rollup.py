@@ -60,25 +60,24 @@ def _columns(row: str) -> str:
     return ", ".join(f"{row}.{name}" for name in GROUP)
 
 
-# S608 below: each piece is a constant of this module.
 _ADD = f"""
     INSERT INTO usage_groups ({", ".join(GROUP)}) SELECT {_columns("new")}
     WHERE NOT EXISTS (SELECT 1 FROM usage_groups WHERE {_same("new")});
     INSERT INTO usage_days SELECT substr(new.started_at, 1, 10), id, {", ".join(values_of("new"))}
     FROM usage_groups WHERE {_same("new")}
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)};
-"""  # noqa: S608
+"""  # noqa: S608 - constants alone
 
 _THIS_DAY = f"""
     day = substr(old.started_at, 1, 10)
     AND group_id = (SELECT id FROM usage_groups WHERE {_same("old")})
-"""  # noqa: S608
+"""  # noqa: S608 - constants alone
 
 _TAKE = f"""
     UPDATE usage_days SET {", ".join(f"{n} = {n} - {v}" for n, v in zip(SUMS, values_of("old"), strict=True))}
     WHERE {_THIS_DAY};
     DELETE FROM usage_days WHERE {_THIS_DAY} AND requests = 0;
-"""  # noqa: S608
+"""  # noqa: S608 - constants alone
 
 STEP = (
     """
@@ -105,12 +104,12 @@ STEP = (
         PRIMARY KEY (day, group_id)
     ) WITHOUT ROWID
     """,
-    f"INSERT INTO usage_groups ({', '.join(GROUP)}) SELECT DISTINCT {_columns('usage')} FROM usage",  # noqa: S608
+    f"INSERT INTO usage_groups ({', '.join(GROUP)}) SELECT DISTINCT {_columns('usage')} FROM usage",  # noqa: S608 - constants alone
     f"""
     INSERT INTO usage_days
     SELECT substr(started_at, 1, 10), usage_groups.id, {", ".join(f"sum({it})" for it in values_of("usage"))}
     FROM usage JOIN usage_groups ON {_same("usage")} GROUP BY 1, 2
-    """,  # noqa: S608
+    """,  # noqa: S608 - constants alone
     f"CREATE TRIGGER usage_days_insert AFTER INSERT ON usage BEGIN {_ADD} END",
     f"CREATE TRIGGER usage_days_delete AFTER DELETE ON usage BEGIN {_TAKE} END",
     f"CREATE TRIGGER usage_days_update AFTER UPDATE ON usage BEGIN {_TAKE} {_ADD} END",
@@ -128,7 +127,7 @@ _DIFFERENCES = f"""
     )
     GROUP BY 1, 2
     HAVING {" OR ".join(f"sum({name} * truth) != sum({name} * NOT truth)" for name in SUMS)}
-"""  # noqa: S608
+"""  # noqa: S608 - constants alone
 
 
 def differences(db: sqlite3.Connection) -> Iterator[tuple[str, int | None, str, int, int]]:

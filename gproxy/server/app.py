@@ -193,7 +193,7 @@ class Gateway(Quart):
             await incoming.discard()
             if not reply.started:  # Quart may have answered before the body has turned out to be broken
                 await reply.error(error, close=unread)
-        except Exception:
+        except Exception:  # a fault of ours, whatever it is: its client is told, and the server goes on
             # A head that is out is left without an end: the client sees that the answer is cut short.
             logger.exception("a fault in request %s", reply.request_id)
             _tell(incoming, "a fault inside the proxy")

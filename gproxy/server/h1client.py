@@ -117,7 +117,7 @@ class H1Transport(httpx.AsyncBaseTransport):
                 if not (kept and exchange.unanswered and soon and stale < MOST_STALE):
                     raise
                 stale += 1
-            except BaseException:
+            except BaseException:  # a request that is given up frees its connection, too
                 exchange.abort()
                 raise
             else:

@@ -147,7 +147,7 @@ class Dialer:
             transport = await self._loop.start_tls(
                 tunnel.transport, connection, self._tls(), server_hostname=origin.host.rstrip(".")
             )
-        except BaseException:
+        except BaseException:  # given up as well as failed: nobody else knows of the tunnel
             tunnel.transport.abort()
             raise
         if transport is None:

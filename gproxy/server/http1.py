@@ -268,7 +268,7 @@ class Connection(asyncio.Protocol):
     async def _answer(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
         try:
             await answer()
-        except Exception:
+        except Exception:  # a fault of the application ends its request, not the connection's others
             logger.exception("a fault while a request was being answered")
         finally:
             self._finish(exchange)

@@ -281,7 +281,7 @@ def _response_heard(tree: Any) -> Heard:
             out.calls.append((item["call_id"], item["name"], json.loads(item["arguments"])))
         elif kind == "function_call_output":
             output = item["output"]
-            text = output if isinstance(output, str) else "".join(part["text"] for part in output)
+            text = output if isinstance(output, str) else "".join(part.get("text", "") for part in output)
             out.results.append((item["call_id"], text))
         elif kind == "message":
             content = item["content"]

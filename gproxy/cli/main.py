@@ -7,7 +7,8 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from gproxy import __version__
 from gproxy.errors import ConfigError, GatewayError, StoreError
@@ -46,7 +47,12 @@ def _run(arguments: list[str]) -> int:
         # Scripts ask this often, and the tree of commands would take many times as long.
         print(f"gproxy {__version__}")
         return 0
-    from gproxy.cli.tree import command
+    if arguments[:1] == ["serve"]:
+        from gproxy.cli.root import serve_alone
+
+        command: Callable[..., Any] = serve_alone()
+    else:
+        from gproxy.cli.tree import command
 
     try:
         command(args=arguments, prog_name="gproxy")

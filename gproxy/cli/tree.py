@@ -1,10 +1,7 @@
 """The tree of commands. What each does is in its own module, which imports what it needs only when called."""
 
-from typing import Annotated
-
 import typer
 
-from gproxy import __version__
 from gproxy.cli import (
     config,
     credentials,
@@ -25,9 +22,9 @@ from gproxy.cli import (
     usage_store,
     users,
 )
-from gproxy.cli.options import group
+from gproxy.cli.root import root
 
-app = group("One proxy for OpenAI, Anthropic and Gemini traffic, with your own keys and an honest ledger.")
+app = root()
 app.command("init")(init.init)
 app.command("serve")(serve.serve)
 app.command("check")(config.check)
@@ -51,22 +48,6 @@ usage.app.command("verify")(usage_store.verify)
 app.add_typer(usage.app, name="usage")
 app.add_typer(logs.app, name="logs")
 app.command("top")(top.top)
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        print(f"gproxy {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    pass
-
 
 command = typer.main.get_command(app)
 """The whole tree as one command, ready to be called with arguments."""

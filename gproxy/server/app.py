@@ -8,9 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import MutableMapping
-from typing import Any
-
-from quart import Quart
+from typing import TYPE_CHECKING, Any
 
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.strays import without_keys
@@ -18,7 +16,7 @@ from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFoun
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
-from gproxy.server import accesslog, admin, control, edge, pipeline
+from gproxy.server import accesslog, edge, pipeline
 from gproxy.server.admission import Doorkeeper
 from gproxy.server.capture import own_secrets, recorder
 from gproxy.server.health import HealthBook
@@ -36,10 +34,13 @@ from gproxy.server.tasks import Tasks
 from gproxy.server.tokens import Tokens
 from gproxy.server.upstream import Upstream
 
+if TYPE_CHECKING:
+    from quart import Quart
+
 logger = logging.getLogger(__name__)
 
 
-class Gateway(Quart):
+class Gateway:
     """One process's gateway, to be made inside its running loop.
 
     Requests are served under the snapshot that was in force when they came; `swap` puts a new one in force.
@@ -47,12 +48,6 @@ class Gateway(Quart):
     """
 
     def __init__(self, snapshot: Snapshot, writer: Writer, tasks: Tasks, own_id: str = "") -> None:
-        super().__init__("gproxy", static_folder=None)
-        self.url_map.merge_slashes = False
-        # A framework's time-outs would cut streams without a word; ours are per provider.
-        self.config["RESPONSE_TIMEOUT"] = None
-        self.config["BODY_TIMEOUT"] = None
-        self.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
         self.own_id = own_id or secrets.token_hex(8)
         self.upstream = Upstream()
         self.tokens = Tokens(self.upstream, tasks)
@@ -68,9 +63,9 @@ class Gateway(Quart):
         self._drains: set[str] = set()
         self._serving: set[asyncio.Task[Any]] = set()
         self.swap(snapshot)
-        reader = StoreReader()
-        admin.add_routes(self, lambda: self.snapshot, writer.path, reader, self.metrics)
-        control.add_routes(self, lambda: self.snapshot, self.not_ready, self.lists, writer.path, reader)
+        self._reader = StoreReader()
+        self._quart: Quart | None = None
+        self._making = asyncio.Lock()
 
     def swap(self, snapshot: Snapshot) -> None:
         """Put a configuration in force for every request that comes from now on."""
@@ -108,9 +103,12 @@ class Gateway(Quart):
         for task in tuple(self._serving):
             task.cancel()
 
-    async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI: once for the process itself (lifespan, at whose ends nothing is to be done) and for each request."""
         if scope["type"] == "lifespan":
-            await super().asgi_app(scope, receive, send)
+            for kind in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{kind}.complete"})
             return
         request_id = new_request_id()
         if scope["type"] != "http":
@@ -156,8 +154,22 @@ class Gateway(Quart):
                 path = without_keys(path, own_secrets(scope) | self.snapshot.secrets)
             accesslog.write(style, scope["method"], path, status, milliseconds, journal)
 
-    async def _quart(self, scope: Any, receive: Any, send: Any) -> None:
-        await super().asgi_app(scope, receive, send)
+    async def quart(self) -> "Quart":
+        """The control plane. Made when it is first asked: 100 ms and 12 MB that models alone need not pay."""
+        async with self._making:
+            if self._quart is None:
+                self._quart = await asyncio.to_thread(self._make_quart)  # streams go on meanwhile
+        return self._quart
+
+    def _make_quart(self) -> "Quart":
+        from gproxy.server import admin, control
+
+        app = control.bare_app()
+        admin.add_routes(app, lambda: self.snapshot, self._writer.path, self._reader, self.metrics)
+        control.add_routes(
+            app, lambda: self.snapshot, self.not_ready, self.lists, self._writer.path, self._reader
+        )
+        return app
 
     async def _answer(
         self, scope: Any, found: edge.DataRoute | None, incoming: Incoming, reply: Reply
@@ -171,7 +183,8 @@ class Gateway(Quart):
                     raise NotFound("There is no such route.")  # Quart would match it without its first slash
                 told = {"request_id": reply.request_id, "trace": incoming.trace}
                 scope["state"] = {**scope.get("state", {}), **told}
-                await self._quart(scope, incoming.receive, reply.send_with_id)
+                quart: Any = await self.quart()  # which names each kind of message by a type of its own
+                await quart(scope, incoming.receive, reply.send_with_id)
             elif scope["method"] != "POST":
                 raise MethodNotAllowed("This route takes POST alone.", headers=(("allow", "POST"),))
             else:

@@ -31,6 +31,17 @@ from gproxy.server.storereader import StoreReader
 logger = logging.getLogger(__name__)
 
 
+def bare_app() -> Quart:
+    """Quart without routes, and without what it would decide by itself."""
+    app = Quart("gproxy", static_folder=None)
+    app.url_map.merge_slashes = False
+    # A framework's time-outs would cut streams without a word; ours are per provider.
+    app.config["RESPONSE_TIMEOUT"] = None
+    app.config["BODY_TIMEOUT"] = None
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    return app
+
+
 def add_routes(
     app: Quart,
     snapshot: Callable[[], Snapshot],

@@ -97,6 +97,7 @@ class Workers:
     def run(self) -> int:
         """The exit code: 0, or 1 if a worker could not start, or did not end by itself when it was told to."""
         gc.freeze()  # what is here already stays shared with the workers
+        gc.enable()
         self._ready, self._told = os.pipe()
         self._stop, stop_end = os.pipe()
         self._now, now_end = os.pipe()

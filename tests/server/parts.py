@@ -218,7 +218,7 @@ class Front:
         """The whole answer to one request; `body` is JSON, or bytes as they are."""
         raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         visit = visit or Visit(raw)
-        await self.gateway.asgi_app(scope(path, **scoped), visit.receive, visit.send)
+        await self.gateway(scope(path, **scoped), visit.receive, visit.send)
         return visit
 
     async def chat(self, model: str, **more: Any) -> Visit:

@@ -121,7 +121,7 @@ async def test_a_client_that_leaves_a_refused_body_is_no_fault(
 async def test_a_websocket_is_refused(tmp_path: Path) -> None:
     visit = Visit()
     async with serving(TEXT, tmp_path) as front:
-        await front.gateway.asgi_app(scope("/v1/realtime") | {"type": "websocket"}, visit.receive, visit.send)
+        await front.gateway(scope("/v1/realtime") | {"type": "websocket"}, visit.receive, visit.send)
     start, body = visit.messages
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 404)
     assert json.loads(body["body"])["error"]["code"] == 404
@@ -139,7 +139,7 @@ async def test_a_start_and_a_stop_are_answered(tmp_path: Path) -> None:
 
     async with serving(TEXT, tmp_path) as front:
         at = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": {}}
-        await front.gateway.asgi_app(at, receive, send)
+        await front.gateway(at, receive, send)
     assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 

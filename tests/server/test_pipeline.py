@@ -339,7 +339,7 @@ async def test_a_client_that_reads_no_more_is_dropped(tmp_path: Path) -> None:
         began = asyncio.get_running_loop().time()
         asked = scope(CHAT)
         asked["extensions"][DROP] = lambda: dropped.append(True)
-        await asyncio.wait_for(front.gateway.asgi_app(asked, visit.receive, visit.send), 5)
+        await asyncio.wait_for(front.gateway(asked, visit.receive, visit.send), 5)
         assert 0.29 < asyncio.get_running_loop().time() - began < 2
         await asyncio.wait_for(gone.wait(), 1)
         (row,) = await front.rows()

@@ -13,9 +13,25 @@ from gproxy.config import schema
 from gproxy.config.keys import hash_key, key_id
 from gproxy.config.patterns import Pattern
 from gproxy.config.strays import searched
-from gproxy.values import Bound, Budget, Target
+from gproxy.values import Bound, Budget, Route, Target
 
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
+
+MOST_REMEMBERED = 4096
+"""Names come from clients: there is no end of them."""
+
+
+class Memory(dict[K, V]):
+    """What has been worked out of one version of the configuration, by what was asked; bounded."""
+
+    def keep(self, asked: K, found: V) -> V:
+        """Remember it. Returns what was found."""
+        if len(self) >= MOST_REMEMBERED:
+            self.clear()
+        self[asked] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +124,9 @@ class Snapshot:
     """One version of the configuration. `clients` is keyed by the SHA-256 hex of the key.
 
     `bare` maps a model id to the enabled providers that list it in `[[models]]`. `secrets` are those of clients and
-    providers that are known as they are: no name of a model may hold one.
+    providers that are known as they are: no name of a model may hold one. `routes` are those that were found so far,
+    by the client's key, the name that it sent and the provider in the path; `clear_names` tells of names whether they
+    hold no such secret.
     """
 
     config: schema.Config
@@ -118,6 +136,10 @@ class Snapshot:
     bare: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    routes: Memory[tuple[str, str, str | None], Route] = field(
+        default_factory=Memory, init=False, repr=False, compare=False
+    )
+    clear_names: Memory[str, bool] = field(default_factory=Memory, init=False, repr=False, compare=False)
 
 
 def build(

@@ -30,7 +30,7 @@ from gproxy.protocols.answers import (
     web_searches,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
-from gproxy.protocols.requests import read_plain, token_limit, with_model
+from gproxy.protocols.requests import read_limited, token_limit, with_model
 from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.values import Usage
 
@@ -51,11 +51,9 @@ class _Message(msgspec.Struct):
 _message = reader(_Message)
 
 
-def read(body: Body, path_model: str | None, query: str) -> Facts:
+def read(body: Body, _path_model: str | None, _query: str) -> Facts:
     """Facts of a request. Its streams report usage unasked."""
-    return replace(
-        read_plain(body, path_model, query), max_output_tokens=token_limit(body.tree, "max_tokens")
-    )
+    return read_limited(body, max_output_tokens=token_limit(body.tree, "max_tokens"))
 
 
 def upstream_path(path: str, query: str) -> str:

@@ -27,7 +27,7 @@ from gproxy.protocols.answers import (
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.jsonwalk import Edit, members
-from gproxy.protocols.requests import answers_asked, encoded, model_edits, read_plain, token_limit
+from gproxy.protocols.requests import answers_asked, encoded, model_edits, read_limited, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.values import Usage
 
@@ -48,15 +48,15 @@ class _Chunk(msgspec.Struct):
 _chunk = reader(_Chunk)
 
 
-def read(body: Body, path_model: str | None, query: str) -> Facts:
+def read(body: Body, _path_model: str | None, _query: str) -> Facts:
     """What both operations need to know. Raises BadRequest."""
     options = body.tree.get("stream_options")
     if options is not None and not isinstance(options, dict):
         raise BadRequest("`stream_options` must be an object.")
     asked = mapping(options).get("include_usage") not in (None, False)
     limit = token_limit(body.tree, "max_tokens", "max_completion_tokens")
-    return replace(
-        read_plain(body, path_model, query),
+    return read_limited(
+        body,
         asked_usage=asked,
         max_output_tokens=limit,
         answers=_prompts(body.tree.get("prompt")) * answers_asked(body.tree, "n", "best_of"),

@@ -3,7 +3,6 @@
 Chat completions and the other operations have modules of their own.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -23,7 +22,7 @@ from gproxy.protocols.answers import (
     with_reasoning,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
-from gproxy.protocols.requests import read_plain, token_limit, with_model
+from gproxy.protocols.requests import read_limited, token_limit, with_model
 from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.values import Usage
 
@@ -61,10 +60,9 @@ _event = reader(_Event)
 _kind_in = reader(_Kind)
 
 
-def read(body: Body, path_model: str | None, query: str) -> Facts:
+def read(body: Body, _path_model: str | None, _query: str) -> Facts:
     """Facts of a request. Usage always comes with the last event, so there is nothing to ask for."""
-    limit = token_limit(body.tree, "max_output_tokens")
-    return replace(read_plain(body, path_model, query), max_output_tokens=limit)
+    return read_limited(body, max_output_tokens=token_limit(body.tree, "max_output_tokens"))
 
 
 def usage_of(fields: object, tier: object = None, output: object = None) -> Usage | None:

@@ -16,8 +16,23 @@ from gproxy.protocols.strict import model_name, stream_flag
 
 def read_plain(body: Body, _path_model: str | None, _query: str) -> Facts:
     """Facts of a body with `model` and perhaps `stream` and a class of service, and no limit on its output."""
-    tier = service_tier(body.tree.get("speed"), body.tree.get("service_tier"))
-    return Facts(body, model_name(body.tree), stream=stream_flag(body.tree), service_tier=tier)
+    return read_limited(body)
+
+
+def read_limited(
+    body: Body, *, max_output_tokens: int | None = None, asked_usage: bool = True, answers: int = 1
+) -> Facts:
+    """The same with what a dialect has found besides. Raises BadRequest."""
+    tree = body.tree
+    return Facts(
+        body,
+        model_name(tree),
+        stream=stream_flag(tree),
+        asked_usage=asked_usage,
+        max_output_tokens=max_output_tokens,
+        answers=answers,
+        service_tier=service_tier(tree.get("speed"), tree.get("service_tier")),
+    )
 
 
 def with_model(facts: Facts, model: str, _ask_usage: bool) -> bytes:

@@ -20,7 +20,7 @@ from gproxy.server import accesslog, edge, pipeline
 from gproxy.server.admission import Doorkeeper
 from gproxy.server.capture import own_secrets, recorder
 from gproxy.server.health import HealthBook
-from gproxy.server.incoming import DROP, EXPECTED, LEAVING, ClientLeft, Incoming, Receive
+from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
 from gproxy.server.metrics import Metrics
@@ -127,7 +127,13 @@ class Gateway:
         found = edge.data_route(path)
         shape = found[0] if found else edge.shape_of(scope)
         more = scope["extensions"]
-        incoming = Incoming(receive, more.get(DROP), leaving=more.get(LEAVING), expected=EXPECTED in more)
+        incoming = Incoming(
+            receive,
+            more.get(DROP),
+            leaving=more.get(LEAVING),
+            ready=more.get(READY),
+            expected=EXPECTED in more,
+        )
         recording = self._recorder
         trace = recording.trace(scope, request_id) if recording is not None else None
         if trace is not None:

@@ -11,7 +11,7 @@ from gproxy.protocols.headers import upstream_headers
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.crossing import QUERY, Crossing, encoded
-from gproxy.server.edge import LOOP_HEADER, Call, one
+from gproxy.server.edge import LOOP_HEADER, Call, Fields
 from gproxy.server.tokens import Access
 from gproxy.server.upstream import Attempt
 from gproxy.translate.foreign import may_hold_foreign, without_foreign
@@ -98,7 +98,7 @@ def _headers(
     call: Call, provider: Provider, spoken: str, access: Access, own_id: str, *, across: bool
 ) -> list[tuple[bytes, bytes]]:
     channel = CHANNELS[provider.channel]
-    via = [*filter(None, [one(call.headers, LOOP_HEADER)]), own_id]
+    via = [*filter(None, [Fields(call.headers).one(LOOP_HEADER)]), own_id]
     fixed = {
         **dict(endpoints.auth_headers(channel, spoken, access.secret)),
         **{name.lower(): value for name, value in (provider.settings.headers or {}).items()},

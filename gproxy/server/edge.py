@@ -9,6 +9,7 @@ import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -94,35 +95,52 @@ def _scoped(path: str) -> tuple[str | None, str]:
     return (first, f"/{rest}") if slash and first not in RESERVED_NAMES else (None, path)
 
 
-def one(headers: RawHeaders, name: bytes) -> str:
-    """The value of a header that comes at most once, "" if it is absent. Raises BadRequest if it is repeated."""
-    values = _all(headers, name)
-    if len(values) > 1:
-        raise BadRequest(f"The header {name.decode()} was sent more than once.")
-    return values[0] if values else ""
+class Fields:
+    """The headers of one request by their names, which are lower case."""
+
+    __slots__ = ("_by_name", "_repeated", "raw")
+
+    def __init__(self, raw: RawHeaders) -> None:
+        self.raw = raw
+        self._by_name = dict(raw)
+        self._repeated = len(self._by_name) < len(raw)
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in self._by_name
+
+    def one(self, name: bytes) -> str:
+        """The value of a header that comes at most once, "" if it is absent. Raises BadRequest if it is repeated."""
+        value = self._by_name.get(name)
+        if value is None:
+            return ""
+        if self._repeated and len(self.all(name)) > 1:
+            raise BadRequest(f"The header {name.decode()} was sent more than once.")
+        return value.decode("latin-1").strip()
+
+    def all(self, name: bytes) -> list[str]:
+        """The values of a header, however often it comes."""
+        if not self._repeated:
+            value = self._by_name.get(name)
+            return [] if value is None else [value.decode("latin-1").strip()]
+        return [value.decode("latin-1").strip() for key, value in self.raw if key == name]
 
 
-def _all(headers: RawHeaders, name: bytes) -> list[str]:
-    return [value.decode("latin-1").strip() for key, value in headers if key == name]
-
-
-def guard(scope: Scope, settings: Global, own_id: str) -> RawHeaders:
+def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
     """The checks that hold for every route, before anything else is looked at. Returns the headers.
 
     Raises BadRequest, HeadersTooLarge, MisdirectedRequest or LoopDetected.
     """
-    headers: RawHeaders = tuple(scope["headers"])
-    if len(headers) > MAX_HEADERS or sum(len(n) + len(v) for n, v in headers) > MAX_HEADER_BYTES:
+    headers = Fields(tuple(scope["headers"]))
+    if len(headers.raw) > MAX_HEADERS or sum(map(len, chain.from_iterable(headers.raw))) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(
             f"More than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them."
         )
     if not scope["raw_path"].startswith(b"/"):
         raise BadRequest("The request target must be a path.")
-    names = [name for name, _ in headers]
-    if b"transfer-encoding" in names and b"content-length" in names:
+    if b"transfer-encoding" in headers and b"content-length" in headers:
         raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
-    _check_host(one(headers, b"host"), settings, scope.get("server"))
-    if own_id in one(headers, LOOP_HEADER).replace(" ", "").split(","):
+    _check_host(headers.one(b"host"), settings, scope.get("server"))
+    if own_id in headers.one(LOOP_HEADER).replace(" ", "").split(","):
         raise LoopDetected("This request has already come through this proxy: a base_url points back at it.")
     return headers
 
@@ -158,15 +176,15 @@ def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float
     `now` is seconds since the epoch. Keys are looked up by their hash, so that how long it takes says nothing
     about how much of a key was right.
     """
-    return _client(_keys(headers, query), snapshot, now)
+    return _client(_keys(Fields(headers), query), snapshot, now)
 
 
-def _keys(headers: RawHeaders, query: str) -> set[str]:
+def _keys(headers: Fields, query: str) -> set[str]:
     """All keys that came, from wherever."""
     return {
-        *map(_bearer, _all(headers, b"authorization")),
-        *_all(headers, b"x-api-key"),
-        *_all(headers, b"x-goog-api-key"),
+        *map(_bearer, headers.all(b"authorization")),
+        *headers.all(b"x-api-key"),
+        *headers.all(b"x-goog-api-key"),
         *(unquote_plus(value) for name, value in _pairs(query) if name == "key"),
     } - {""}
 
@@ -192,18 +210,24 @@ def _check_name(model: str, key: str, snapshot: Snapshot) -> None:
 
     Of keys whose hash alone is known, one is recognised that is the name, or a part of it between slashes.
     """
-    parts = [part for part in model.split("/") if len(part) >= SHORTEST]
-    if (
-        holds_key(model, snapshot.secrets)
-        or (
-            (key in model or "%" in model)
-            and len(key) >= SHORTEST
-            and holds_key(model, (key,))
-            and not published(key, snapshot.config)
-        )
-        or any(_hash(part) in snapshot.clients and not published(part, snapshot.config) for part in parts)
-    ):
+    clear = snapshot.clear_names.get(model)
+    if clear is None:
+        clear = snapshot.clear_names.keep(model, not _holds_known_key(model, snapshot))
+    own = (
+        (key in model or "%" in model)
+        and len(key) >= SHORTEST
+        and holds_key(model, (key,))
+        and not published(key, snapshot.config)
+    )
+    if own or not clear:
         raise BadRequest("The name of the model holds an API key. Send the key in its header alone.")
+
+
+def _holds_known_key(model: str, snapshot: Snapshot) -> bool:
+    parts = [part for part in model.split("/") if len(part) >= SHORTEST]
+    return holds_key(model, snapshot.secrets) or any(
+        _hash(part) in snapshot.clients and not published(part, snapshot.config) for part in parts
+    )
 
 
 def _bearer(authorization: str) -> str:
@@ -226,7 +250,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 async def read(
     scope: Scope,
-    headers: RawHeaders,
+    headers: Fields,
     incoming: Incoming,
     request_id: str,
     protocol: Protocol,
@@ -253,7 +277,7 @@ async def read(
         client=client,
         protocol=protocol,
         facts=protocol.read(await _decode(raw), model, query),
-        headers=headers,
+        headers=headers.raw,
         query=query,
         scoped=scoped,
         snapshot=snapshot,
@@ -273,15 +297,15 @@ async def _decode(raw: bytes) -> Body:
     return strict.decode(raw) if len(raw) < _LARGE_BODY else await asyncio.to_thread(strict.decode, raw)
 
 
-async def _read_body(headers: RawHeaders, incoming: Incoming, cap: int) -> bytes:
+async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> bytes:
     """The whole body, decoded."""
-    media = one(headers, b"content-type").partition(";")[0].strip().lower()
+    media = headers.one(b"content-type").partition(";")[0].strip().lower()
     if media and media != "application/json" and not media.endswith("+json"):
         raise UnsupportedEncoding(f"The body must be application/json, not {media[:80]}.")
-    length = one(headers, b"content-length")
+    length = headers.one(b"content-length")
     if length.isdigit() and int(length) > cap:
         raise BodyTooLarge(f"The body is larger than {cap} bytes.")
-    decoder = coding.request_decoder(one(headers, b"content-encoding"), cap)
+    decoder = coding.request_decoder(headers.one(b"content-encoding"), cap)
     pieces: list[bytes] = []
     size = 0
     while not incoming.ended:

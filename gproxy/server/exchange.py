@@ -128,21 +128,24 @@ class Exchange:
 
     async def receive(self) -> MutableMapping[str, Any]:
         """ASGI's. Raises BadRequest for a body that is broken."""
-        while True:
-            if self.ended:
-                return {"type": "http.disconnect"}
-            if self._fault is not None:
-                fault, self._fault, self._told = self._fault, None, True
-                raise fault
-            if self._pieces or (self.whole and not self._told):
-                return self._take()
-            if self._left or self.broken:
-                return {"type": "http.disconnect"}
+        while (message := self.ready()) is None:
             if self._expects:
                 self._expects = False
                 self._link.write(CONTINUE)
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        return message
+
+    def ready(self) -> MutableMapping[str, Any] | None:
+        """The extension READY. Raises BadRequest for a body that is broken."""
+        if self.ended:
+            return {"type": "http.disconnect"}
+        if self._fault is not None:
+            fault, self._fault, self._told = self._fault, None, True
+            raise fault
+        if self._pieces or (self.whole and not self._told):
+            return self._take()
+        return {"type": "http.disconnect"} if self._left or self.broken else None
 
     def _take(self) -> MutableMapping[str, Any]:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)

@@ -22,6 +22,10 @@ LEAVING = "gproxy.leaving"
 """Name of an ASGI extension of ours: `scope["extensions"][LEAVING](call)` has `call` called once, from the event
 loop, when the client leaves or if it has left; None takes that back. It spares each request a task that waits."""
 
+READY = "gproxy.ready"
+"""Name of an ASGI extension of ours: `scope["extensions"][READY]()` is the message that `receive` would return at
+once, None if it would wait. What is there already needs no time limit."""
+
 EXPECTED = "gproxy.expected"
 """The ASGI extension by which a server says that the client waits for 100, and that `receive` sends it."""
 
@@ -39,9 +43,9 @@ class ClientLeft(Exception):
 class Incoming:
     """ASGI's `receive`, which knows whether the body has come to its end.
 
-    `drop` is the extension DROP of the connection, if it has that. `on_cut` hears why a client is taken for gone,
-    `trace`, where requests are logged, of what came. `leaving` is the extension LEAVING. `expected`: the client sends
-    the body when it is first asked for, and not before.
+    `drop`, `leaving` and `ready` are the extensions DROP, LEAVING and READY of the connection, if it has them.
+    `on_cut` hears why a client is taken for gone, `trace`, where requests are logged, of what came. `expected`: the
+    client sends the body when it is first asked for, and not before.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Incoming:
         drop: Callable[[], None] | None = None,
         *,
         leaving: Callable[[Callable[[], None] | None], None] | None = None,
+        ready: Callable[[], MutableMapping[str, Any] | None] | None = None,
         expected: bool = False,
     ) -> None:
         self.receive = receive
@@ -58,6 +63,7 @@ class Incoming:
         self.on_cut: Callable[[str], None] | None = None
         self.trace: Trace | None = None
         self._leaving = leaving
+        self._ready = ready
         self._unasked = expected
 
     def cut(self, why: str) -> None:
@@ -72,11 +78,13 @@ class Incoming:
         Raises BodyTimeout, ClientLeft, or BadRequest for a body that is broken.
         """
         self._unasked = False
-        try:
-            async with asyncio.timeout(BODY_IDLE_SECONDS):
-                message = await self.receive()
-        except TimeoutError:
-            raise BodyTimeout("The rest of the body did not come.") from None
+        message = None if self._ready is None else self._ready()
+        if message is None:
+            try:
+                async with asyncio.timeout(BODY_IDLE_SECONDS):
+                    message = await self.receive()
+            except TimeoutError:
+                raise BodyTimeout("The rest of the body did not come.") from None
         if message["type"] == "http.disconnect":
             self.ended = True
             raise ClientLeft

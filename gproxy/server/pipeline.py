@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gproxy.errors import GatewayError, InternalFault, Unavailable
-from gproxy.routing import access, resolve
+from gproxy.routing import routes
 from gproxy.server.admission import Doorkeeper
 from gproxy.server.departure import Departure
 from gproxy.server.edge import Call
@@ -48,8 +48,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
 
     Raises GatewayError while there is no row yet: for a name that means nothing, is not allowed, or not there.
     """
-    named = resolve.resolve(call.snapshot, call.facts.model, call.scoped)
-    route = resolve.available(call.snapshot, access.permit(call.client, named))
+    route = routes.find(call.snapshot, call.client, call.facts.model, call.scoped)
     journal = Journal(call, route)
     if call.trace is not None:
         call.trace.journal = journal

@@ -2,9 +2,12 @@
 
 import hashlib
 
+import pytest
+
+from gproxy.config import snapshot as snapshots
 from gproxy.config.keys import hash_key, key_id
 from gproxy.config.load import load
-from gproxy.config.snapshot import Client, Snapshot, build, nano
+from gproxy.config.snapshot import Client, Memory, Snapshot, build, nano
 from gproxy.providers.catalog import CHANNELS
 from gproxy.values import Bound, Budget, Target
 
@@ -258,3 +261,13 @@ def test_exact_names_are_equally_specific_and_come_before_prefixes_and_these_bef
     ranks = [rule.rank for rule in client.limits]
     assert ranks == sorted(ranks)
     assert [ranks.index(rank) for rank in ranks] == [0, 0, 2, 2, 4, 5, 6, 6]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "MOST_REMEMBERED", 2)
+    memory: Memory[str, int] = Memory()
+    assert memory.keep("a", 1) == 1
+    memory.keep("b", 2)
+    assert memory == {"a": 1, "b": 2}
+    memory.keep("c", 3)
+    assert memory == {"c": 3}

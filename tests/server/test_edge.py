@@ -60,7 +60,7 @@ HERE = snapshot(FILE)
 NOW = 1_795_000_000.0
 
 
-def guard(settings: Global | None = None, **more: Any) -> edge.RawHeaders:
+def guard(settings: Global | None = None, **more: Any) -> edge.Fields:
     return edge.guard(scope("/v1/models", **more), settings or Global(), "me")
 
 
@@ -126,13 +126,13 @@ def test_a_target_that_is_no_path_is_400() -> None:
 
 
 def test_so_many_headers_pass_and_one_more_does_not() -> None:
-    assert len(guard(headers=[(b"x", b"y")] * (MAX_HEADERS - 2))) == MAX_HEADERS
+    assert len(guard(headers=[(b"x", b"y")] * (MAX_HEADERS - 2)).raw) == MAX_HEADERS
     with pytest.raises(HeadersTooLarge):
         guard(headers=[(b"x", b"y")] * (MAX_HEADERS - 1))
 
 
 def test_so_many_bytes_of_headers_pass_and_one_more_does_not() -> None:
-    used = sum(len(n) + len(v) for n, v in guard())
+    used = sum(len(n) + len(v) for n, v in guard().raw)
     assert guard(headers=[(b"x", bytes(MAX_HEADER_BYTES - used - 1))])
     with pytest.raises(HeadersTooLarge):
         guard(headers=[(b"x", bytes(MAX_HEADER_BYTES - used))])
@@ -303,6 +303,17 @@ def test_an_error_about_a_path_is_told_in_the_shape_of_what_is_below_the_provide
         assert edge.shape_of(scope(path)) is shape
 
 
+def test_headers_are_found_by_name_and_one_that_may_come_once_comes_once() -> None:
+    fields = edge.Fields(((b"a", b" 1 "), (b"b", b"2"), (b"a", b"3")))
+    assert (fields.all(b"a"), fields.all(b"b"), fields.all(b"c")) == (["1", "3"], ["2"], [])
+    assert (fields.one(b"b"), fields.one(b"c")) == ("2", "")
+    assert b"a" in fields
+    assert b"c" not in fields
+    with pytest.raises(BadRequest):
+        fields.one(b"a")
+    assert edge.Fields(((b"a", b" 1 "),)).all(b"a") == ["1"]
+
+
 # Bodies.
 
 BODY = {"model": "up/m", "messages": []}
@@ -314,7 +325,7 @@ async def read(
     raw = list(pieces) or [json.dumps(BODY).encode()]
     at = scope("/v1/chat/completions", headers=headers, query=query, **more)
     incoming = Incoming(Visit(*raw).receive)
-    return await edge.read(at, tuple(at["headers"]), incoming, "req_1", CHAT, None, scoped, HERE)
+    return await edge.read(at, edge.Fields(tuple(at["headers"])), incoming, "req_1", CHAT, None, scoped, HERE)
 
 
 async def test_a_call_holds_what_came() -> None:
@@ -359,7 +370,9 @@ async def test_a_provider_that_is_not_there_is_404_before_the_body_is_read() -> 
     at = scope("/nobody/v1/chat/completions")
     visit = Visit(b"junk")
     with pytest.raises(NotFound):
-        await edge.read(at, tuple(at["headers"]), Incoming(visit.receive), "r", CHAT, None, "nobody", HERE)
+        await edge.read(
+            at, edge.Fields(tuple(at["headers"])), Incoming(visit.receive), "r", CHAT, None, "nobody", HERE
+        )
     assert (await visit.receive())["body"] == b"junk"
 
 
@@ -380,7 +393,9 @@ async def test_a_length_beyond_the_cap_is_413_before_anything_is_read() -> None:
     at = scope("/v1/chat/completions", headers=[(b"content-length", b"2001")])
     visit = Visit(sized(100))
     with pytest.raises(BodyTooLarge):
-        await edge.read(at, tuple(at["headers"]), Incoming(visit.receive), "r", CHAT, None, None, HERE)
+        await edge.read(
+            at, edge.Fields(tuple(at["headers"])), Incoming(visit.receive), "r", CHAT, None, None, HERE
+        )
     assert (await visit.receive())["body"] == sized(100)
 
 
@@ -411,7 +426,7 @@ async def test_a_client_that_leaves_inside_its_body_has_left() -> None:
     at = scope("/v1/chat/completions")
     incoming = Incoming(Visit(b"{", then_leave=True).receive)
     with pytest.raises(ClientLeft):
-        await edge.read(at, tuple(at["headers"]), incoming, "r", CHAT, None, None, HERE)
+        await edge.read(at, edge.Fields(tuple(at["headers"])), incoming, "r", CHAT, None, None, HERE)
 
 
 @given(
@@ -421,4 +436,4 @@ def test_nothing_in_the_headers_is_a_fault_of_ours(headers: Headers, host: bytes
     at = scope("/v1/models", headers=[(name.lower(), value) for name, value in headers])
     at["headers"] = [(b"host", host), *at["headers"][1:]]
     with contextlib.suppress(GatewayError):
-        edge.authenticate(edge.guard(at, Global(), "me"), host.decode("latin-1"), HERE, NOW)
+        edge.authenticate(edge.guard(at, Global(), "me").raw, host.decode("latin-1"), HERE, NOW)

@@ -162,3 +162,16 @@ async def test_whoever_asks_is_called_when_the_client_leaves_or_has_left() -> No
     assert called == ["leaving"]
     await asyncio.sleep(0)
     assert called == ["leaving", "had left"]
+
+
+async def test_what_is_there_is_ready_and_nothing_else_is() -> None:
+    it = Exchange(Paper(), read_head(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"))
+    assert it.ready() is None
+    it.feed(b"ab")
+    assert it.ready() == {"type": "http.request", "body": b"ab", "more_body": True}
+    assert it.ready() is None
+    it.feed(b"cd")
+    assert it.ready() == {"type": "http.request", "body": b"cd", "more_body": False}
+    assert it.ready() is None
+    it.leave()
+    assert it.ready() == {"type": "http.disconnect"}

@@ -125,3 +125,13 @@ async def test_a_connection_can_be_cut_before_and_after_somebody_listens() -> No
 
 async def test_where_a_connection_cannot_be_dropped_nothing_happens() -> None:
     Incoming(silence).cut("gone")
+
+
+async def test_what_is_there_already_is_taken_without_waiting() -> None:
+    there: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": b"a", "more_body": True}]
+    visit = Visit(b"b")
+    body = Incoming(visit.receive, ready=lambda: there.pop() if there else None)
+    assert await body.piece() == b"a"
+    assert not body.ended
+    assert await body.piece() == b"b"
+    assert body.ended

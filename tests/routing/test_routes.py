@@ -1,0 +1,65 @@
+"""A name leads each key to what it may use of what is there, and is worked out once."""
+
+import pytest
+
+from gproxy.config.snapshot import Snapshot
+from gproxy.errors import BadRequest, Forbidden, NotFound
+from gproxy.routing.routes import find
+from gproxy.values import Target
+from tests.server.parts import snapshot
+
+FILE = """
+[[providers]]
+name = "a"
+channel = "openai"
+[[providers]]
+name = "b"
+channel = "openai"
+[[models]]
+provider_name = "b"
+model_id = "m"
+[[model_aliases]]
+alias = "both"
+provider_name = "a"
+model_id = "m"
+targets = [{ provider_name = "b", model_id = "m" }, { provider_name = "b", model_id = "gone" }]
+[[users]]
+name = "wide"
+[[users.keys]]
+api_key = "sk-wide"
+[[users]]
+name = "narrow"
+[[users.keys]]
+api_key = "sk-narrow"
+[[permissions]]
+user_name = "wide"
+model_pattern = "*"
+[[permissions]]
+user_name = "narrow"
+provider_name = "b"
+model_pattern = "*"
+"""
+
+
+@pytest.fixture
+def here() -> Snapshot:
+    return snapshot(FILE)
+
+
+def test_the_same_name_leads_each_key_to_what_it_may_use(here: Snapshot) -> None:
+    clients = {client.user: client for client in here.clients.values()}
+    for _ in range(2):
+        assert find(here, clients["wide"], "both").targets == (Target("a", "m"), Target("b", "m"))
+        assert find(here, clients["narrow"], "both").targets == (Target("b", "m"),)
+        assert not find(here, clients["wide"], "m", "a").aggregated
+        assert find(here, clients["wide"], "m").targets == (Target("b", "m"),)
+    assert find(here, clients["wide"], "both") is find(here, clients["wide"], "both")
+
+
+@pytest.mark.parametrize(("name", "error"), [("x", BadRequest), ("a/m", Forbidden), ("b/x", NotFound)])
+def test_what_leads_nowhere_is_refused_each_time(here: Snapshot, name: str, error: type[Exception]) -> None:
+    client = next(client for client in here.clients.values() if client.user == "narrow")
+    for _ in range(2):
+        with pytest.raises(error):
+            find(here, client, name)
+    assert not here.routes

@@ -54,10 +54,9 @@ IMPURE = {
 }
 ONLY_IN = {
     "httpx": {
-        *("server/upstream.py", "server/transport.py"),
-        *("server/h1client.py", "server/h1connect.py", "server/h1exchange.py"),
+        *("server/upstream.py", "server/h1client.py", "server/h1connect.py", "server/h1exchange.py"),
     },
-    "aiohttp": {"server/transport.py"},
+    "aiohttp": set(),
     "tomlkit": {"config/document.py"},
     "keyring": {"config/secrets.py"},
     "google": {"server/tokens.py"},

@@ -1,7 +1,8 @@
 """httpx's transport interface on llhttp: kept connections, and requests whose heads are made as bytes.
 
 Sockets, TLS and proxies are `h1connect.py`'s, what goes over one connection `h1exchange.py`'s. Time limits are set by
-whoever waits. `transport.py` does the same by aiohttp, and is what this is compared with.
+whoever waits. httpx's own pool scans every connection twice per request and loses a slot for each connect that is
+cancelled; nothing of it is used.
 """
 
 import asyncio
@@ -43,8 +44,9 @@ _WITH_LENGTH = ("POST", "PUT", "PATCH")
 class H1Transport(httpx.AsyncBaseTransport):
     """One pool for all origins, to be made inside the running loop.
 
-    `request.extensions` may hold `proxy` and `connected`, as for `AiohttpTransport`. `context`: for TLS, instead of
-    what the system trusts.
+    Redirects, cookies, decompression and the environment's proxies are none of its business. `request.extensions` may
+    hold `proxy` (a URL, or "") and `connected`, which is called each time that the request has got a connection.
+    `context`: for TLS, instead of what the system trusts.
     """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:

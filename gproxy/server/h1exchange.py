@@ -16,7 +16,7 @@ from gproxy.server.sockets import reset
 
 MAX_HEADERS = 128
 MAX_FIELD_BYTES = 8190
-"""Of one header's name and value, and of a status line's text: what aiohttp takes."""
+"""Of one header's name and value, and of a status line's text: as other clients have it."""
 MAX_HEAD_BYTES = 64 * 1024
 """Of all heads of one answer, those of status 1xx too: of their names and values, and of what has come in of one that
 is not whole."""
@@ -71,7 +71,7 @@ class Exchange(httpx.AsyncByteStream):
         self._unread = 0
         self._waiter: asyncio.Future[None] | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        # As aiohttp reads answers: not all upstreams write their heads to the letter.
+        # As other clients read answers: not all upstreams write their heads to the letter.
         self._parser.set_dangerous_leniencies(
             lenient_headers=True,
             lenient_optional_cr_before_lf=True,

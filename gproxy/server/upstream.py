@@ -4,7 +4,6 @@ Which attempt is made, and what its answer means, is decided in `routing/failove
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -24,14 +23,10 @@ from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server import coding
 from gproxy.server.capture import CALLED_OFF, AttemptTrace
 from gproxy.server.h1client import H1Transport
-from gproxy.server.transport import AiohttpTransport
 from gproxy.server.unconnected import is_reset, why
 
 MAX_WHOLE_ANSWER = 128 * 1024 * 1024
 """Largest answer that is held in memory: one that is not a stream and has to be read before it is sent."""
-
-TRANSPORT = H1Transport if os.environ.get("GPROXY_UPSTREAM_CLIENT") == "h1" else AiohttpTransport
-"""What requests go out by. The variable is for those who compare the two."""
 
 _OUT_OF_TIME = "the time for the whole request ran out"
 
@@ -161,7 +156,7 @@ class Upstream:
     """The one client of this process, to be made inside its running loop."""
 
     def __init__(self) -> None:
-        self._transport = TRANSPORT()
+        self._transport = H1Transport()
 
     async def send(
         self,

@@ -15,7 +15,7 @@ from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import Gateway, poll
 from tests.kit.settings import everything
 from tests.kit.upstream import Script, Upstream
-from tests.server.test_transport import full_listener
+from tests.server.parts import full_listener
 
 pytestmark = pytest.mark.both_engines
 

@@ -13,6 +13,8 @@ from tests.kit.gateway import KEY, ROOT, Gateway
 from tests.kit.settings import everything
 from tests.kit.upstream import Script, Upstream
 
+pytestmark = pytest.mark.both_engines
+
 STREAMS = [
     BY_ID[id]
     for id in (
@@ -59,11 +61,9 @@ def test_time_to_the_first_event_is_in_the_row(gateway: Gateway, upstream: Upstr
 
 
 SHORT_DEFAULTS = """
-import aiohttp.client, hypercorn.config, quart
+import hypercorn.config, quart
 
-pytestmark = pytest.mark.both_engines
 quart.Quart.default_config = {**quart.Quart.default_config, "RESPONSE_TIMEOUT": 1, "BODY_TIMEOUT": 1}
-aiohttp.client.DEFAULT_TIMEOUT = aiohttp.ClientTimeout(total=1, sock_read=1)
 hypercorn.config.Config.keep_alive_timeout = 1
 """
 

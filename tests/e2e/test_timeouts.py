@@ -12,8 +12,19 @@ import pytest
 
 from tests.kit.calls import BY_ID
 from tests.server.dialects import DIALECTS, Dialect, ends_in_an_error
-from tests.server.parts import ALICE, Front, Script, Seen, Visit, http, peer, provider, rows, serving
-from tests.server.test_transport import full_listener
+from tests.server.parts import (
+    ALICE,
+    Front,
+    Script,
+    Seen,
+    Visit,
+    full_listener,
+    http,
+    peer,
+    provider,
+    rows,
+    serving,
+)
 
 LIMIT_S = 0.8
 OFF_BY_S = 0.5

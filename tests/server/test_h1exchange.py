@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from gproxy.server import h1exchange
 from gproxy.server.h1client import H1Transport
 from gproxy.server.h1exchange import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_UNREAD_BYTES
-from gproxy.server.transport import AiohttpTransport
+from tests.kit.reference import AiohttpTransport
 from tests.server.conftest import LOOPS
-from tests.server.parts import Peer, Seen, always, http, peer
+from tests.server.parts import Peer, Seen, always, http, peer, reset
 from tests.server.test_h1client import until
-from tests.server.test_transport import reset
 
 pytestmark = pytest.mark.both_loops
 

@@ -24,6 +24,7 @@ from tests.server.parts import (
     always,
     chunk,
     data,
+    full_listener,
     http,
     peer,
     provider,
@@ -31,7 +32,6 @@ from tests.server.parts import (
     serving,
     sse,
 )
-from tests.server.test_transport import full_listener
 
 LIMITED = ALICE.replace('"*"', '"good-*"')
 CHAT = "/v1/chat/completions"

@@ -1,4 +1,4 @@
-"""Each way in which a connection can fail has words of its own, with both clients for upstreams."""
+"""Each way in which a connection can fail has words of its own."""
 
 import asyncio
 import errno
@@ -12,22 +12,17 @@ import pytest
 
 from gproxy.config.schema import Settings
 from gproxy.errors import UpstreamFault
-from gproxy.server import upstream
-from gproxy.server.h1client import H1Transport
-from gproxy.server.transport import AiohttpTransport
 from gproxy.server.unconnected import is_reset, why
 from gproxy.server.upstream import Attempt, Upstream
 from tests.kit.settings import closed_port
-from tests.server.parts import Seen, peer
+from tests.server.parts import Seen, full_listener, peer, reset
 from tests.server.test_h1connect import Secure, certificate, port_of
-from tests.server.test_transport import full_listener, reset
 
 __all__ = ["certificate"]
 
 
-@pytest.fixture(params=[AiohttpTransport, H1Transport])
-async def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Upstream]:
-    monkeypatch.setattr(upstream, "TRANSPORT", request.param)
+@pytest.fixture
+async def client() -> AsyncIterator[Upstream]:
     it = Upstream()
     yield it
     await it.close()

@@ -24,8 +24,7 @@ from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server import upstream
 from gproxy.server.upstream import Attempt, Upstream
 from tests.kit.settings import closed_port
-from tests.server.parts import Seen, always, http, peer
-from tests.server.test_transport import full_listener
+from tests.server.parts import Seen, always, full_listener, http, peer
 
 TEXT = b'{"text": "hello"}' * 20
 

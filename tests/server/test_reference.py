@@ -1,22 +1,23 @@
 """What goes over the socket is what was asked for, and what ends a connection is told by httpx's names.
 
-All of it holds for both transports.
+All of it holds for the transport that serves and for the one that it is compared with.
 """
 
 import asyncio
 import socket
-import struct
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import httpx
 import pytest
 
+from gproxy.server import h1client
 from gproxy.server.h1client import H1Transport
 from gproxy.server.h1exchange import Exchange
-from gproxy.server.transport import MOST_STALE, READ_BYTES, AiohttpTransport, AnswerStream
+from tests.kit import reference
+from tests.kit.reference import MOST_STALE, READ_BYTES, AiohttpTransport, AnswerStream
 from tests.kit.settings import closed_port
-from tests.server.parts import GOOD, Script, Seen, always, http, peer
+from tests.server.parts import GOOD, Script, Seen, always, full_listener, http, peer, reset
 
 pytestmark = pytest.mark.both_loops
 
@@ -44,28 +45,6 @@ async def send(transport: Transport, url: str, **more: object) -> httpx.Response
 async def whole(answer: httpx.Response) -> bytes:
     assert isinstance(answer.stream, AnswerStream | Exchange)
     return b"".join([piece async for piece in answer.stream])
-
-
-@contextmanager
-def full_listener() -> Iterator[int]:
-    """A port whose queue is full, so that a connection to it is neither taken nor refused."""
-    with ExitStack() as open_sockets:
-        listener = open_sockets.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        port: int = listener.getsockname()[1]
-        for _ in range(4):
-            filler = open_sockets.enter_context(socket.socket())
-            filler.setblocking(False)
-            filler.connect_ex(("127.0.0.1", port))
-        yield port
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    """End the connection as a crash would: no FIN, an RST."""
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
 
 
 def then(*scripts: Script) -> Script:
@@ -141,8 +120,8 @@ async def test_a_kept_connection_that_ends_unanswered_is_replaced(
 async def test_a_request_that_was_worked_on_for_a_while_does_not_go_out_again(
     transport: Transport, ending: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("transport", "h1client"):
-        monkeypatch.setattr(f"gproxy.server.{module}.STALE_SECONDS", 0.05)
+    for module in (reference, h1client):
+        monkeypatch.setattr(module, "STALE_SECONDS", 0.05)
 
     async def late(seen: Seen, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.2)

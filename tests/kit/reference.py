@@ -1,7 +1,7 @@
-"""httpx's transport interface on aiohttp: pooled connections without httpx's own pool below it.
+"""What `gproxy.server.h1client` is compared with, answer by answer and fault by fault: the same by aiohttp.
 
-httpx 0.28's pool scans every connection twice per request and loses a slot for each connect that is cancelled;
-aiohttp does neither. Time limits are set by `upstream.py`, which is the only user.
+Faults of aiohttp's that no upstream may be let make are mended here; where it is looser than it should be, the tests
+say so.
 """
 
 import asyncio
@@ -94,25 +94,6 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             stream=AnswerStream(answer),
             request=request,
         )
-
-    async def fetch(
-        self,
-        method: str,
-        url: str,
-        headers: list[tuple[bytes, bytes]],
-        body: bytes,
-        proxy: str,
-        connected: Callable[[], None],
-    ) -> "AnswerStream":
-        """The same without httpx's answer. Raises httpx.TransportError."""
-        more = {"proxy": proxy, "connected": connected}
-        try:
-            request = httpx.Request(method, url, headers=headers, content=body, extensions=more)
-        except httpx.InvalidURL as error:
-            raise httpx.UnsupportedProtocol(str(error)) from error
-        stream = (await self.handle_async_request(request)).stream
-        assert isinstance(stream, AnswerStream)
-        return stream
 
     async def aclose(self) -> None:
         await self._session.close()

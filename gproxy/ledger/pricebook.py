@@ -1,11 +1,10 @@
 """Built-in prices by (provider's id in genai-prices, model): looked up in a child process, kept in this one.
 
 genai-prices costs 30 MB and up to half a second to import, so no server process does: `pricelookup.py` is run
-as a program for it. What a price means is `pricing.py`'s.
+as a program for it, by `pricechild.py`. What a price means is `pricing.py`'s.
 """
 
 import asyncio
-import json
 import logging
 import sys
 import time
@@ -14,11 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from gproxy.ledger.pricechild import PriceChild
 from gproxy.ledger.pricing import Apart, Price, Rates, Tier
 
 logger = logging.getLogger(__name__)
-
-LOOKUP_TIMEOUT_S = 10.0
 
 RETRY_S = 5.0
 """How long a look-up that failed counts as unknown before it is tried again: short, for a quota refuses meanwhile."""
@@ -48,9 +46,12 @@ class _Entry:
 class PriceBook:
     """The built-in prices this process has asked for, at most `MOST_ENTRIES`; used from one event loop."""
 
-    def __init__(self, command: Sequence[str] = COMMAND, clock: Callable[[], float] = time.time) -> None:
-        """`clock` is seconds since the epoch: prices change by date and time of day."""
-        self._command = command
+    def __init__(
+        self, command: Sequence[str] = COMMAND, clock: Callable[[], float] = time.time, keep_s: float = 0.0
+    ) -> None:
+        """`clock` is seconds since the epoch: prices change by date and time of day. `keep_s` is how long a child
+        may wait for more questions; if it is not 0, `close` at the end."""
+        self._child = PriceChild(command, keep_s)
         self._clock = clock
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._wanted: dict[tuple[str, str], None] = {}
@@ -70,7 +71,7 @@ class PriceBook:
         """The built-in price in force, None if there is none or it cannot be told. Never raises.
 
         `at` is when a request began, in seconds since the epoch, so that it is not priced anew when a price changes
-        under way; else now. Only a pair not known yet waits, some 0.3 s; look-ups that come together share a child.
+        under way; else now. Only a pair not known yet waits, some 0.3 s for the first; look-ups share a child.
         """
         if self._fresh((prices_id, model), at) is None:
             await self.warm(((prices_id, model),))
@@ -89,6 +90,9 @@ class PriceBook:
             if asked:
                 await self._look_up(asked)
 
+    async def close(self) -> None:
+        await self._child.close()
+
     def _fresh(self, pair: tuple[str, str], at: float | None = None) -> _Entry | None:
         entry = self._entries.get(pair)
         if entry is None or (entry.until is None and entry.before is None):
@@ -104,8 +108,9 @@ class PriceBook:
 
     async def _look_up(self, pairs: Sequence[tuple[str, str]]) -> None:
         try:
-            answers = _entries_of(await _run(self._command, pairs), len(pairs))
+            answers = [_entry_of(answer) for answer in await self._child.ask(pairs)]
         except (OSError, ValueError, TypeError, LookupError) as error:  # TimeoutError is an OSError
+            await self._child.close()
             if not self._failing:
                 logger.warning(
                     "Built-in prices cannot be looked up (%r); costs are unknown until they can.", error
@@ -131,31 +136,6 @@ def _ended(entry: _Entry | None) -> _Entry | None:
 def _askable(pair: tuple[str, str]) -> bool:
     prices_id, model = pair
     return bool(prices_id) and len(model) <= MOST_MODEL_CHARS
-
-
-async def _run(command: Sequence[str], pairs: Sequence[tuple[str, str]]) -> bytes:
-    """The child's answers. Raises OSError, TimeoutError, or ValueError for a child that failed."""
-    queries = "".join(json.dumps(pair) + "\n" for pair in pairs).encode()
-    pipe = asyncio.subprocess.PIPE
-    child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
-    try:
-        async with asyncio.timeout(LOOKUP_TIMEOUT_S):
-            answers, complaint = await child.communicate(queries)
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if child.returncode:
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        raise ValueError(f"exit {child.returncode}: {last[:200]}")
-    return answers
-
-
-def _entries_of(answers: bytes, count: int) -> list[_Entry]:
-    lines = answers.splitlines()
-    if len(lines) != count:
-        raise ValueError(f"{len(lines)} answers to {count} questions")
-    return [_entry_of(json.loads(line)) for line in lines]
 
 
 def price_of(answer: dict[str, Any]) -> Price:

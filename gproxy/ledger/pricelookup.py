@@ -119,10 +119,10 @@ def next_change(model: ModelInfo, now: datetime) -> float | None:
 
 
 def answers(questions: Iterable[str]) -> Iterable[str]:
-    now = datetime.now(UTC)
     for question in questions:
         provider, model, *at = json.loads(question)
-        yield json.dumps(look_up(provider, model, datetime.fromtimestamp(at[0], UTC) if at else now))
+        moment = datetime.fromtimestamp(at[0], UTC) if at else datetime.now(UTC)
+        yield json.dumps(look_up(provider, model, moment))
 
 
 def _tier(prices: Prices, up_to: int | None, above: int) -> list[Any]:
@@ -158,4 +158,4 @@ def _instant(day: date, clock: time) -> float:
 
 if __name__ == "__main__":
     for line in answers(sys.stdin):
-        print(line)
+        print(line, flush=True)

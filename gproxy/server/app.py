@@ -14,6 +14,7 @@ from gproxy.config.snapshot import Snapshot
 from gproxy.config.strays import without_keys
 from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound, Unavailable
 from gproxy.ledger.pricebook import PriceBook
+from gproxy.ledger.pricechild import KEEP_S
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server import accesslog, edge, pipeline
@@ -52,7 +53,7 @@ class Gateway:
         self.upstream = Upstream()
         self.tokens = Tokens(self.upstream, tasks)
         self.lists = ModelLists(self.upstream, self.tokens, tasks, writer)
-        self.prices = Prices(PriceBook(), tasks)
+        self.prices = Prices(PriceBook(keep_s=KEEP_S), tasks)
         self.health = HealthBook(writer)
         self.metrics = Metrics(writer)
         self.settlement = Settlement(writer, self.prices, tasks, self.metrics.settled)

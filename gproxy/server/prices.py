@@ -49,6 +49,9 @@ class Prices:
             _prices_id(snapshot, target), target.model
         )
 
+    async def close(self) -> None:
+        await self._book.close()
+
     async def of(self, snapshot: Snapshot, target: Target) -> Price | None:
         return self.configured(snapshot, target) or await self.builtin(snapshot, target)
 

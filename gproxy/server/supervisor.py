@@ -19,17 +19,16 @@ from functools import partial
 from pathlib import Path
 
 from hypercorn.asyncio import serve
-from hypercorn.config import Config as HypercornConfig
 
 from gproxy.config import schema
 from gproxy.config.problems import Problem
 from gproxy.config.snapshot import Snapshot
-from gproxy.config.source import Loaded, completed, located, make_data_dir
+from gproxy.config.source import Loaded, completed, make_data_dir
 from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger import retention
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
-from gproxy.server import handover, listeners, metricfiles, repair
+from gproxy.server import handover, hyperconfig, listeners, metricfiles, repair
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES, LinesHandler, say
 from gproxy.server.http1 import Engine
@@ -38,12 +37,8 @@ from gproxy.server.tasks import Tasks
 from gproxy.server.watch import NOT_IN_FORCE, LastGood, Load, Seen, failure, look, watch
 from gproxy.server.workers import HURRY_S, REFUSED, Worker, Workers, run_apart
 
-KEEP_ALIVE_SECONDS = 75.0
 FORCED_END_SECONDS = 3.0
 """How long requests that the end of the drain has cut off may take to say so."""
-
-LONGEST_END_SECONDS = 86_400.0
-"""More than any drain may take."""
 
 _NEEDS_RESTART = ("host", "port", "data_dir", "workers", "http_engine", "tls_certificate", "tls_key")
 
@@ -103,7 +98,7 @@ def run(
 def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -> int:
     settings = server.started
     try:
-        if files := _tls_files(settings, server.directory):
+        if files := hyperconfig.tls_files(settings, server.directory):
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
     except OSError as error:
         return _refuse(f"tls_certificate and tls_key are not a certificate and its key ({error.strerror}).")
@@ -220,7 +215,7 @@ async def _serve(
     stop = asyncio.Event()
     repair.install()
     engine = _fast_engine(server.started, gateway, speaks)
-    config = _hypercorn(server.started, listener, server.directory)
+    config = hyperconfig.made(server.started, listener, server.directory)
     serving = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
     cut_off = partial(_cut_off, gateway, engine)
     _stop_when_told(cut_off, stop, worker)
@@ -257,6 +252,7 @@ async def _serve(
         await tasks.drain(FORCED_END_SECONDS)
         gateway.health.close()
         gateway.metrics.close()
+        await gateway.prices.close()
         await gateway.upstream.close()
 
 
@@ -268,7 +264,7 @@ def _fast_engine(settings: schema.Global, gateway: Gateway, speaks: bool) -> Eng
         if speaks:
             say(f"Hypercorn's own HTTP/1.1 serves, not the fast engine: {reason}.")
         return None
-    engine = Engine(gateway, idle=KEEP_ALIVE_SECONDS)
+    engine = Engine(gateway, idle=hyperconfig.KEEP_ALIVE_S)
     handover.install(engine)
     return engine
 
@@ -350,31 +346,6 @@ def _set_failure(gateway: Gateway, reason: str | None) -> None:
     gateway.reload_failure = reason
     if reason:
         gateway.metrics.reloaded(ok=False)
-
-
-def _hypercorn(settings: schema.Global, listener: socket.socket, directory: Path) -> HypercornConfig:
-    """Every default of Hypercorn's that matters, set on purpose."""
-    config = HypercornConfig()
-    config.bind = [f"fd://{listener.detach()}"]
-    config.backlog = listeners.BACKLOG
-    config.keep_alive_timeout = KEEP_ALIVE_SECONDS
-    config.keep_alive_max_requests = sys.maxsize
-    config.h11_max_incomplete_size = 64 * 1024
-    config.graceful_timeout = LONGEST_END_SECONDS  # the deadline is kept by `_serve`, and may change
-    config.read_timeout = None  # would end a stream whose client has nothing to say
-    config.include_server_header = False
-    config.accesslog = None
-    config.errorlog = logging.getLogger("gproxy.http")
-    if files := _tls_files(settings, directory):
-        config.certfile, config.keyfile = map(str, files)
-    return config
-
-
-def _tls_files(settings: schema.Global, directory: Path) -> tuple[Path, Path] | None:
-    """The certificate and its key, None without TLS."""
-    if not (settings.tls_certificate and settings.tls_key):
-        return None
-    return located(settings.tls_certificate, directory), located(settings.tls_key, directory)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gproxy.ledger import pricebook
+from gproxy.ledger import pricebook, pricechild
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricing import Apart, Price, Rates, Tier
 
@@ -175,7 +175,7 @@ async def test_a_program_that_cannot_be_run_is_a_look_up_that_failed(tmp_path: P
 
 
 async def test_a_hang_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pricebook, "LOOKUP_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(pricechild, "ANSWER_TIMEOUT_S", 0.5)
     child = Child(tmp_path, _hang(tmp_path))
     assert await PriceBook(child.command).get("main", "large") is None
     with pytest.raises(ProcessLookupError):

@@ -255,6 +255,7 @@ async def serving(text: str, folder: Path) -> AsyncIterator[Front]:
     finally:
         LINES.close()  # else the line of a request might turn up in a test that comes later
         await tasks.drain(5)
+        await gateway.prices.close()
         await gateway.upstream.close()
         writer.close()
 

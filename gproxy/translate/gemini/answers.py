@@ -16,6 +16,7 @@ from gproxy.translate import media
 from gproxy.translate.arguments import object_of
 from gproxy.translate.base import ClientFacts
 from gproxy.translate.gemini import thoughts
+from gproxy.translate.gemini.carriers import carried_by_call
 from gproxy.translate.model import (
     Answer,
     AnswerPart,
@@ -143,7 +144,12 @@ def _characters(text: str, index: object) -> int:
 
 def write_answer(answer: Answer, client: ClientFacts) -> Wire:
     """The answer for the client."""
-    parts = [wire for part in answer.parts if (wire := part_for_client(part)) is not None]
+    parts: list[Wire] = []
+    before: list[AnswerPart] = []
+    for part in answer.parts:
+        if (wire := part_for_client(part, before)) is not None:
+            parts.append(wire)
+        before = [] if isinstance(part, ToolCall) else [*before, part]
     candidate: Wire = {"content": {"role": "model", "parts": parts}}
     cited = [part for part in answer.parts if isinstance(part, Text) and part.citations]
     if cited:
@@ -159,14 +165,17 @@ def reason_of(finish: Finish) -> str:
     return _REASONS.get(finish, "STOP")
 
 
-def part_for_client(part: AnswerPart) -> Wire | None:
-    """A part of an answer; None for a text that is empty."""
+def part_for_client(part: AnswerPart, before: Sequence[AnswerPart] = ()) -> Wire | None:
+    """A part of an answer; None for a text that is empty. A call may carry what was thought `before` it."""
     match part:
         case Text(text) | Refusal(text):
             return {"text": text} if text else None
         case ToolCall():
             call = {"id": part.id, "name": part.name, "args": object_of(part.arguments)}
-            return {"functionCall": call} | _signed(part.signature)
+            signed = _signed(part.signature)
+            if not signed and (carried := carried_by_call(before)):
+                signed = {"thoughtSignature": carried}
+            return {"functionCall": call} | signed
         case Reasoning(text, signature, redacted):
             if redacted:
                 return {"text": ""} | _signed(signature)

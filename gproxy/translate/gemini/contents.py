@@ -10,7 +10,7 @@ import msgspec
 
 from gproxy.errors import BadRequest
 from gproxy.translate import fields, ids, media
-from gproxy.translate.gemini import thoughts
+from gproxy.translate.gemini import carriers, thoughts
 from gproxy.translate.gemini.spelling import one, several
 from gproxy.translate.model import Audio, File, Image, Part, Reasoning, Text, ToolCall, ToolResult, Turn
 
@@ -54,11 +54,15 @@ class _Contents:
         role = fields.text(content, "role", where) or "user"
         parts = several(content, "parts", where)
         if role == "model":
-            said = [p for at, part in enumerate(parts) for p in self._said(part, f"{where}.parts[{at}]")]
-            before: tuple[Part, ...] = ()
+            said: list[Part] = []
             if self.turns and self.turns[-1].role == "assistant":
-                before = self.turns.pop().parts
-            self.turns.append(Turn("assistant", tuple(thoughts.joined((*before, *said)))))
+                said += self.turns.pop().parts
+            for at, part in enumerate(parts):
+                found = list(self._said(part, f"{where}.parts[{at}]"))
+                if any(isinstance(each, ToolCall) for each in found):
+                    carriers.put_back(said, part.get("thoughtSignature") or "")
+                said += found
+            self.turns.append(Turn("assistant", tuple(thoughts.joined(said))))
         elif role in _USERS:
             given = [self._given(part, f"{where}.parts[{at}]") for at, part in enumerate(parts)]
             results = tuple(part for part in given if isinstance(part, ToolResult))

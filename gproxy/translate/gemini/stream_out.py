@@ -3,6 +3,7 @@
 Whole answers are in `answers.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,6 +51,7 @@ class GeminiWriter:
         self._usage: Usage | None = None
         self._open: AnswerPart = Text("")
         self._told: list[str] = []  # of the open part
+        self._before: list[AnswerPart] = []  # what was said since the last call
         self._signature: Signature | None = None
         self._sources: list[Citation] = []
         self._last = b""
@@ -91,16 +93,21 @@ class GeminiWriter:
     def _closed(self) -> bytes:
         part, text = self._open, "".join(self._told)
         if isinstance(part, ToolCall):
-            return self._part(replace(part, arguments=text))
-        if isinstance(part, Reasoning) and self._signature is not None:
+            before, self._before = self._before, []
+            return self._part(replace(part, arguments=text), before)
+        if isinstance(part, Reasoning):
+            self._before.append(replace(part, text=text, signature=self._signature))
+            if self._signature is None:
+                return b""
             return self._part(replace(part, text="", signature=self._signature))
+        self._before.append(Text(text))
         if self._sources:
             cited = grounding_for_client([Text(text, tuple(self._sources))])
             return self._chunk(_EMPTY, {"groundingMetadata": cited})
         return b""
 
-    def _part(self, part: AnswerPart) -> bytes:
-        return self._chunk(part_for_client(part) or _EMPTY, {})
+    def _part(self, part: AnswerPart, before: Sequence[AnswerPart] = ()) -> bytes:
+        return self._chunk(part_for_client(part, before) or _EMPTY, {})
 
     def _chunk(self, part: dict[str, Any], beside: dict[str, Any], usage: Usage | None = None) -> bytes:
         candidate = {"content": {"role": "model", "parts": [part]}, **beside, "index": 0}

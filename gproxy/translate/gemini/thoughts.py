@@ -19,8 +19,8 @@ UNSIGNED = "skip_thought_signature_validator"
 https://ai.google.dev/gemini-api/docs/thought-signatures
 """
 
-_OURS = "gproxy."
-_MARK = b64encode(_OURS[:6].encode()).decode()
+_OURS = "gproxy"
+_MARK = b64encode(_OURS.encode()).decode()
 _STANDARD = str.maketrans("-_", "+/")
 
 
@@ -33,14 +33,22 @@ def worn(signature: Signature) -> str:
 
 def from_client(text: str) -> Signature | None:
     """The signature in a text that a client sent; None if it is none."""
-    if text == UNSIGNED:
+    if not text or text == UNSIGNED:
         return None
+    told = ours(text)
+    if not told:
+        return Signature(text, DIALECT)
+    return signatures.from_client(told, DIALECT) if told.startswith(f"{_OURS}.") else None
+
+
+def ours(text: str) -> str:
+    """What a signature that we made says; "" for one of Google's."""
     if text.startswith(_MARK):
         with suppress(ValueError):  # it only begins like one of ours
             told = urlsafe_b64decode(_padded(text)).decode()
-            if told.startswith(_OURS):
-                return signatures.from_client(told, DIALECT)
-    return Signature(text, DIALECT) if text else None
+            if told.startswith((f"{_OURS}.", f"{_OURS}-")):
+                return told
+    return ""
 
 
 def standard(data: str) -> str:

@@ -3,10 +3,10 @@
 Which target and credential it is for is `opening.py`'s, what a target of another dialect is told `crossing.py`'s.
 """
 
+import json
 from functools import partial
 
 from gproxy.config.snapshot import Provider
-from gproxy.protocols.anthropic_messages import MESSAGES
 from gproxy.protocols.headers import upstream_headers
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
@@ -14,7 +14,7 @@ from gproxy.server.crossing import QUERY, Crossing, encoded
 from gproxy.server.edge import LOOP_HEADER, Call, Fields
 from gproxy.server.tokens import Access
 from gproxy.server.upstream import Attempt
-from gproxy.translate.foreign import may_hold_foreign, without_foreign
+from gproxy.translate.foreign import without_foreign
 from gproxy.values import Target
 
 
@@ -87,11 +87,10 @@ def attempt(
 def _own_body(call: Call, model: str, ask: bool) -> bytes:
     """The client's request as it came, but for the model's name, and for what would have it refused."""
     protocol, facts = call.protocol, call.facts
-    if protocol is MESSAGES and may_hold_foreign(facts.body.text):
-        spared = without_foreign(facts.body.tree)
-        if spared is not None:
-            return encoded({**spared, "model": model})
-    return protocol.with_model(facts, model, ask)
+    sent = protocol.with_model(facts, model, ask)
+    if without_foreign(protocol.name, facts.body.tree, model) is None:
+        return sent
+    return encoded(without_foreign(protocol.name, json.loads(sent), model) or {})
 
 
 def _headers(

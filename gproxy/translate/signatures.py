@@ -6,6 +6,10 @@ The client keeps it without knowing what it is, and it is good for the dialect t
 from gproxy.translate.model import Signature
 
 _MARK = "gproxy."
+OF_NOBODY = "gproxy.none."
+"""What stands for the signature of reasoning that nobody signed, at clients of which the own provider refuses
+reasoning without one: by this it is known when it is sent there."""
+
 _MARK_OF_CALL = "gproxy-call."
 
 

@@ -1,8 +1,9 @@
 """What one attempt sends: where, by which key, and which of the client's headers go along."""
 
 import json
+from base64 import b64encode
 
-from gproxy.protocols import anthropic_messages, openai_responses
+from gproxy.protocols import anthropic_messages, gemini, openai_responses
 from gproxy.server.asking import attempt, carrier, proxy
 from gproxy.server.crossing import cross
 from gproxy.server.edge import Call
@@ -93,3 +94,19 @@ def test_thinking_that_another_provider_signed_is_kept_from_anthropic() -> None:
     it = attempt(given, UP, Access("sk-up"), True, None, None, "me")
     assert json.loads(it.body)["messages"][1]["content"] == said[1:]
     assert json.loads(it.body)["model"] == "target"
+
+
+def test_reasoning_that_another_provider_signed_is_kept_from_openai_and_gemini() -> None:
+    here = snapshot(provider("http://x", protocols=("openai_responses", "gemini")) + ALICE)
+    item = {"type": "reasoning", "summary": [], "encrypted_content": "gproxy.anthropic_messages.x"}
+    said = {"role": "user", "content": "a"}
+    body = json.dumps({"model": "alias", "input": [said, item], "n": 10**30}).encode()
+    it = attempt(call(here, body, openai_responses.RESPONSES), UP, Access("sk-up"), True, None, None, "me")
+    assert json.loads(it.body) == {"model": "target", "input": [said], "n": 10**30}
+    worn = b64encode(b"gproxy.anthropic_messages.x").decode()
+    parts = [{"text": "a", "thought": True, "thoughtSignature": worn}, {"text": "b"}]
+    body = json.dumps({"contents": [{"role": "model", "parts": parts}]}).encode()
+    it = attempt(
+        call(here, body, gemini.GENERATE, model="alias"), UP, Access("sk-up"), True, None, None, "me"
+    )
+    assert json.loads(it.body) == {"contents": [{"role": "model", "parts": parts[1:]}]}

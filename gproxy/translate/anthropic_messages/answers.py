@@ -139,7 +139,7 @@ def blocks_for_client(part: AnswerPart) -> list[dict[str, Any]]:
             worn = signatures.worn(signature, DIALECT)
             if redacted:
                 return [{"type": "redacted_thinking", "data": worn}]
-            return [{"type": "thinking", "thinking": text, "signature": worn}]
+            return [{"type": "thinking", "thinking": text, "signature": worn or signatures.OF_NOBODY}]
         case ToolCall():
             called = {
                 "type": "tool_use",

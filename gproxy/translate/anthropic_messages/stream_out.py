@@ -53,6 +53,7 @@ class MessagesWriter:
         self._usage = Usage()
         self._index = -1
         self._open: AnswerPart = Text("")
+        self._unsigned = False  # the open part is a thought whose signature has not come
 
     def feed(self, delta: Delta) -> bytes:
         match delta:
@@ -61,10 +62,10 @@ class MessagesWriter:
             case Opened(part):
                 return self._opened(part)
             case Closed():
-                return _STOP % self._index
+                signed = self._signed(signatures.OF_NOBODY) if self._unsigned else b""
+                return signed + _STOP % self._index
             case Signed(signature):
-                worn = signatures.worn(signature, DIALECT)
-                return _DELTA % (self._index, _encode({"type": "signature_delta", "signature": worn}))
+                return self._signed(signatures.worn(signature, DIALECT))
             case Cited(citation):
                 cited = {"type": "citations_delta", "citation": citation_for_client(citation)}
                 return _DELTA % (self._index, _encode(cited))
@@ -91,10 +92,15 @@ class MessagesWriter:
         if isinstance(part, ToolCall):
             for block in thought_before(part):
                 before += self._block(block | {"signature": ""})
-                signed = {"type": "signature_delta", "signature": block["signature"]}
-                before += _DELTA % (self._index, _encode(signed)) + _STOP % self._index
+                before += self._signed(block["signature"]) + _STOP % self._index
         self._open = part
-        return before + self._block(blocks_for_client(part)[-1])
+        self._unsigned = isinstance(part, Reasoning) and not part.redacted
+        block = blocks_for_client(part)[-1]
+        return before + self._block(block | {"signature": ""} if self._unsigned else block)
+
+    def _signed(self, signature: str) -> bytes:
+        self._unsigned = False
+        return _DELTA % (self._index, _encode({"type": "signature_delta", "signature": signature}))
 
     def _block(self, block: dict[str, Any]) -> bytes:
         self._index += 1

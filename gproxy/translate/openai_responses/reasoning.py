@@ -45,7 +45,7 @@ def item_for_client(part: Reasoning, item_id: str) -> dict[str, Any]:
         "id": item_id,
         "type": "reasoning",
         "summary": [] if part.redacted or not (part.text or part.signature) else [summary_of(part.text)],
-        "encrypted_content": signatures.worn(part.signature, DIALECT) or None,
+        "encrypted_content": signatures.worn(part.signature, DIALECT) or signatures.OF_NOBODY,
     }
 
 

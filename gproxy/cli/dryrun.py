@@ -170,7 +170,7 @@ def _weighed(
     dropped = translated_to = ""
     if provider and channel and dialect is not None and dialect not in speaks:
         spoken = endpoints.surely_speaks(channel, provider.settings)
-        translated_to = carrying(dialect, spoken, target.model)
+        translated_to = carrying(dialect, spoken, endpoints.known_as(provider, target.model))
     if not access.allowed(client, target, alias):
         dropped = "not permitted"
     elif provider is not None and not provider.enabled:

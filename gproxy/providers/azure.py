@@ -15,6 +15,14 @@ API_VERSION = "2024-10-21"
 _DATED = re.compile(r"\d{4}-\d\d-\d\d(-preview)?")
 _SURFACE = re.compile(r"(?P<root>.*?)(?P<v1>/openai/v1)?\Z")
 _DEPLOYMENT = re.compile(r"(?P<root>.*?)(?P<given>/openai/deployments/(?P<name>[^/]+))(/.*)?\Z")
+_OF_OPENAI = re.compile(r"(?:^|[^a-z0-9])((?:gpt-?\d|chatgpt-|codex-mini|o[134](?![a-z0-9])).*)")
+_GLUED = re.compile(r"^gpt(?=\d)")
+_OF_OTHERS = re.compile(
+    r"deepseek|llama|grok|phi-|mistral|ministral|codestral|mixtral|cohere|command|jamba|kimi|qwen|glm|gpt-oss|claude"
+)
+UNKNOWN_MODEL = "gpt-deployment"
+"""What a deployment is taken for whose model nothing tells: one of OpenAI's that does not reason."""
+
 _ENDINGS = re.compile(r"(/openai(/deployments)?|/v1)?\Z")
 
 
@@ -50,6 +58,20 @@ def deployment(base_url: str, model: str) -> str:
     """The deployment that is asked for `model`: the one in the address, which then is it for every model's name."""
     given = _DEPLOYMENT.match(urlsplit(base_url).path.rstrip("/"))
     return unquote(given["name"]) if given else model
+
+
+def model_of(deployment: str, display_name: str) -> str:
+    """The name of the model behind a deployment, as far as its name for people in `[[models]]`, or its own, tells.
+
+    Azure tells nobody but who manages the resource, and models differ in the parameters that they refuse.
+    """
+    for told in (display_name, deployment):
+        name = told.lower().replace(" ", "-")
+        if found := _OF_OPENAI.search(name):
+            return _GLUED.sub("gpt-", found[1])
+        if _OF_OTHERS.search(name):
+            return name
+    return UNKNOWN_MODEL
 
 
 def _version(version: str) -> str:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from urllib.parse import urlsplit, urlunsplit
 
 from gproxy.config import schema
+from gproxy.config.snapshot import Provider
 from gproxy.errors import ConfigError
 from gproxy.providers import azure, vertex
 from gproxy.providers.catalog import CHANNELS, EXTRAS, Channel
@@ -56,6 +57,16 @@ def endpoint(
 def asked_model(channel: Channel, settings: schema.Settings, model: str) -> str:
     """What a body names in the place of `model`: the same, but for an address that names a deployment."""
     return azure.deployment(settings.base_url, model) if channel.deployments else model
+
+
+def known_as(provider: Provider, model: str) -> str:
+    """The name by which it is known what `model` takes: its own, but for a deployment, which may have any name."""
+    channel = CHANNELS[provider.channel]
+    if not channel.deployments:
+        return model
+    row = provider.models.get(model) if provider.models else None
+    told = row.display_name if row is not None else ""
+    return azure.model_of(asked_model(channel, provider.settings, model), told)
 
 
 def _checked(channel_name: str, address: str) -> str:

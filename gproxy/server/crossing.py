@@ -159,7 +159,7 @@ def carrier(call: Call, target: Target) -> str:
     provider = call.snapshot.providers[target.provider]
     spoken = endpoints.surely_speaks(CHANNELS[provider.channel], provider.settings)
     if operation in _TALKS:
-        return carrying(client, spoken, target.model)
+        return carrying(client, spoken, endpoints.known_as(provider, target.model))
     if operation in _EMBEDS:
         return _EMBEDS[operation] if _EMBEDS[operation] in spoken else ""
     if operation not in _COUNTS or not spoken & DIALECTS.keys():
@@ -191,7 +191,13 @@ def _conversation(call: Call, target: Target, ask_usage: bool) -> Crossing:
     provider = call.snapshot.providers[target.provider]
     channel = CHANNELS[provider.channel]
     model = endpoints.asked_model(channel, provider.settings, target.model)
-    asked = TargetFacts(model=model, stream=facts.stream, ask_usage=ask_usage, top_k=channel.top_k)
+    asked = TargetFacts(
+        model=model,
+        known_as=endpoints.known_as(provider, target.model),
+        stream=facts.stream,
+        ask_usage=ask_usage,
+        top_k=channel.top_k,
+    )
     translated = exchange.request(client, other, facts.body.tree, asked)
     protocol = (_STREAMED if facts.stream else _WHOLE)[name]
     known = ClientFacts(

@@ -21,21 +21,28 @@ Tree = Mapping[str, Any]
 class TargetFacts:
     """Whom a request is written for.
 
-    `model` is the upstream's name of it; `max_output` its ceiling in tokens, None to go by its name. `ask_usage`:
-    its streams report usage only if they are asked to (OpenAI chat). `top_k`: it takes that parameter, which OpenAI
-    has not, while many do who speak as it does.
+    `model` is the upstream's name of it, `known_as` the name that tells what it takes, where that is another; and
+    `max_output` its ceiling in tokens, None to go by its name. `ask_usage`: its streams report usage only if they
+    are asked to (OpenAI chat). `top_k`: it takes that parameter, which OpenAI has not, while many do who speak as it
+    does.
     """
 
     model: str
+    known_as: str = ""
     stream: bool = False
     ask_usage: bool = True
     max_output: int | None = None
     top_k: bool = True
 
     @property
+    def known(self) -> str:
+        """The name by which rules for models go."""
+        return self.known_as or self.model
+
+    @property
     def ceiling(self) -> int | None:
         """The most output tokens that may be asked for, None if it is not known."""
-        return self.max_output or traits.ceiling(self.model)
+        return self.max_output or traits.ceiling(self.known)
 
     def limited(self, limit: int) -> int:
         """A client's limit, within what may be asked for."""

@@ -23,6 +23,8 @@ _AT_MISTRAL = re.compile(
 _CEILINGS = re.compile(r"(gpt-4o|gpt-4\.1|gpt-4-turbo|gpt-3\.5|gemini-1\.5|gemini-2\.0)(?![0-9])")
 
 _NEWEST = (99, 0)
+_OLDEST = (0, 0)
+_WITHOUT_DOT = 30  # `gpt-35` is 3.5
 _BUDGETS: dict[Effort, int] = {
     "minimal": 1024,
     "low": 2048,
@@ -55,6 +57,12 @@ def may_rest(model: str) -> bool:
     return version is not None and version >= (4, 8) and "mythos" not in model and "fable" not in model
 
 
+def _gpt_version(found: re.Match[str]) -> Version:
+    """(5, 1) of `gpt-5.1`; of names without a dot, as Azure's, too: (3, 5) of `gpt-35`."""
+    major, minor = int(found[1]), int(found[2] or 0)
+    return divmod(major, 10) if major >= _WITHOUT_DOT and not minor else (major, minor)
+
+
 @lru_cache(maxsize=1024)
 def efforts_of(model: str) -> tuple[Effort, ...]:
     """The values of `reasoning_effort` that a model takes by OpenAI's dialects; () if it refuses the parameter.
@@ -62,8 +70,8 @@ def efforts_of(model: str) -> tuple[Effort, ...]:
     https://developers.openai.com/api/docs/guides/reasoning; gpt-oss and Gemini after their providers' pages.
     """
     gpt = _GPT.search(model)
-    if gpt is not None and int(gpt[1]) >= 5 and "-chat" not in model:
-        version = (int(gpt[1]), int(gpt[2] or 0))
+    version = _gpt_version(gpt) if gpt is not None else _OLDEST
+    if version >= (5, 0) and "-chat" not in model:
         if version >= (5, 2):
             return ("none", "low", "medium", "high", "xhigh")
         return (
@@ -80,7 +88,7 @@ def reasons_without_tools(model: str) -> bool:
     https://github.com/openai/openai-openapi/issues/541. Who resells them under `openai/…` has no such rule.
     """
     gpt = _GPT.match(model)
-    return gpt is not None and bool(efforts_of(model)) and (int(gpt[1]), int(gpt[2] or 0)) >= (5, 4)
+    return gpt is not None and bool(efforts_of(model)) and _gpt_version(gpt) >= (5, 4)
 
 
 def is_of_openai(model: str) -> bool:

@@ -4,7 +4,7 @@ import pytest
 
 from gproxy.config.schema import Settings
 from gproxy.errors import BadRequest
-from gproxy.providers.azure import API_VERSION
+from gproxy.providers.azure import API_VERSION, UNKNOWN_MODEL, model_of
 from gproxy.providers.catalog import CHANNELS
 from gproxy.providers.endpoints import auth_headers, endpoint, list_url
 
@@ -83,3 +83,25 @@ def test_a_models_name_cannot_leave_its_segment() -> None:
 def test_its_key_has_a_header_of_its_own_and_its_list_cannot_be_called() -> None:
     assert auth_headers(AZURE, "openai_chat", "k3y") == (("api-key", "k3y"),)
     assert list_url(AZURE, Settings(base_url=RESOURCE)) is None
+
+
+@pytest.mark.parametrize(
+    ("deployment", "display_name", "model"),
+    [
+        ("gpt-5.1", "", "gpt-5.1"),
+        ("prod-gpt-5.1", "", "gpt-5.1"),
+        ("team_gpt4o_eu", "", "gpt-4o_eu"),
+        ("gpt-35-turbo", "", "gpt-35-turbo"),
+        ("my-o3-mini", "", "o3-mini"),
+        ("solo3", "", UNKNOWN_MODEL),
+        ("chat-prod", "", UNKNOWN_MODEL),
+        ("chat-prod", "Our best", UNKNOWN_MODEL),
+        ("chat-prod", "GPT-5.1 mini", "gpt-5.1-mini"),
+        ("gpt-4o", "GPT-5", "gpt-5"),
+        ("Llama-3.3-70B", "", "llama-3.3-70b"),
+        ("prod", "DeepSeek R1", "deepseek-r1"),
+        ("gpt-oss-120b", "", "gpt-oss-120b"),
+    ],
+)
+def test_a_deployment_is_known_by_what_its_names_tell(deployment: str, display_name: str, model: str) -> None:
+    assert model_of(deployment, display_name) == model

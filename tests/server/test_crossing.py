@@ -138,3 +138,28 @@ def test_a_call_that_nobody_can_be_asked_is_refused_in_words() -> None:
     told = crossing.unspoken(asked(("gemini",), COMPLETIONS), UP).message
     assert "openai_completions" in told
     assert "speaks gemini" in told
+
+
+AZURE = (
+    '[[providers]]\nname = "up"\nchannel = "azure-openai"\ncredentials = [{ api_key = "sk-azure-secret" }]\n'
+    'settings = { base_url = "https://r.openai.azure.com" }\n'
+)
+
+
+@pytest.mark.parametrize(("name", "asked"), [("", "openai_chat"), ("GPT-5.1", "openai_responses")])
+async def test_a_deployment_is_asked_as_its_model_wants_to_be(name: str, asked: str) -> None:
+    row = f'[[models]]\nprovider_name = "up"\nmodel_id = "prod"\ndisplay_name = "{name}"\n'
+    body = ASK | {"max_tokens": 9, "temperature": 0.5, "thinking": {"type": "enabled", "budget_tokens": 2048}}
+    it = await crossing.cross(
+        call(snapshot(AZURE + row + ALICE), json.dumps(body).encode(), anthropic_messages.MESSAGES),
+        Target("up", "prod"),
+        True,
+    )
+    tree = json.loads(it.body)
+    assert (it.protocol.name, tree["model"]) == (asked, "prod")
+    if name:
+        assert (tree["max_output_tokens"], tree["reasoning"]) == (16, {"effort": "low"})
+        assert it.untranslated == "temperature"
+    else:
+        assert (tree["max_completion_tokens"], tree["temperature"]) == (9, 0.5)
+        assert it.untranslated == "thinking"

@@ -22,9 +22,9 @@ _LONGEST_USER = 64
 def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     """The request for `target`. Raises BadRequest for what cannot be said and cannot be left out."""
     lost: set[str] = set()
-    native = traits.is_of_openai(target.model)
+    native = traits.is_of_openai(target.known)
     tree: dict[str, Any] = {"model": target.model}
-    tree["messages"] = written_turns(conversation, target.model, lost)
+    tree["messages"] = written_turns(conversation, target.known, lost)
     if target.stream:
         tree["stream"] = True
         if target.ask_usage:
@@ -34,7 +34,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     _add_tools(tree, conversation, native, lost)
     if conversation.format is not None:
         tree["response_format"] = written_format(conversation.format, lost)
-    _add_hints(tree, conversation, native, lost)
+    _add_hints(tree, conversation, target.known, lost)
     names = {ids.fitting_name(tool.name, _LONGEST_NAME): tool.name for tool in conversation.tools}
     return Written(tree, frozenset(lost), {fitted: name for fitted, name in names.items() if fitted != name})
 
@@ -44,9 +44,9 @@ def _add_limits(
 ) -> None:
     if conversation.max_output is not None:
         # Only OpenAI's own models know the newer name, and their newer ones no longer the other.
-        name = "max_completion_tokens" if traits.is_of_openai(target.model) else "max_tokens"
+        name = "max_completion_tokens" if traits.is_of_openai(target.known) else "max_tokens"
         tree[name] = target.limited(conversation.max_output)
-    if conversation.stop and traits.refuses_stop(target.model):
+    if conversation.stop and traits.refuses_stop(target.known):
         lost.add("stop")
     elif conversation.stop:
         tree["stop"] = list(conversation.stop)
@@ -56,7 +56,7 @@ def _add_sampling(
     tree: dict[str, Any], conversation: Conversation, target: TargetFacts, lost: set[str]
 ) -> None:
     """Temperature and the like, and how much to reason."""
-    model = target.model
+    model = target.known
     effort = _effort(conversation, model, lost)
     if effort is not None:
         tree["reasoning_effort"] = effort
@@ -195,9 +195,10 @@ def is_strict(schema: Mapping[str, Any]) -> bool:
     return all(found)
 
 
-def _add_hints(tree: dict[str, Any], conversation: Conversation, native: bool, lost: set[str]) -> None:
+def _add_hints(tree: dict[str, Any], conversation: Conversation, model: str, lost: set[str]) -> None:
     """What changes no answer; only OpenAI's own models are sent what others may refuse."""
-    if conversation.user and traits.is_at_mistral(tree["model"]):
+    native = traits.is_of_openai(model)
+    if conversation.user and traits.is_at_mistral(model):
         lost.add("user")
     elif conversation.user:
         tree["user"] = fitting_user(conversation.user)

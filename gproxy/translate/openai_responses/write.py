@@ -22,16 +22,16 @@ _LEAST_OUTPUT = 16  # OpenAI refuses a lower limit
 def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     """The request for `target`, of which nothing is to be stored. Raises BadRequest for what cannot be left out."""
     lost: set[str] = set()
-    native = traits.is_of_openai(target.model)
+    native = traits.is_of_openai(target.known)
     tree: dict[str, Any] = {"model": target.model, "store": False}
-    _add_input(tree, conversation, target.model, lost)
+    _add_input(tree, conversation, target.known, lost)
     if target.stream:
         tree["stream"] = True
     if conversation.max_output is not None:
         limit = target.limited(conversation.max_output)
         tree["max_output_tokens"] = max(limit, _LEAST_OUTPUT) if native else limit
-    _add_reasoning(tree, conversation, target.model, lost)
-    _add_sampling(tree, conversation, target.model, lost)
+    _add_reasoning(tree, conversation, target.known, lost)
+    _add_sampling(tree, conversation, target.known, lost)
     _add_tools(tree, conversation, native, lost)
     _add_text(tree, conversation, native, lost)
     _add_hints(tree, conversation, native, lost)

@@ -1,4 +1,4 @@
-"""What the ledger adds to a request: commits on the event loop against the writer's thread with group commit.
+"""What the ledger adds to a request: a commit for each, the writer, and the writer's thread alone.
 
 Each of `c` clients runs a closed loop: some CPU work that stands for a request, then its row. Prints, per way
 and per `c`, rows a second, the time from handing the row over to its commit, the time of a whole turn and
@@ -13,7 +13,9 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
+from gproxy.ledger.inline import Inline
 from gproxy.ledger.store import inserting, open_store
 from gproxy.ledger.writer import Writer
 from gproxy.values import Record, Usage
@@ -100,8 +102,8 @@ async def no_ledger(clients: int, rows: int, folder: Path) -> Result:
     return await load(clients, rows, commit)
 
 
-async def on_the_loop(clients: int, rows: int, folder: Path) -> Result:
-    store = open_store(folder / "loop.db")
+async def each_alone(clients: int, rows: int, folder: Path) -> Result:
+    store = open_store(folder / "each.db")
 
     async def commit(row: Record) -> None:
         store.run([inserting(row)])
@@ -112,8 +114,8 @@ async def on_the_loop(clients: int, rows: int, folder: Path) -> Result:
         store.close()
 
 
-async def in_the_thread(clients: int, rows: int, folder: Path) -> Result:
-    writer = Writer(folder / "thread.db")
+async def by_the_writer(clients: int, rows: int, folder: Path) -> Result:
+    writer = Writer(folder / "writer.db")
     writer.start()
 
     async def commit(row: Record) -> None:
@@ -123,6 +125,12 @@ async def in_the_thread(clients: int, rows: int, folder: Path) -> Result:
         return await load(clients, rows, commit)
     finally:
         writer.close()
+
+
+async def in_the_thread(clients: int, rows: int, folder: Path) -> Result:
+    """As where the loop must not commit."""
+    with mock.patch.object(Inline, "commit", return_value=None):
+        return await by_the_writer(clients, rows, folder)
 
 
 def line(name: str, clients: int, result: Result, base_cpu_us: float) -> str:
@@ -139,7 +147,7 @@ def main() -> None:
     print(f"{'µs':14} {'c':>3} {'rows/s':>8} {'commit p50, p99':>17} {'turn p50, p99':>17} {'CPU/row':>9}")
     for clients in (1, 16, 64):
         base_cpu_us = 0.0
-        for way in (no_ledger, on_the_loop, in_the_thread):
+        for way in (no_ledger, each_alone, by_the_writer, in_the_thread):
             with tempfile.TemporaryDirectory() as folder:
                 result = run(way(clients, rows, Path(folder)))
             print(line(way.__name__, clients, result, base_cpu_us))

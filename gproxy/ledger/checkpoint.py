@@ -16,7 +16,7 @@ EVERY_BYTES = 1024 * 1024
 
 
 class Checkpointer:
-    """Does its work in the background once enough was written. `wrote` and `close` are the writer's thread's alone.
+    """Does its work in the background once enough was written. `wrote` is for any thread, `close` for one, after all.
 
     The thread is started by the first need. A failure is none: the next commit then does the work.
     """
@@ -24,20 +24,22 @@ class Checkpointer:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._bytes = 0
+        self._counting = threading.Lock()
         self._due = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
 
     def wrote(self, size: int) -> None:
-        """So many bytes more stand in the write-ahead log."""
-        self._bytes += size
-        if self._bytes < EVERY_BYTES:
-            return
-        self._bytes = 0
-        self._due.set()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
-            self._thread.start()
+        """So many bytes more stand in the write-ahead log, about."""
+        with self._counting:
+            self._bytes += size
+            if self._bytes < EVERY_BYTES:
+                return
+            self._bytes = 0
+            self._due.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
+                self._thread.start()
 
     def close(self) -> None:
         """Finish what is under way."""

@@ -34,17 +34,20 @@ _OWNER_ONLY_FILE = 0o600
 _OWNER_ONLY_FOLDER = 0o700
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
     """Open the store for writing, creating it and its folder if need be, readable by its owner alone.
 
     A new one gives back the room of what is deleted, step by step (`auto_vacuum = INCREMENTAL`). WAL,
     `synchronous = NORMAL`, foreign keys, autocommit: a transaction begins where the caller says so. The
-    connection belongs to the calling thread. Raises `StoreError`.
+    connection belongs to the calling thread, with `any_thread` to one at a time. Raises `StoreError`.
     """
     connection = None
     try:
         _make_private(path)
-        connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_MS / 1000)
+        patience_s = BUSY_TIMEOUT_MS / 1000
+        connection = sqlite3.connect(
+            path, isolation_level=None, timeout=patience_s, check_same_thread=not any_thread
+        )
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before there is anything in it
         _write_ahead(connection)
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")

@@ -51,20 +51,26 @@ Work = Callable[[sqlite3.Connection], Any]
 
 
 class Store:
-    """An open usage store. It belongs to the thread that opened it."""
+    """An open usage store, for one thread at a time. What it writes it writes inside `turn`, if that is given."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, turn: contextlib.AbstractContextManager[object] | None = None
+    ) -> None:
         self._connection = connection
+        self._turn = turn or contextlib.nullcontext()
 
     def run(self, works: Sequence[Work], patience_ms: int | None = None) -> list[Any]:
         """Do all of it in one transaction, committed when this returns.
 
         One outcome per work, in order: what it returned, or a StoreError, and then nothing of this one was done
-        (a request id that exists). Raises `StoreError` if nothing could be done. `patience_ms`: for how long another
+        (a request id that exists). A work may be called twice: all are undone, and done again apart from each
+        other, where one fails. Raises `StoreError` if nothing could be done. `patience_ms`: for how long another
         process's lock is waited for, if not as long as usual.
         """
-        if patience_ms is None:
-            return self._run(works)
+        with self._turn:
+            return self._run(works) if patience_ms is None else self._run_patiently(works, patience_ms)
+
+    def _run_patiently(self, works: Sequence[Work], patience_ms: int) -> list[Any]:
         (usual,) = self._connection.execute("PRAGMA busy_timeout").fetchone()
         self._connection.execute(f"PRAGMA busy_timeout = {patience_ms}")
         try:
@@ -73,27 +79,27 @@ class Store:
             self._connection.execute(f"PRAGMA busy_timeout = {usual}")
 
     def _run(self, works: Sequence[Work]) -> list[Any]:
-        outcomes: list[Any] = []
-        run = self._connection.execute
         try:
-            run("BEGIN IMMEDIATE")
-            for work in works:
-                run("SAVEPOINT one")
-                try:
-                    outcomes.append(work(self._connection))
-                except Exception as error:
-                    if isinstance(error, sqlite3.Error) and not isinstance(error, _ROW_FAULTS):
-                        raise
-                    run("ROLLBACK TO one")
-                    outcomes.append(StoreError(f"The usage store refused it: {error}."))
-                run("RELEASE one")
-            run("COMMIT")
+            try:
+                return self._commit(lambda db: [work(db) for work in works])
+            except Exception as error:  # whatever it is, it is found out below whose it is
+                if not _is_one_works(error):
+                    raise
+                return self._commit(lambda db: [_outcome(db, work) for work in works])
         except sqlite3.Error as error:
-            self._roll_back()
             raise StoreError(
                 f"The usage store cannot be written ({error}): see its disk and folder."
             ) from error
-        return outcomes
+
+    def _commit(self, act: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            outcome = act(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        return outcome
 
     def close(self) -> None:
         self._connection.close()
@@ -104,7 +110,26 @@ class Store:
                 self._connection.execute("ROLLBACK")
 
 
-def open_store(path: Path) -> Store:
+def _is_one_works(error: Exception) -> bool:
+    """Whether it says nothing of the store."""
+    return not isinstance(error, sqlite3.Error) or isinstance(error, _ROW_FAULTS)
+
+
+def _outcome(db: sqlite3.Connection, work: Work) -> Any:
+    """What one work of several comes to, which are not undone with it."""
+    db.execute("SAVEPOINT one")
+    try:
+        outcome = work(db)
+    except Exception as error:
+        if not _is_one_works(error):
+            raise
+        db.execute("ROLLBACK TO one")
+        outcome = StoreError(f"The usage store refused it: {error}.")
+    db.execute("RELEASE one")
+    return outcome
+
+
+def open_store(path: Path, turn: contextlib.AbstractContextManager[object] | None = None) -> Store:
     """Open the store at `path` with today's schema, creating or migrating it. Raises `StoreError`."""
     connection = connect(path)
     try:
@@ -115,7 +140,7 @@ def open_store(path: Path) -> Store:
     except StoreError:
         connection.close()
         raise
-    return Store(connection)
+    return Store(connection, turn)
 
 
 def insert(db: sqlite3.Connection, record: Record) -> None:

@@ -1,7 +1,9 @@
-"""The one thread that writes the ledger: operations from the event loop in, commits out, several to a commit.
+"""Writes the ledger: operations from the event loop in, commits out, several to a commit.
 
-What an operation does is `store.py`'s and `spend.py`'s. What belongs in a row is decided in `server/`. What may wait
-for a moment of leisure, and be lost, goes by `lane.py`.
+What comes in one turn of the loop is committed at its end, on the loop's own thread (`inline.py`). Where that would
+have to wait, for a lock, a disk or a store that fails, a thread does it. What an operation does is `store.py`'s and
+`spend.py`'s. What belongs in a row is decided in `server/`. What may wait for a moment of leisure, and be lost, goes
+by `lane.py`.
 """
 
 import asyncio
@@ -12,14 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, NamedTuple
 
 from gproxy.errors import StoreError
 from gproxy.ledger.checkpoint import Checkpointer
+from gproxy.ledger.inline import MOST_WORKS, Inline
 from gproxy.ledger.lane import Lane, Prepare
 from gproxy.ledger.sqlite import known_fault
 from gproxy.ledger.store import Store, Work, open_store
@@ -35,16 +37,22 @@ RETRY_S = 0.5
 CLOSE_TRIES = 3
 """How often the last rows are tried before `close` gives them up."""
 
+WORK_BYTES = 32 * 1024
+"""What an operation adds to the write-ahead log, about."""
+
 LANE_CLOSE_S = 1.0
 """How long `close` may take for what came by `offer`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """An operation on its way, and who waits for it: nobody, or a future of a loop."""
 
     work: Work
     waiter: asyncio.Future[Any] | None = None
+
+    @property
+    def forsaken(self) -> bool:
+        return self.waiter is None or self.waiter.cancelled()
 
 
 _NUDGE = _Entry(lambda db: None)
@@ -54,13 +62,22 @@ _NUDGE = _Entry(lambda db: None)
 class Writer:
     """Writes the store at `path`. Made, started and closed in one process, never carried over a fork.
 
-    `worker` is the slot of this process among the server's. The queue has no bound: nothing is ever dropped for
-    want of room; what comes by `offer` may be.
+    `worker` is the slot of this process among the server's. Nothing is ever dropped for want of room; what comes by
+    `offer` may be.
+
+    `_gathered` is what one loop, the first that comes, has handed over in its turn. `_queue` is what the thread is to
+    write, and while that has something to do the loop only gathers: so all is written in its order.
     """
 
     def __init__(self, path: Path, worker: int = 0) -> None:
         self.worker = worker
         self.path = path
+        self._turn = threading.Lock()
+        self._inline: Inline | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._gathered: list[_Entry] = []
+        self._due = False
+        self._unwritten = 0
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._opened: Future[None] = Future()
@@ -81,7 +98,7 @@ class Writer:
     @property
     def waiting(self) -> int:
         """How many operations wait to be written, about."""
-        return self._queue.qsize()
+        return len(self._gathered) + self._unwritten
 
     @property
     def dropped(self) -> int:
@@ -100,13 +117,18 @@ class Writer:
 
         Cancelled while it waits, it has still handed the work over, as `put` does.
         """
-        waiter = asyncio.get_running_loop().create_future()
-        self._hand_over(_Entry(work, waiter))
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._hand_over(_Entry(work, waiter), loop)
         return await waiter
 
     def put(self, work: Work) -> None:
         """Hand work over without waiting, from any task or thread; it is tried until it is committed."""
-        self._hand_over(_Entry(work))
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        self._hand_over(_Entry(work), loop)
 
     def offer(self, prepare: Prepare, size: int, done: Callable[[Any], None] | None = None) -> bool:
         """Hand over work of the second rank, from any task or thread: see `Lane.offer`.
@@ -121,6 +143,7 @@ class Writer:
             if self._closed:
                 return
             self._closed = True
+            self._to_thread(self._gathered)
             self._queue.put(None)
         if not self._thread.is_alive():
             return
@@ -128,15 +151,49 @@ class Writer:
         if self._lost:
             raise StoreError(f"{self._lost} usage rows could not be written: {self._failure}")
 
-    def _hand_over(self, entry: _Entry) -> None:
-        with self._last:  # held for no longer than this: nothing is queued behind the end
+    def _hand_over(self, entry: _Entry, loop: asyncio.AbstractEventLoop | None) -> None:
+        with self._last:
             if self._closed:
                 raise StoreError("The usage store is closed.")
+            if loop is None or self._inline is None or (self._loop or loop) is not loop:
+                self._to_thread([entry])
+                return
+            self._loop = loop
+            self._gathered.append(entry)
+            if not self._due:
+                self._due = True
+                loop.call_soon(self._commit)
+
+    def _to_thread(self, entries: Sequence[_Entry]) -> None:
+        self._unwritten += len(entries)
+        for entry in entries:
             self._queue.put(entry)
+
+    def _commit(self) -> None:
+        """Write what was gathered; the thread calls for it again if it has still something to do itself."""
+        with self._last:
+            if self._closed or (self._unwritten and self._failure is None):
+                return
+            assert self._loop is not None
+            assert self._inline is not None
+            batch, self._gathered = self._gathered[:MOST_WORKS], self._gathered[MOST_WORKS:]
+            self._due = bool(self._gathered)
+            if self._due:
+                self._loop.call_soon(self._commit)
+            works = [entry.work for entry in batch]
+            outcomes = None if self._failure is not None else self._inline.commit(works)
+            if outcomes is None:
+                self._to_thread(batch)
+                return
+        self._checkpointer.wrote(len(batch) * WORK_BYTES)
+        _complain(batch, outcomes)
+        _resolve([(e.waiter, o) for e, o in zip(batch, outcomes, strict=True) if e.waiter is not None])
 
     def _run(self) -> None:
         try:
-            store = open_store(self.path)
+            store = open_store(self.path, self._turn)
+            if known_fault() is None:
+                self._inline = Inline(self.path, self._turn)
         except BaseException as error:  # whatever it is, `start` waits for it
             self._opened.set_exception(error)
             return
@@ -146,6 +203,8 @@ class Writer:
         finally:
             self._checkpointer.close()
             store.close()
+            if self._inline is not None:
+                self._inline.close()
 
     def _write_until_closed(self, store: Store) -> None:
         kept: list[_Entry] = []
@@ -153,6 +212,7 @@ class Writer:
         while not closing:
             batch, closing = self._next_batch(kept)
             kept = self._write(store, batch)
+            self._written(len(batch) - len(kept))
             if self._failure is None and self._queue.empty():
                 self._lane.step(store, lambda: not self._queue.empty())
         for _ in range(CLOSE_TRIES):
@@ -162,6 +222,14 @@ class Writer:
             kept = self._write(store, kept)
         self._lost = len(kept)
         self._lane.close(store, LANE_CLOSE_S if self._failure is None else 0)
+
+    def _written(self, count: int) -> None:
+        """The thread is done with so many: the loop may go on."""
+        with self._last:
+            self._unwritten -= count
+            if self._due and self._loop is not None and (not self._unwritten or self._failure is not None):
+                with contextlib.suppress(RuntimeError):  # the loop is closed: `close` takes what it has left
+                    self._loop.call_soon_threadsafe(self._commit)
 
     def _next_batch(self, kept: list[_Entry]) -> tuple[list[_Entry], bool]:
         """What is to be written next, and whether it is the last: `kept`, and what the queue holds by now.
@@ -198,11 +266,9 @@ class Writer:
                 logger.error("%s", failed)
             self._failure = str(failed)
             _tell(batch, [failed] * len(batch))
-            return [entry for entry in batch if entry.waiter is None or entry.waiter.cancelled()]
+            return [entry for entry in batch if entry.forsaken]
         self._failure = None
-        for entry, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, StoreError) and (entry.waiter is None or entry.waiter.cancelled()):
-                logger.error("%s", outcome)
+        _complain(batch, outcomes)
         _tell(batch, outcomes)
         return []
 
@@ -211,6 +277,13 @@ def _free_and_total(folder: Path) -> tuple[int, int]:
     """Bytes of the file system: those that are free for this user, and all."""
     usage = shutil.disk_usage(folder)
     return usage.free, usage.total
+
+
+def _complain(batch: Sequence[_Entry], outcomes: Sequence[Any]) -> None:
+    """Log what the store refused of that which nobody waits for."""
+    for entry, outcome in zip(batch, outcomes, strict=True):
+        if isinstance(outcome, StoreError) and entry.forsaken:
+            logger.error("%s", outcome)
 
 
 def _tell(batch: Sequence[_Entry], outcomes: Sequence[Any]) -> None:

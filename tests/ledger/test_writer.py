@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gproxy.errors import StoreError
-from gproxy.ledger import lane, retention, sqlite, writer
+from gproxy.ledger import inline, lane, retention, sqlite, writer
 from gproxy.ledger.logs import Body, Content, insert
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.store import inserting
@@ -288,6 +288,78 @@ def test_kill_9_loses_no_row_that_was_committed(path: Path) -> None:
     assert acknowledged <= set(ids(path))
     with closing(connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def whose(db: object) -> int:
+    """The thread that writes."""
+    return threading.get_ident()
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No commit is slow, however busy this machine is."""
+    monkeypatch.setattr(inline, "SLOW_S", 60.0)
+
+
+@pytest.mark.usefixtures("unhurried")
+async def test_what_comes_together_is_committed_on_the_loops_own_thread(path: Path) -> None:
+    with writing(path) as it:
+        outcomes = await asyncio.gather(*(it.run(whose) for _ in range(100)))
+    assert set(outcomes) == {threading.get_ident()}
+
+
+@pytest.mark.usefixtures("unhurried")
+async def test_where_the_loop_would_wait_the_thread_writes_and_then_the_loop_again(path: Path) -> None:
+    with writing(path) as it:
+        with locked(path):
+            commits = [asyncio.ensure_future(it.run(whose)) for _ in range(3)]
+            await asyncio.sleep(0.02)
+            later = asyncio.ensure_future(it.run(whose))
+            await asyncio.sleep(0.02)
+            assert it.waiting == 4
+        assert threading.get_ident() not in await asyncio.gather(*commits)
+        assert await later == threading.get_ident()
+        assert it.waiting == 0
+
+
+@pytest.mark.usefixtures("unhurried")
+async def test_what_is_handed_over_behind_work_of_the_thread_is_written_behind_it(path: Path) -> None:
+    with writing(path) as it:
+        with locked(path):
+            it.put(inserting(record("a")))
+            await asyncio.sleep(0.02)
+            last = asyncio.ensure_future(it.run(inserting(record("c"))))
+            it.put(inserting(record("b")))
+            await asyncio.sleep(0.02)
+        await last
+        assert ids(path) == ["a", "b", "c"]
+
+
+async def test_a_second_loop_is_served_too(path: Path) -> None:
+    with writing(path) as it:
+        await it.run(inserting(record("a")))
+        await asyncio.to_thread(lambda: asyncio.run(it.run(inserting(record("b")))))
+        await it.run(inserting(record("c")))
+        assert ids(path) == ["a", "b", "c"]
+
+
+async def test_what_the_loop_had_no_time_to_write_is_written_by_close(path: Path) -> None:
+    with writing(path) as it:
+        it.put(inserting(record("a")))
+        waiting = asyncio.ensure_future(it.run(inserting(record("b"))))
+        await asyncio.sleep(0)
+        it.close()
+        await waiting
+    assert ids(path) == ["a", "b"]
+
+
+async def test_a_sqlite_that_may_lose_rows_gets_no_second_writer(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "known_fault", lambda: "it may lose rows")
+    with writing(path) as it:
+        assert await it.run(whose) != threading.get_ident()
+    assert "it may lose rows" in caplog.text
 
 
 async def test_what_is_offered_is_written_when_the_ledger_has_nothing_to_do(path: Path) -> None:

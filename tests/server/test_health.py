@@ -344,7 +344,7 @@ async def test_news_does_not_undo_what_is_just_being_written(tmp_path: Path) -> 
         first.fail(TROUBLE)
         await first.settle()
         go = threading.Event()
-        second.writer.put(lambda _: go.wait(10))
+        await asyncio.to_thread(second.writer.put, lambda _: go.wait(10))  # else this loop would do it
         second.fail(LIMITED)
         await second.book.refresh()
         assert second.state() is State.OUT

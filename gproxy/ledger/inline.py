@@ -1,0 +1,67 @@
+"""Commits on the event loop's own thread: at once or not at all, so that the loop waits for nothing.
+
+What the rows are, and what becomes of what is not written here, is `writer.py`'s.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gproxy.errors import StoreError
+from gproxy.ledger.sqlite import connect
+from gproxy.ledger.store import Store, Work
+
+MOST_WORKS = 32
+"""So many operations are committed at once: some 2 ms, in which the loop does nothing else."""
+
+SLOW_S = 0.01
+"""After a commit that takes longer, for a disk that is slow or a machine that is busy, none is made for a while."""
+
+FIRST_PAUSE_S = 0.1
+MOST_PAUSE_S = 30.0
+"""The pause doubles with each slow commit, and is halved by each that is not."""
+
+CHECKPOINT_PAGES = 8192
+"""With so many in the write-ahead log a commit brings them into the main file, which stops for the disk: only
+if the thread whose work that is (`checkpoint.py`) has not done it."""
+
+
+class Inline:
+    """Writes by a connection of its own, which waits for nobody. For one thread at a time.
+
+    `turn` is held by whoever writes in this process. Raises `StoreError` if the store cannot be opened.
+    """
+
+    def __init__(self, path: Path, turn: threading.Lock) -> None:
+        connection = connect(path, any_thread=True)
+        connection.execute("PRAGMA busy_timeout = 0")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        self._store = Store(connection)
+        self._turn = turn
+        self._not_before = 0.0
+        self._pause_s = FIRST_PAUSE_S
+
+    def commit(self, works: Sequence[Work]) -> list[Any] | None:
+        """One outcome per work, as `Store.run` tells them; None if this is not the moment, and nothing was done."""
+        began = time.monotonic()
+        if began < self._not_before or not self._turn.acquire(blocking=False):
+            return None
+        try:
+            return self._store.run(works)
+        except StoreError:
+            return None
+        finally:
+            self._turn.release()
+            self._mind(began, time.monotonic())
+
+    def _mind(self, began: float, ended: float) -> None:
+        if ended - began > SLOW_S:
+            self._not_before = ended + self._pause_s
+            self._pause_s = min(self._pause_s * 2, MOST_PAUSE_S)
+        else:
+            self._pause_s = max(self._pause_s / 2, FIRST_PAUSE_S)
+
+    def close(self) -> None:
+        self._store.close()

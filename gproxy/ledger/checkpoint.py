@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from gproxy.errors import StoreError
-from gproxy.ledger.sqlite import connect, sqlite3
+from gproxy.ledger.sqlite import connect, known_fault, sqlite3
 
 EVERY_BYTES = 1024 * 1024
 """A quarter of where SQLite begins to do it inside a commit."""
@@ -24,6 +24,7 @@ class Checkpointer:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._bytes = 0
+        self._left_to_commits = known_fault() is not None  # with which no second connection may do it
         self._counting = threading.Lock()
         self._due = threading.Event()
         self._closing = False
@@ -33,7 +34,7 @@ class Checkpointer:
         """So many bytes more stand in the write-ahead log, about."""
         with self._counting:
             self._bytes += size
-            if self._bytes < EVERY_BYTES:
+            if self._bytes < EVERY_BYTES or self._left_to_commits:
                 return
             self._bytes = 0
             self._due.set()

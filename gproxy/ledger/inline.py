@@ -38,7 +38,7 @@ class Inline:
         connection = connect(path, any_thread=True)
         connection.execute("PRAGMA busy_timeout = 0")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        self._store = Store(connection)
+        self._store = Store(connection, path)
         self._turn = turn
         self._not_before = 0.0
         self._pause_s = FIRST_PAUSE_S

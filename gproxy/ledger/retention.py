@@ -15,7 +15,7 @@ from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger.logs import TABLES
-from gproxy.ledger.sqlite import connect, connect_read_only, remedy, sqlite3
+from gproxy.ledger.sqlite import connect, connect_read_only, known_fault, remedy, sqlite3
 from gproxy.ledger.store import Work
 from gproxy.ledger.when import stamp
 from gproxy.ledger.writer import Writer
@@ -89,7 +89,8 @@ def clear(path: Path, before: str | None) -> bool:
         if not can_shrink(db):
             return False
         _step_by_step(db, shrink)
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        if not known_fault():
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return True
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from gproxy.errors import StoreError
-from gproxy.ledger import adjustments
+from gproxy.ledger import adjustments, sqlite
 from gproxy.ledger.adjustments import adjust, forget
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
@@ -193,9 +193,23 @@ def _kept(row: bytes) -> Record | None:
 
 
 def recover_store(path: Path, worker: int | None) -> int:
-    """`recover` on the store at `path`, while nothing writes it for that worker. Raises `StoreError`."""
+    """`recover` on the store at `path`, while nothing writes it for that worker.
+
+    Says what it finds amiss. Raises `StoreError`, also if there is no store for a worker: the server had one.
+    """
+    if worker is not None and not path.exists():
+        raise StoreError(f"The usage store {path} was removed while the server runs: restart the server.")
+    has_log = sqlite.has_log(path)
     store = open_store(path)
     try:
+        if store.made:
+            logger.warning("made a new usage store, %s: what is spent counts from now on", path)
+        elif store.in_use and worker is None and not has_log:
+            logger.warning(
+                "the server before was killed, and %s-wal has been removed since: the last requests, and what they "
+                "spent, may be missing from the usage store",
+                path,
+            )
         return recover(store, worker)
     finally:
         store.close()

@@ -20,7 +20,19 @@ else:
 
 from gproxy.errors import StoreError
 
-__all__ = ["BUSY_TIMEOUT_MS", "connect", "connect_read_only", "known_fault", "remedy", "sqlite3"]
+__all__ = [
+    "BUSY_TIMEOUT_MS",
+    "begin_use",
+    "connect",
+    "connect_read_only",
+    "end_use",
+    "has_log",
+    "in_use",
+    "known_fault",
+    "remedy",
+    "sqlite3",
+    "version",
+]
 
 BUSY_TIMEOUT_MS = 5000
 """How long a statement waits for another process's lock."""
@@ -30,17 +42,25 @@ WAL_BYTES = 8 * 1024 * 1024
 
 _PAUSE_S = 0.005
 
+_INCREMENTAL = 2
+
+_IN_USE = 1
+"""The `user_version` of a store that a server has open."""
+
 _OWNER_ONLY_FILE = 0o600
 _OWNER_ONLY_FOLDER = 0o700
 
 
-def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
+def connect(path: Path, *, any_thread: bool = False, checkpoints: bool = False) -> sqlite3.Connection:
     """Open the store for writing, creating it and its folder if need be, readable by its owner alone.
 
     A new one gives back the room of what is deleted, step by step (`auto_vacuum = INCREMENTAL`). WAL,
     `synchronous = NORMAL`, foreign keys, autocommit: a transaction begins where the caller says so. The
-    connection belongs to the calling thread, with `any_thread` to one at a time. Raises `StoreError`.
+    connection belongs to the calling thread, with `any_thread` to one at a time. `checkpoints`: it is the server's
+    writer, the only one that brings the write-ahead log into the main file where SQLite has a `known_fault`.
+    Raises `StoreError`.
     """
+    _refuse_orphaned_log(path)
     connection = None
     try:
         _make_private(path)
@@ -48,11 +68,14 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
         connection = sqlite3.connect(
             path, isolation_level=None, timeout=patience_s, check_same_thread=not any_thread
         )
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before there is anything in it
+        if connection.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):  # to set it is to write
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before there is anything in it
         _write_ahead(connection)
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
+        if known_fault() and not checkpoints:
+            connection.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
     except (OSError, sqlite3.Error) as error:
         if connection is not None:
             connection.close()
@@ -62,6 +85,7 @@ def connect(path: Path, *, any_thread: bool = False) -> sqlite3.Connection:
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """Open a store that exists, for reading alone. Raises `StoreError`."""
+    _refuse_orphaned_log(path)
     connection = None
     try:
         uri = f"{path.resolve().as_uri()}?mode=ro"
@@ -74,15 +98,47 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def version() -> tuple[str, str]:
+    """The SQLite in use, `3.53.4`, and the module that brought it: `pysqlite3`, or `sqlite3` of Python."""
+    return sqlite3.sqlite_version, sqlite3.__name__.partition(".")[0]
+
+
 def known_fault() -> str | None:
-    """A warning if the SQLite in use can lose committed rows when two processes write, else None."""
-    version = sqlite3.sqlite_version_info
-    if version >= (3, 51, 3) or (3, 50, 7) <= version < (3, 51) or (3, 44, 6) <= version < (3, 45):
+    """A warning if the SQLite in use can lose committed rows when two processes write, else None.
+
+    It is the WAL-reset race (https://sqlite.org/wal.html): of two connections one checkpoints while the other writes.
+    Such a SQLite is used all the same, with one connection of the server that checkpoints.
+    """
+    found = sqlite3.sqlite_version_info
+    if found >= (3, 51, 3) or (3, 50, 7) <= found < (3, 51) or (3, 44, 6) <= found < (3, 45):
         return None
     return (
         f"SQLite {sqlite3.sqlite_version} can lose committed rows when two processes write; "
         "install pysqlite3 0.6.1 or newer, or a Python with SQLite 3.51.3 or newer."
     )
+
+
+def begin_use(connection: sqlite3.Connection) -> None:
+    """Note in the main file that a server has the store open, outside of any transaction."""
+    if not in_use(connection):
+        connection.execute(f"PRAGMA user_version = {_IN_USE}")
+        if not known_fault():
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+def end_use(connection: sqlite3.Connection) -> None:
+    """Take the note of `begin_use` back: all that was written is in the main file once the store is closed."""
+    connection.execute("PRAGMA user_version = 0")
+
+
+def in_use(connection: sqlite3.Connection) -> bool:
+    """Whether a server has the store open, or did not come to its end."""
+    return bool(connection.execute("PRAGMA user_version").fetchone() == (_IN_USE,))
+
+
+def has_log(path: Path) -> bool:
+    """Whether a write-ahead log stands beside the store."""
+    return _size(_log_of(path)) > 0
 
 
 _REMEDIES = {
@@ -103,6 +159,27 @@ def remedy(error: Exception) -> str:
     text = str(error)
     found = (told for sign, told in _REMEDIES.items() if sign in text)
     return next(found, "see that it is a usage store, and its disk is sound")
+
+
+def _refuse_orphaned_log(path: Path) -> None:
+    """SQLite would remove a log whose main file is gone or empty, and what is in it may be all there is."""
+    if not _size(path) and has_log(path):
+        raise StoreError(
+            f"The usage store {path} is missing or empty, but its write-ahead log is there: "
+            f"put the store back from a copy, or move {_log_of(path).name} away to begin a new one."
+        )
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-wal")
+
+
+def _size(path: Path) -> int:
+    """0 for what is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _make_private(path: Path) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gproxy.errors import StoreError
+from gproxy.ledger import sqlite
+from gproxy.ledger.presence import Presence
 from gproxy.ledger.schema import STEPS
-from gproxy.ledger.sqlite import connect, sqlite3
+from gproxy.ledger.sqlite import connect, remedy, sqlite3
 from gproxy.values import Record, Usage
 
 NANO = 1_000_000_000
@@ -51,12 +53,22 @@ Work = Callable[[sqlite3.Connection], Any]
 
 
 class Store:
-    """An open usage store, for one thread at a time. What it writes it writes inside `turn`, if that is given."""
+    """The open usage store at `path`, for one thread at a time. What it writes it writes inside `turn`, if given.
+
+    `made`: there was none before.
+    """
 
     def __init__(
-        self, connection: sqlite3.Connection, turn: contextlib.AbstractContextManager[object] | None = None
+        self,
+        connection: sqlite3.Connection,
+        path: Path,
+        turn: contextlib.AbstractContextManager[object] | None = None,
+        *,
+        made: bool = False,
     ) -> None:
+        self.made = made
         self._connection = connection
+        self._presence = Presence(path)
         self._turn = turn or contextlib.nullcontext()
 
     def run(self, works: Sequence[Work], patience_ms: int | None = None) -> list[Any]:
@@ -68,6 +80,7 @@ class Store:
         process's lock is waited for, if not as long as usual.
         """
         with self._turn:
+            self._presence.check()
             return self._run(works) if patience_ms is None else self._run_patiently(works, patience_ms)
 
     def _run_patiently(self, works: Sequence[Work], patience_ms: int) -> list[Any]:
@@ -87,9 +100,7 @@ class Store:
                     raise
                 return self._commit(lambda db: [_outcome(db, work) for work in works])
         except sqlite3.Error as error:
-            raise StoreError(
-                f"The usage store cannot be written ({error}): see its disk and folder."
-            ) from error
+            raise StoreError(f"The usage store cannot be written ({error}): {remedy(error)}.") from error
 
     def _commit(self, act: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -100,6 +111,22 @@ class Store:
             self._roll_back()
             raise
         return outcome
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a server has it open, or did not come to its end."""
+        return sqlite.in_use(self._connection)
+
+    def begin_use(self) -> None:
+        """Note that a server has it open; if that cannot be noted, it is not."""
+        with self._turn, contextlib.suppress(sqlite3.Error):
+            sqlite.begin_use(self._connection)
+
+    def end_use(self) -> None:
+        """Take the note back."""
+        with self._turn, contextlib.suppress(sqlite3.Error, StoreError):
+            self._presence.check()
+            sqlite.end_use(self._connection)
 
     def close(self) -> None:
         self._connection.close()
@@ -129,18 +156,26 @@ def _outcome(db: sqlite3.Connection, work: Work) -> Any:
     return outcome
 
 
-def open_store(path: Path, turn: contextlib.AbstractContextManager[object] | None = None) -> Store:
-    """Open the store at `path` with today's schema, creating or migrating it. Raises `StoreError`."""
-    connection = connect(path)
+def open_store(
+    path: Path,
+    turn: contextlib.AbstractContextManager[object] | None = None,
+    *,
+    checkpoints: bool = False,
+) -> Store:
+    """Open the store at `path` with today's schema, creating or migrating it; `checkpoints` as for `connect`.
+
+    Raises `StoreError`.
+    """
+    connection = connect(path, checkpoints=checkpoints)
     try:
-        _migrate(connection, path)
+        made = _migrate(connection, path)
     except sqlite3.Error as error:
         connection.close()
         raise StoreError(f"{path} could not be brought up to date ({error}): move it away.") from error
     except StoreError:
         connection.close()
         raise
-    return Store(connection, turn)
+    return Store(connection, path, turn, made=made)
 
 
 def insert(db: sqlite3.Connection, record: Record) -> None:
@@ -208,7 +243,8 @@ def _dollars(nano: int | None) -> float | None:
     return None if nano is None else nano / NANO
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def _migrate(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether there was nothing to begin with."""
     applied = _applied(connection)
     known = [name for name, _ in STEPS]
     if unknown := [name for name in applied if name not in known]:
@@ -217,7 +253,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             "update gproxy, or choose another data_dir."
         )
     if len(applied) == len(known):
-        return
+        return False
     # 60 ms and 16 MB that a store already up to date need not pay.
     from sqlite_utils import Database, Migrations
 
@@ -233,6 +269,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    return not applied
 
 
 def _step(statements: tuple[str, ...]) -> Callable[[Any], None]:

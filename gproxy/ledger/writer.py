@@ -191,7 +191,8 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            store = open_store(self.path, self._turn)
+            store = open_store(self.path, self._turn, checkpoints=self.worker == 0)
+            store.begin_use()
             if known_fault() is None:
                 self._inline = Inline(self.path, self._turn)
         except BaseException as error:  # whatever it is, `start` waits for it
@@ -202,6 +203,7 @@ class Writer:
             self._write_until_closed(store)
         finally:
             self._checkpointer.close()
+            store.end_use()
             store.close()
             if self._inline is not None:
                 self._inline.close()

@@ -166,9 +166,10 @@ class HealthBook:
             await self.refresh()
 
     def close(self) -> None:
-        """Read no more; to be called once."""
+        """Read no more; to be called once. A read that is under way is waited for: the last connection to the store
+        that is closed brings its log into the main file, and this one may not."""
         self._thread.submit(self._reader.close)
-        self._thread.shutdown(wait=False)
+        self._thread.shutdown()
 
     async def _claim(self, candidate: Candidate, now: float) -> tuple[Key, float] | None:
         """Try to be the one that probes: of all requests, in all processes."""

@@ -57,6 +57,8 @@ class Settlement:
         if work is None:
             return
         try:
+            if self.failure is not None and journal.status >= 400 and not begun:
+                raise StoreError(self.failure)  # refused whatever comes: nobody need wait for a lock
             await self._writer.run(work)
         except StoreError:
             error = Unavailable("The usage record cannot be written now; try again later.")

@@ -78,3 +78,13 @@ def test_the_lane_tells_how_much_it_wrote(path: Path) -> None:
         lane.step(store, lambda: False)
     assert sum(told) == 711
     store.close()
+
+
+def test_where_sqlite_is_faulty_it_is_left_to_the_writers_own_commits(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "known_fault", lambda: "it loses rows")
+    it = Checkpointer(path)
+    it.wrote(checkpoint.EVERY_BYTES)
+    assert "ledger-checkpoint" not in threads()
+    it.close()

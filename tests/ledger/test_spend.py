@@ -623,6 +623,37 @@ def test_what_cannot_be_read_is_dropped_and_the_rest_recovered(
     assert "broken" in message
 
 
+def test_a_store_that_is_made_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "gproxy.db"
+    spend.recover_store(path, None)
+    assert "made a new usage store" in caplog.text
+    caplog.clear()
+    spend.recover_store(path, None)
+    assert not caplog.text
+
+
+def test_a_worker_begins_no_store_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="removed while the server runs: restart the server"):
+        spend.recover_store(tmp_path / "gproxy.db", 0)
+    assert not (tmp_path / "gproxy.db").exists()
+
+
+@pytest.mark.parametrize("ends_well", [True, False])
+def test_a_log_that_a_killed_server_left_and_somebody_removed_is_missed(
+    tmp_path: Path, ends_well: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "gproxy.db"
+    spend.recover_store(path, None)
+    store = open_store(path)
+    store.begin_use()
+    if ends_well:
+        store.end_use()
+    store.close()  # which removes the log
+    caplog.clear()
+    spend.recover_store(path, None)
+    assert ("gproxy.db-wal has been removed" in caplog.text) == (not ends_well)
+
+
 def test_what_is_foreseen_is_what_then_happens_and_counts_nothing(books: Books) -> None:
     minute, day, budget = Bound("rule", "rpm", 1), Bound("rule", "rpd", 1), Budget("user/a", "total", 10)
     books.reserve(minute, day)

@@ -12,7 +12,7 @@ import pytest
 
 from gproxy.errors import StoreError
 from gproxy.ledger import sqlite
-from gproxy.ledger.sqlite import connect, connect_read_only, known_fault, remedy, sqlite3
+from gproxy.ledger.sqlite import connect, connect_read_only, known_fault, remedy, sqlite3, version
 
 
 @pytest.fixture
@@ -175,6 +175,40 @@ def test_a_sqlite_that_can_lose_rows_is_warned_about(
 ) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
     assert (known_fault() is not None) == faulty
+
+
+def test_where_sqlite_is_faulty_only_the_servers_writer_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def every(path: Path, **given: bool) -> int:
+        with closing(connect(path, **given)) as db:
+            (pages,) = db.execute("PRAGMA wal_autocheckpoint").fetchone()
+            return int(pages)
+
+    assert every(tmp_path / "gproxy.db") == every(tmp_path / "gproxy.db", checkpoints=True) == 1000
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 51, 2))
+    assert every(tmp_path / "gproxy.db") == 0
+    assert every(tmp_path / "gproxy.db", checkpoints=True) == 1000
+
+
+def test_the_version_names_the_module_that_brought_it() -> None:
+    assert version() == (sqlite3.sqlite_version, sqlite3.__name__.partition(".")[0])
+    assert version()[1] in ("pysqlite3", "sqlite3")
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_log_whose_main_file_is_gone_is_kept_and_told_of(tmp_path: Path, emptied: bool) -> None:
+    path = tmp_path / "gproxy.db"
+    log = path.with_name("gproxy.db-wal")
+    if emptied:
+        path.touch()
+    log.write_bytes(b"what was spent")
+    for opening in (connect, connect_read_only):
+        with pytest.raises(
+            StoreError, match=r"missing or empty, but its write-ahead log.*move gproxy\.db-wal"
+        ):
+            opening(path)
+    assert log.read_bytes() == b"what was spent"
 
 
 LOCK_OF_READERS = (510, 0x40000002)

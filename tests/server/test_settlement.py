@@ -198,6 +198,22 @@ async def test_a_store_that_takes_no_row_is_unavailable_and_the_row_follows_when
     assert (row["status"], row["outcome"]) == (503, "error")
 
 
+async def test_once_a_store_is_known_to_fail_a_refusal_waits_for_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 400)
+    async with books(tmp_path) as it:
+        with closing(connect(it.path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable):
+                await it.settlement.settle(answered())
+            async with asyncio.timeout(0.2):
+                with pytest.raises(Unavailable):
+                    await it.settlement.settle(answered(status=502))
+            other.execute("ROLLBACK")
+        await it.rows()
+
+
 async def test_with_usage_switched_off_there_are_no_rows(tmp_path: Path) -> None:
     journal = answered()
     journal.call = call(SILENT, b'{"model": "m", "messages": []}')

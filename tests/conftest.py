@@ -5,6 +5,7 @@ Gateways are served by the fast HTTP/1.1 engine, tests marked `both_engines` by 
 it, both engines have passed everything.
 """
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,12 @@ from tests.kit.upstream import Upstream
 def upstream() -> Iterator[Upstream]:
     with Upstream() as upstream:
         yield upstream
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves, which are many, are not looked at by every full collection in one of them."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -19,9 +19,10 @@ from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server import accesslog, edge, pipeline
 from gproxy.server.admission import Doorkeeper
+from gproxy.server.asking import Ways
 from gproxy.server.capture import own_secrets, recorder
 from gproxy.server.health import HealthBook
-from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, ClientLeft, Incoming, Receive
+from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, WIRE, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
 from gproxy.server.metrics import Metrics
@@ -77,7 +78,7 @@ class Gateway:
             self.upstream,
             self.tokens,
             self.health,
-            self.own_id,
+            Ways(self.own_id),
             frozenset(keyless),
             lambda target: self.prices.foresee(snapshot, target),
         )
@@ -137,9 +138,10 @@ class Gateway:
         )
         recording = self._recorder
         trace = recording.trace(scope, request_id) if recording is not None else None
-        if trace is not None:
-            incoming.trace, send = trace, trace.sending(send)
-        reply = Reply(send, request_id, shape.error_body, incoming.cut)
+        wire = more.get(WIRE)
+        if trace is not None:  # which hears of messages
+            incoming.trace, send, wire = trace, trace.sending(send), None
+        reply = Reply(send, request_id, shape.error_body, incoming.cut, wire)
         style = self.snapshot.config.globals.log_format
         began = time.monotonic()
         if found is not None:

@@ -4,6 +4,7 @@ Which target and credential it is for is `opening.py`'s, what a target of anothe
 """
 
 import json
+from dataclasses import dataclass
 from functools import partial
 
 from gproxy.config.snapshot import Provider
@@ -11,15 +12,93 @@ from gproxy.protocols.headers import upstream_headers
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.crossing import QUERY, Crossing, encoded
-from gproxy.server.edge import LOOP_HEADER, Call, Fields
+from gproxy.server.edge import LOOP_HEADER, Call
 from gproxy.server.tokens import Access
-from gproxy.server.upstream import Attempt
+from gproxy.server.upstream import Attempt, Way
 from gproxy.translate.foreign import without_foreign
 from gproxy.values import Target
 
+_MOST_KEPT = 512
+"""Ways that are kept: more have no models that repeat."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is sent to a target each time. `replaced` are headers that the client has no say in, `defaults` those that
+    are added if it sent none of that name."""
+
+    way: Way
+    model: str
+    replaced: frozenset[bytes]
+    defaults: tuple[tuple[bytes, bytes], ...]
+
+
+class Ways:
+    """How the providers of one version of the configuration are asked, worked out once for each target.
+
+    `own_id` is what the loop header carries.
+    """
+
+    def __init__(self, own_id: str) -> None:
+        self._own_id = own_id
+        self._carriers: dict[tuple[str, str], str] = {}
+        self._known: dict[tuple[str | None, ...], _Known] = {}
+
+    def carrier(self, call: Call, target: Target) -> str:
+        """The protocol by which the target's provider carries this operation as it came, "" if it does not."""
+        asked = target.provider, call.protocol.operation
+        known = self._carriers.get(asked)
+        if known is None:
+            known = self._carriers[asked] = carrier(call, target)
+        return known
+
+    def attempt(
+        self,
+        call: Call,
+        target: Target,
+        access: Access,
+        ask: bool,
+        crossing: Crossing | None,
+        deadline: float | None,
+    ) -> Attempt:
+        """What is sent to a target: `crossing`, or the client's own request where that is None.
+
+        `ask`: a stream is asked to report usage. Raises BadRequest for a model's name that cannot stand in a path.
+        """
+        provider = call.snapshot.providers[target.provider]
+        if CHANNELS[provider.channel].offline:
+            return _offline(call, provider, target, crossing, deadline)
+        protocol, query = (call.protocol, call.query) if crossing is None else (crossing.protocol, QUERY)
+        spoken = self.carrier(call, target) if crossing is None else protocol.name
+        path = protocol.upstream_path(target.model, query)
+        asked = target.provider, target.model, spoken, path, access.secret, access.project
+        known = self._known.get(asked)
+        if known is None:
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()  # models and queries are the clients'
+            known = self._known[asked] = _known(call, provider, target, spoken, path, access)
+        return Attempt(
+            way=known.way,
+            headers=self._headers(call, known, across=crossing is not None),
+            body=_own_body(call, known.model, ask) if crossing is None else crossing.body,
+            settings=provider.settings,
+            deadline=deadline,
+        )
+
+    def _headers(self, call: Call, known: _Known, *, across: bool) -> list[tuple[bytes, bytes]]:
+        """Those of the client that go along, and what depends on them."""
+        passed = [h for h in upstream_headers(call.headers, across=across) if h[0] not in known.replaced]
+        for default in known.defaults:
+            if all(name != default[0] for name, _ in passed):
+                passed.append(default)
+        came_by = next((value.strip() for name, value in call.headers if name == LOOP_HEADER), b"")
+        own = self._own_id.encode()
+        passed.append((LOOP_HEADER, b"%s, %s" % (came_by, own) if came_by else own))
+        return passed
+
 
 def carrier(call: Call, target: Target) -> str:
-    """The protocol by which the target's provider carries this operation as it came, "" if it does not."""
+    """As `Ways.carrier`, worked out."""
     provider = call.snapshot.providers[target.provider]
     protocol = call.protocol
     return endpoints.carrier(
@@ -32,56 +111,34 @@ def proxy(call: Call, provider: Provider) -> str:
     return provider.settings.proxy or call.snapshot.config.globals.proxy
 
 
-def attempt(
-    call: Call,
-    target: Target,
-    access: Access,
-    ask: bool,
-    crossing: Crossing | None,
-    deadline: float | None,
-    own_id: str,
-) -> Attempt:
-    """What is sent to a target: `crossing`, or the client's own request where that is None.
-
-    `ask`: a stream is asked to report usage. `own_id` is what the loop header carries. Raises BadRequest for a
-    model's name that cannot stand in a path.
-    """
-    provider = call.snapshot.providers[target.provider]
-    channel = CHANNELS[provider.channel]
-    protocol, facts, query = call.protocol, call.facts, call.query
-    if crossing is None:
-        spoken = carrier(call, target)
-    else:
-        protocol, query = crossing.protocol, QUERY
-        spoken = protocol.name
-    if channel.offline:
-        offline = partial(
-            demo.respond,
-            protocol.operation,
-            target.model,
-            facts.body.tree,
-            stream=facts.stream,
-            sse=facts.sse,
-        )
-        return Attempt(
-            url="", headers=[], body=b"", settings=provider.settings, deadline=deadline, offline=offline
-        )
-    model = endpoints.asked_model(channel, provider.settings, target.model)
-    return Attempt(
-        url=endpoints.endpoint(
-            channel,
-            provider.settings,
-            spoken,
-            protocol.upstream_path(target.model, query),
-            model=target.model,
-            project=access.project,
-        ),
-        headers=_headers(call, provider, spoken, access, own_id, across=crossing is not None),
-        body=_own_body(call, model, ask) if crossing is None else crossing.body,
-        settings=provider.settings,
-        proxy=proxy(call, provider),
-        deadline=deadline,
+def _known(call: Call, provider: Provider, target: Target, spoken: str, path: str, access: Access) -> _Known:
+    channel, settings = CHANNELS[provider.channel], provider.settings
+    fixed = {
+        **dict(endpoints.auth_headers(channel, spoken, access.secret)),
+        **{name.lower(): value for name, value in (settings.headers or {}).items()},
+        "content-type": "application/json",
+    }
+    fixed.pop(LOOP_HEADER.decode(), None)
+    headers = tuple((name.encode(), value.encode()) for name, value in fixed.items())
+    replaced = frozenset((LOOP_HEADER, *(name for name, _ in headers)))
+    defaults = ((n.encode(), v.encode()) for n, v in endpoints.default_headers(channel, spoken))
+    url = endpoints.endpoint(channel, settings, spoken, path, model=target.model, project=access.project)
+    return _Known(
+        way=Way(url, headers, proxy(call, provider)),
+        model=endpoints.asked_model(channel, settings, target.model),
+        replaced=replaced,
+        defaults=tuple(default for default in defaults if default[0] not in replaced),
     )
+
+
+def _offline(
+    call: Call, provider: Provider, target: Target, crossing: Crossing | None, deadline: float | None
+) -> Attempt:
+    protocol, facts = call.protocol if crossing is None else crossing.protocol, call.facts
+    played = partial(
+        demo.respond, protocol.operation, target.model, facts.body.tree, stream=facts.stream, sse=facts.sse
+    )
+    return Attempt(way=Way(""), settings=provider.settings, deadline=deadline, offline=played)
 
 
 def _own_body(call: Call, model: str, ask: bool) -> bytes:
@@ -91,23 +148,3 @@ def _own_body(call: Call, model: str, ask: bool) -> bytes:
     if without_foreign(protocol.name, facts.body.tree, model) is None:
         return sent
     return encoded(without_foreign(protocol.name, json.loads(sent), model) or {})
-
-
-def _headers(
-    call: Call, provider: Provider, spoken: str, access: Access, own_id: str, *, across: bool
-) -> list[tuple[bytes, bytes]]:
-    channel = CHANNELS[provider.channel]
-    via = [*filter(None, [Fields(call.headers).one(LOOP_HEADER)]), own_id]
-    fixed = {
-        **dict(endpoints.auth_headers(channel, spoken, access.secret)),
-        **{name.lower(): value for name, value in (provider.settings.headers or {}).items()},
-        "content-type": "application/json",
-        LOOP_HEADER.decode(): ", ".join(via),
-    }
-    replaced = {name.encode() for name in fixed}
-    passed = [(n, v) for n, v in upstream_headers(call.headers, across=across) if n not in replaced]
-    sent = {n for n, _ in passed} | replaced
-    defaults = endpoints.default_headers(channel, spoken)
-    passed += [(n.encode(), v.encode()) for n, v in defaults if n.encode() not in sent]
-    passed += [(n.encode(), v.encode()) for n, v in fixed.items()]
-    return passed

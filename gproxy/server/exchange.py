@@ -167,23 +167,41 @@ class Exchange:
         Raises RuntimeError or ValueError for what cannot be sent.
         """
         kind = message["type"]
-        if kind == "http.response.start" and not self.started:
-            self.started = True
-            self._begin(message["status"], message["headers"])
-            return
-        if kind != "http.response.body" or not self.started or self.ended:
-            raise RuntimeError(f"{kind} out of its turn")
-        more = message.get("more_body", False)
-        if data := self._framed(message.get("body", b""), more):
+        if kind == "http.response.start":
+            self.begin(message["status"], message["headers"])
+        elif kind == "http.response.body":
+            self.put(message.get("body", b""), message.get("more_body", False))
+            if self.blocked:
+                await self.taken()
+        else:
+            raise RuntimeError(f"{kind} is no part of an answer")
+
+    # The same, as the extension WIRE has it.
+
+    @property
+    def blocked(self) -> bool:
+        return self._link.blocked
+
+    async def taken(self) -> None:
+        await self._link.flow.wait()
+
+    def put(self, body: bytes, more: bool) -> None:
+        if not self.started or self.ended:
+            raise RuntimeError("a body out of its turn")
+        if data := self._framed(body, more):
             self._link.write(data)
         if not more:
             self.ended = True
             self._wake()
-        if self._link.blocked:
-            await self._link.flow.wait()
 
-    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Make the head, which goes out with the first of the body."""
+    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        if self.started:
+            raise RuntimeError("a second head")
+        self.started = True
+        self._block = self._head_block(status, headers)
+
+    def _head_block(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """The head, which goes out with the first of the body."""
         self._silent = self._head.method == "HEAD" or status in (204, 304)
         self._chunked = self._head.version == "1.1" and not self._silent
         self._expects = False
@@ -209,7 +227,7 @@ class Exchange:
         block = b"".join(lines)
         if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
             raise ValueError("a line break inside a header")
-        self._block = block + b"\r\n"
+        return block + b"\r\n"
 
     def _framed(self, body: bytes, more: bool) -> bytes:
         """What goes on the wire for a piece of the body, behind the head if that is not out."""

@@ -6,13 +6,16 @@ cancelled; nothing of it is used.
 """
 
 import asyncio
+import math
 import re
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import httpx
 
+from gproxy.server.deadlines import Deadlines
 from gproxy.server.h1connect import Dialer, Origin, Proxy, origin_of, proxy_of
 from gproxy.server.h1exchange import Connection, Exchange
 
@@ -41,6 +44,20 @@ _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _WITH_LENGTH = ("POST", "PUT", "PATCH")
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What requests to one place have in common: whom they are sent to, and how their heads `start`."""
+
+    method: str
+    key: _Key = field(repr=False)
+    start: bytes = field(repr=False)
+
+    def head(self, headers: Headers, length: int) -> bytes:
+        """The head of one request, with a body of `length` bytes. Raises httpx.UnsupportedProtocol as `form_of`."""
+        framing = b"Content-Length: %d\r\n" % length if length or self.method in _WITH_LENGTH else b""
+        return b"%s%s%s\r\n" % (self.start, _block(headers), framing)
+
+
 class H1Transport(httpx.AsyncBaseTransport):
     """One pool for all origins, to be made inside the running loop.
 
@@ -56,15 +73,9 @@ class H1Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The head of the answer; the body is read from its stream, an `Exchange`. Raises httpx.TransportError."""
-        answer = await self._ask(
-            request.method,
-            origin_of(request.url),
-            request.url.raw_path,
-            request.headers.raw,
-            request.content,
-            request.extensions.get("proxy", ""),
-            request.extensions.get("connected", _nothing),
-        )
+        url, more = request.url, request.extensions
+        form = _form(request.method, origin_of(url), url.raw_path, request.headers.raw, more.get("proxy", ""))
+        answer = await self.send(form, (), request.content, more.get("connected", _nothing))
         return httpx.Response(answer.status, headers=answer.headers, stream=answer, request=request)
 
     async def fetch(
@@ -74,44 +85,40 @@ class H1Transport(httpx.AsyncBaseTransport):
         headers: Headers,
         body: bytes = b"",
         proxy: str = "",
-        connected: Callable[[], None] = lambda: None,
+        connected: Callable[[], float | None] = lambda: None,
     ) -> Exchange:
         """The same without httpx's objects: the answer, whose head is there. Raises httpx.TransportError.
 
-        `headers` without Host and those of the framing, which are added. `connected` is called each time that the
-        request has got a connection.
+        `headers` without Host and those of the framing, which are added.
         """
-        origin, target = _split(url)
-        return await self._ask(method, origin, target, headers, body, proxy, connected)
+        return await self.send(form_of(method, url, headers, proxy), (), body, connected)
 
-    async def _ask(
+    async def send(
         self,
-        method: str,
-        origin: Origin,
-        target: bytes,
+        form: Form,
         headers: Headers,
         body: bytes,
-        proxy_url: str,
-        connected: Callable[[], None],
+        connected: Callable[[], float | None],
+        until: float | None = None,
     ) -> Exchange:
-        proxy = proxy_of(proxy_url) if proxy_url else None
-        if proxy is not None and not origin.tls:
-            target = f"http://{origin.authority}".encode() + target
-            if proxy.authorization:
-                headers = [*headers, (b"Proxy-Authorization", proxy.authorization)]
-        head = head_of(method, target, origin.authority, headers, len(body))
-        key = origin, proxy
+        """An answer whose head is there, to `form` with further `headers`. Raises httpx.TransportError.
+
+        `connected` is called each time that the request has got a connection, by `until` on the loop's clock, and
+        says by when the head must be there; None is no limit. Raises TimeoutError after either.
+        """
+        head = form.head(headers, len(body))
         stale = 0
         while True:
-            connection = self._pool.take(key)
+            connection = self._pool.take(form.key)
             kept = connection is not None
             if connection is None:
-                connection = await self._pool.add(key, self._dialer)
-            connected()
+                async with asyncio.timeout_at(until):
+                    connection = await self._pool.add(form.key, self._dialer)
+            until = connected()
             began = self._loop.time()
-            exchange = connection.start(head, body, bodiless=method == "HEAD")
+            exchange = connection.start(head, body, bodiless=form.method == "HEAD")
             try:
-                await exchange.head()
+                await exchange.head(math.inf if until is None else until)
             except httpx.ReadError:
                 # The peer closed a kept connection at once and before any byte of an answer, which is how an idle one
                 # ends: the request goes out once more.
@@ -134,25 +141,32 @@ def _nothing() -> None:
     pass
 
 
-def head_of(method: str, target: bytes, authority: str, headers: Headers, length: int) -> bytes:
-    """The head of a request with a body of `length` bytes. Host and framing are ours, whatever `headers` say of them.
+def form_of(method: str, url: str, headers: Headers = (), proxy: str = "") -> Form:
+    """Raises httpx.UnsupportedProtocol for what would be read as something else than it is."""
+    origin, target = _split(url)
+    return _form(method, origin, target, headers, proxy)
 
-    Raises httpx.UnsupportedProtocol for what would be read as something else than it is.
-    """
-    lines = [b"%s %s HTTP/1.1\r\nHost: %s" % (method.encode(), target, authority.encode())]
-    for name, value in headers:
-        if _is_ours(name):
-            continue
-        lines.append(b"%s: %s" % (name, value))
-    if length or method in _WITH_LENGTH:
-        lines.append(b"Content-Length: %d" % length)
-    head = b"\r\n".join((*lines, b"\r\n"))
-    breaks = len(lines) + 2
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
-        raise httpx.UnsupportedProtocol("a line break or NUL inside a header")
+
+def _form(method: str, origin: Origin, target: bytes, headers: Headers, proxy_url: str) -> Form:
+    proxy = proxy_of(proxy_url) if proxy_url else None
+    if proxy is not None and not origin.tls:
+        target = f"http://{origin.authority}".encode() + target
+        if proxy.authorization:
+            headers = [*headers, (b"Proxy-Authorization", proxy.authorization)]
     if _TARGET.fullmatch(target) is None or _TOKEN.fullmatch(method.encode()) is None:
         raise httpx.UnsupportedProtocol("the method or the target is none")
-    return head
+    line = b"%s %s HTTP/1.1\r\n" % (method.encode(), target)
+    host = _block([(b"Host", origin.authority.encode())], ours=True)
+    return Form(method, (origin, proxy), line + host + _block(headers))
+
+
+def _block(headers: Headers, *, ours: bool = False) -> bytes:
+    """Lines of a head. Host and framing are ours, whatever others say of them. Raises httpx.UnsupportedProtocol."""
+    lines = [b"%s: %s\r\n" % header for header in headers if ours or not _is_ours(header[0])]
+    block = b"".join(lines)
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
+        raise httpx.UnsupportedProtocol("a line break or NUL inside a header")
+    return block
 
 
 @lru_cache(maxsize=1024)
@@ -191,6 +205,7 @@ class Pool:
         self._idle: dict[_Key, list[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
+        self.deadlines = Deadlines()
 
     def take(self, key: _Key) -> Connection | None:
         """An idle connection, which is idle no longer."""
@@ -243,6 +258,7 @@ class Pool:
 
     def close(self) -> None:
         self._closed = True
+        self.deadlines.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in tuple(self._all):

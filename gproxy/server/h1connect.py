@@ -121,7 +121,7 @@ class Dialer:
             raise httpx.ConnectError(str(error)) from error
 
     async def _dial(self, to: Origin, make: Callable[[], _P]) -> _P:
-        context = self._tls() if to.tls else None
+        context = await self._tls() if to.tls else None
         name = to.host.rstrip(".") if to.tls else None
         addresses = await self._resolver.find(to.host, to.port)
         sock = await start_connection(
@@ -133,19 +133,21 @@ class Dialer:
         _, protocol = await self._loop.create_connection(make, sock=sock, ssl=context, server_hostname=name)
         return protocol
 
-    def _tls(self) -> ssl.SSLContext:
+    async def _tls(self) -> ssl.SSLContext:
         if self._context is None:
-            self._context = ssl.create_default_context()
-            self._context.set_alpn_protocols(["http/1.1"])
+            # It takes tens of milliseconds to read what the system trusts, for which others would wait.
+            context = await self._loop.run_in_executor(None, _trusting)
+            self._context = self._context or context
         return self._context
 
     async def _through(self, origin: Origin, proxy: Proxy, connection: Connection) -> Connection:
+        context = await self._tls()
         tunnel = await self._dial(proxy.origin, _Tunnel)
         try:
             await tunnel.open(f"{_bracketed(origin.host)}:{origin.port}".encode(), proxy.authorization)
             connection.connection_made(tunnel.transport)
             transport = await self._loop.start_tls(
-                tunnel.transport, connection, self._tls(), server_hostname=origin.host.rstrip(".")
+                tunnel.transport, connection, context, server_hostname=origin.host.rstrip(".")
             )
         except BaseException:  # given up as well as failed: nobody else knows of the tunnel
             tunnel.transport.abort()
@@ -154,6 +156,12 @@ class Dialer:
             raise ConnectionResetError("the proxy closed the tunnel")
         connection.connection_made(transport)
         return connection
+
+
+def _trusting() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _bracketed(host: str) -> str:

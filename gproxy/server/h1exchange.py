@@ -5,6 +5,7 @@ Which connection a request gets is decided in `h1client.py`, how one comes about
 
 import asyncio
 import errno
+import math
 import re
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 import httptools
 import httpx
 
+from gproxy.server.deadlines import Deadlines
 from gproxy.server.sockets import reset
 
 MAX_HEADERS = 128
@@ -31,7 +33,9 @@ _PRINTED = re.compile(rb"[\t\x20-\x7e]*")
 
 
 class Owner(Protocol):
-    """Who is told of what becomes of a connection."""
+    """Who is told of what becomes of a connection. `deadlines` ends what is waited for on it."""
+
+    deadlines: Deadlines
 
     def release(self, connection: "Connection") -> None:
         """An answer has ended and another request may follow."""
@@ -190,28 +194,33 @@ class Exchange(httpx.AsyncByteStream):
 
     # What the one who asked does.
 
-    async def _news(self) -> None:
+    async def _news(self, until: float) -> None:
         self._waiter = self._connection.loop.create_future()
         try:
-            await self._waiter
+            await self._connection.owner.deadlines.wait(self._waiter, until)
         finally:
             self._waiter = None
 
-    async def head(self) -> None:
-        """Until the head is there. Raises httpx.ReadError."""
+    @property
+    def over(self) -> bool:
+        """Whether all of the answer has come and been taken."""
+        return self.complete and not self._pieces
+
+    async def head(self, until: float = math.inf) -> None:
+        """Until the head is there. Raises httpx.ReadError, or TimeoutError at `until` on the loop's clock."""
         while not self.status:
             if self.fault is not None:
                 raise httpx.ReadError(self.fault) from self._lost_by
-            await self._news()
+            await self._news(until)
 
-    async def read(self) -> bytes:
-        """The next piece, b"" at the end. Raises httpx.ReadError."""
+    async def read(self, until: float = math.inf) -> bytes:
+        """The next piece, b"" at the end. Raises httpx.ReadError, or TimeoutError at `until` on the loop's clock."""
         while not self._pieces:
             if self.complete:
                 return b""
             if self.fault is not None:
                 raise httpx.ReadError(self.fault)
-            await self._news()
+            await self._news(until)
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces = []
         self._unread = 0
@@ -239,7 +248,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner) -> None:
         self.loop = asyncio.get_running_loop()
         self.idle_since = 0.0
-        self._owner = owner
+        self.owner = owner
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
         self._lost = False
@@ -261,7 +270,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         exchange = Exchange(self, bodiless=bodiless)
         if self._lost:
-            self._owner.forget(self)
+            self.owner.forget(self)
             exchange.lose(self._error)
             return exchange
         self._exchange = exchange
@@ -308,7 +317,7 @@ class Connection(asyncio.Protocol):
             if exchange.paused:
                 exchange.paused = False
                 self.resume()
-            self._owner.release(self)
+            self.owner.release(self)
         else:
             self.abort()
 
@@ -317,7 +326,7 @@ class Connection(asyncio.Protocol):
         self._error = error
         self._unsent = memoryview(b"")
         exchange, self._exchange = self._exchange, None
-        self._owner.forget(self)
+        self.owner.forget(self)
         if exchange is not None:
             exchange.lose(error)
 
@@ -333,7 +342,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close it now. What was not sent is not sent, and the system keeps nothing for the other side."""
-        self._owner.forget(self)
+        self.owner.forget(self)
         self._unsent = memoryview(b"")
         exchange, self._exchange = self._exchange, None
         if self._transport is not None and not self._lost:

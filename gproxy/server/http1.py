@@ -16,7 +16,7 @@ from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.exchange import Exchange
 from gproxy.server.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, is_hopeless, read_head
-from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, Receive
+from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, WIRE, Receive
 from gproxy.server.reply import WRITE_TIMEOUT, Reply, Send, new_request_id
 from gproxy.server.sockets import reset, unacknowledged
 
@@ -240,7 +240,12 @@ class Connection(asyncio.Protocol):
             "query_string": query,
             "headers": head.headers,
             "state": self._scope["state"].copy(),
-            "extensions": {DROP: self.drop, LEAVING: exchange.on_leaving, READY: exchange.ready},
+            "extensions": {
+                DROP: self.drop,
+                LEAVING: exchange.on_leaving,
+                READY: exchange.ready,
+                WIRE: exchange,
+            },
         }
         if head.expects:
             scope["extensions"][EXPECTED] = {}

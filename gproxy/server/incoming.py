@@ -26,6 +26,9 @@ READY = "gproxy.ready"
 """Name of an ASGI extension of ours: `scope["extensions"][READY]()` is the message that `receive` would return at
 once, None if it would wait. What is there already needs no time limit."""
 
+WIRE = "gproxy.wire"
+"""Name of an ASGI extension of ours: `scope["extensions"][WIRE]` takes the answer without messages, as a `Wire`."""
+
 EXPECTED = "gproxy.expected"
 """The ASGI extension by which a server says that the client waits for 100, and that `receive` sends it."""
 

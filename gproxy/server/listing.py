@@ -5,7 +5,6 @@ How lists are kept and who may see what of them is `lists.py`'s; what a list loo
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 from gproxy.config.snapshot import Credential, Provider
 from gproxy.errors import AnswerRefused, CredentialRefused, UpstreamFault
@@ -14,7 +13,7 @@ from gproxy.providers import endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.tasks import Tasks
 from gproxy.server.tokens import Access, Tokens
-from gproxy.server.upstream import Attempt, Upstream
+from gproxy.server.upstream import Attempt, Upstream, Way
 
 LIST_SECONDS = 10.0
 """The most that one upstream's list may take, all its pages and credentials together."""
@@ -96,7 +95,7 @@ async def fetch(
         more = next_page(page, carrier)
         if not more:
             break
-        attempt = replace(attempt, url=f"{url}&{more}")
+        attempt = request(provider, carrier, access, f"{url}&{more}", proxy, deadline)
     return tuple(entries)
 
 
@@ -120,13 +119,11 @@ def request(
         **{name.lower(): value for name, value in provider.settings.headers.items()},
         **dict(typed),
     }
+    encoded = [(n.encode(), v.encode()) for n, v in headers.items()]
     return Attempt(
-        method="POST" if body else "GET",
-        url=url,
-        headers=[(n.encode(), v.encode()) for n, v in headers.items()],
+        way=Way(url, encoded, proxy, "POST" if body else "GET"),
         body=body,
         settings=provider.settings,
-        proxy=proxy,
         deadline=deadline,
     )
 

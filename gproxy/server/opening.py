@@ -23,6 +23,7 @@ from gproxy.routing.failover import Tried
 from gproxy.routing.verdicts import Verdict
 from gproxy.server import asking
 from gproxy.server import crossing as crossings
+from gproxy.server.asking import Ways
 from gproxy.server.capture import AttemptTrace
 from gproxy.server.crossing import Crossed, Crossing
 from gproxy.server.edge import Call
@@ -30,7 +31,7 @@ from gproxy.server.health import HealthBook, Turn
 from gproxy.server.journal import Journal
 from gproxy.server.opened import Opened, look
 from gproxy.server.tokens import Access, Tokens
-from gproxy.server.upstream import Attempt, Upstream
+from gproxy.server.upstream import Attempt, Upstream, Way
 from gproxy.values import Route, Target, Usage
 
 _OVERLOADED = 529
@@ -42,14 +43,13 @@ _UNREAD = (400, 422)
 class Opener:
     """Opens answers for one version of the configuration and one process.
 
-    `keyless` are providers that may be called without a credential; `own_id` is what the loop header carries.
-    `foresee` is told of each target that is tried.
+    `keyless` are providers that may be called without a credential; `foresee` is told of each target that is tried.
     """
 
     upstream: Upstream
     tokens: Tokens
     health: HealthBook
-    own_id: str
+    ways: Ways
     keyless: frozenset[str]
     foresee: Callable[[Target], None]
     no_usage: set[str] = field(default_factory=set)
@@ -62,7 +62,9 @@ class Opener:
         Raises BadRequest.
         """
         call = journal.call
-        native = {t for t in route.targets if asking.carrier(call, t)}
+        if len(route.targets) == 1 and self.ways.carrier(call, route.targets[0]):
+            return route
+        native = {t for t in route.targets if self.ways.carrier(call, t)}
         targets = tuple(t for t in route.targets if t in native or crossings.carrier(call, t))
         if not targets:
             raise crossings.unspoken(call, route.targets[0])
@@ -89,7 +91,7 @@ class Opener:
     async def _crossing(self, journal: Journal, target: Target) -> Crossing | None:
         """How a target is asked that does not speak the call's dialect, None for one that does. Raises BadRequest."""
         call = journal.call
-        if asking.carrier(call, target):
+        if self.ways.carrier(call, target):
             return None
         known = journal.crossings.get(target)
         if known is None:
@@ -136,7 +138,7 @@ class Opener:
         """An answer that nobody gave. It is played, as those of an offline provider are."""
         journal.target = journal.target or route.targets[0]
         said = DemoAnswer(200, "application/json", ((0.0, guess.estimate),))
-        played = Attempt(url="", headers=[], body=b"", settings=journal.settings, offline=lambda: said)
+        played = Attempt(way=Way(""), settings=journal.settings, offline=lambda: said)
         answer = await self.upstream.send(played)
         return Opened(answer, crossing=guess, crossed=Crossed(guess.estimate, estimated=True))
 
@@ -270,14 +272,14 @@ class Opener:
         ours = ask and call.facts.stream and not call.facts.asked_usage
         if crossing is not None:
             ours = crossing.asks_usage
-        attempt = asking.attempt(call, target, access, ask, crossing, deadline, self.own_id)
+        attempt = self.ways.attempt(call, target, access, ask, crossing, deadline)
         opened = await self._sent(journal, attempt, ours, crossing)
         if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, credential.name)
         if crossing is not None:
             crossing = journal.crossings[target] = await crossings.cross(call, target, False)
-        attempt = asking.attempt(call, target, access, False, crossing, deadline, self.own_id)
+        attempt = self.ways.attempt(call, target, access, False, crossing, deadline)
         again = await self._sent(journal, attempt, False, crossing)
         if again.refused not in _UNREAD:  # else it was the client's own fault, whatever the error named
             self.no_usage.add(provider.name)
@@ -327,7 +329,8 @@ def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:
     trace, target = journal.call.trace, journal.target
     if trace is None or target is None:
         return None
-    sent = (attempt.method, attempt.url, attempt.headers, attempt.body)
+    way = attempt.way
+    sent = (way.method, way.url, [*way.headers, *attempt.headers], attempt.body)
     return trace.attempt(journal.attempts, target, journal.credential or "", *sent)
 
 

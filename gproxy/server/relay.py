@@ -92,6 +92,7 @@ async def _deliver(
     last = len(body) - PIECE_BYTES
     for at in range(0, last, PIECE_BYTES):
         await reply.piece(body[at : min(at + PIECE_BYTES, last)])
+    await asyncio.sleep(0)  # some engines tell a moment after the last piece that nobody takes it
     journal.ended(status, "ok")
     try:
         await settlement.settle(journal, begun=True)

@@ -6,7 +6,7 @@ What stands in it is decided by others; this only knows whether the head is out,
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from gproxy.errors import GatewayError
 
@@ -28,11 +28,27 @@ def new_request_id() -> str:
     return f"req_{secrets.token_hex(12)}"
 
 
+class Wire(Protocol):
+    """What takes an answer where no ASGI is needed: its head, then its body. Raises as ASGI's `send` would.
+
+    `blocked`: the client does not take what was put; `taken` returns when it does again, or is gone.
+    """
+
+    @property
+    def blocked(self) -> bool: ...
+
+    def begin(self, status: int, headers: Headers) -> None: ...
+
+    def put(self, body: bytes, more: bool) -> None: ...
+
+    async def taken(self) -> None: ...
+
+
 class Reply:
     """One answer. `error_body` makes an error's body in the dialect of the route that was called.
 
     `streaming`: events are going out, so that an error can still be told as one. `stalled` is called with the reason
-    when the client has taken nothing for `write_timeout_s`.
+    when the client has taken nothing for `write_timeout_s`. `wire` is used in the place of `send`, if there is one.
     """
 
     def __init__(
@@ -41,8 +57,10 @@ class Reply:
         request_id: str,
         error_body: Callable[[GatewayError, str], bytes],
         stalled: Callable[[str], None] = lambda _: None,
+        wire: Wire | None = None,
     ) -> None:
         self._send = send
+        self._wire = wire
         self._error_body = error_body
         self._stalled = stalled
         self.write_timeout_s = WRITE_TIMEOUT
@@ -57,6 +75,7 @@ class Reply:
     def silence(self) -> None:
         """Send nothing from here on: the client has left, and only the answer's end is of interest."""
         self._send = _to_nobody
+        self._wire = None
 
     def add_headers(self, headers: Iterable[tuple[str, str]]) -> None:
         """Headers of ours that are to go out with the answer, whatever it is."""
@@ -67,13 +86,18 @@ class Reply:
         if message["type"] == "http.response.start":
             await self.start(message["status"], message["headers"])
         else:
-            await self._out(message)
+            await self._body(message.get("body", b""), message.get("more_body", False))
 
     async def start(self, status: int, headers: Headers) -> None:
         self.started = True
         self.status = status
         headers = [*headers, *self._own]
-        await self._out({"type": "http.response.start", "status": status, "headers": headers})
+        if self._wire is not None:
+            self._wire.begin(status, headers)
+        else:
+            await self._while_waiting(
+                self._send({"type": "http.response.start", "status": status, "headers": headers})
+            )
 
     async def start_stream(self, status: int, headers: Headers) -> None:
         self.streaming = True
@@ -83,14 +107,14 @@ class Reply:
         """Part of the body; returns when the connection can take more."""
         for at in range(0, len(data), PIECE_BYTES):
             part = data if len(data) <= PIECE_BYTES else data[at : at + PIECE_BYTES]
-            await self._out({"type": "http.response.body", "body": part, "more_body": True})
+            await self._body(part, more=True)
 
     async def end(self, data: bytes = b"") -> None:
         if len(data) > PIECE_BYTES:
             await self.piece(data)
             data = b""
         self.streaming = False
-        await self._out({"type": "http.response.body", "body": data, "more_body": False})
+        await self._body(data, more=False)
 
     def close(self) -> None:
         """Nothing more is sent."""
@@ -109,11 +133,20 @@ class Reply:
         body = self._error_body(error, self.request_id)
         await self.whole(error.status, [(b"content-type", b"application/json"), *extra], body)
 
-    async def _out(self, message: MutableMapping[str, Any]) -> None:
+    async def _body(self, data: bytes, more: bool) -> None:
+        if self._wire is None:
+            message = {"type": "http.response.body", "body": data, "more_body": more}
+            await self._while_waiting(self._send(message))
+            return
+        self._wire.put(data, more)
+        if self._wire.blocked:
+            await self._while_waiting(self._wire.taken())
+
+    async def _while_waiting(self, taking: Awaitable[None]) -> None:
         self._waiting_since = asyncio.get_running_loop().time()
         if self._check is None:
             self._look_in(self.write_timeout_s)
-        await self._send(message)
+        await taking
         self._waiting_since = None
 
     def _look_in(self, seconds: float) -> None:

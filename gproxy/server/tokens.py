@@ -20,7 +20,7 @@ from gproxy.errors import ConnectFailed, ConnectTimedOut, CredentialRefused, Ups
 from gproxy.providers import vertex
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.tasks import Tasks
-from gproxy.server.upstream import Attempt, Upstream
+from gproxy.server.upstream import Attempt, Upstream, Way
 
 TOKEN_SECONDS = 30.0
 """The most that one exchange may take, whatever the provider's own time-outs are."""
@@ -122,11 +122,9 @@ class Tokens:
             form = urlencode({"grant_type": _GRANT, "assertion": assertion})
             answer = await self._answer(
                 Attempt(
-                    url=account.token_uri,
-                    headers=_HEADERS,
+                    way=Way(account.token_uri, _HEADERS, proxy),
                     body=form.encode(),
                     settings=settings,
-                    proxy=proxy,
                     deadline=began + TOKEN_SECONDS,
                 )
             )

@@ -4,8 +4,9 @@ Which attempt is made, and what its answer means, is decided in `routing/failove
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import httpx
 
@@ -22,7 +23,7 @@ from gproxy.errors import (
 from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server import coding
 from gproxy.server.capture import CALLED_OFF, AttemptTrace
-from gproxy.server.h1client import H1Transport
+from gproxy.server.h1client import Form, H1Transport, Headers, form_of
 from gproxy.server.unconnected import is_reset, why
 
 MAX_WHOLE_ANSWER = 128 * 1024 * 1024
@@ -31,21 +32,46 @@ MAX_WHOLE_ANSWER = 128 * 1024 * 1024
 _OUT_OF_TIME = "the time for the whole request ran out"
 
 
+@dataclass(slots=True)
+class Way:
+    """What requests to one place have in common. `proxy` is a URL or "". `form` is for the transport, which makes it
+    when it is first used."""
+
+    url: str
+    headers: Headers = field(default=(), repr=False)
+    proxy: str = ""
+    method: str = "POST"
+    form: Form | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One request to one upstream. `proxy` is a URL or "". `offline`: instead of sending, play this.
+    """One request to one upstream, by `way` with further `headers`. `offline`: instead of sending, play this.
 
     `deadline` is on the event loop's clock, None for none.
     """
 
-    method: str = "POST"
-    url: str
-    headers: list[tuple[bytes, bytes]] = field(repr=False)
-    body: bytes = field(repr=False)
+    way: Way
+    headers: Headers = field(default=(), repr=False)
+    body: bytes = field(default=b"", repr=False)
     settings: schema.Settings
-    proxy: str = ""
     deadline: float | None = None
     offline: Callable[[], DemoAnswer] | None = None
+
+
+class Source(Protocol):
+    """An answer as it comes in. `over`: all of it has been read."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def over(self) -> bool: ...
+
+    async def read(self, until: float) -> bytes:
+        """The next piece, b"" at the end. Raises TimeoutError at `until` on the loop's clock."""
+
+    def abort(self) -> None: ...
 
 
 class Answer:
@@ -54,27 +80,21 @@ class Answer:
     `trace` hears of what comes, where attempts are logged.
     """
 
-    def __init__(
-        self,
-        status: int,
-        headers: list[tuple[bytes, bytes]],
-        read: Callable[[], Awaitable[bytes]],
-        close: Callable[[], object],
-        attempt: Attempt,
-        first_byte_until: float,
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self._read = read
+    def __init__(self, source: Source, attempt: Attempt, first_byte_until: float) -> None:
+        self.status = source.status
+        self.headers = source.headers
+        self._source = source
+        self._first = {name.lower(): value for name, value in reversed(source.headers)}
         self._first_byte_until = first_byte_until
         self._idle = attempt.settings.idle_timeout_s
         self._deadline = attempt.deadline
-        self._close = close
         self.trace: AttemptTrace | None = None
         self._decoder = self._decoder_for(self.header(b"content-encoding"))
 
     def header(self, name: bytes) -> str:
-        return next((v.decode("latin-1").strip() for n, v in self.headers if n.lower() == name), "")
+        """The first value of a header, "" if it is absent. `name` is lower case."""
+        value = self._first.get(name)
+        return "" if value is None else value.decode("latin-1").strip()
 
     @property
     def media(self) -> str:
@@ -106,8 +126,7 @@ class Answer:
             if now >= until:
                 raise TimeoutError  # an upstream that always has something ready would else be read on for ever
             while True:
-                async with asyncio.timeout_at(until):
-                    data = await self._read()
+                data = await self._source.read(until)
                 if self._decoder is None:
                     return data
                 decoded = self._decoder.feed(data) if data else self._decoder.end()
@@ -132,11 +151,13 @@ class Answer:
             size += len(data)
             if size > cap:
                 raise AnswerBroken(f"the answer is larger than {cap} bytes")
+            if self._source.over and self._decoder is None and self.trace is None:
+                break  # nobody else has to hear of the end
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:
         """Give the connection up, unless the body was read to its end."""
-        self._close()
+        self._source.abort()
         if self.trace is not None:
             self.trace.ended()
 
@@ -179,28 +200,26 @@ class Upstream:
         return answer
 
     async def _send(self, attempt: Attempt, on_its_way: Callable[[], None]) -> Answer:
+        settings, way = attempt.settings, attempt.way
+        loop = asyncio.get_running_loop()
         if attempt.offline is not None:
             on_its_way()
-            return _play(attempt.offline(), attempt)
-        settings = attempt.settings
-        loop = asyncio.get_running_loop()
+            return Answer(_Played(attempt.offline()), attempt, loop.time() + settings.first_byte_timeout_s)
         until = _earlier(loop.time() + settings.connect_timeout_s, attempt.deadline)
-        limit = asyncio.timeout_at(until)
         under_way = False
 
-        def connected() -> None:
+        def connected() -> float:
             # From here on the upstream is at work; the time that a connection took has a limit of its own.
             nonlocal under_way, until
             under_way = True
             on_its_way()
             until = _earlier(loop.time() + settings.first_byte_timeout_s, attempt.deadline)
-            limit.reschedule(until)
+            return until
 
         try:
-            async with limit:
-                answer = await self._transport.fetch(
-                    attempt.method, attempt.url, attempt.headers, attempt.body, attempt.proxy, connected
-                )
+            if way.form is None:
+                way.form = form_of(way.method, way.url, way.headers, way.proxy)
+            source = await self._transport.send(way.form, attempt.headers, attempt.body, connected, until)
         except TimeoutError:
             kind = FirstByteTimedOut if under_way else ConnectTimedOut
             if until == attempt.deadline:
@@ -211,7 +230,7 @@ class Upstream:
         except httpx.TransportError as error:
             ended = "was reset" if is_reset(error) else "ended"
             raise AnswerBroken(f"the connection {ended} before the answer") from error
-        return Answer(answer.status, answer.headers, answer.read, answer.abort, attempt, until)
+        return Answer(source, attempt, until)
 
     async def close(self) -> None:
         await self._transport.aclose()
@@ -221,16 +240,22 @@ def _earlier(moment: float, deadline: float | None) -> float:
     return moment if deadline is None else min(moment, deadline)
 
 
-def _play(answer: DemoAnswer, attempt: Attempt) -> Answer:
+class _Played:
     """An answer that is made here: its pauses are waited for, nothing is sent."""
-    chunks = iter(answer.chunks)
 
-    async def read() -> bytes:
-        pause, data = next(chunks, (0.0, b""))
+    over = False
+
+    def __init__(self, answer: DemoAnswer) -> None:
+        self.status = answer.status
+        self.headers = [(b"content-type", answer.content_type.encode())]
+        self._chunks = iter(answer.chunks)
+
+    async def read(self, until: float) -> bytes:
+        pause, data = next(self._chunks, (0.0, b""))
         if pause:
-            await asyncio.sleep(pause)
+            async with asyncio.timeout_at(until):
+                await asyncio.sleep(pause)
         return data
 
-    headers = [(b"content-type", answer.content_type.encode())]
-    until = asyncio.get_running_loop().time() + attempt.settings.first_byte_timeout_s
-    return Answer(answer.status, headers, read, lambda: None, attempt, until)
+    def abort(self) -> None:
+        """There is nothing to give up."""

@@ -3,8 +3,11 @@
 import json
 from base64 import b64encode
 
+import pytest
+
 from gproxy.protocols import anthropic_messages, gemini, openai_responses
-from gproxy.server.asking import attempt, carrier, proxy
+from gproxy.server import asking
+from gproxy.server.asking import Ways, carrier, proxy
 from gproxy.server.crossing import cross
 from gproxy.server.edge import Call
 from gproxy.server.tokens import Access
@@ -29,13 +32,13 @@ def asked(*protocols: str, more: str = "") -> Call:
 
 
 def sent(attempt: Attempt) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in attempt.headers}
+    return {name.decode(): value.decode() for name, value in (*attempt.way.headers, *attempt.headers)}
 
 
 def test_the_clients_own_request_goes_up_with_its_own_headers() -> None:
     given = asked("anthropic_messages")
-    it = attempt(given, UP, Access("sk-up"), True, None, None, "me")
-    assert (carrier(given, UP), it.url) == ("anthropic_messages", "http://x/v1/messages")
+    it = Ways("me").attempt(given, UP, Access("sk-up"), True, None, None)
+    assert (carrier(given, UP), it.way.url) == ("anthropic_messages", "http://x/v1/messages")
     assert it.body == BODY.replace(b'"alias"', b'"target"')
     headers = sent(it)
     assert (headers["x-api-key"], headers["anthropic-version"]) == ("sk-up", "2024-01-01")
@@ -46,8 +49,8 @@ def test_the_clients_own_request_goes_up_with_its_own_headers() -> None:
 async def test_a_translated_request_goes_to_the_targets_path_without_the_clients_dialect() -> None:
     given = asked("openai_chat")
     assert carrier(given, UP) == ""
-    it = attempt(given, UP, Access("sk-up"), True, await cross(given, UP, True), None, "me")
-    assert it.url == "http://x/v1/chat/completions"
+    it = Ways("me").attempt(given, UP, Access("sk-up"), True, await cross(given, UP, True), None)
+    assert it.way.url == "http://x/v1/chat/completions"
     assert json.loads(it.body)["model"] == "target"
     assert sent(it) == {
         "user-agent": "a client",
@@ -67,8 +70,11 @@ AZURE = (
 async def test_a_deployment_in_the_address_is_named_in_the_body_where_no_path_does() -> None:
     here = snapshot(AZURE + ALICE)
     responses = call(here, b'{"model": "alias", "input": "Hi"}', openai_responses.RESPONSES)
-    it = attempt(responses, UP, Access("sk-up"), True, None, None, "me")
-    assert (it.url, json.loads(it.body)["model"]) == ("https://r.openai.azure.com/openai/v1/responses", "X")
+    it = Ways("me").attempt(responses, UP, Access("sk-up"), True, None, None)
+    assert (it.way.url, json.loads(it.body)["model"]) == (
+        "https://r.openai.azure.com/openai/v1/responses",
+        "X",
+    )
     messages = call(here, BODY, anthropic_messages.MESSAGES)
     crossed = await cross(messages, UP, True)
     assert json.loads(crossed.body)["model"] == "X"
@@ -78,8 +84,8 @@ def test_a_providers_own_headers_and_proxy_are_used() -> None:
     given = asked("anthropic_messages", more='headers = { X-Team = "t" }, proxy = "http://p:1"')
     up = given.snapshot.providers["up"]
     assert proxy(given, up) == "http://p:1"
-    it = attempt(given, UP, Access("sk-up"), True, None, None, "me")
-    assert (it.proxy, sent(it)["x-team"]) == ("http://p:1", "t")
+    it = Ways("me").attempt(given, UP, Access("sk-up"), True, None, None)
+    assert (it.way.proxy, sent(it)["x-team"]) == ("http://p:1", "t")
 
 
 def test_thinking_that_another_provider_signed_is_kept_from_anthropic() -> None:
@@ -91,7 +97,7 @@ def test_thinking_that_another_provider_signed_is_kept_from_anthropic() -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
     tree = {"model": "alias", "max_tokens": 9, "messages": messages}
     given = call(here, json.dumps(tree).encode(), anthropic_messages.MESSAGES)
-    it = attempt(given, UP, Access("sk-up"), True, None, None, "me")
+    it = Ways("me").attempt(given, UP, Access("sk-up"), True, None, None)
     assert json.loads(it.body)["messages"][1]["content"] == said[1:]
     assert json.loads(it.body)["model"] == "target"
 
@@ -101,12 +107,41 @@ def test_reasoning_that_another_provider_signed_is_kept_from_openai_and_gemini()
     item = {"type": "reasoning", "summary": [], "encrypted_content": "gproxy.anthropic_messages.x"}
     said = {"role": "user", "content": "a"}
     body = json.dumps({"model": "alias", "input": [said, item], "n": 10**30}).encode()
-    it = attempt(call(here, body, openai_responses.RESPONSES), UP, Access("sk-up"), True, None, None, "me")
+    it = Ways("me").attempt(
+        call(here, body, openai_responses.RESPONSES), UP, Access("sk-up"), True, None, None
+    )
     assert json.loads(it.body) == {"model": "target", "input": [said], "n": 10**30}
     worn = b64encode(b"gproxy.anthropic_messages.x").decode()
     parts = [{"text": "a", "thought": True, "thoughtSignature": worn}, {"text": "b"}]
     body = json.dumps({"contents": [{"role": "model", "parts": parts}]}).encode()
-    it = attempt(
-        call(here, body, gemini.GENERATE, model="alias"), UP, Access("sk-up"), True, None, None, "me"
+    it = Ways("me").attempt(
+        call(here, body, gemini.GENERATE, model="alias"), UP, Access("sk-up"), True, None, None
     )
     assert json.loads(it.body) == {"contents": [{"role": "model", "parts": parts[1:]}]}
+
+
+def test_what_is_kept_of_one_request_is_not_the_next_clients() -> None:
+    ways = Ways("me")
+    first = asked("anthropic_messages")
+    one = ways.attempt(first, UP, Access("sk-up"), True, None, None)
+    other = call(first.snapshot, BODY, anthropic_messages.MESSAGES, headers=[(b"user-agent", b"other")])
+    two = ways.attempt(other, UP, Access("sk-up"), True, None, None)
+    assert two.way is one.way
+    assert sent(two) == {
+        "x-api-key": "sk-up",
+        "content-type": "application/json",
+        "user-agent": "other",
+        "accept-encoding": "identity",
+        "anthropic-version": "2023-06-01",
+        "x-gproxy-via": "me",
+    }
+    assert ways.attempt(first, UP, Access("sk-2"), True, None, None).way is not one.way
+    assert ways.attempt(first, Target("up", "b"), Access("sk-up"), True, None, None).way is not one.way
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_MOST_KEPT", 2)
+    ways, given = Ways("me"), asked("anthropic_messages")
+    for model in "abc":
+        ways.attempt(given, Target("up", model), Access("sk-up"), True, None, None)
+    assert len(ways._known) == 1

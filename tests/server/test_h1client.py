@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.server import h1client
-from gproxy.server.h1client import H1Transport, _split, head_of
+from gproxy.server.h1client import H1Transport, _split, form_of
 from gproxy.server.h1connect import origin_of
 from tests.server.parts import GOOD, Peer, Seen, always, http, peer
 
@@ -215,11 +215,13 @@ def test_the_head_of_a_request_is_framed_by_us() -> None:
         (b"transfer-encoding", b"chunked"),
         (b"A", b" b "),
     ]
-    assert head_of("POST", b"/x", "here:81", headers, 5) == (
-        b"POST /x HTTP/1.1\r\nHost: here:81\r\nA:  b \r\nContent-Length: 5\r\n\r\n"
+    framed = b"POST /x HTTP/1.1\r\nHost: here:81\r\nA:  b \r\nContent-Length: 5\r\n\r\n"
+    assert form_of("POST", "http://here:81/x", headers).head((), 5) == framed
+    assert form_of("POST", "http://here:81/x").head(headers, 5) == framed
+    assert form_of("GET", "http://h/").head((), 0) == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    assert form_of("POST", "http://h/").head((), 0) == (
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
     )
-    assert head_of("GET", b"/", "h", [], 0) == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-    assert head_of("POST", b"/", "h", [], 0) == b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 
 
 @given(rest=st.text(st.sampled_from("/.?%aZ09-_~!$&'()*+,;=:@ \"<>[]{}|^`ü#"), max_size=20))

@@ -8,7 +8,7 @@ import pytest
 from gproxy.errors import AnswerBroken, AnswerRefused
 from gproxy.server.crossing import cross
 from gproxy.server.opened import Opened, look
-from gproxy.server.upstream import Attempt, Upstream
+from gproxy.server.upstream import Attempt, Upstream, Way
 from gproxy.values import Target, Usage
 from tests.server.parts import ALICE, STREAM, always, call, data, http, peer, provider, snapshot, sse
 
@@ -60,7 +60,7 @@ async def looked(upstream: Upstream, answer: bytes, *, stream: bool) -> Opened:
         asked = call(here, json.dumps(body).encode())
         crossing = await cross(asked, Target("up", "m"), True)
         settings = here.providers["up"].settings
-        attempt = Attempt(url=up.url, headers=[], body=crossing.body, settings=settings)
+        attempt = Attempt(way=Way(up.url), body=crossing.body, settings=settings)
         opened = await look(asked, await upstream.send(attempt), False, crossing)
         opened.answer.close()
         return opened

@@ -23,6 +23,7 @@ from gproxy.ledger.writer import Writer
 from gproxy.protocols import anthropic_messages, gemini, openai_chat, openai_responses, passthrough
 from gproxy.protocols.base import Protocol
 from gproxy.routing.credentials import Cause, State
+from gproxy.server.asking import Ways
 from gproxy.server.edge import LOOP_HEADER
 from gproxy.server.health import HealthBook
 from gproxy.server.incoming import ClientLeft
@@ -110,7 +111,7 @@ class Opening:
             place.upstream,
             Tokens(place.upstream, place.tasks),
             place.health,
-            "own-id",
+            Ways("own-id"),
             frozenset({"free"}),
             self.foreseen.append,
         )

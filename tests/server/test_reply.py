@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import pytest
@@ -165,3 +165,77 @@ async def test_nothing_goes_out_to_a_client_that_has_left(visit: Visit, reply: R
     await reply.piece(b"a")
     await reply.end(b"b")
     assert len(visit.messages) == 1
+
+
+# Without messages.
+
+
+class Tape:
+    """A `Wire` that keeps what is put on it."""
+
+    def __init__(self) -> None:
+        self.blocked = False
+        self.flow = asyncio.Event()
+        self.head: tuple[int, list[tuple[bytes, bytes]]] = (0, [])
+        self.body: list[tuple[bytes, bool]] = []
+
+    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.head = status, list(headers)
+
+    def put(self, body: bytes, more: bool) -> None:
+        self.body.append((body, more))
+
+    async def taken(self) -> None:
+        await self.flow.wait()
+
+
+async def unused(_: MutableMapping[str, Any]) -> None:
+    raise AssertionError("a message beside the wire")
+
+
+async def test_where_there_is_a_wire_it_takes_the_answer_and_no_message_is_made() -> None:
+    tape = Tape()
+    reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
+    await reply.whole(201, [(b"content-type", b"text/plain")], b"hello")
+    headers = [
+        (b"content-type", b"text/plain"),
+        (b"content-length", b"5"),
+        (b"x-gproxy-request-id", b"req_1"),
+    ]
+    assert tape.head == (201, headers)
+    assert tape.body == [(b"hello", False)]
+    assert reply._check is None
+
+
+async def test_what_an_application_sends_goes_over_the_wire_too() -> None:
+    tape = Tape()
+    reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
+    await reply.send_with_id({"type": "http.response.start", "status": 200, "headers": []})
+    await reply.send_with_id({"type": "http.response.body", "body": b"a", "more_body": True})
+    await reply.send_with_id({"type": "http.response.body"})
+    assert tape.head == (200, [(b"x-gproxy-request-id", b"req_1")])
+    assert tape.body == [(b"a", True), (b"", False)]
+
+
+async def test_a_wire_that_is_blocked_is_waited_for_and_the_time_is_counted() -> None:
+    tape, stalled = Tape(), asyncio.Event()
+    reply = Reply(unused, "req_1", envelopes.openai_body, lambda _: stalled.set(), tape)
+    reply.write_timeout_s = 0.05
+    await reply.start(200, [])
+    tape.blocked = True
+    sending = asyncio.create_task(reply.piece(b"a"))
+    await asyncio.wait_for(stalled.wait(), 5)
+    assert not sending.done()
+    tape.flow.set()
+    await sending
+    reply.close()
+
+
+async def test_nothing_goes_over_the_wire_to_a_client_that_has_left() -> None:
+    tape = Tape()
+    reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
+    await reply.start(200, [])
+    reply.silence()
+    await reply.end(b"a")
+    assert tape.body == []
+    reply.close()

@@ -13,7 +13,7 @@ import pytest
 from gproxy.config.schema import Settings
 from gproxy.errors import UpstreamFault
 from gproxy.server.unconnected import is_reset, why
-from gproxy.server.upstream import Attempt, Upstream
+from gproxy.server.upstream import Attempt, Upstream, Way
 from tests.kit.settings import closed_port
 from tests.server.parts import Seen, full_listener, peer, reset
 from tests.server.test_h1connect import Secure, certificate, port_of
@@ -31,7 +31,7 @@ async def client() -> AsyncIterator[Upstream]:
 async def reason(client: Upstream, url: str) -> str:
     settings = Settings(connect_timeout_s=2)
     with pytest.raises(UpstreamFault) as failed:
-        await client.send(Attempt(url=url, headers=[], body=b"{}", settings=settings))
+        await client.send(Attempt(way=Way(url), body=b"{}", settings=settings))
     return failed.value.reason
 
 

@@ -22,7 +22,8 @@ from gproxy.errors import (
 )
 from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server import upstream
-from gproxy.server.upstream import Attempt, Upstream
+from gproxy.server.h1client import form_of
+from gproxy.server.upstream import Attempt, Upstream, Way
 from tests.kit.settings import closed_port
 from tests.server.parts import Seen, always, full_listener, http, peer
 
@@ -38,7 +39,7 @@ async def client() -> AsyncIterator[Upstream]:
 
 def attempt(url: str, *, deadline: float | None = None, **settings: Any) -> Attempt:
     return Attempt(
-        url=url, headers=[(b"x-a", b"1")], body=b"{}", settings=Settings(**settings), deadline=deadline
+        way=Way(url), headers=[(b"x-a", b"1")], body=b"{}", settings=Settings(**settings), deadline=deadline
     )
 
 
@@ -279,16 +280,15 @@ async def test_an_answer_is_held_in_memory_up_to_a_cap(client: Upstream) -> None
 
 async def test_the_proxy_of_an_attempt_is_used(client: Upstream) -> None:
     async with peer(always(http(TEXT))) as proxy:
-        through = Attempt(
-            url="http://far.invalid/v1/x", headers=[], body=b"{}", settings=Settings(), proxy=proxy.url
-        )
+        way = Way("http://far.invalid/v1/x", proxy=proxy.url)
+        through = Attempt(way=way, body=b"{}", settings=Settings())
         assert await (await client.send(through)).whole() == TEXT
     assert proxy.seen[0].target == "http://far.invalid/v1/x"
 
 
 async def test_an_offline_answer_is_played_with_its_pauses(client: Upstream) -> None:
     answer = DemoAnswer(status=200, content_type="text/plain", chunks=((0.0, b"a"), (0.02, b"b")))
-    played = Attempt(url="", headers=[], body=b"", settings=Settings(), offline=lambda: answer)
+    played = Attempt(way=Way(""), settings=Settings(), offline=lambda: answer)
     loop = asyncio.get_running_loop()
     got = await client.send(played)
     began = loop.time()
@@ -304,5 +304,7 @@ async def test_no_fault_repeats_what_the_upstream_said(client: Upstream) -> None
 
 
 def test_an_attempt_shows_no_secret_when_it_is_printed() -> None:
-    it = Attempt(url="http://x", headers=[(b"authorization", b"SECRET")], body=b"SECRET", settings=Settings())
+    secret = [(b"authorization", b"SECRET")]
+    way = Way("http://x", secret, form=form_of("POST", "http://x/", secret))
+    it = Attempt(way=way, headers=secret, body=b"SECRET", settings=Settings())
     assert "SECRET" not in repr(it)

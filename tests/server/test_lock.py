@@ -71,6 +71,38 @@ def test_a_holder_that_is_killed_holds_nothing(tmp_path: Path) -> None:
             pass
 
 
+def test_removing_the_file_lets_nobody_in(tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        (tmp_path / FILE_NAME).unlink()
+        assert is_held(tmp_path)
+        with pytest.raises(StoreError, match="another gproxy serves from"), held(tmp_path):
+            pass
+        with pytest.raises(StoreError, match="another gproxy serves from"), held(tmp_path):
+            pass
+        process.kill()
+    with held(tmp_path):
+        pass
+
+
+def test_who_is_refused_is_told_which_process_holds_it(tmp_path: Path) -> None:
+    with holder(tmp_path) as process:
+        with (
+            pytest.raises(StoreError, match=rf"\(process {process.pid}\): stop it, or choose"),
+            held(tmp_path),
+        ):
+            pass
+        process.kill()
+
+
+def test_a_number_that_was_left_behind_names_nobody(tmp_path: Path) -> None:
+    with holder(tmp_path, "fork") as process:
+        process.kill()
+        process.wait()
+        with pytest.raises(StoreError) as refused, held(tmp_path):
+            pass
+    assert "process" not in str(refused.value)
+
+
 def test_a_process_forked_by_the_holder_holds_it_to_its_own_end(tmp_path: Path) -> None:
     with holder(tmp_path, "fork") as process:
         process.kill()

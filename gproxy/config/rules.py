@@ -47,6 +47,9 @@ def check(
     _warn_of_idle(config, problems, channels)
 
 
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]*")
+
+
 def printable(secret: str) -> bool:
     """Whether a key or secret can be sent in a header: ASCII without blanks or control characters."""
     return bool(re.fullmatch(r"[\x21-\x7e]+", secret))
@@ -68,8 +71,13 @@ def _check_global(found: schema.Global, problems: Problems, origins: Mapping[str
     for name in _LOG_FLAGS:
         if getattr(found, f"{name}_body") and not getattr(found, name):
             problems.warn(path(f"{name}_body"), f"has no effect without `{name}`")
-    if found.cors_origins:
-        problems.warn(path("cors_origins"), "has no effect yet: no browser's origin may call")
+    for origin in found.cors_origins:
+        if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+            problems.error(
+                path("cors_origins"),
+                "holds what no browser sends as an origin",
+                'write it as "https://app.example", with a port if it has one and no path',
+            )
     if bool(found.tls_certificate) != bool(found.tls_key):
         given, missing = ("tls_certificate", "tls_key")[:: 1 if found.tls_certificate else -1]
         problems.error(path(given), f"needs `{missing}` too", "set both for HTTPS, or neither")

@@ -94,7 +94,9 @@ class Global:
     log_retention_days: int = key("days that request logs are kept; usage rows stay", default=30, low=1)
     log_body_max_bytes: int = key("a longer logged body is cut", default=65_536, low=0)
     quota_status: int = key("status of a spent quota", default=402, choices=("402", "429"))
-    cors_origins: tuple[str, ...] = key("browser origins that may call; no effect yet", default=())
+    cors_origins: tuple[str, ...] = key(
+        "browser origins that may call, such as https://app.example; * for any", default=()
+    )
     allowed_hosts: tuple[str, ...] = key(
         "extra Host names; loopback names and `host` always work", default=()
     )

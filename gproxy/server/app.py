@@ -17,7 +17,7 @@ from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricechild import KEEP_S
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
-from gproxy.server import accesslog, edge, pipeline
+from gproxy.server import accesslog, cors, edge, pipeline
 from gproxy.server.admission import Doorkeeper
 from gproxy.server.asking import Ways
 from gproxy.server.capture import own_secrets, recorder
@@ -187,6 +187,8 @@ class Gateway:
         snapshot, stages = self._version  # one version, from the first check to the row
         try:
             headers = edge.guard(scope, snapshot.config.globals, self.own_id)
+            if b"origin" in headers and await _answer_page(scope, headers, snapshot, reply):
+                return None
             if found is None:
                 if scope["raw_path"].startswith(b"//"):
                     raise NotFound("There is no such route.")  # Quart would match it without its first slash
@@ -222,6 +224,16 @@ class Gateway:
             if not reply.started:
                 await reply.error(InternalFault("A fault inside the proxy."), close=True)
         return None
+
+
+async def _answer_page(scope: Any, headers: edge.Fields, snapshot: Snapshot, reply: Reply) -> bool:
+    """Let a web page have the answer, or refuse it. True: it only asked whether it may, and has its answer."""
+    allowed = snapshot.config.globals.cors_origins
+    reply.add_headers(cors.admit(headers.one(b"origin"), headers.one(b"host"), allowed))
+    if scope["method"] != "OPTIONS" or b"access-control-request-method" not in headers:
+        return False
+    await reply.whole(200, cors.preflight(headers.one(b"access-control-request-headers")), b"")
+    return True
 
 
 def _tell(incoming: Incoming, error: str) -> None:

@@ -42,6 +42,10 @@ _LARGE_BODY = 1024 * 1024
 LOOP_HEADER = b"x-gproxy-via"
 """Names the gproxy processes that a request came through, so that one can see itself in it."""
 
+_NO_PATH = (
+    "The request target must be a path: this is no forward proxy. Point the client's base URL here instead of its"
+    " proxy setting."
+)
 _MISSING = "No API key. Send it as `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `?key=`."
 _INVALID = (
     "The API key is not valid: it is unknown, disabled or expired, or two different keys came in one request."
@@ -136,10 +140,13 @@ def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
             f"More than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them."
         )
     if not scope["raw_path"].startswith(b"/"):
-        raise BadRequest("The request target must be a path.")
+        raise BadRequest(_NO_PATH)
     if b"transfer-encoding" in headers and b"content-length" in headers:
         raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
-    _check_host(headers.one(b"host"), settings, scope.get("server"))
+    host = headers.one(b"host")
+    if not host and scope["http_version"] == "1.1":
+        raise BadRequest("The request has no Host header.")  # RFC 9112, 3.2
+    _check_host(host, settings, scope.get("server"))
     if own_id in headers.one(LOOP_HEADER).replace(" ", "").split(","):
         raise LoopDetected("This request has already come through this proxy: a base_url points back at it.")
     return headers

@@ -86,6 +86,14 @@ def found(text: str, severity: str) -> list[str]:
         (f"[[users.keys]]\n{KEY}quota = inf", "users[0].keys[0].quota: must be a finite number"),
         (f"[[users.keys]]\n{KEY}rpm = 0", "users[0].keys[0].rpm: must be at least 1"),
         (f"[[users.keys]]\n{KEY}max_concurrency = 1.5", "users[0].keys[0].max_concurrency: must be a whole"),
+        (
+            '[global]\ncors_origins = ["https://a.example/", "*"]',
+            "global.cors_origins: holds what no browser sends as an origin",
+        ),
+        (
+            '[global]\ncors_origins = ["null"]',
+            "global.cors_origins: holds what no browser sends as an origin",
+        ),
         ('[global]\nhost = ""', "global.host: must be an address or a host name"),
         ('[global]\ndata_dir = ""', "global.data_dir: must not be empty"),
         ('[global]\nproxy = "socks5://x:1"', "global.proxy: must be an http:// or https:// address"),
@@ -295,7 +303,6 @@ def test_several_workers_are_refused_where_there_is_no_fork(
 @pytest.mark.parametrize(
     ("text", "warning"),
     [
-        ('[global]\ncors_origins = ["https://a.example"]', "global.cors_origins: has no effect yet"),
         (PROVIDER + 'settings.protocols = ["gemini"]', "providers[1].settings.protocols: has no effect"),
         (
             ALIAS + 'targets = [{ provider_name = "p", model_id = "m", weight = 1 }]',

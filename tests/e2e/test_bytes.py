@@ -150,7 +150,7 @@ def test_headers_go_both_ways_by_list(gateway: Gateway, upstream: Upstream) -> N
         "/oa/v1/chat/completions",
         BY_ID["chat"].fields(model),
         cookie="session=1",
-        origin="http://127.0.0.1",
+        origin=gateway.url,
         x_forwarded_for="1.2.3.4",
         openai_organization="org-client",
         idempotency_key="once",

@@ -220,8 +220,9 @@ def test_a_refused_request_leaves_no_row(gateway: Gateway) -> None:
         "Transfer-Encoding: chunked\r\n",
         "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil\r\nContent-Length: 0\r\n",
         "GET /v1/models HTTP/1.0\r\n",
+        "GET /v1/models HTTP/1.1\r\n",
     ],
-    ids=["absolute", "slashes", "connect", "trace", "smuggled", "two-hosts", "no-host"],
+    ids=["absolute", "slashes", "connect", "trace", "smuggled", "two-hosts", "no-host-1.0", "no-host"],
 )
 def test_odd_request_heads_are_refused_and_get_one_reply(gateway: Gateway, head: str) -> None:
     url = httpx.URL(gateway.url)

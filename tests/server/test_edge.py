@@ -94,6 +94,14 @@ def test_any_other_host_is_421(host: str) -> None:
         edge.guard(at, Global(host="my.host"), "me")
 
 
+def test_a_host_that_is_missing_is_400_and_in_version_1_0_a_foreign_one() -> None:
+    at = scope("/") | {"headers": []}
+    with pytest.raises(BadRequest):
+        edge.guard(at, Global(), "me")
+    with pytest.raises(MisdirectedRequest):
+        edge.guard(at | {"http_version": "1.0"}, Global(), "me")
+
+
 def test_a_server_without_an_address_still_knows_loopback_names() -> None:
     at = scope("/") | {"server": None}
     assert edge.guard(at, Global(), "me")

@@ -59,7 +59,7 @@ def reader(struct: type[T]) -> Callable[[bytes | None], T | None]:
             return None
         try:
             return decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
 
     return read

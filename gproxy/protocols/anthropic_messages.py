@@ -32,6 +32,7 @@ from gproxy.protocols.answers import (
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.requests import read_limited, token_limit, with_model
 from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.protocols.template import varying
 from gproxy.values import Usage
 
 _MODEL_IN_BODY = ("model",)
@@ -195,6 +196,7 @@ MESSAGES = Protocol(
     is_complete=is_complete,
     error_in_event=error_in_event,
     output_text=output_text,
+    varying=varying("text", "thinking", "partial_json"),
     error_body=envelopes.anthropic_body,
     error_event=envelopes.anthropic_event,
 )

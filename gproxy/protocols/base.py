@@ -3,6 +3,7 @@
 There is no base class and so no stub method. The functions themselves live in one module per dialect.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,6 +89,8 @@ class Protocol:
     error_in_event  what kind of failure an event inside a 200 stands for: an HTTP status, else None
     output_text     bytes of text, reasoning and tool arguments in an event, or in a whole answer given as one:
                     for estimates
+    varying         finds the members of which nothing is ever read but the length of their text (`template.py`);
+                    None: events are read one by one
     error_body      (error, request id) -> answer body, before the first byte
     error_event     (error, request id) -> bytes that end a broken stream
     """
@@ -112,5 +115,6 @@ class Protocol:
     is_complete: Callable[[Event], bool]
     error_in_event: Callable[[Event], int | None]
     output_text: Callable[[Event], int]
+    varying: re.Pattern[bytes] | None = None
     error_body: Callable[[GatewayError, str], bytes]
     error_event: Callable[[GatewayError, str], bytes]

@@ -51,6 +51,9 @@ class JsonArrayFramer:
         self._scanned = 0
         return [Event(rest, rest.strip(_SPACE) or None)] if rest else []
 
+    idle = False
+    """Of a growing array no element may go by without being fed."""
+
     @property
     def pending(self) -> bytes:
         """What came in and belongs to no element yet."""

@@ -29,6 +29,7 @@ from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.jsonwalk import Edit, members
 from gproxy.protocols.requests import answers_asked, encoded, model_edits, read_limited, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.protocols.template import varying
 from gproxy.values import Usage
 
 _MODEL = ("model",)
@@ -214,6 +215,9 @@ CHAT = Protocol(
     is_complete=is_complete,
     error_in_event=error_in_event,
     output_text=chat_output,
+    varying=varying(
+        "content", "reasoning_content", "reasoning", "refusal", "arguments", "text", "obfuscation"
+    ),
     error_body=envelopes.openai_body,
     error_event=envelopes.openai_event,
 )

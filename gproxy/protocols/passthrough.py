@@ -114,6 +114,7 @@ def _operation(name: str, operation: str, path: str) -> Protocol:
         is_usage_only=never,
         is_complete=is_complete,
         output_text=lambda _event: 0,
+        varying=None,
         estimable=False,
     )
 

@@ -72,6 +72,11 @@ class SseFramer:
         """What came in and belongs to no event yet."""
         return bytes(self._buffer)
 
+    @property
+    def idle(self) -> bool:
+        """Between two events, so that whole ones may go by without being fed."""
+        return not self._buffer and not self._first
+
     def ending(self, event: bytes, body: bytes, half: bytes) -> bytes:
         """What ends a broken stream with the error `event`. `half`: what went out of an unfinished one."""
         return b"\n\n" + event if half.strip(b"\r\n") else event

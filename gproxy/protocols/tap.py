@@ -8,11 +8,19 @@ from typing import Protocol as Interface
 from gproxy.errors import AnswerBroken, GatewayError
 from gproxy.protocols.answers import is_json
 from gproxy.protocols.base import Event, Protocol
+from gproxy.protocols.sse import MAX_EVENT_BYTES
+from gproxy.protocols.template import Template, learn
 from gproxy.values import Usage
+
+_MOST_TRIES = 8
+"""So many events in a row are learned from in vain; then a stream's events are read one by one."""
 
 
 class Framer(Interface):
     """How a stream is cut into events: `SseFramer` or `JsonArrayFramer`."""
+
+    @property
+    def idle(self) -> bool: ...
 
     @property
     def pending(self) -> bytes: ...
@@ -59,6 +67,8 @@ class StreamTap:
         self._unframed = 0  # bytes that came in and belong to no event yet
         self._half = b""  # what went out of an event that will not be sent whole
         self._tail = bytearray()
+        self._template: Template | None = None
+        self._tries = 0 if protocol.varying is None else _MOST_TRIES
 
     @property
     def tail(self) -> bytes:
@@ -67,8 +77,14 @@ class StreamTap:
 
     def feed(self, data: bytes) -> bytes:
         """What to send on now. Raises AnswerBroken if one event is too large, or the first one broken JSON."""
-        events = self._framer.feed(data)
-        return self._pass_on(data, events) if self._as_received else self._rewrite(events)
+        if self._as_received:
+            return self._pass_on(data, self._framer.feed(data))
+        sent: list[bytes] = []
+        at = 0
+        while at < len(data):
+            out, at = self._step(data, at)
+            sent.append(out)
+        return b"".join(sent)
 
     def end(self) -> bytes:
         """What to send on at the end of the input. Where events are rewritten, half a one is dropped."""
@@ -113,11 +129,34 @@ class StreamTap:
             self._tail += data[cut:]
         return data[:cut]
 
+    def _step(self, data: bytes, at: int) -> tuple[bytes, int]:
+        """Some of `data` from `at` on: what to send, and where the rest begins."""
+        template = None if self._ended else self._template
+        if template is not None and data.startswith(template.start, at) and self._framer.idle:
+            run = template.run(data, at)
+            if run is not None:
+                self.output_bytes += run.output_bytes
+                self._tries = min(self._tries + run.events, _MOST_TRIES)
+                return run.sent, run.end
+            self._template = None
+        if self._ended or not self._tries or len(data) > MAX_EVENT_BYTES:
+            return self._rewrite(self._framer.feed(data[at:])), len(data)
+        line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"
+        found = data.find(line_ends, at)
+        end = len(data) if found < 0 else found + len(line_ends)
+        events = self._framer.feed(data[at:end])
+        out = self._rewrite(events)
+        if len(events) == 1 and self.first_seen and not self._ended:
+            self._tries -= 1
+            self._template = learn(self._protocol, events[0], self._client_model) or self._template
+        return out, end
+
     def _rewrite(self, events: list[Event]) -> bytes:
         sent: list[bytes] = []
         for event in events:
-            self._observe(event)
-            if self.failed:
+            if self.failed is None:
+                self._observe(event)
+            if self.failed is not None:
                 break
             if self._withhold_usage and self._protocol.is_usage_only(event):
                 continue

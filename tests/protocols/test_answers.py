@@ -23,6 +23,7 @@ from gproxy.protocols.answers import (
     total,
 )
 from gproxy.protocols.base import Event
+from gproxy.protocols.openai_chat import CHAT
 from gproxy.protocols.registry import PROTOCOLS
 from gproxy.values import Usage
 
@@ -237,3 +238,9 @@ def test_made_consistent_nothing_is_lost_and_the_cost_stays(counts: list[int | N
     each = [number * MILLION for number in (7, 11, 1, 9, 13)]
     price = Price("config", Rates((Tier(20, *each), Tier(None, *reversed(each)))))
     assert cost_nano(made, price) == cost_nano(told, price)
+
+
+def test_text_that_is_no_utf8_is_read_as_nothing() -> None:
+    event = Event(b"", b'{"choices":[{"delta":{"content":"\xc3"}}],"error":{"code":429}}')
+    assert CHAT.output_text(event) == 0
+    assert CHAT.error_in_event(event) is None

@@ -79,8 +79,10 @@ class StreamTap:
         """What to send on now. Raises AnswerBroken if one event is too large, or the first one broken JSON."""
         if self._as_received:
             return self._pass_on(data, self._framer.feed(data))
-        sent: list[bytes] = []
-        at = 0
+        out, at = self._step(data, 0)
+        if at == len(data):
+            return out
+        sent = [out]
         while at < len(data):
             out, at = self._step(data, at)
             sent.append(out)
@@ -145,8 +147,9 @@ class StreamTap:
         found = data.find(line_ends, at)
         end = len(data) if found < 0 else found + len(line_ends)
         events = self._framer.feed(data[at:end])
+        known = self.usage, self.complete
         out = self._rewrite(events)
-        if len(events) == 1 and self.first_seen and not self._ended:
+        if len(events) == 1 and self.first_seen and not self._ended and (self.usage, self.complete) == known:
             self._tries -= 1
             self._template = learn(self._protocol, events[0], self._client_model) or self._template
         return out, end

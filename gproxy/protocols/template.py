@@ -11,10 +11,10 @@ cut the same events. Their JSON is the same tree but for those values. And of a 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
-from gproxy.protocols.answers import size
 from gproxy.protocols.base import Event, Protocol
 from gproxy.values import Usage
 
@@ -38,8 +38,7 @@ def varying(*names: str) -> re.Pattern[bytes]:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """Some events that stand together: what is sent of them, where they end, and the bytes of their text."""
 
     events: int
@@ -64,29 +63,39 @@ class Template:
     kinds: tuple[bool | None, ...]
 
     def run(self, data: bytes, at: int) -> Run | None:
-        """The whole events of this form from `at` on; None if there is none, or what varies is no such value."""
-        parts = data[at + len(self.start) :].split(self.stop + self.start)
-        whole = len(parts) - 1
-        if b"\n" in b"".join(parts[:whole]):  # something else stands between them
-            whole = next(place for place, part in enumerate(parts) if b"\n" in part)
-        last, stop, _ = parts[whole].partition(self.stop)
-        parts[whole:] = [last] if stop and b"\n" not in last else []
+        """The whole events of this form from `at` on, where one of them starts; None if there is none that is whole,
+        or one of the values is not of its kind."""
+        inside = data[at + len(self.start) :]
+        parts = [inside[: -len(self.stop)]]
+        if (
+            not inside.endswith(self.stop) or b"\n" in parts[0]
+        ):  # not a single event, as in a stream that is paced
+            parts = self._parts(inside)
         output_bytes = self._output_bytes(parts) if parts else None
         if output_bytes is None:
             return None
         around = len(self.start) + len(self.stop)
         end = at + len(parts) * around + sum(map(len, parts))
-        if (self.start, self.stop) == (self.sent_start, self.sent_stop):
-            return Run(len(parts), data[at:end], end, output_bytes)
         between = (self.sent_stop + self.sent_start).join(parts)
         return Run(len(parts), b"%b%b%b" % (self.sent_start, between, self.sent_stop), end, output_bytes)
+
+    def _parts(self, inside: bytes) -> list[bytes]:
+        """What stands between `start` and `stop` in each event, the first `start` being cut off."""
+        parts = inside.split(self.stop + self.start)
+        whole = len(parts) - 1
+        if b"\n" in b"".join(parts[:whole]):  # something else stands between them
+            whole = next(place for place, part in enumerate(parts) if b"\n" in part)
+        last, stop, _ = parts[whole].partition(self.stop)
+        parts[whole:] = [last] if stop and b"\n" not in last else []
+        return parts
 
     def _output_bytes(self, parts: Sequence[bytes]) -> int | None:
         """The bytes of text in the events of which `parts` are the insides; None if one is not of this form."""
         total = 0
-        for kind, middle in zip(self.kinds, (*self.middles, b""), strict=True):
+        for place, kind in enumerate(self.kinds):
             values = parts
-            if middle:
+            if place < len(self.middles):
+                middle = self.middles[place]
                 values, found, parts = zip(*(part.partition(middle) for part in parts), strict=True)
                 if b"" in found:
                     return None
@@ -101,7 +110,7 @@ class Template:
             except (msgspec.DecodeError, UnicodeDecodeError):
                 return None
             if kind:
-                total += size(text) - len(values) + 1
+                total += (len(text) if text.isascii() else len(text.encode())) - len(values) + 1
         return total
 
 

@@ -3,7 +3,7 @@
 What an event says of itself is read by the target's protocol, what the client is told by `exchange.py`.
 """
 
-from gproxy.errors import GatewayError
+from gproxy.errors import AnswerBroken, GatewayError
 from gproxy.protocols.answers import is_json
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.tap import Framer
@@ -30,6 +30,7 @@ class TranslatingTap:
         self._protocol = protocol
         self._framer = framer
         self._translation = translation
+        self._unsent = b""  # of events that came with one that made no sense
 
     @property
     def tail(self) -> bytes:
@@ -37,8 +38,15 @@ class TranslatingTap:
         return self._translation.tail()
 
     def feed(self, data: bytes) -> bytes:
-        """What to send on now. Raises AnswerBroken on what makes no sense."""
-        return b"".join(map(self._passed, self._framer.feed(data)))
+        """What to send on now. Raises AnswerBroken on what makes no sense; what came before it, `abort` sends."""
+        out: list[bytes] = []
+        try:
+            for event in self._framer.feed(data):
+                out.append(self._passed(event))
+        except AnswerBroken:
+            self._unsent = b"".join(out)
+            raise
+        return b"".join(out)
 
     def end(self) -> bytes:
         """What to send on at the end of the input; half an event at its end says nothing. Raises AnswerBroken."""
@@ -59,7 +67,7 @@ class TranslatingTap:
 
     def abort(self, error: GatewayError, request_id: str) -> bytes:
         """What to send in place of the rest of a broken stream."""
-        return self._translation.abort(error, request_id)
+        return self._unsent + self._translation.abort(error, request_id)
 
     def _passed(self, event: Event) -> bytes:
         if self.terminal or self.failed is not None:

@@ -75,6 +75,11 @@ quota = 1000000000.0
 """
 
 
+def governed(upstream: int, *, rules: bool = True) -> str:
+    """The configuration for an upstream at that port: a key, a permission, a price, and every limit and a quota."""
+    return _SERVED.format(port=upstream, key=KEY) + (_RULES if rules else "")
+
+
 def crowd(keys: int, rules: int) -> str:
     """So many more keys, ten to a user, and so many more rules: a tenth of them the served user's own."""
     parts = []

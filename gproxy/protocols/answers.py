@@ -167,12 +167,11 @@ def consistent(usage: Usage) -> Usage:
     `ledger/pricing.py` prices them by the same rule.
     """
     written = _at_least(usage.cache_write_tokens, usage.cache_write_1h_tokens)
-    return replace(
-        usage,
-        cache_write_tokens=written,
-        input_tokens=_at_least(usage.input_tokens, total(usage.cache_read_tokens, written)),
-        output_tokens=_at_least(usage.output_tokens, usage.reasoning_tokens),
-    )
+    given = _at_least(usage.input_tokens, total(usage.cache_read_tokens, written))
+    answered = _at_least(usage.output_tokens, usage.reasoning_tokens)
+    if (written, given, answered) == (usage.cache_write_tokens, usage.input_tokens, usage.output_tokens):
+        return usage
+    return replace(usage, cache_write_tokens=written, input_tokens=given, output_tokens=answered)
 
 
 def _at_least(whole: int | None, part: int | None) -> int | None:

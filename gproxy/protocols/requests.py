@@ -59,15 +59,22 @@ def token_limit(tree: Mapping[str, Any], *names: str) -> int | None:
     A negative one is none: -1 is how clients of local servers ask for as much as there is. Raises BadRequest if
     one is there and no whole number.
     """
-    limits = [_limit(name, tree[name]) for name in names if tree.get(name) is not None]
-    return max((limit for limit in limits if limit >= 0), default=None)
+    most: int | None = None
+    for name in names:
+        value = tree.get(name)
+        if value is not None and (limit := _limit(name, value)) >= 0:
+            most = limit if most is None else max(most, limit)
+    return most
 
 
 def answers_asked(tree: Mapping[str, Any], *names: str) -> int:
     """The largest of the counts under `names`, at least 1. What is no count is the upstream's to refuse."""
-    counts = (tree.get(name) for name in names)
-    whole = (int(n) for n in counts if type(n) is int or (type(n) is float and n.is_integer()))
-    return max((n for n in whole if n > 1), default=1)
+    most = 1
+    for name in names:
+        count = tree.get(name)
+        if type(count) is int or (type(count) is float and count.is_integer()):
+            most = max(most, int(count))
+    return most
 
 
 def _limit(name: str, value: object) -> int:

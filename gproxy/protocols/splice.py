@@ -6,6 +6,7 @@ Which path holds a model's name is the dialects' business.
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 from gproxy.protocols.base import Event
 from gproxy.protocols.jsonwalk import edited, members, skip_space
@@ -29,7 +30,8 @@ def replace_value(data: bytes, path: Path, value: str) -> bytes:
     if at > 0 and len(path) == 1 and _at_top(data[:at]) and data.find(key, at + 1) < 0:
         found = _PLAIN_STRING_MEMBER.match(data, at + len(key))
         if found is not None:
-            return data[: found.start(1)] + json.dumps(value).encode() + data[found.end(1) :]
+            view = memoryview(data)  # an answer may be large: it is copied once
+            return b"".join((view[: found.start(1)], _quoted(value), view[found.end(1) :]))
     return _replace_exactly(data, path, value)
 
 
@@ -39,6 +41,11 @@ def replace_in_event(event: Event, path: Path, value: str) -> bytes:
         return event.raw
     data = replace_value(event.data, path, value)
     return event.raw if data is event.data else with_data(event, data)
+
+
+@lru_cache(maxsize=256)
+def _quoted(value: str) -> bytes:
+    return json.dumps(value).encode()
 
 
 def _at_top(before: bytes) -> bool:

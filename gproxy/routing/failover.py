@@ -94,6 +94,8 @@ def candidates(
     found: dict[tuple[str, str, str], Candidate] = {}
     for target in route.targets:
         credentials = in_order(target.provider, snapshot.providers[target.provider].credentials, seed)
+        if len(route.targets) == 1 and credentials:
+            return [(target, credential) for credential in credentials]
         for credential in credentials or ((NO_KEY,) if target.provider in keyless else ()):
             # A target may be named twice, with another weight.
             found.setdefault((target.provider, target.model, credential.name), (target, credential))

@@ -141,6 +141,8 @@ _MOST_CODINGS = 3
 
 def codings_of(header: str) -> tuple[str, ...]:
     """The codings that a content-encoding header names, `identity` left out, in the order applied."""
+    if not header:
+        return ()
     names = (part.strip().lower() for part in header.split(","))
     return tuple(name for name in names if name not in ("", "identity"))
 

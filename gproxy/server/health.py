@@ -109,7 +109,8 @@ class HealthBook:
         return None
 
     def _begun(self, candidate: Candidate, now: float, claim: tuple[Key, float] | None = None) -> Turn:
-        return Turn(candidate, now, claim, self._identities.get(_keys(candidate)[0][:2], ""))
+        target, credential = candidate
+        return Turn(candidate, now, claim, self._identities.get((target.provider, credential.name), ""))
 
     def answered(self, turn: Turn) -> None:
         """It gave a good answer."""

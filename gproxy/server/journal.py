@@ -51,7 +51,7 @@ class Journal:
     left: str = ""
     status: int = 0
     outcome: str = "ok"
-    usage: Usage = field(default_factory=Usage)
+    usage: Usage = Usage()  # noqa: RUF009  # frozen, so that one is as good as another
     usage_source: str = "none"
     maybe_billed: bool = False
     ttft_ms: int | None = None

@@ -188,7 +188,8 @@ class Opener:
         fault: UpstreamFault | None = None
         spent: Usage | None = None
         try:
-            crossing = await self._said(journal, target)
+            native = self.ways.carrier(journal.call, target)
+            crossing = None if native else await self._said(journal, target)
             journal.attempt(target, credential.name)
             self.foresee(target)
             opened = await self._one(journal, target, credential, crossing, deadline)

@@ -9,13 +9,14 @@ counts until second s + 60 has passed, so never less than 60 s. A day is the UTC
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,7 +26,7 @@ from gproxy.ledger.adjustments import adjust, forget
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.store import MOST_TOKENS, Store, insert, open_store
-from gproxy.values import Admission, Bound, Claim, Record, Standing
+from gproxy.values import Admission, Bound, Claim, Record, Standing, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,10 @@ _BY_TOKENS = frozenset({"tpm", "tpd"})
 
 _PERIODS = ("total", "day", "month")
 
+_USED = """
+    SELECT ifnull(sum(n), 0), max(CASE WHEN n > 0 THEN slot END) FROM counters
+    WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ?
+"""
 _COUNT = """
     INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET n = n + excluded.n
@@ -47,7 +52,7 @@ _ADD = """
     UPDATE spend SET spent_nano = min(spent_nano + ?, 9000000000000000000), held_nano = held_nano + ?
     WHERE scope = ? AND period = ?
 """
-_BEGIN = "INSERT INTO spend (spent_nano, held_nano, scope, period) VALUES (?, ?, ?, ?)"
+_BEGIN = "INSERT INTO spend (spent_nano, held_nano, scope, period) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 # Days are compared with days and months with months. What is held is released where it was held.
 _END = """
     DELETE FROM spend
@@ -63,13 +68,14 @@ class Spent:
     held_nano: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Count:
-    """What a claim needs of a bound, and what counts against it now."""
+class _Count(NamedTuple):
+    """What counts against a bound in its slot `now`, and the last slot in which anything does; what a claim needs."""
 
     bound: Bound
-    need: int
+    now: int
     used: int
+    newest: int | None
+    need: int = 0
 
 
 def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
@@ -84,18 +90,17 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     """
     counts = _counts(db, claim)
     if refusal := _refusal(db, counts, claim):
-        return replace(refusal, standings=tuple(_standing(db, c.bound, c.used, claim.at) for c in counts))
-    taken = [(c.bound.rule, c.bound.kind, _slot(c.bound.kind, claim.at), c.need) for c in counts]
+        return replace(refusal, standings=tuple(_standing(c, claim.at) for c in counts))
+    taken = [(c.bound.rule, c.bound.kind, c.now, c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
-    for rule, kind, slot, need in taken:
-        db.execute(_COUNT, (rule, kind, slot, need))
-        if kind != "concurrency":
-            db.execute(_FORGET, (rule, kind, *_slots(kind, claim.at)))
-    for scope, period in held:
-        _add(db, scope, period, held_nano=claim.cost_nano)
-    hold = json.dumps([claim.at, claim.scopes, taken, held, claim.cost_nano])
+    db.executemany(_COUNT, taken)
+    # The first of a slot ends those that no longer count.
+    firsts = [c for c in counts if c.newest != c.now and c.bound.kind != "concurrency"]
+    db.executemany(_FORGET, [(c.bound.rule, c.bound.kind, *_slots(c.bound.kind, c.now)) for c in firsts])
+    _add(db, held, held_nano=claim.cost_nano)
+    hold = msgspec.json.encode((claim.at, claim.scopes, taken, held, claim.cost_nano)).decode()
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
-    return Admission(tuple(_standing(db, c.bound, c.used + c.need, claim.at) for c in counts))
+    return Admission(tuple(_standing(_with_claim(c), claim.at) for c in counts))
 
 
 def settle(
@@ -112,13 +117,15 @@ def settle(
     if not found:
         return
     at, scopes, taken, held, held_nano = json.loads(found[0][0])
-    for rule, kind, slot, n in taken:
-        if kind == "concurrency":
-            db.execute(_CORRECT, (-n, rule, kind, slot))
-        elif kind in _BY_TOKENS:
-            db.execute(_CORRECT, (tokens - n, rule, kind, slot))
-    for scope, period in held:
-        db.execute(_RELEASE, (held_nano, scope, period))
+    db.executemany(
+        _CORRECT,
+        [
+            (tokens - n if kind in _BY_TOKENS else -n, rule, kind, slot)
+            for rule, kind, slot, n in taken
+            if kind in _BY_TOKENS or kind == "concurrency"
+        ],
+    )
+    db.executemany(_RELEASE, [(held_nano, scope, period) for scope, period in held])
     charge(db, scopes, at, cost_nano, record)
 
 
@@ -128,8 +135,7 @@ def charge(
     """Add a cost to the spend and write the row, for a request that reserved nothing. `at` is when it began."""
     if cost_nano:
         pairs = [(scope, period_key(period, at)) for scope in scopes for period in _PERIODS]
-        for scope, period in pairs:
-            _add(db, scope, period, spent_nano=cost_nano)
+        _add(db, pairs, spent_nano=cost_nano)
         _account(db, pairs, period_key("day", at), cost_nano, record)
     if record is not None:
         insert(db, record)
@@ -216,8 +222,12 @@ def recover_store(path: Path, worker: int | None) -> int:
 
 
 def pending(record: Record) -> bytes:
-    """A row as `reserve` keeps it."""
-    return msgspec.json.encode(record)
+    """A row as `reserve` keeps it: short, since what takes more than a quarter of a page takes pages of its own."""
+    told = {name: value for name in Record.__slots__ if (value := getattr(record, name)) is not None}
+    told["usage"] = {
+        name: value for name in Usage.__slots__ if (value := getattr(record.usage, name)) is not None
+    }
+    return msgspec.json.encode(told)
 
 
 def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tuple[str, str], Spent]:
@@ -229,7 +239,7 @@ def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tupl
 def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing, ...]:
     """Where each bound stands now. Raises `StoreError`."""
     with _reading(path) as db:
-        return tuple(_standing(db, b, _used(db, b, now), now) for b in bounds)
+        return tuple(_standing(_count(db, b, now), now) for b in bounds)
 
 
 def foresee(path: Path, claim: Claim) -> Admission:
@@ -269,17 +279,33 @@ def _date(day: int) -> str:
     return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
 
 
-def _add(db: sqlite3.Connection, scope: str, period: str, *, spent_nano: int = 0, held_nano: int = 0) -> None:
-    """Add to a period of a scope. The first of a new day or month ends those before it, which no budget asks for."""
-    row = (spent_nano, held_nano, scope, period)
-    if not db.execute(_ADD, row).rowcount:
-        db.execute(_BEGIN, row)
-        db.execute(_END, (scope, period, period))
-        forget(db, scope, period)
+def _add(
+    db: sqlite3.Connection, pairs: Sequence[tuple[str, str]], *, spent_nano: int = 0, held_nano: int = 0
+) -> None:
+    """Add to periods of scopes. The first of a new day or month ends those before it, which no budget asks for."""
+    rows = [(spent_nano, held_nano, scope, period) for scope, period in pairs]
+    if db.executemany(_ADD, rows).rowcount == len(rows):
+        return
+    for row, pair in zip(rows, pairs, strict=True):
+        if db.execute(_BEGIN, row).rowcount:
+            db.execute(_END, (pair[0], pair[1], pair[1]))
+            forget(db, *pair)
 
 
 def _counts(db: sqlite3.Connection, claim: Claim) -> list[_Count]:
-    return [_Count(bound, _need(bound, claim.tokens), _used(db, bound, claim.at)) for bound in claim.bounds]
+    return [_count(db, b, claim.at, _need(b, claim.tokens)) for b in claim.bounds]
+
+
+def _count(db: sqlite3.Connection, bound: Bound, now: float, need: int = 0) -> _Count:
+    slot = _slot(bound.kind, now)
+    used, newest = db.execute(_USED, (bound.rule, bound.kind, *_slots(bound.kind, slot))).fetchone()
+    return _Count(bound, slot, used, newest, need)
+
+
+def _with_claim(count: _Count) -> _Count:
+    """As it stands once what is needed is counted."""
+    newest = count.now if count.newest is None else max(count.newest, count.now)
+    return count._replace(used=count.used + count.need, newest=newest if count.need else count.newest)
 
 
 def _refusal(db: sqlite3.Connection, counts: Iterable[_Count], claim: Claim) -> Admission | None:
@@ -316,33 +342,23 @@ def _slot(kind: str, now: float) -> int:
     return int(now) if kind in _SLIDING else int(now) // DAY_S
 
 
-def _slots(kind: str, now: float) -> tuple[int, int]:
-    """The first and the last slot that count now.
+def _slots(kind: str, slot: int) -> tuple[int, int]:
+    """The first and the last slot that count in one.
 
     A clock set back a little must let nothing more through, so a minute reaches as far ahead. What is later comes
     of a clock that was wrong, and would count until that time comes.
     """
-    slot = _slot(kind, now)
     return (slot - (WINDOW_S - 1), slot + WINDOW_S) if kind in _SLIDING else (slot, slot)
 
 
-def _used(db: sqlite3.Connection, bound: Bound, now: float) -> int:
-    query = "SELECT ifnull(sum(n), 0) FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ?"
-    return int(db.execute(query, (bound.rule, bound.kind, *_slots(bound.kind, now))).fetchone()[0])
-
-
-def _standing(db: sqlite3.Connection, bound: Bound, used: int, now: float) -> Standing:
-    if not used:
+def _standing(count: _Count, now: float) -> Standing:
+    if not count.used:
         resets = 0.0
-    elif bound.kind in _SLIDING:
-        query = (
-            "SELECT max(slot) FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ? AND n > 0"
-        )
-        newest = db.execute(query, (bound.rule, bound.kind, *_slots(bound.kind, now))).fetchone()[0]
-        resets = (int(now) if newest is None else newest) + WINDOW_S - now
+    elif count.bound.kind in _SLIDING:
+        resets = (count.now if count.newest is None else count.newest) + WINDOW_S - now
     else:
         resets = _until_tomorrow(now)
-    return Standing(bound, max(0, bound.most - used), resets)
+    return Standing(count.bound, max(0, count.bound.most - count.used), resets)
 
 
 def _until_tomorrow(now: float) -> float:
@@ -358,7 +374,7 @@ def _wait(db: sqlite3.Connection, count: _Count, now: float) -> float:
         return _until_tomorrow(now)
     missing = count.used + count.need - count.bound.most
     query = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ? ORDER BY slot"
-    for slot, n in db.execute(query, (count.bound.rule, kind, *_slots(kind, now))).fetchall():
+    for slot, n in db.execute(query, (count.bound.rule, kind, *_slots(kind, count.now))).fetchall():
         missing -= n
         if missing <= 0:
             return float(slot + WINDOW_S - now)

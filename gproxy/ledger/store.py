@@ -175,6 +175,11 @@ def open_store(
     except StoreError:
         connection.close()
         raise
+    if made:
+        # The cache of this connection's statements is full of those of the steps, and would keep no other: each
+        # would be prepared anew, which takes longer than to run it.
+        connection.close()
+        connection = connect(path, checkpoints=checkpoints)
     return Store(connection, path, turn, made=made)
 
 

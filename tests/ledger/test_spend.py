@@ -605,6 +605,24 @@ def test_a_row_comes_back_as_it_was_kept(books: Books) -> None:
     assert recovered[2:] == plain[2:]
 
 
+def test_a_reservation_fits_its_page(books: Books) -> None:
+    """Beyond a quarter of a page it would take one more, to be written twice and given back."""
+    row = record("kept", usage=Usage(input_tokens=3), error="the process that served it ended", ttft_ms=4)
+    kinds = ("rpm", "rpd", "tpm", "tpd", "concurrency")
+    claim = Claim(
+        request_id="req_0123456789abcdef01234567",
+        scopes=("user/alice", "key/0123456789ab"),
+        bounds=tuple(Bound("user/alice/*", kind, 10**9) for kind in kinds),
+        budgets=(Budget("user/alice", "month", 10**12),),
+        tokens=100_000,
+        cost_nano=10**9,
+        at=NOON,
+    )
+    books.do(lambda db: spend.reserve(db, claim, 0, spend.pending(row)))
+    ((*_, hold, kept),) = books.table("reservations")
+    assert len(hold) + len(kept) < 950
+
+
 @pytest.mark.parametrize("hold", ["{", "[1]", "null", '[1, ["user/a"], [["r", "tpd"]], [], 0]'])
 def test_what_cannot_be_read_is_dropped_and_the_rest_recovered(
     books: Books, hold: str, caplog: pytest.LogCaptureFixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
 from gproxy.ledger.adjustments import adjust
-from gproxy.ledger.sqlite import connect
+from gproxy.ledger.sqlite import connect, sqlite3
 from gproxy.ledger.store import DETAILS, MOST_TOKENS, inserting, open_store, row_of
 from gproxy.values import Usage
 from tests.ledger.rows import record
@@ -258,3 +258,27 @@ def test_the_other_tables_are_documented_column_by_column(tmp_path: Path) -> Non
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
             assert columns
             assert [name for name in columns if f"`{name}`" not in DOCUMENT] == []
+
+
+def test_a_store_that_was_just_made_prepares_its_statements_once(tmp_path: Path) -> None:
+    """The steps that made it must not have filled the connection's cache."""
+    statements = [f"SELECT {name} FROM usage" for name in COLUMNS]  # noqa: S608 - names of columns
+    store = open_store(tmp_path / "gproxy.db")
+    prepared: list[int] = []
+
+    def prepares(action: int, *_: object) -> int:
+        prepared.append(action)
+        return sqlite3.SQLITE_OK
+
+    def ask(db: sqlite3.Connection) -> None:
+        for statement in statements:
+            db.execute(statement).fetchall()
+
+    store._connection.set_authorizer(prepares)
+    store.run([ask])
+    prepared.clear()
+    store.run([ask])
+    assert not prepared
+    store.run([lambda db: db.execute("SELECT 1 FROM usage")])
+    assert prepared
+    store.close()

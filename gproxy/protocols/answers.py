@@ -59,7 +59,7 @@ def reader(struct: type[T]) -> Callable[[bytes | None], T | None]:
             return None
         try:
             return decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # of UTF-8, msgspec tells by an error that is none of its own
             return None
 
     return read
@@ -69,7 +69,7 @@ def is_json(data: bytes) -> bool:
     """Whether `data` is one whole JSON value."""
     try:
         msgspec.json.decode(data, type=msgspec.Raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return False
     return True
 

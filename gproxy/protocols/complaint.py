@@ -45,7 +45,7 @@ def complaint_of(header: Callable[[bytes], str], body: bytes, now: float) -> Com
 def _tree(body: bytes) -> object:
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 

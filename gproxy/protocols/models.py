@@ -81,7 +81,7 @@ def parse_model_list(raw: bytes) -> list[ModelEntry]:
     """
     try:
         answer = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise AnswerRefused("the list of models is not JSON") from None
     if isinstance(answer, dict):
         answer = answer.get("data", answer.get("models"))

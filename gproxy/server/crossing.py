@@ -274,7 +274,7 @@ def encoded(tree: Mapping[str, Any]) -> bytes:
 def _tree(body: bytes) -> Tree:
     try:
         tree = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise AnswerBroken("it answered with a JSON body that is none") from None
     if not isinstance(tree, dict):
         raise AnswerBroken("it answered with a JSON body that is no object")

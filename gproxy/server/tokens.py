@@ -144,7 +144,7 @@ class Tokens:
             raise ConnectFailed(f"no access token: its endpoint answered {status}")
         try:
             found = msgspec.json.decode(raw, type=_Answer, strict=False)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             raise ConnectFailed("no access token: its endpoint's answer is not one") from None
         if not printable(found.access_token):
             raise ConnectFailed("no access token: its endpoint's answer holds none")

@@ -14,6 +14,6 @@ def object_of(arguments: str) -> dict[str, Any]:
         return {}
     try:
         tree = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         tree = None
     return tree if isinstance(tree, dict) else {"arguments": arguments}

@@ -42,7 +42,7 @@ def text_of(arguments: str) -> str:
     """The text in the arguments that a model gave; all of them, if they are not as they were asked for."""
     try:
         tree = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return arguments
     found = tree.get(_INPUT) if isinstance(tree, dict) else None
     return found if isinstance(found, str) else arguments

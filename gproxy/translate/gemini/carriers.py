@@ -87,5 +87,5 @@ def _read(signature: str) -> list[_Kept]:
         return []
     try:
         return _decode(found.removeprefix(_MARK))
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return []

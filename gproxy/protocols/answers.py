@@ -74,6 +74,14 @@ def is_json(data: bytes) -> bool:
     return True
 
 
+def json_of(data: bytes) -> Any:
+    """The JSON value that `data` is; None if it is none, holds what no UTF-8 can, or is nested without end."""
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        return None
+
+
 def mapping(value: object) -> Mapping[str, Any]:
     """`value` if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}

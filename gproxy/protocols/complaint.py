@@ -9,9 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import msgspec
-
-from gproxy.protocols.answers import mapping, objects
+from gproxy.protocols.answers import json_of, mapping, objects
 from gproxy.values import Complaint
 
 _CODES = ("code", "type", "status", "reason", "error_code")
@@ -29,7 +27,7 @@ def complaint_of(header: Callable[[bytes], str], body: bytes, now: float) -> Com
     The body is the error of any dialect: `{"error": {…}}`, Gemini's with `details`, one alone in an array (Gemini's
     streams), in the `response` of an event (OpenAI's `response.failed`), or with a text under `error` (xAI).
     """
-    tree = _tree(body)
+    tree = json_of(body)
     outer = mapping(tree[0] if isinstance(tree, list) and tree else tree)
     inner = outer.get("error") or mapping(outer.get("response")).get("error")
     error = mapping(inner) or outer
@@ -40,13 +38,6 @@ def complaint_of(header: Callable[[bytes], str], body: bytes, now: float) -> Com
     return Complaint(
         frozenset(codes), message if isinstance(message, str) else "", _retry_s(header, details, now)
     )
-
-
-def _tree(body: bytes) -> object:
-    try:
-        return msgspec.json.decode(body)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _retry_s(header: Callable[[bytes], str], details: list[Mapping[str, Any]], now: float) -> float | None:

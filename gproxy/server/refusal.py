@@ -19,7 +19,7 @@ from gproxy.errors import (
     UpstreamOverloaded,
     UpstreamTimeout,
 )
-from gproxy.protocols.answers import mapping
+from gproxy.protocols.answers import json_of, mapping
 from gproxy.server.edge import Call
 
 _KINDS: dict[int, type[GatewayError]] = {
@@ -54,14 +54,11 @@ def body_of(call: Call, status: int, body: bytes, request_id: str) -> bytes:
     if not _same_shape(tree, json.loads(ours)):
         return ours
     scrubbed = _scrubbed(tree, Scrubber(known(call.snapshot)))
-    return body if scrubbed == json.loads(body) else json.dumps(scrubbed, ensure_ascii=False).encode()
+    return body if scrubbed == json_of(body) else json.dumps(scrubbed, ensure_ascii=False).encode()
 
 
 def _tree(body: bytes) -> Any:
-    try:
-        tree = json.loads(body)
-    except ValueError:
-        return None
+    tree = json_of(body)
     # Gemini's answer to a stream without `alt=sse` is an array, also when it is an error.
     return tree[0] if isinstance(tree, list) and len(tree) == 1 else tree
 

@@ -13,6 +13,7 @@ from gproxy.ledger.pricing import MILLION, Price, Rates, Tier, cost_nano
 from gproxy.protocols.answers import (
     consistent,
     is_json,
+    json_of,
     merged,
     nano_usd,
     reported_cost,
@@ -244,3 +245,10 @@ def test_text_that_is_no_utf8_is_read_as_nothing() -> None:
     event = Event(b"", b'{"choices":[{"delta":{"content":"\xc3"}}],"error":{"code":429}}')
     assert CHAT.output_text(event) == 0
     assert CHAT.error_in_event(event) is None
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"nul", b'"\\ud800"', b'{"a":"\xff"}', b"[" * 100_000, b"1e999", b"NaN"]
+)
+def test_what_is_no_json_value_is_none(data: bytes) -> None:
+    assert json_of(data) is None

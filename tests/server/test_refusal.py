@@ -94,3 +94,19 @@ def test_an_error_in_an_event_of_the_responses_api_is_told_by_its_text_alone() -
 def test_an_error_in_an_array_is_taken_out_of_it() -> None:
     raw = json.dumps([GEMINI]).encode()
     assert json.loads(body_of(asked("gemini"), 400, raw, "r")) == GEMINI
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'"\\ud800"',
+        b'{"error":{"message":"\\ud800"}}',
+        b"[" * 100_000,
+        b'{"error":{"message":"\xff"}}',
+        b"1e999",
+    ],
+    ids=["half", "half in an error", "deep", "no UTF-8", "beyond a double"],
+)
+@pytest.mark.parametrize("caller", PATHS)
+def test_what_no_json_can_hold_is_told_as_text_or_not_at_all(body: bytes, caller: str) -> None:
+    assert json.loads(body_of(asked(caller), 400, body, "r"))["error"]["message"]

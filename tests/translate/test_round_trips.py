@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 
 from gproxy.translate.base import TargetFacts
-from gproxy.translate.model import Conversation, Part, Refusal, Text, ToolCall, ToolResult, Turn
+from gproxy.translate.model import (
+    Conversation,
+    Part,
+    Refusal,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+    Turn,
+)
 from gproxy.translate.registry import DIALECTS
 from tests.translate.conversations import (
     ANTHROPIC,
@@ -50,7 +60,7 @@ def test_a_conversation_with_a_model_of_openais_is_unchanged(conversation: Conve
 @settings(deadline=None)
 @given(conversations(ANTHROPIC))
 def test_an_anthropic_conversation_is_unchanged_by_its_dialect(conversation: Conversation) -> None:
-    assert passed(conversation, "anthropic_messages", "claude-3-7-sonnet-latest") == conversation
+    assert passed(conversation, "anthropic_messages", "claude-3-7-sonnet-latest") == with_tools(conversation)
 
 
 @settings(deadline=None)
@@ -77,12 +87,25 @@ def test_another_dialect_keeps_texts_tools_calls_and_results(speech: Speech, dia
         back = passed(conversation, dialect, MODELS[dialect])
         again = passed(back, speech.dialect, MODELS[speech.dialect])
         assert list(told(again)) == list(told(conversation))
-        assert [(tool.name, tool.schema) for tool in again.tools] == [
-            (tool.name, tool.schema) for tool in conversation.tools
-        ]
+        if "anthropic_messages" in (dialect, speech.dialect) and not conversation.tools:
+            conversation = with_tools(conversation)
+            assert [tool.name for tool in again.tools] == [tool.name for tool in conversation.tools]
+        else:
+            assert [(tool.name, tool.schema) for tool in again.tools] == [
+                (tool.name, tool.schema) for tool in conversation.tools
+            ]
         assert again.tool_choice == conversation.tool_choice
 
     holds()
+
+
+def with_tools(conversation: Conversation) -> Conversation:
+    """The conversation after Anthropic's dialect, where tools that were called must be defined."""
+    names = {p.name: None for turn in conversation.turns for p in turn.parts if isinstance(p, ToolCall)}
+    if conversation.tools or not names:
+        return conversation
+    tools = tuple(Tool(name, schema={"type": "object", "properties": {}}) for name in names)
+    return replace(conversation, tools=tools, tool_choice=ToolChoice("none"))
 
 
 def numbered(conversation: Conversation) -> Conversation:

@@ -87,11 +87,12 @@ def test_what_makes_no_sense_is_broken() -> None:
         tap().feed(b"data: {nonsense\n\n")
 
 
-def test_good_events_that_came_with_a_broken_one_are_sent() -> None:
+@pytest.mark.parametrize("broken", [b"data: {nonsense\n\n", chunk(finish="error")])
+def test_good_events_that_came_with_a_broken_one_are_sent(broken: bytes) -> None:
     it = tap()
     out = it.feed(chunk("hel"))
     with pytest.raises(AnswerBroken):
-        it.feed(chunk("lo") + b"data: {nonsense\n\n")
+        it.feed(chunk("lo") + broken)
     out += it.abort(UpstreamFailed("broken"), "req_1")
     assert [out.count(part) for part in (b'"hel"', b'"lo"', b"event: error")] == [1, 1, 1]
 

@@ -81,8 +81,8 @@ def string(block: Mapping[str, Any], name: str) -> str:
 
 
 def signature_of(value: str) -> Signature | None:
-    """The signature of an answer's reasoning: it is always the dialect's own."""
-    return Signature(value, DIALECT) if value else None
+    """The signature of an answer's reasoning: it is always the dialect's own, also where gproxy is the upstream."""
+    return Signature(value, DIALECT) if value and value != signatures.OF_NOBODY else None
 
 
 def citations_of(found: object, length: int) -> tuple[Citation, ...]:

@@ -12,7 +12,7 @@ from gproxy.translate.anthropic_messages.formats import written_format
 from gproxy.translate.anthropic_messages.turns import cache_control, written_system, written_turns
 from gproxy.translate.base import TargetFacts, Written
 from gproxy.translate.fields import short
-from gproxy.translate.model import Conversation, Effort, Thinking, Tool, ToolChoice
+from gproxy.translate.model import Conversation, Effort, Thinking, Tool, ToolCall, ToolChoice
 
 DEFAULT_MAX_TOKENS = 8192
 """`max_tokens`, which a request must have, for a model whose ceiling is not known."""
@@ -90,7 +90,9 @@ def _add_tools(tree: dict[str, Any], conversation: Conversation, lost: set[str])
     if not tools:
         if choice.mode == "required":
             raise BadRequest("A tool must be called, but the request has no tools.")
-        return
+        tools, choice = _called_before(conversation), ToolChoice("none")
+        if not tools:
+            return
     if choice.names and choice.mode != "none":
         for name in set(choice.names) - {tool.name for tool in tools}:
             raise BadRequest(f"The tool {short(name)} that is chosen is not among the tools of the request.")
@@ -105,6 +107,15 @@ def _add_tools(tree: dict[str, Any], conversation: Conversation, lost: set[str])
         }
     if written:
         tree["tool_choice"] = written
+
+
+def _called_before(conversation: Conversation) -> tuple[Tool, ...]:
+    """Tools of which the turns tell calls: where there are any, a request must define tools.
+
+    https://github.com/anthropics/anthropic-sdk-python/issues/494
+    """
+    names = {p.name: None for turn in conversation.turns for p in turn.parts if isinstance(p, ToolCall)}
+    return tuple(map(Tool, names))
 
 
 def _tool_choice(choice: ToolChoice) -> dict[str, Any]:
@@ -145,8 +156,9 @@ def _add_thinking(tree: dict[str, Any], conversation: Conversation, model: str, 
         _add_adaptive(tree, asked, version or _ADAPTIVE_SINCE)
         return False
     # It may not fill `max_tokens`, must not be small, and the model must be free to begin with a thought.
-    budget = traits.budget_of(asked, tree["max_tokens"] - 1)
-    if budget < _SMALLEST_BUDGET or forced or not _may_begin_with_thought(tree["messages"]):
+    most = tree["max_tokens"] - 1
+    budget = max(traits.budget_of(asked, most), _SMALLEST_BUDGET)
+    if budget > most or forced or not _may_begin_with_thought(tree["messages"]):
         lost.add("thinking")
         return False
     tree["thinking"] = {"type": "enabled", "budget_tokens": budget}

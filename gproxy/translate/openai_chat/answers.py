@@ -35,10 +35,10 @@ _REASONS: dict[Finish, str] = {"length": "length", "tools": "tool_calls", "refus
 
 
 def read_answer(tree: Mapping[str, Any]) -> Answer:
-    """The first choice of a completion. Raises AnswerBroken if there is none."""
+    """The first choice of a completion. Raises AnswerBroken if there is none, or one that failed."""
     choice = next((choice for choice in objects(tree.get("choices"))), None)
-    if choice is None or choice.get("error"):
-        raise AnswerBroken("the answer holds no choice")
+    if choice is None or is_failed(choice):
+        raise AnswerBroken("the answer holds no choice, or one that ended with an error")
     message = mapping(choice.get("message"))
     parts: list[AnswerPart] = [*read_reasoning(message), *_said(message)]
     refusal = message.get("refusal")
@@ -46,6 +46,14 @@ def read_answer(tree: Mapping[str, Any]) -> Answer:
         parts.append(Refusal(refusal))
     parts += [call_of(call) for call in objects(message.get("tool_calls"))]
     return Answer(tuple(parts), finish_of(choice.get("finish_reason"), parts), usage_of(tree.get("usage")))
+
+
+def is_failed(choice: Mapping[str, Any]) -> bool:
+    """Whether a choice ended with an error, as OpenRouter tells of a provider that failed on the way.
+
+    https://openrouter.ai/docs/api/reference/errors-and-debugging
+    """
+    return bool(choice.get("error")) or choice.get("finish_reason") == "error"
 
 
 def _said(message: Mapping[str, Any]) -> Iterator[AnswerPart]:

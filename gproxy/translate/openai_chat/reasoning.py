@@ -5,13 +5,22 @@
 https://openrouter.ai/docs/guides/best-practices/reasoning-tokens
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
+from gproxy.protocols.answers import mapping
 from gproxy.translate import signatures
-from gproxy.translate.model import Reasoning
+from gproxy.translate.model import Reasoning, Signature
 
 DIALECT = "openai_chat"
+
+_BESIDE = ("id", "format")
+"""What says whose a signature is, and of which call: it must come back with it."""
+
+_WITH_MORE = "gproxy-detail."
 
 
 def read_reasoning(message: Mapping[str, Any]) -> Iterator[Reasoning]:
@@ -36,12 +45,21 @@ def plain_text(message: Mapping[str, Any]) -> str:
 
 def _of_detail(detail: Mapping[str, Any]) -> Reasoning | None:
     kind = detail.get("type")
+    signature = signature_of(detail)
     if kind == "reasoning.encrypted":
-        signature = signatures.from_client(_string(detail, "data"), DIALECT)
         return Reasoning("", signature, redacted=True) if signature is not None else None
     text = _string(detail, "summary" if kind == "reasoning.summary" else "text")
-    signature = signatures.from_client(_string(detail, "signature"), DIALECT)
     return Reasoning(text, signature) if text or signature is not None else None
+
+
+def signature_of(detail: Mapping[str, Any]) -> Signature | None:
+    """The signature of an element of `reasoning_details`, or its encrypted data; with what stands beside it."""
+    name = "data" if detail.get("type") == "reasoning.encrypted" else "signature"
+    found = signatures.from_client(_string(detail, name), DIALECT)
+    beside = {name: value for name in _BESIDE if (value := _string(detail, name))}
+    if found is None or found.dialect != DIALECT or not beside:
+        return found
+    return Signature(_WITH_MORE + json.dumps({**beside, "signature": found.value}), DIALECT)
 
 
 def _string(detail: Mapping[str, Any], name: str) -> str:
@@ -53,7 +71,19 @@ def detail_of(part: Reasoning) -> dict[str, Any] | None:
     """A part that has a signature as an element of `reasoning_details`; None for one without."""
     if part.signature is None:
         return None
-    worn = signatures.worn(part.signature, DIALECT)
+    signed, beside = _parted(part.signature)
     if part.redacted:
-        return {"type": "reasoning.encrypted", "data": worn}
-    return {"type": "reasoning.text", "text": part.text, "signature": worn}
+        return {"type": "reasoning.encrypted", "data": signed, **beside}
+    return {"type": "reasoning.text", "text": part.text, "signature": signed, **beside}
+
+
+def _parted(signature: Signature) -> tuple[str, dict[str, str]]:
+    """The text of a signature, and what stood beside it where it came from."""
+    worn = signatures.worn(signature, DIALECT)
+    if signature.dialect != DIALECT or not worn.startswith(_WITH_MORE):
+        return worn, {}
+    try:
+        kept = mapping(msgspec.json.decode(worn.removeprefix(_WITH_MORE)))
+    except (msgspec.DecodeError, RecursionError):
+        return worn, {}
+    return _string(kept, "signature"), {name: value for name in _BESIDE if (value := _string(kept, name))}

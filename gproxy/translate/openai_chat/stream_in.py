@@ -12,7 +12,7 @@ from gproxy.errors import AnswerBroken
 from gproxy.protocols.answers import mapping, objects, reader
 from gproxy.protocols.base import Event
 from gproxy.protocols.openai_chat import is_done, usage_of
-from gproxy.translate import media, signatures
+from gproxy.translate import media
 from gproxy.translate.model import (
     Added,
     AnswerPart,
@@ -29,8 +29,8 @@ from gproxy.translate.model import (
     ToolCall,
     UsageSeen,
 )
-from gproxy.translate.openai_chat.answers import call_of, citations_of, finish_of
-from gproxy.translate.openai_chat.reasoning import DIALECT, plain_text
+from gproxy.translate.openai_chat.answers import call_of, citations_of, finish_of, is_failed
+from gproxy.translate.openai_chat.reasoning import plain_text, signature_of
 
 
 class _Chunk(msgspec.Struct):
@@ -56,7 +56,7 @@ class ChatReader:
         self._finished = False
 
     def feed(self, event: Event) -> list[Delta]:
-        """What a chunk says. Raises AnswerBroken on parallel calls that are told in turns."""
+        """What a chunk says. Raises AnswerBroken on parallel calls that are told in turns, and on an error."""
         if event.data is None:
             return []
         if is_done(event):
@@ -78,6 +78,8 @@ class ChatReader:
                 continue
             if self._reason is None:
                 yield from self._delta(mapping(choice.get("delta")))
+            if is_failed(choice):
+                raise AnswerBroken("the model's answer ended with an error")
             if choice.get("finish_reason") is not None:
                 self._reason = choice["finish_reason"]
                 yield from self._close()
@@ -108,16 +110,16 @@ class ChatReader:
         if text:
             yield from self._grow(Reasoning(""), text)
         for detail in details:
-            data, signature = detail.get("data"), detail.get("signature")
-            if detail.get("type") == "reasoning.encrypted" and isinstance(data, str):
-                found = signatures.from_client(data, DIALECT)
-                yield from self._begin(Reasoning("", found, redacted=True))
-                yield from self._close()
+            signed = signature_of(detail)
+            if detail.get("type") == "reasoning.encrypted":
+                if signed is not None:
+                    yield from self._begin(Reasoning("", signed, redacted=True))
+                    yield from self._close()
                 continue
             told = detail.get("text") or detail.get("summary")
             if not text and not self._was_told(told):
                 yield from self._grow(Reasoning(""), told)
-            if isinstance(signature, str) and (signed := signatures.from_client(signature, DIALECT)):
+            if signed is not None:
                 if not isinstance(self._open, Reasoning):
                     yield from self._begin(Reasoning(""))
                 yield Signed(signed)

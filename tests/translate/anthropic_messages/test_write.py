@@ -117,6 +117,7 @@ def test_sampling_is_as_the_model_takes_it(
     [
         (OLD, Thinking("low"), {"type": "enabled", "budget_tokens": 2048}, None),
         (OLD, Thinking(budget=5000), {"type": "enabled", "budget_tokens": 5000}, None),
+        (OLD, Thinking(budget=100), {"type": "enabled", "budget_tokens": 1024}, None),
         (OLD, Thinking("none"), {"type": "disabled"}, None),
         ("deepseek-chat", Thinking("high"), {"type": "enabled", "budget_tokens": 8191}, None),
         (NEW, Thinking("xhigh"), {"type": "adaptive"}, "xhigh"),
@@ -167,6 +168,18 @@ def test_a_budget_is_given_only_where_thinking_is_allowed(fields: dict[str, Any]
     found = written(thinking=Thinking("high"), **fields)
     assert ("thinking" in found.tree) is thinks
     assert ("thinking" in found.lost) is not thinks
+
+
+def test_calls_of_tools_that_are_no_longer_there_are_told_with_tools_that_may_not_be_called() -> None:
+    turns = (*HELLO, Turn("assistant", (CALL, ToolCall("b", "g.h", "{}"), ToolCall("c", "f", "{}"))))
+    results = Turn("tool", tuple(ToolResult(call, (Text("ok"),)) for call in "abc"))
+    found = written(turns=(*turns, results))
+    empty = {"type": "object", "properties": {}}
+    assert [tool["input_schema"] for tool in found.tree["tools"]] == [empty, empty]
+    called = [block["name"] for block in found.tree["messages"][1]["content"]]
+    assert [tool["name"] for tool in found.tree["tools"]] == called[:2]
+    assert found.tree["tool_choice"] == {"type": "none"}
+    assert "tools" not in written(turns=HELLO).tree
 
 
 def test_tools_are_written_and_names_that_do_not_fit_are_remembered() -> None:

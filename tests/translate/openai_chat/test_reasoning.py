@@ -1,13 +1,15 @@
 """Reasoning is read in each of the forms that servers give it, and its signature is kept."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from gproxy.translate import signatures
 from gproxy.translate.model import Reasoning, Signature
 from gproxy.translate.openai_chat.reasoning import detail_of, plain_text, read_reasoning
 
-TEXT = {"type": "reasoning.text", "text": "a", "signature": "s", "format": "anthropic-claude-v1", "index": 0}
+TEXT = {"type": "reasoning.text", "text": "a", "signature": "s", "index": 0}
 OWN = Signature("s", "openai_chat")
 
 
@@ -46,3 +48,31 @@ def test_a_signed_part_is_read_as_it_was_written(part: Reasoning) -> None:
 
 def test_a_part_without_a_signature_has_no_detail() -> None:
     assert detail_of(Reasoning("a")) is None
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {
+            "type": "reasoning.text",
+            "text": "a",
+            "signature": "s",
+            "id": "r-1",
+            "format": "anthropic-claude-v1",
+        },
+        {"type": "reasoning.encrypted", "data": "s", "id": "call_1", "format": "google-gemini-v1"},
+        {"type": "reasoning.encrypted", "data": '{"', "format": "f"},
+        {"type": "reasoning.encrypted", "data": "{"},
+    ],
+)
+@pytest.mark.parametrize("client", ["anthropic_messages", "openai_responses", "gemini", "openai_chat"])
+def test_what_stands_beside_a_signature_comes_back_with_it(detail: dict[str, Any], client: str) -> None:
+    (part,) = read_reasoning({"reasoning_details": [detail]})
+    worn = signatures.worn(part.signature, client)
+    again = replace(part, signature=signatures.from_client(worn, client))
+    assert detail_of(again) == detail
+
+
+@pytest.mark.parametrize("value", ["{", "{}", "[]", '{"signature": 7}', "{" * 9000])
+def test_a_signature_that_was_tampered_with_breaks_nothing(value: str) -> None:
+    assert detail_of(Reasoning("", Signature(f"gproxy-detail.{value}", "openai_chat"), True)) is not None

@@ -100,6 +100,11 @@ class Gateway:
             reasons.append("the server is stopping")
         return [reason for reason in reasons if reason]
 
+    @property
+    def under_way(self) -> int:
+        """How many requests are being served."""
+        return len(self._serving)
+
     def cut_off(self) -> None:
         """End every request that is still being served; each tells its client and leaves its row."""
         for task in tuple(self._serving):

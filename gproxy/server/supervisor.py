@@ -9,7 +9,6 @@ import gc
 import logging
 import os
 import secrets
-import signal
 import socket
 import ssl
 import sys
@@ -31,14 +30,12 @@ from gproxy.ledger.writer import Writer
 from gproxy.server import handover, hyperconfig, listeners, metricfiles, repair
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES, LinesHandler, say
+from gproxy.server.ending import FORCED_END_SECONDS, Ending
 from gproxy.server.http1 import Engine
 from gproxy.server.lock import held
 from gproxy.server.tasks import Tasks
 from gproxy.server.watch import NOT_IN_FORCE, LastGood, Load, Seen, failure, look, watch
-from gproxy.server.workers import HURRY_S, REFUSED, Worker, Workers, run_apart
-
-FORCED_END_SECONDS = 3.0
-"""How long requests that the end of the drain has cut off may take to say so."""
+from gproxy.server.workers import HURRY_S, REFUSED, Worker, Workers, ignore_hangups, run_apart
 
 _NEEDS_RESTART = ("host", "port", "data_dir", "workers", "http_engine", "tls_certificate", "tls_key")
 
@@ -70,7 +67,7 @@ def run(
     directory: Path,
     announce: Callable[[str], None] | None = None,
 ) -> int:
-    """Serve until SIGTERM or SIGINT, a second one of which ends it at once; returns the exit code.
+    """Serve until one of `workers.endings()`, a second one of which ends it at once; returns the exit code.
 
     `first` is the configuration as it is now, whose problems have been told; no secret is needed in it. `load`
     reads it with its secrets: when serving begins, and again whenever the file at `path` changes (None: never).
@@ -80,6 +77,7 @@ def run(
     if first.config is None:
         return _refuse(_BROKEN)
     settings = first.config.globals
+    ignore_hangups()
     try:
         folder = make_data_dir(first.config, directory)
         store = folder / "gproxy.db"
@@ -212,13 +210,11 @@ async def _serve(
     gateway.metrics.reload_failed = failed is not None
     await gateway.health.refresh()
     following = tasks.spawn(gateway.health.follow())
-    stop = asyncio.Event()
     repair.install()
     engine = _fast_engine(server.started, gateway, speaks)
     config = hyperconfig.made(server.started, listener, server.directory)
-    serving = tasks.spawn(serve(gateway, config, shutdown_trigger=stop.wait))
-    cut_off = partial(_cut_off, gateway, engine)
-    _stop_when_told(cut_off, stop, worker)
+    ending = Ending(gateway, engine, worker)
+    serving = tasks.spawn(serve(gateway, config, shutdown_trigger=ending.told.wait))
     if server.path is not None:
         tell = LINES.say if speaks else _not_told
         swap = _swapper(gateway, server.started, tell, worker.ready if worker else lambda: None)
@@ -229,16 +225,9 @@ async def _serve(
     keeping = tasks.spawn(retention.keep(writer, _retention_days(gateway))) if clears else None
     ready()
     try:
-        stopping = tasks.spawn(stop.wait())
+        stopping = tasks.spawn(ending.told.wait())
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        gateway.draining = True
-        if engine is not None:
-            engine.drain()
-        # Hypercorn stops accepting and lets requests finish; the deadline is kept here, since on Python 3.12 and
-        # later its own is not (pgjones/hypercorn#308).
-        await asyncio.wait({serving}, timeout=gateway.snapshot.config.globals.drain_seconds)
-        cut_off()
-        await asyncio.wait({serving}, timeout=FORCED_END_SECONDS)
+        await ending.run(serving)
     finally:
         if server.path is not None:
             watching.cancel()
@@ -278,39 +267,6 @@ def _tune() -> None:
     gc.freeze()
     gc.enable()
     sys.setswitchinterval(0.0005)
-
-
-def _cut_off(gateway: Gateway, engine: Engine | None) -> None:
-    gateway.cut_off()
-    if engine is not None:
-        engine.cut_off()
-    # By then all have been told.
-    asyncio.get_running_loop().call_later(FORCED_END_SECONDS - 1, repair.cut_off)
-
-
-def _stop_when_told(cut_off: Callable[[], None], stop: asyncio.Event, worker: Worker | None) -> None:
-    """Set `stop` at the first signal (a worker: word of its parent), and cut off what is left at the second."""
-    loop = asyncio.get_running_loop()
-
-    def again() -> None:
-        cut_off()
-        stop.set()
-
-    def asked() -> None:
-        if stop.is_set():
-            again()
-        stop.set()
-
-    def once(descriptor: int, call: Callable[[], None]) -> None:
-        loop.remove_reader(descriptor)  # an end of file stays readable
-        call()
-
-    if worker is None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked)
-    else:
-        loop.add_reader(worker.stop, once, worker.stop, stop.set)
-        loop.add_reader(worker.now, once, worker.now, again)
 
 
 def _swapper(

@@ -36,7 +36,26 @@ REFUSED = 1
 CRASHED = 3
 """The exit code of a worker that a fault of ours has ended."""
 
-_ENDING = (signal.SIGTERM, signal.SIGINT)
+_HANGUPS = () if sys.platform == "win32" else (signal.SIGHUP,)
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, *_HANGUPS)
+
+
+def endings() -> tuple[signal.Signals, ...]:
+    """The signals that end a server: SIGTERM, SIGINT, and SIGHUP unless that is ignored."""
+    return tuple(number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN)
+
+
+def ignore_hangups() -> None:
+    """Let SIGHUP end nothing, except where it tells that the terminal has gone.
+
+    Elsewhere it is sent by those who want the configuration read anew, which happens by itself.
+    """
+    if sys.platform != "win32":
+        try:
+            os.close(os.open("/dev/tty", os.O_RDWR))
+        except OSError:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +90,7 @@ class _Slot:
 
 
 class Workers:
-    """Runs `count` workers until SIGTERM or SIGINT; a second of them ends all at once.
+    """Runs `count` workers until one of `endings()`; a second of them ends all at once.
 
     `work` is what a worker does; what it returns is its exit code. `on_ready` is called when all serve for the
     first time, `on_told` after any of them has told that it serves, `on_stop` before they are told to stop; what
@@ -205,7 +224,7 @@ class Workers:
 def fork(work: Callable[[], int]) -> int:
     """The id of a new process, which does `work` and ends with what it returns. Raises OSError.
 
-    It hears no SIGTERM or SIGINT, and nothing of the caller's stack is unwound in it.
+    It hears no signal that ends a server, and nothing of the caller's stack is unwound in it.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -249,7 +268,7 @@ def _signals_to(descriptor: int) -> Iterator[None]:
     def nothing(number: int, frame: FrameType | None) -> None:
         pass  # that there is a handler makes Python write the number
 
-    numbers = (*_ENDING, signal.SIGCHLD)
+    numbers = (*endings(), signal.SIGCHLD)
     handlers = [signal.signal(number, nothing) for number in numbers]
     wakeup = signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
     try:

@@ -48,8 +48,8 @@ def serving(*arguments: str, cpu: int | None = None) -> Iterator[tuple[int, int]
 
 
 def environment() -> dict[str, str]:
-    """This environment, with this checkout as the code that children run."""
-    return os.environ | {"PYTHONPATH": _ROOT}
+    """This environment, with this checkout as the code that children run, compiled once as installed code is."""
+    return os.environ | {"PYTHONPATH": _ROOT, "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def cpu_seconds(pid: int) -> float:

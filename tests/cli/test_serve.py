@@ -18,6 +18,19 @@ from tests.cli.conftest import MINIMAL, Run
 COMMAND = [sys.executable, "-m", "gproxy", "serve"]
 
 
+NEEDLESS = ("aiohttp", "pydantic", "pygments", "quart", "rich", "sqlite_utils")
+"""Packages of tenths of a second or many MB that serving does without, or imports when they are first needed."""
+
+
+def test_a_start_waits_for_nothing_that_serving_does_not_need() -> None:
+    program = (
+        "import sys; import gproxy.cli.root, gproxy.config.source, gproxy.server.supervisor;"
+        f"gproxy.cli.root.serve_alone(); print([name for name in {NEEDLESS!r} if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "[]\n"
+
+
 @contextmanager
 def serving(folder: Path, *flags: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
     """A server with pipes for its output, ended by SIGTERM."""

@@ -3,6 +3,7 @@
 What the values mean is `load.py`'s, what the server makes of them `snapshot.py`'s.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,9 @@ from gproxy.config.scan import scan
 from gproxy.errors import ConfigError
 
 FILE_NAME = "gproxy.toml"
+
+MOST_BYTES = 16 * 1024 * 1024
+"""Of a configuration file: some 100 000 keys. Reading more would hold up what is being served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +66,13 @@ def load_file(
 ) -> Loaded:
     """`load_text` of a file, which is made readable by its owner alone. Raises nothing."""
     try:
-        text = path.read_bytes()
+        text = _bytes_of(path)
     except FileNotFoundError:
         return _failed(Problem("error", 0, "", "there is no such file", "`gproxy init` makes one"))
     except OSError as error:
         return _failed(Problem("error", 0, "", f"cannot be read: {error.strerror}"))
+    except ConfigError as error:
+        return _failed(Problem("error", 0, "", error.message))
     opened = tuple(_made_private(path))
     return _load(text, path.resolve().parent, path.name, channels, environ, flags, opened, with_secrets)
 
@@ -194,6 +200,19 @@ def _path_fault(name: str, value: str, directory: Path) -> str:
         return "is in the home folder of a user that there is not"
     readable = name == "data_dir" or not value or os.access(path, os.R_OK)
     return "" if readable else "is not a file that can be read"
+
+
+def _bytes_of(path: Path) -> bytes:
+    """What is in the file. Raises OSError, and ConfigError for what would never end, or takes too long to look at."""
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigError("is not an ordinary file")
+        if found.st_size > MOST_BYTES:
+            raise ConfigError(f"is larger than {MOST_BYTES >> 20} MiB")
+        return file.read(MOST_BYTES)
 
 
 def _made_private(path: Path) -> Iterator[Problem]:

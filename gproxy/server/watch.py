@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gproxy.config import schema
+from gproxy.config.problems import Problem
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded
 from gproxy.server.console import say
@@ -18,6 +19,9 @@ POLL_SECONDS = 0.25
 Seen = tuple[int, int, int] | None
 """What a file is told by, as long as there is one."""
 
+
+_EMPTY = Loaded(None, None, (Problem("error", 0, "", "is empty"),))
+"""An editor or a shell has emptied the file, to write it next: nobody means to end all service so."""
 
 NOT_IN_FORCE = "the edit is not in force; the configuration before it is."
 
@@ -50,7 +54,7 @@ class LastGood:
         if self._path is None or (seen := look(self._path)) == self._seen:
             return
         self._seen = seen
-        loaded = self._load(with_secrets=False)
+        loaded = _EMPTY if _is_empty(seen) else self._load(with_secrets=False)
         if loaded.config is not None:
             self.loaded = loaded
 
@@ -82,7 +86,8 @@ async def watch(
         if current == used or current != last:
             continue
         used = current
-        loaded = await asyncio.to_thread(load)  # a keyring may take its time
+        # A keyring may take its time.
+        loaded = _EMPTY if _is_empty(current) else await asyncio.to_thread(load)
         for problem in loaded.problems:
             tell(problem.render(path.name))
         if loaded.snapshot is None:
@@ -101,3 +106,7 @@ def look(path: Path) -> Seen:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _is_empty(seen: Seen) -> bool:
+    return seen is not None and seen[1] == 0

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gproxy.config import source
 from gproxy.config.schema import Config, Global
 from gproxy.config.source import Loaded, completed, data_dir, load_file, load_text, locate, make_data_dir
 from gproxy.errors import ConfigError
@@ -206,3 +207,18 @@ def test_a_data_folder_in_the_home_of_nobody_is_refused_in_one_sentence(tmp_path
     config = Config(globals=Global(data_dir="~no-such-user/x"))
     with pytest.raises(ConfigError, match="no home folder for the path ~no-such-user/x"):
         data_dir(config, tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders")
+def test_what_would_never_end_or_takes_too_long_is_not_read(tmp_path: Path) -> None:
+    pipe, large, folder = tmp_path / "pipe", tmp_path / "large", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    large.touch()
+    os.truncate(large, source.MOST_BYTES + 1)
+    told = {path: read(path).errors[0].message for path in (pipe, large, folder)}
+    assert told == {
+        pipe: "is not an ordinary file",
+        large: "is larger than 16 MiB",
+        folder: "cannot be read: Is a directory",
+    }

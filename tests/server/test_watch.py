@@ -118,6 +118,14 @@ async def test_a_file_that_is_gone_changes_nothing_until_it_is_back(watched: Wat
     assert watched.failure is None
 
 
+async def test_a_file_that_is_emptied_is_a_bad_edit(watched: Watched) -> None:
+    """It would be good TOML, and nobody would be served any more."""
+    watched.path.write_text("")
+    assert "error: is empty" in await watched.next()
+    watched.path.write_text(text("second"))
+    assert await watched.next() == "second"
+
+
 async def test_a_bad_edit_that_is_taken_back_is_mended(watched: Watched) -> None:
     watched.rename_over("nonsense")
     assert (await watched.next()).startswith("bad: ")

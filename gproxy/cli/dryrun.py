@@ -23,19 +23,22 @@ from gproxy.routing.credentials import Condition, condition
 from gproxy.server import overview
 from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
+from gproxy.translate.base import TargetFacts
 from gproxy.translate.carrying import carrying
+from gproxy.translate.uncarried import NOTHING, Uncarried, uncarried
 from gproxy.values import READY, Budget, Claim, Route, Standing, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """One target: what it speaks, the dialect that the request would be translated to, empty if it would not be, and
-    why it would not be tried, empty if it would be."""
+    """One target: what it speaks, the dialect that the request would be translated to, empty if it would not be, what
+    it could not be told by that, and why it would not be tried, empty if it would be."""
 
     target: Target
     speaks: tuple[str, ...]
     translated_to: str
     dropped: str
+    uncarried: Uncarried
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +171,14 @@ def _weighed(
     channel = CHANNELS.get(provider.channel) if provider else None
     speaks = endpoints.speaks(channel, provider.settings) if provider and channel else frozenset()
     dropped = translated_to = ""
+    lacks = NOTHING
     if provider and channel and dialect is not None and dialect not in speaks:
         spoken = endpoints.surely_speaks(channel, provider.settings)
-        translated_to = carrying(dialect, spoken, endpoints.known_as(provider, target.model))
+        known = endpoints.known_as(provider, target.model)
+        translated_to = carrying(dialect, spoken, known)
+        if translated_to:
+            facts = TargetFacts(model=target.model, known_as=known, top_k=channel.top_k)
+            lacks = uncarried(dialect, translated_to, facts)
     if not access.allowed(client, target, alias):
         dropped = "not permitted"
     elif provider is not None and not provider.enabled:
@@ -179,7 +187,7 @@ def _weighed(
         dropped = "not among its provider's [[models]]"
     elif dialect is not None and dialect not in speaks and not translated_to:
         dropped = f"does not speak {dialect}"
-    return Weighed(target, tuple(sorted(speaks)), translated_to, dropped)
+    return Weighed(target, tuple(sorted(speaks)), translated_to, dropped, lacks)
 
 
 def _usable(run: DryRun) -> tuple[Target, ...]:

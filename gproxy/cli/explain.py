@@ -63,6 +63,7 @@ def explain(
         raise typer.Exit(1)
 
 
+_TOLD_BELOW = ("untranslated", "untranslatable")
 _HEALTH = {
     "READY": "ready",
     "BACK": "moved back",
@@ -112,6 +113,8 @@ def _tree(run: "DryRun", model: str, dialect: str | None) -> dict[str, Any]:
                 "why_not": w.dropped,
                 "speaks": list(w.speaks),
                 "translated_to": w.translated_to,
+                "untranslated": list(w.uncarried.lost),
+                "untranslatable": list(w.uncarried.refused),
             }
             for w in run.targets
         ],
@@ -198,7 +201,10 @@ def _show(found: dict[str, Any]) -> None:
     if not found["targets"]:
         return
     kind = f"alias, {found['strategy']}" if found["alias"] else "no alias"
-    _section(f"Targets, in order ({kind})", found["targets"], "none")
+    targets = [{k: v for k, v in row.items() if k not in _TOLD_BELOW} for row in found["targets"]]
+    _section(f"Targets, in order ({kind})", targets, "none")
+    for row in found["targets"]:
+        _show_untranslated(row)
     drawn = any(row["weight"] is not None for row in found["attempts"]) or found["strategy"] == "weighted"
     how = "drawn by weight for each conversation, the heaviest first here" if drawn else "in order"
     _section(f"Attempts, {how}", found["attempts"], "none")
@@ -213,6 +219,18 @@ def _show(found: dict[str, Any]) -> None:
     _section(title, prices.rows(price), "no token has a price")
     for line in prices.beside_tokens(price):
         print(line)
+
+
+def _show_untranslated(row: dict[str, Any]) -> None:
+    """What a target could not be told, whatever asks for it."""
+    told = f"A request to {row['target']} would be translated to {row['translated_to']}"
+    lost, refused = (", ".join(row[name]) for name in _TOLD_BELOW)
+    if lost:
+        told += f", without {lost}"
+    if refused:
+        told += f"; it would be refused with 400 if it asks for {refused}"
+    if row["translated_to"] and row["used"]:
+        print(textwrap.fill(f"{told}.", output.WIDTH, break_on_hyphens=False))
 
 
 def _section(title: str, rows: list[dict[str, Any]], empty: str) -> None:

@@ -57,6 +57,9 @@ def test_all_that_was_weighed_is_in_the_json(run: Run, rich: Path) -> None:
         (True, "", ""),
         (False, "its price is unknown and there is a quota", "openai_chat"),
     ]
+    assert [t["untranslatable"] for t in found["targets"]] == [[], ["file_url"]]
+    assert found["targets"][0]["untranslated"] == []
+    assert "cache_control" in found["targets"][1]["untranslated"]
     assert found["attempts"] == [
         {"target": "claude/claude-haiku-4-5", "credential": "team", "weight": None, "health": "ready"}
     ]
@@ -87,6 +90,17 @@ def test_people_see_the_same_in_80_columns_and_no_secret(run: Run, rich: Path) -
     assert max(map(len, ran.out.splitlines())) <= 80
     assert "NOT_SET" in ran.err
     assert "sk-" not in ran.out + ran.err
+
+
+def test_a_request_that_would_be_translated_is_told_with_what_it_would_lose(run: Run, rich: Path) -> None:
+    ran = run("explain", "claude/claude-haiku-4-5", "--dialect", "openai_chat")
+    told = " ".join(ran.out.split())
+    assert "A request to claude/claude-haiku-4-5 would be translated to anthropic_messages, without" in told
+    assert "seed" in told
+    assert "refused with 400 if it asks for json_object, sound." in told
+    assert max(map(len, ran.out.splitlines())) <= 80
+    own = run("explain", "claude/claude-haiku-4-5", "--dialect", "anthropic_messages")
+    assert "would be translated to" not in own.out
 
 
 def test_a_refusal_is_exit_1_with_its_status(run: Run, rich: Path) -> None:

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import gateways
+import paced
 from common import cpu_seconds, resident_bytes
 from gateways import Gateway, Running
 from policy import check, machinery
@@ -61,6 +62,9 @@ def main() -> None:
         say("workers")
         with machinery(None) as (upstream, orders):
             several_workers(figures, fast, upstream, partial(Bench, orders, seconds), folder, runs)
+    say("paced streams")
+    counts = (100, 256) if given.quick else paced.COUNTS
+    figures.paced = paced.measure(counts, 2.0 if given.quick else 5.0)
     figures.versions = versions(given)
     figures.minutes = (time.monotonic() - began) / 60
     command = " ".join(("python", "benchmarks/compare.py", *(["--quick"] if given.quick else [])))

@@ -145,7 +145,10 @@ class PacedClient(asyncio.Protocol):
     def _ended(self, now: float) -> None:
         answer = b"".join(self._got)
         # The usage is withheld from who did not ask for it, and the last event has no id.
-        if not answer.startswith(b"HTTP/1.1 200") or answer.count(self._id) not in (EVENTS - 1, EVENTS):
+        if not answer.startswith(b"HTTP/1.1 200") or answer.count(b"chatcmpl-" + self._id) not in (
+            EVENTS - 1,
+            EVENTS,
+        ):
             self.over.set_exception(RuntimeError(f"a wrong answer to {self._id!r}: {answer[:2000]!r}"))
             self._transport.close()
         elif now < self._until:
@@ -260,13 +263,8 @@ def most_without_stall(results: list[tuple[Result, Result]]) -> int:
     return most
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measured run")
-    parser.add_argument("--streams", type=int, metavar="N", help="only so many at once")
-    given = parser.parse_args()
-    counts = (given.streams,) if given.streams else COUNTS
-    results = measure(counts, given.seconds)
+def as_table(results: list[tuple[Result, Result]]) -> str:
+    """Markdown: a row for each number of streams."""
     rows = [
         (
             str(through.streams),
@@ -294,8 +292,18 @@ def main() -> None:
         "CPU µs an event",
         "MB",
     )
+    return table(headings, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measured run")
+    parser.add_argument("--streams", type=int, metavar="N", help="only so many at once")
+    given = parser.parse_args()
+    counts = (given.streams,) if given.streams else COUNTS
+    results = measure(counts, given.seconds)
     print(machine())
-    print(table(headings, rows))
+    print(as_table(results))
     print(f"streams at once without a stall: {most_without_stall(results)}")
 
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from common import machine, table
+from paced import Result as Paced
+from paced import as_table, most_without_stall
 
 BARE = "no gateway"
 OURS = "gproxy"
@@ -53,6 +55,7 @@ class Figures:
     starts: dict[str, Start] = field(default_factory=dict)
     workers: dict[tuple[str, int, Cell], Medians] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    paced: list[tuple[Paced, Paced]] = field(default_factory=list)
     minutes: float = 0.0
 
     def rate(self, name: str, cell: Cell) -> float | None:
@@ -107,6 +110,15 @@ def targets(figures: Figures) -> list[Target]:
         found = figures.workers.get((OURS, count, Cell(False, 64)))
         return found.per_second if found else None
 
+    def first(streams: int) -> float | None:
+        """Milliseconds added to the first event."""
+        found = (
+            through.first_p50_ms - bare.first_p50_ms for bare, through in paced if through.streams == streams
+        )
+        return next(found, None)
+
+    paced = figures.paced
+    heavy = next((through.megabytes for _, through in paced if through.streams == 256), None)
     ours = rate(OURS, CHAT_16)
     stream = Cell(True, 16)
     start = figures.starts.get(OURS)
@@ -119,9 +131,12 @@ def targets(figures: Figures) -> list[Target]:
             "requests/s at 256 connections, of those at 16", 0.9, 1.0, of(rate(OURS, Cell(False, 256)), ours)
         ),
         Target("streams/s, of nginx's", 0.25, 0.40, of(rate(OURS, stream), rate("nginx", stream))),
+        Target("paced streams at once, stall-free", 256, 512, most_without_stall(paced) if paced else None),
+        Target("added time to first token at 100 paced streams, p50", 3, 1.5, first(100), "ms", least=True),
         Target("added p50 at one connection", 0.6, 0.4, added(lambda one: one.p50_ms), "ms", least=True),
         Target("added p99 at one connection", 5, 3, added(lambda one: one.p99_ms), "ms", least=True),
         Target("memory idle", 100, 75, start.resident / 1e6 if start else None, "MB", least=True),
+        Target("memory with 256 streams", 160, 120, heavy, "MB", least=True),
         Target("start to first answer", 0.8, 0.5, start.seconds if start else None, "s", least=True),
         Target("two workers, of one", 1.3, 1.6, of(workers(2), workers(1))),
     ]
@@ -188,6 +203,8 @@ def _more(figures: Figures) -> list[str]:
             "\n## Start and memory\n",
             table(("gateway", "ms to the first answer", "resident MB"), rows),
         ]
+    if figures.paced:
+        parts += ["\n## Paced streams of gproxy: 64 events, one every 20 ms\n", as_table(figures.paced)]
     if figures.failed:
         parts.append("\n## What failed\n")
         parts += [

@@ -5,7 +5,6 @@ found in `opened.py`, what a target is sent made in `asking.py`; sending the ans
 `relay.py`'s.
 """
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -149,7 +148,7 @@ class Opener:
         """
         snapshot = journal.call.snapshot
         total = snapshot.providers[route.targets[0].provider].settings.total_timeout_s
-        deadline = asyncio.get_running_loop().time() + total if total else None
+        deadline = self.upstream.now() + total if total else None
         left = failover.candidates(snapshot, route, self.keyless, journal.seed)
         refusal: BadRequest | None = None
         most = failover.max_attempts(snapshot, route)
@@ -182,9 +181,9 @@ class Opener:
 
         Raises _Unsayable, and then none was made.
         """
-        loop = asyncio.get_running_loop()
+        now = self.upstream.now
         target, credential = turn.candidate
-        began = loop.time()
+        began = now()
         fault: UpstreamFault | None = None
         spent: Usage | None = None
         try:
@@ -204,7 +203,7 @@ class Opener:
                 (self.health.untouched if opened.refused else self.health.answered)(turn)
                 return opened
             spent = opened.spent if opened.spent is not None and opened.spent.reported else None
-        late = deadline is not None and loop.time() >= deadline
+        late = deadline is not None and now() >= deadline
         if late:
             self.health.untouched(turn)  # the time that it had was what others had left of it
         retry_s = None if late else self.health.failed(turn, failure)
@@ -214,7 +213,7 @@ class Opener:
                 credential=credential.name,
                 model=target.model,
                 reason=failure.reason,
-                milliseconds=round((loop.time() - began) * 1000),
+                milliseconds=round((now() - began) * 1000),
                 status=failure.status,
                 timed_out=fault is not None and fault.timed_out,
                 maybe_billed=spent is not None or (fault is not None and fault.maybe_billed),

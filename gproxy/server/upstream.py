@@ -80,10 +80,13 @@ class Answer:
     `trace` hears of what comes, where attempts are logged.
     """
 
-    def __init__(self, source: Source, attempt: Attempt, first_byte_until: float) -> None:
+    def __init__(
+        self, source: Source, attempt: Attempt, first_byte_until: float, now: Callable[[], float]
+    ) -> None:
         self.status = source.status
         self.headers = source.headers
         self._source = source
+        self._now = now
         self._first = {name.lower(): value for name, value in reversed(source.headers)}
         self._first_byte_until = first_byte_until
         self._idle = attempt.settings.idle_timeout_s
@@ -118,7 +121,7 @@ class Answer:
         return data
 
     async def _next(self, first: bool) -> bytes:
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         until = self._first_byte_until if first else now + self._idle
         if self._deadline is not None:
             until = min(until, self._deadline)
@@ -174,9 +177,10 @@ class Answer:
 
 
 class Upstream:
-    """The one client of this process, to be made inside its running loop."""
+    """The one client of this process, to be made inside its running loop. `now` is the loop's clock."""
 
     def __init__(self) -> None:
+        self.now = asyncio.get_running_loop().time
         self._transport = H1Transport()
 
     async def send(
@@ -200,12 +204,11 @@ class Upstream:
         return answer
 
     async def _send(self, attempt: Attempt, on_its_way: Callable[[], None]) -> Answer:
-        settings, way = attempt.settings, attempt.way
-        loop = asyncio.get_running_loop()
+        settings, way, now = attempt.settings, attempt.way, self.now
         if attempt.offline is not None:
             on_its_way()
-            return Answer(_Played(attempt.offline()), attempt, loop.time() + settings.first_byte_timeout_s)
-        until = _earlier(loop.time() + settings.connect_timeout_s, attempt.deadline)
+            return Answer(_Played(attempt.offline()), attempt, now() + settings.first_byte_timeout_s, now)
+        until = _earlier(now() + settings.connect_timeout_s, attempt.deadline)
         under_way = False
 
         def connected() -> float:
@@ -213,7 +216,7 @@ class Upstream:
             nonlocal under_way, until
             under_way = True
             on_its_way()
-            until = _earlier(loop.time() + settings.first_byte_timeout_s, attempt.deadline)
+            until = _earlier(now() + settings.first_byte_timeout_s, attempt.deadline)
             return until
 
         try:
@@ -230,7 +233,7 @@ class Upstream:
         except httpx.TransportError as error:
             ended = "was reset" if is_reset(error) else "ended"
             raise AnswerBroken(f"the connection {ended} before the answer") from error
-        return Answer(source, attempt, until)
+        return Answer(source, attempt, until, now)
 
     async def close(self) -> None:
         await self._transport.aclose()

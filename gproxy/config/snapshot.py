@@ -125,8 +125,8 @@ class Snapshot:
 
     `bare` maps a model id to the enabled providers that list it in `[[models]]`. `secrets` are those of clients and
     providers that are known as they are: no name of a model may hold one. `routes` are those that were found so far,
-    by the client's key, the name that it sent and the provider in the path; `clear_names` tells of names whether they
-    hold no such secret.
+    by the client's user and key, the name that it sent and the provider in the path; `clear_names` tells of names
+    whether they hold no such secret.
     """
 
     config: schema.Config
@@ -136,7 +136,7 @@ class Snapshot:
     bare: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
-    routes: Memory[tuple[str, str, str | None], Route] = field(
+    routes: Memory[tuple[str, str, str, str | None], Route] = field(
         default_factory=Memory, init=False, repr=False, compare=False
     )
     clear_names: Memory[str, bool] = field(default_factory=Memory, init=False, repr=False, compare=False)

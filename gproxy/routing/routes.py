@@ -13,7 +13,7 @@ def find(snapshot: Snapshot, client: Client, name: str, scoped: str | None = Non
 
     Raises BadRequest, Forbidden or NotFound, in this order. The same route comes back for the same key and name.
     """
-    asked = client.key_id, name, scoped
+    asked = client.user, client.key_id, name, scoped
     known = snapshot.routes.get(asked)
     if known is not None:
         return known

@@ -188,12 +188,15 @@ def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float
 
 def _keys(headers: Fields, query: str) -> set[str]:
     """All keys that came, from wherever."""
-    return {
+    found = {
         *map(_bearer, headers.all(b"authorization")),
         *headers.all(b"x-api-key"),
         *headers.all(b"x-goog-api-key"),
-        *(unquote_plus(value) for name, value in _pairs(query) if name == "key"),
-    } - {""}
+    }
+    if query:
+        found.update(unquote_plus(value) for name, value in _pairs(query) if name == "key")
+    found.discard("")
+    return found
 
 
 def _client(given: set[str], snapshot: Snapshot, now: float) -> Client:

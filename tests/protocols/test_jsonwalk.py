@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gproxy.protocols.jsonwalk import Member, TooMany, edited, members, skip_space
 
@@ -39,3 +41,36 @@ def test_edits_may_come_in_any_order() -> None:
 
 def test_only_json_white_space_is_skipped() -> None:
     assert skip_space(" \t\r\n\u00a0x", 0) == 4
+
+
+SPACES = st.text(" \t\r\n", max_size=2)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    data=st.data(), pairs=st.lists(st.tuples(st.text(max_size=5), VALUES), max_size=5), escaped=st.booleans()
+)
+def test_every_member_is_found_however_it_is_written(
+    data: st.DataObject, pairs: list[tuple[str, object]], escaped: bool
+) -> None:
+    def spaced(token: str) -> str:
+        return data.draw(SPACES) + token + data.draw(SPACES)
+
+    def said(value: object) -> str:
+        return spaced(json.dumps(value, ensure_ascii=escaped))
+
+    text = "{" + ",".join(f"{said(name)}:{said(value)}" for name, value in pairs) + spaced("")
+    found, end = members(text + "}tail", 0)
+    assert end == len(text) + 1
+    assert [(m.name, m.value) for m in found] == pairs
+    assert [json.loads(text[m.start : m.end]) for m in found] == [value for _, value in pairs]
+    for broken in (text, text + "]", text + ",}", text.replace(":", "", 1) + "}" if pairs else ""):
+        try:
+            _, end = members(broken, 0)
+        except json.JSONDecodeError:
+            continue
+        json.loads(broken[:end])  # what is read here is JSON

@@ -11,18 +11,20 @@ from pathlib import Path
 from gproxy.errors import StoreError
 from gproxy.ledger.sqlite import connect, known_fault, sqlite3
 
-EVERY_BYTES = 1024 * 1024
-"""A quarter of where SQLite begins to do it inside a commit."""
+EVERY_BYTES = 8 * 1024 * 1024
+"""A quarter of where a commit of the server's would do it itself (`sqlite.CHECKPOINT_PAGES`)."""
 
 
 class Checkpointer:
     """Does its work in the background once enough was written. `wrote` is for any thread, `close` for one, after all.
 
-    The thread is started by the first need. A failure is none: the next commit then does the work.
+    The thread is started by the first need. A failure is none: it is tried again, and in the end a commit does it.
+    `turn` is held by whoever writes in this process.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, turn: contextlib.AbstractContextManager[object]) -> None:
         self._path = path
+        self._turn = turn
         self._bytes = 0
         self._left_to_commits = known_fault() is not None  # with which no second connection may do it
         self._counting = threading.Lock()
@@ -52,7 +54,18 @@ class Checkpointer:
 
     def _run(self) -> None:
         with contextlib.suppress(sqlite3.Error, StoreError), closing(connect(self._path)) as db:
+            db.execute("PRAGMA busy_timeout = 0")
             while not self._closing:
                 self._due.wait()
                 self._due.clear()
-                db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                with contextlib.suppress(sqlite3.Error):
+                    self._work(db)
+
+    def _work(self, db: sqlite3.Connection) -> None:
+        """Most of it beside those who write. While they do, the log only grows: so that it begins anew, they wait for
+        the rest, and for the first write after it, which waits for the disk.
+        """
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        with self._turn:
+            db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+            db.execute("PRAGMA application_id = 0")  # what it has been

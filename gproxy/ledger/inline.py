@@ -23,10 +23,6 @@ FIRST_PAUSE_S = 0.1
 MOST_PAUSE_S = 30.0
 """The pause doubles with each slow commit, and is halved by each that is not."""
 
-CHECKPOINT_PAGES = 8192
-"""With so many in the write-ahead log a commit brings them into the main file, which stops for the disk: only
-if the thread whose work that is (`checkpoint.py`) has not done it."""
-
 
 class Inline:
     """Writes by a connection of its own, which waits for nobody. For one thread at a time.
@@ -37,8 +33,8 @@ class Inline:
     def __init__(self, path: Path, turn: threading.Lock) -> None:
         connection = connect(path, any_thread=True)
         connection.execute("PRAGMA busy_timeout = 0")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         self._store = Store(connection, path)
+        self._store.relieve()
         self._turn = turn
         self._not_before = 0.0
         self._pause_s = FIRST_PAUSE_S

@@ -221,13 +221,15 @@ def recover_store(path: Path, worker: int | None) -> int:
         store.close()
 
 
-def pending(record: Record) -> bytes:
-    """A row as `reserve` keeps it: short, since what takes more than a quarter of a page takes pages of its own."""
+def pending(record: Record, usage: Usage | None = None, **instead: object) -> bytes:
+    """A row as `reserve` keeps it; with another usage if one is given, and other values `instead` of its own.
+
+    It is short, since what takes more than a quarter of a page takes pages of its own.
+    """
+    usage = usage or record.usage
     told = {name: value for name in Record.__slots__ if (value := getattr(record, name)) is not None}
-    told["usage"] = {
-        name: value for name in Usage.__slots__ if (value := getattr(record.usage, name)) is not None
-    }
-    return msgspec.json.encode(told)
+    counts = {name: value for name in Usage.__slots__ if (value := getattr(usage, name)) is not None}
+    return msgspec.json.encode({**told, **instead, "usage": counts})
 
 
 def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tuple[str, str], Spent]:

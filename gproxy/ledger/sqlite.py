@@ -22,6 +22,7 @@ from gproxy.errors import StoreError
 
 __all__ = [
     "BUSY_TIMEOUT_MS",
+    "CHECKPOINT_PAGES",
     "begin_use",
     "connect",
     "connect_read_only",
@@ -37,8 +38,12 @@ __all__ = [
 BUSY_TIMEOUT_MS = 5000
 """How long a statement waits for another process's lock."""
 
-WAL_BYTES = 8 * 1024 * 1024
+WAL_BYTES = 16 * 1024 * 1024
 """To what the write-ahead log is cut back once it has grown larger."""
+
+CHECKPOINT_PAGES = 8192
+"""With so many in the write-ahead log, 32 MiB, a commit of the server's brings them into the main file itself, which
+stops for the disk: only if the thread whose work that is (`checkpoint.py`) has not done it."""
 
 _PAUSE_S = 0.005
 

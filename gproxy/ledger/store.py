@@ -13,7 +13,7 @@ from gproxy.errors import StoreError
 from gproxy.ledger import sqlite
 from gproxy.ledger.presence import Presence
 from gproxy.ledger.schema import STEPS
-from gproxy.ledger.sqlite import connect, remedy, sqlite3
+from gproxy.ledger.sqlite import CHECKPOINT_PAGES, connect, remedy, sqlite3
 from gproxy.values import Record, Usage
 
 NANO = 1_000_000_000
@@ -111,6 +111,10 @@ class Store:
             self._roll_back()
             raise
         return outcome
+
+    def relieve(self) -> None:
+        """A `Checkpointer` works beside it: commits need not bring the write-ahead log into the main file."""
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").fetchall()
 
     @property
     def in_use(self) -> bool:

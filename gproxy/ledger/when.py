@@ -28,4 +28,4 @@ def parse_when(text: str, now: datetime, *, ahead: bool = False) -> datetime:
 
 def stamp(moment: datetime) -> str:
     """UTC, ISO 8601 with milliseconds: `2026-11-25T13:04:29.123Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{moment.astimezone(UTC).isoformat(timespec='milliseconds')[:23]}Z"

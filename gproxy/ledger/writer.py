@@ -37,8 +37,8 @@ RETRY_S = 0.5
 CLOSE_TRIES = 3
 """How often the last rows are tried before `close` gives them up."""
 
-WORK_BYTES = 32 * 1024
-"""What an operation adds to the write-ahead log, about."""
+COMMIT_BYTES, WORK_BYTES = 20 * 1024, 10 * 1024
+"""What a commit adds to the write-ahead log, about, and each operation in it."""
 
 LANE_CLOSE_S = 1.0
 """How long `close` may take for what came by `offer`."""
@@ -81,7 +81,7 @@ class Writer:
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._opened: Future[None] = Future()
-        self._checkpointer = Checkpointer(path)
+        self._checkpointer = Checkpointer(path, self._turn)
         self._lane = Lane(
             lambda: self._queue.put(_NUDGE), self._checkpointer.wrote, partial(_free_and_total, path.parent)
         )
@@ -185,7 +185,7 @@ class Writer:
             if outcomes is None:
                 self._to_thread(batch)
                 return
-        self._checkpointer.wrote(len(batch) * WORK_BYTES)
+        self._count(batch)
         _complain(batch, outcomes)
         _resolve([(e.waiter, o) for e, o in zip(batch, outcomes, strict=True) if e.waiter is not None])
 
@@ -195,6 +195,7 @@ class Writer:
             store.begin_use()
             if known_fault() is None:
                 self._inline = Inline(self.path, self._turn)
+                store.relieve()
         except BaseException as error:  # whatever it is, `start` waits for it
             self._opened.set_exception(error)
             return
@@ -207,6 +208,9 @@ class Writer:
             store.close()
             if self._inline is not None:
                 self._inline.close()
+
+    def _count(self, batch: Sequence[_Entry]) -> None:
+        self._checkpointer.wrote(COMMIT_BYTES + WORK_BYTES * len(batch))
 
     def _write_until_closed(self, store: Store) -> None:
         kept: list[_Entry] = []
@@ -270,6 +274,7 @@ class Writer:
             _tell(batch, [failed] * len(batch))
             return [entry for entry in batch if entry.forsaken]
         self._failure = None
+        self._count(batch)
         _complain(batch, outcomes)
         _tell(batch, outcomes)
         return []

@@ -4,9 +4,10 @@ The ledger has the figures for good; this is for a person who watches, or a log 
 """
 
 import json
+import time
 from datetime import UTC, datetime
-from typing import Any
 
+from gproxy.ledger.when import stamp
 from gproxy.server.console import LINES
 from gproxy.server.journal import Journal
 
@@ -16,38 +17,40 @@ def write(
 ) -> None:
     """`style` is `log_format`: "text" or "json". `path` is without its query; `journal` is None for a request that
     ended before it had a row."""
-    fields = _fields(method, path, status, milliseconds, journal)
-    LINES.put(json.dumps(fields, ensure_ascii=False) if style == "json" else _text(fields))
+    told = _json if style == "json" else _text
+    LINES.put(told(method, path, status, milliseconds, journal))
 
 
-def _fields(
-    method: str, path: str, status: int, milliseconds: int, journal: Journal | None
-) -> dict[str, Any]:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _json(method: str, path: str, status: int, milliseconds: int, journal: Journal | None) -> str:
+    now = stamp(datetime.now(UTC))
     fields = {"time": now, "method": method, "path": path, "status": status, "ms": milliseconds}
-    if journal is None:
-        return fields
-    target, usage = journal.target, journal.usage
-    return fields | {
-        "request_id": journal.call.request_id,
-        "user": journal.call.client.user,
-        "key": journal.call.client.key_label,
-        "model": journal.call.facts.model,
-        "served_by": f"{target.provider}/{target.model}" if target else None,
-        "input_tokens": usage.input_tokens,
-        "output_tokens": usage.output_tokens,
-        "outcome": journal.outcome,
-    }
+    if journal is not None:
+        fields |= {
+            "request_id": journal.call.request_id,
+            "user": journal.call.client.user,
+            "key": journal.call.client.key_label,
+            "model": journal.call.facts.model,
+            "served_by": _served_by(journal),
+            "input_tokens": journal.usage.input_tokens,
+            "output_tokens": journal.usage.output_tokens,
+            "outcome": journal.outcome,
+        }
+    return json.dumps(fields, ensure_ascii=False)
 
 
-def _text(fields: dict[str, Any]) -> str:
-    clock = datetime.fromisoformat(fields["time"]).astimezone().strftime("%H:%M:%S")
-    words = [clock, fields["method"], fields["path"], str(fields["status"]), f"{fields['ms']} ms"]
-    if "user" in fields:
-        words += [f"{fields['user']}/{fields['key']}", fields["served_by"] or fields["model"]]
-        if fields["input_tokens"] is not None or fields["output_tokens"] is not None:
-            words.append(f"{fields['input_tokens'] or 0}+{fields['output_tokens'] or 0} tokens")
-        if fields["outcome"] != "ok":
-            words.append(fields["outcome"])
+def _text(method: str, path: str, status: int, milliseconds: int, journal: Journal | None) -> str:
+    line = f"{time.strftime('%H:%M:%S')} {method} {path} {status} {milliseconds} ms"
+    if journal is not None:
+        client, usage = journal.call.client, journal.usage
+        line += f" {client.user}/{client.key_label} {_served_by(journal) or journal.call.facts.model}"
+        if usage.input_tokens is not None or usage.output_tokens is not None:
+            line += f" {usage.input_tokens or 0}+{usage.output_tokens or 0} tokens"
+        if journal.outcome != "ok":
+            line += f" {journal.outcome}"
     # Names come from clients: nothing in them may move the cursor of the terminal that shows this line.
-    return "".join(c if c.isprintable() else "?" for c in " ".join(words))
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
+
+
+def _served_by(journal: Journal) -> str | None:
+    target = journal.target
+    return f"{target.provider}/{target.model}" if target else None

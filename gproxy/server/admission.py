@@ -46,14 +46,17 @@ class Doorkeeper:
         """
         call = journal.call
         target = route.targets[0]
-        if not (call.client.budgets or self._bounds(call.client, target, journal.route.alias)):
+        bounds = self._bounds(call.client, target, journal.route.alias)
+        if not (call.client.budgets or bounds):
             self._note(journal, target)
             return route, ()
         prices = await self._prices_of(journal, route)
-        route = replace(route, targets=tuple(prices))
-        target = route.targets[0]
-        given = await _input_estimate(journal, self._bounds(call.client, target, journal.route.alias))
-        claim = self._claim(journal, target, given, prices.values())
+        if len(prices) < len(route.targets):
+            route = replace(route, targets=tuple(prices))
+            target = route.targets[0]
+            bounds = self._bounds(call.client, target, journal.route.alias)
+        given = await _input_estimate(journal, bounds)
+        claim = self._claim(journal, bounds, given, prices.values())
         pending = _pending(journal, target, given, prices[target])
         # From here on there is something to settle, also for a client that leaves.
         journal.admitted = journal.reserved = True
@@ -92,7 +95,9 @@ class Doorkeeper:
         pending = _pending(journal, target, given, self._prices.at_hand(self._snapshot, target))
         self._writer.put(partial(_reserve, claim=claim, worker=self._writer.worker, pending=pending))
 
-    def _claim(self, journal: Journal, target: Target, given: int, prices: Iterable[Price | None]) -> Claim:
+    def _claim(
+        self, journal: Journal, bounds: tuple[Bound, ...], given: int, prices: Iterable[Price | None]
+    ) -> Claim:
         call = journal.call
         facts, client, protocol = call.facts, call.client, call.protocol
         tokens = cost = 0
@@ -107,7 +112,7 @@ class Doorkeeper:
         return Claim(
             request_id=call.request_id,
             scopes=(client.user_scope, client.key_scope),
-            bounds=self._bounds(client, target, journal.route.alias),
+            bounds=bounds,
             budgets=client.budgets if call.protocol.metered else (),
             tokens=tokens,
             cost_nano=cost,
@@ -183,20 +188,17 @@ def _pending(journal: Journal, target: Target, given: int, price: Price | None) 
     if not call.snapshot.config.globals.enable_usage:
         return b""
     sent = call.protocol.metered and call.protocol.estimable
-    usage = Usage(input_tokens=given, output_tokens=0) if sent else Usage()
-    usage = replace(usage, service_tier=call.facts.service_tier)
+    counts = (given, 0) if sent else (None, None)
+    usage = Usage(input_tokens=counts[0], output_tokens=counts[1], service_tier=call.facts.service_tier)
     cost, source = settle(usage, price, None) if call.protocol.metered else (0, None)
-    row = journal.record(cost, source)
     return spend.pending(
-        replace(
-            row,
-            provider=target.provider,
-            model=target.model,
-            status=503,
-            outcome="interrupted",
-            usage=usage,
-            usage_source="estimated" if sent else "none",
-            maybe_billed=call.protocol.metered,
-            error="the process that served it ended",
-        )
+        journal.record(cost, source),
+        usage,
+        provider=target.provider,
+        model=target.model,
+        status=503,
+        outcome="interrupted",
+        usage_source="estimated" if sent else "none",
+        maybe_billed=call.protocol.metered,
+        error="the process that served it ended",
     )

@@ -17,6 +17,8 @@ class Prices:
     def __init__(self, book: PriceBook, tasks: Tasks) -> None:
         self._book = book
         self._tasks = tasks
+        self._snapshot: Snapshot | None = None
+        self._configured: dict[Target, Price | None] = {}
 
     async def warm(self, snapshot: Snapshot) -> None:
         """Look up the built-in price of every model that the configuration names."""
@@ -33,8 +35,14 @@ class Prices:
 
     def configured(self, snapshot: Snapshot, target: Target) -> Price | None:
         """What `[[models]]` says, None if it leaves the price to the table."""
+        if snapshot is not self._snapshot:
+            self._snapshot, self._configured = snapshot, {}
         listed = (snapshot.providers[target.provider].models or {}).get(target.model)
-        return price_from_model(listed) if listed else None
+        if listed is None:
+            return None
+        if target not in self._configured:  # whose names are the file's, so that there is an end of them
+            self._configured[target] = price_from_model(listed)
+        return self._configured[target]
 
     async def builtin(self, snapshot: Snapshot, target: Target, at: float | None = None) -> Price | None:
         """What the table says, None if it does not know the model. Waits for a model not yet looked up.

@@ -1,7 +1,7 @@
 import secrets
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -30,12 +30,15 @@ def entry(number: int) -> Work:
     return partial(insert, entry=request(f"req_{number}", content=Content([], [], body, body)))
 
 
-def test_what_was_written_is_brought_into_the_main_file_beside_the_writer(path: Path) -> None:
+def test_what_was_written_is_brought_into_the_main_file_beside_the_writer(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_BYTES", 1024 * 1024)
     store = open_store(path)
     with closing(connect(path)) as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = path.stat().st_size
-    it = Checkpointer(path)
+    it = Checkpointer(path, nullcontext())
     # Less than what SQLite would do it at by itself.
     for number in range(15):
         store.run([entry(number)])
@@ -48,9 +51,43 @@ def test_what_was_written_is_brought_into_the_main_file_beside_the_writer(path: 
     store.close()
 
 
+def test_the_log_begins_anew_however_much_is_written_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_BYTES", 1024 * 1024)
+    turn = threading.Lock()
+    store = open_store(path, turn)
+    store.relieve()
+    it = Checkpointer(path, turn)
+    for number in range(200):
+        store.run([entry(number)])
+        it.wrote(131_072)
+    assert path.with_name("gproxy.db-wal").stat().st_size < 200 * 131_072 / 2
+    it.close()
+    store.close()
+
+
+def test_who_waits_for_a_reader_holds_nobody_up(path: Path) -> None:
+    """A report that is under way keeps the log from beginning anew; the next time will do."""
+    turn = threading.Lock()
+    store = open_store(path, turn)
+    store.run([entry(1)])
+    it = Checkpointer(path, turn)
+    with closing(connect(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM downstream_log").fetchone()
+        store.run([entry(2)])
+        it.wrote(checkpoint.EVERY_BYTES)
+        began = time.monotonic()
+        it.close()
+        assert time.monotonic() - began < 4, "SQLite's own patience is 5 s"
+        store.run([entry(3)])
+    store.close()
+
+
 def test_a_little_starts_no_thread_and_the_end_leaves_none(path: Path) -> None:
     open_store(path).close()
-    it = Checkpointer(path)
+    it = Checkpointer(path, nullcontext())
     it.wrote(checkpoint.EVERY_BYTES - 1)
     assert "ledger-checkpoint" not in threads()
     it.wrote(1)
@@ -62,7 +99,7 @@ def test_a_little_starts_no_thread_and_the_end_leaves_none(path: Path) -> None:
 
 def test_a_store_that_cannot_be_opened_is_no_failure(tmp_path: Path) -> None:
     (tmp_path / "gproxy.db").mkdir()
-    it = Checkpointer(tmp_path / "gproxy.db")
+    it = Checkpointer(tmp_path / "gproxy.db", nullcontext())
     it.wrote(checkpoint.EVERY_BYTES)
     it.close()
 
@@ -84,7 +121,7 @@ def test_where_sqlite_is_faulty_it_is_left_to_the_writers_own_commits(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "known_fault", lambda: "it loses rows")
-    it = Checkpointer(path)
+    it = Checkpointer(path, nullcontext())
     it.wrote(checkpoint.EVERY_BYTES)
     assert "ledger-checkpoint" not in threads()
     it.close()

@@ -78,3 +78,11 @@ async def test_what_is_at_hand_is_the_files_price_else_what_the_table_was_asked_
     priced = prices.at_hand(HERE, Target("up", "priced"))
     assert priced is not None
     assert priced.source == "config"
+
+
+def test_a_new_configuration_prices_anew() -> None:
+    prices, target = Prices(PriceBook(), Tasks()), Target("up", "priced")
+    model = '[[models]]\nprovider_name = "up"\nmodel_id = "priced"\nprice_each_call = {}\n'
+    dear = snapshot(PROVIDER.format("up") + model.format(7.0))
+    found = [prices.configured(each, target) for each in (HERE, HERE, dear, HERE)]
+    assert [price and price.rates.per_call for price in found] == [5 * 10**8, 5 * 10**8, 7 * 10**9, 5 * 10**8]

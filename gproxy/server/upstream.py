@@ -23,6 +23,7 @@ from gproxy.errors import (
 from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server import coding
 from gproxy.server.capture import CALLED_OFF, AttemptTrace
+from gproxy.server.descriptors import exhausted
 from gproxy.server.h1client import Form, H1Transport, Headers, form_of
 from gproxy.server.unconnected import is_reset, why
 
@@ -190,7 +191,10 @@ class Upstream:
         trace: AttemptTrace | None = None,
     ) -> Answer:
         """The head of the answer. Raises ConnectFailed, ConnectTimedOut, FirstByteTimedOut, AnswerBroken or
-        AnswerRefused. `trace` hears of it all, where attempts are logged."""
+        AnswerRefused, and Unavailable where this process can open no connection at all.
+
+        `trace` hears of it all, where attempts are logged.
+        """
         if trace is None:
             return await self._send(attempt, on_its_way)
         try:
@@ -229,7 +233,7 @@ class Upstream:
                 raise kind(_OUT_OF_TIME) from None
             raise kind("no answer in time" if under_way else "no connection in time") from None
         except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
-            raise ConnectFailed(why(error)) from error
+            raise exhausted(error) or ConnectFailed(why(error)) from error
         except httpx.TransportError as error:
             ended = "was reset" if is_reset(error) else "ended"
             raise AnswerBroken(f"the connection {ended} before the answer") from error

@@ -7,7 +7,7 @@ import asyncio
 import errno
 import math
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 import httptools
@@ -44,6 +44,9 @@ class Owner(Protocol):
         """It is closed. May be told more than once."""
 
 
+Take = Callable[[bytes], bool]
+
+
 class _Refused(Exception):
     """Raised through llhttp: an answer is beyond a limit, or holds what no header may."""
 
@@ -73,6 +76,9 @@ class Exchange(httpx.AsyncByteStream):
         self._delimited = False  # by a length or by chunks; otherwise the connection's end is the body's
         self._pieces: list[bytes] = []
         self._unread = 0
+        self.heard = connection.loop.time()
+        self._take: Take | None = None
+        self._thrown: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         # As other clients read answers: not all upstreams write their heads to the letter.
@@ -160,10 +166,21 @@ class Exchange(httpx.AsyncByteStream):
                 self.fault = "the head is too large"
         if self.complete or self.fault is not None:
             self._parser = None  # which refers to this exchange
+        if self._pieces and self._take is not None:
+            self._hand_on(self._take)
         elif self._unread > MAX_UNREAD_BYTES and not self.paused:
             self.paused = True
             self._connection.pause()
-        self._wake()
+        if self._take is None or self._parser is None:
+            self._wake()
+
+    def _hand_on(self, take: Take) -> None:
+        self.heard = self._connection.loop.time()
+        try:
+            if not take(self._taken()):
+                self._take = None
+        except Exception as error:  # whoever pours is told of it, whatever it is
+            self._take, self._thrown = None, error
 
     def lose(self, error: Exception | None) -> None:
         """The connection has ended, by `error` unless it was in order."""
@@ -216,11 +233,42 @@ class Exchange(httpx.AsyncByteStream):
     async def read(self, until: float = math.inf) -> bytes:
         """The next piece, b"" at the end. Raises httpx.ReadError, or TimeoutError at `until` on the loop's clock."""
         while not self._pieces:
-            if self.complete:
+            if self._has_ended():
                 return b""
-            if self.fault is not None:
-                raise httpx.ReadError(self.fault)
             await self._news(until)
+        return self._taken()
+
+    async def pour(self, take: Take, until: float) -> bool:
+        """Hand each piece to `take` as it comes in, from the event loop, until that returns False; whether the answer
+        has ended.
+
+        It spares each piece a task that is woken. Raises as `read` does, and what `take` raises. `heard` is when the
+        last piece came.
+        """
+        if self._pieces and not take(self._taken()):
+            return False
+        while not self._has_ended():
+            self._take = take
+            try:
+                await self._news(until)
+            except TimeoutError:
+                if self._take is not None:
+                    raise
+            finally:
+                stopped, self._take = self._take is None, None
+            if self._thrown is not None:
+                thrown, self._thrown = self._thrown, None
+                raise thrown
+            if stopped:
+                return False
+        return True
+
+    def _has_ended(self) -> bool:
+        if not self.complete and self.fault is not None:
+            raise httpx.ReadError(self.fault)
+        return self.complete
+
+    def _taken(self) -> bytes:
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces = []
         self._unread = 0

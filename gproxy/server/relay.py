@@ -21,6 +21,7 @@ from gproxy.server.opened import Opened
 from gproxy.server.reply import PIECE_BYTES, Reply
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
+from gproxy.server.upstream import Answer
 from gproxy.translate.tap import TranslatingTap
 
 _LINGER_SECONDS = 1.0
@@ -111,9 +112,7 @@ async def _stream(
         if opened.first:
             await reply.piece(opened.first)
         journal.first_byte()
-        while not (tap.terminal or tap.failed) and (data := await answer.read()):
-            if out := tap.feed(data):
-                await reply.piece(out)
+        await _events(answer, tap, reply)
         rest = tap.end()
         if tap.failed:
             fault = AnswerBroken("the upstream reported an error inside the stream")
@@ -136,6 +135,22 @@ async def _stream(
     except GatewayError as unwritten:
         ending = tap.abort(unwritten, reply.request_id)
     await reply.end(ending)
+
+
+async def _events(answer: Answer, tap: StreamTap | TranslatingTap, reply: Reply) -> None:
+    """Send on what comes until the terminal event, a failure or the end of the input. Raises UpstreamFault."""
+    held: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        out = tap.feed(data)
+        if out and not reply.push(out):
+            held.append(out)
+        return not (held or reply.blocked or tap.terminal or tap.failed)
+
+    ended = False
+    while not (ended or tap.terminal or tap.failed):
+        ended = await answer.pour(take)
+        await (reply.piece(held.pop()) if held else reply.flow())
 
 
 def _told(fault: UpstreamFault) -> GatewayError:

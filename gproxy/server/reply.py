@@ -109,6 +109,22 @@ class Reply:
             part = data if len(data) <= PIECE_BYTES else data[at : at + PIECE_BYTES]
             await self._body(part, more=True)
 
+    def push(self, data: bytes) -> bool:
+        """Part of the body, if it can go out without waiting; False if it did not, and is for `piece`."""
+        if self._wire is None or self._wire.blocked or len(data) > PIECE_BYTES:
+            return False
+        self._wire.put(data, more=True)
+        return True
+
+    @property
+    def blocked(self) -> bool:
+        """The client does not take what was pushed; `flow` waits until it does."""
+        return self._wire is not None and self._wire.blocked
+
+    async def flow(self) -> None:
+        if self._wire is not None and self._wire.blocked:
+            await self._while_waiting(self._wire.taken())
+
     async def end(self, data: bytes = b"") -> None:
         if len(data) > PIECE_BYTES:
             await self.piece(data)

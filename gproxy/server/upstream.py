@@ -25,11 +25,13 @@ from gproxy.server import coding
 from gproxy.server.capture import CALLED_OFF, AttemptTrace
 from gproxy.server.descriptors import exhausted
 from gproxy.server.h1client import Form, H1Transport, Headers, form_of
+from gproxy.server.h1exchange import Take
 from gproxy.server.unconnected import is_reset, why
 
 MAX_WHOLE_ANSWER = 128 * 1024 * 1024
 """Largest answer that is held in memory: one that is not a stream and has to be read before it is sent."""
 
+_CUT_OFF = "the connection ended inside the answer"
 _OUT_OF_TIME = "the time for the whole request ran out"
 
 
@@ -61,9 +63,11 @@ class Attempt:
 
 
 class Source(Protocol):
-    """An answer as it comes in. `over`: all of it has been read."""
+    """An answer as it comes in. `over`: all of it has been read. `heard`: when the last piece came, on the loop's
+    clock, where they are poured."""
 
     status: int
+    heard: float
     headers: list[tuple[bytes, bytes]]
 
     @property
@@ -71,6 +75,9 @@ class Source(Protocol):
 
     async def read(self, until: float) -> bytes:
         """The next piece, b"" at the end. Raises TimeoutError at `until` on the loop's clock."""
+
+    async def pour(self, take: Take, until: float) -> bool:
+        """Pieces go to `take` as they come, until that returns False; whether it was the end. Raises as `read`."""
 
     def abort(self) -> None: ...
 
@@ -137,14 +144,42 @@ class Answer:
                 if decoded or not data:
                     return decoded
         except TimeoutError:
-            kind = FirstByteTimedOut if first else IdleTimedOut
-            if until == self._deadline:
-                raise kind(_OUT_OF_TIME) from None
-            raise kind("no answer in time" if first else "the answer stopped coming") from None
+            raise self._late(until, first) from None
         except (httpx.TransportError, coding.CodingBroken) as error:
-            raise AnswerBroken("the connection ended inside the answer") from error
+            raise AnswerBroken(_CUT_OFF) from error
         except coding.OutputTooLarge:
             raise AnswerBroken("the answer is too large when decoded") from None
+
+    def _late(self, until: float, first: bool) -> UpstreamFault:
+        kind = FirstByteTimedOut if first else IdleTimedOut
+        if until == self._deadline:
+            return kind(_OUT_OF_TIME)
+        return kind("no answer in time" if first else "the answer stopped coming")
+
+    async def pour(self, take: Take) -> bool:
+        """Hand pieces to `take` until that returns False; whether the answer has ended. Raises as `read` does, and
+        what `take` raises.
+
+        Where no one else looks at them on the way, `take` is called from the event loop as they come.
+        """
+        if self.trace is not None or self._decoder is not None:
+            data = await self.read()
+            if data:
+                take(data)
+            return not data
+        source, loop = self._source, asyncio.get_running_loop()
+        source.heard = loop.time()
+        while True:
+            until = _earlier(source.heard + self._idle, self._deadline)
+            try:
+                if loop.time() >= until:
+                    raise TimeoutError
+                return await source.pour(take, until)
+            except TimeoutError:
+                if until == self._deadline or source.heard + self._idle <= until:
+                    raise self._late(until, first=False) from None
+            except httpx.TransportError as error:
+                raise AnswerBroken(_CUT_OFF) from error
 
     async def whole(self, cap: int = MAX_WHOLE_ANSWER) -> bytes:
         """All of the body. Raises as `read` does, and AnswerBroken beyond `cap` bytes."""
@@ -251,6 +286,7 @@ class _Played:
     """An answer that is made here: its pauses are waited for, nothing is sent."""
 
     over = False
+    heard = 0.0
 
     def __init__(self, answer: DemoAnswer) -> None:
         self.status = answer.status
@@ -263,6 +299,13 @@ class _Played:
             async with asyncio.timeout_at(until):
                 await asyncio.sleep(pause)
         return data
+
+    async def pour(self, take: Take, until: float) -> bool:
+        data = await self.read(until)
+        if data:
+            self.heard = asyncio.get_running_loop().time()
+            take(data)
+        return not data
 
     def abort(self) -> None:
         """There is nothing to give up."""

@@ -1,6 +1,7 @@
 """What an answer is, however its bytes arrive: both transports say the same of it."""
 
 import asyncio
+import math
 import re
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -363,6 +364,92 @@ async def test_a_piece_that_is_waited_for_is_told_of_the_end() -> None:
         it.abort()
         with pytest.raises(httpx.ReadError):
             await reading
+    await transport.aclose()
+
+
+async def test_pieces_are_poured_as_they_come_until_enough_is_enough() -> None:
+    more = asyncio.Event()
+
+    async def by_halves(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer("Content-Length: 9", body="one"))
+        for piece in (b"two", b"end"):
+            await more.wait()
+            more.clear()
+            writer.write(piece)
+
+    transport = H1Transport()
+    got: list[bytes] = []
+
+    def take(data: bytes) -> bool:
+        got.append(data)
+        more.set()
+        return data != b"two"
+
+    async with peer(by_halves) as up:
+        it = await transport.fetch("GET", up.url + "/", [])
+        assert not await it.pour(take, math.inf)
+        assert got == [b"one", b"two"]
+        assert await it.pour(take, math.inf)
+        assert got == [b"one", b"two", b"end"]
+        assert await it.pour(take, math.inf)
+    await transport.aclose()
+
+
+async def test_what_is_not_taken_while_nobody_pours_is_kept_and_then_poured_at_once() -> None:
+    body = bytes(range(256)) * 40
+    transport = H1Transport()
+    async with peer(always(http(body))) as up:
+        it = await transport.fetch("GET", up.url + "/", [])
+        while not it.complete:
+            await asyncio.sleep(0)
+        got: list[bytes] = []
+        assert await it.pour(lambda data: not got.append(data), math.inf)
+        assert b"".join(got) == body
+    await transport.aclose()
+
+
+async def test_whoever_pours_is_told_what_broke() -> None:
+    async def two_pieces(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer("Content-Length: 9", body="one"))
+        await again.wait()
+        writer.write(b"two")
+        await again.wait()
+        writer.close()
+
+    again = asyncio.Event()
+    transport = H1Transport()
+
+    def take(data: bytes) -> bool:
+        again.set()
+        if data == b"two":
+            raise KeyError(data)
+        return True
+
+    async with peer(two_pieces) as up:
+        it = await transport.fetch("GET", up.url + "/", [])
+        with pytest.raises(KeyError):
+            await it.pour(take, math.inf)
+        with pytest.raises(httpx.ReadError):
+            await it.pour(take, math.inf)
+    await transport.aclose()
+
+
+async def test_pouring_has_an_end_in_time_and_leaves_nothing_behind() -> None:
+    async def stalling(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer("Content-Length: 9", body="one"))
+        await go_on.wait()
+        writer.write(b"twoend")
+
+    go_on = asyncio.Event()
+    transport = H1Transport()
+    got: list[bytes] = []
+    async with peer(stalling) as up:
+        it = await transport.fetch("GET", up.url + "/", [])
+        with pytest.raises(TimeoutError):
+            await it.pour(lambda data: not got.append(data), it.heard + 0.05)
+        go_on.set()
+        assert await it.read() == b"twoend"
+        assert got == [b"one"]
     await transport.aclose()
 
 

@@ -239,3 +239,31 @@ async def test_nothing_goes_over_the_wire_to_a_client_that_has_left() -> None:
     await reply.end(b"a")
     assert tape.body == []
     reply.close()
+
+
+async def test_what_is_pushed_goes_out_at_once_or_not_at_all(reply: Reply) -> None:
+    assert not reply.push(b"a")  # by messages one has to wait
+    tape = Tape()
+    wired = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
+    await wired.start(200, [])
+    assert wired.push(b"a")
+    assert not wired.push(bytes(PIECE_BYTES + 1))
+    tape.blocked = True
+    assert not wired.push(b"b")
+    assert tape.body == [(b"a", True)]
+
+
+async def test_a_wire_that_was_blocked_by_a_push_is_waited_for() -> None:
+    tape, stalled = Tape(), asyncio.Event()
+    reply = Reply(unused, "req_1", envelopes.openai_body, lambda _: stalled.set(), tape)
+    reply.write_timeout_s = 0.05
+    await reply.start(200, [])
+    await reply.flow()
+    tape.blocked = True
+    assert reply.blocked
+    waiting = asyncio.create_task(reply.flow())
+    await asyncio.wait_for(stalled.wait(), 5)
+    assert not waiting.done()
+    tape.flow.set()
+    await waiting
+    reply.close()

@@ -67,6 +67,71 @@ async def cut_short(_: Seen, writer: asyncio.StreamWriter) -> None:
     writer.close()
 
 
+async def drip(_: Seen, writer: asyncio.StreamWriter) -> None:
+    """Pieces for a while, each in good time, then nothing."""
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+    for _piece in range(4):
+        await asyncio.sleep(0.1)
+        writer.write(b"piece")
+    await asyncio.Event().wait()
+
+
+async def test_what_is_poured_has_the_idle_time_between_two_pieces(client: Upstream) -> None:
+    async with peer(drip) as up:
+        answer = await client.send(attempt(up.url, idle_timeout_s=0.3))
+        got: list[bytes] = []
+        began = asyncio.get_running_loop().time()
+        with pytest.raises(IdleTimedOut, match="stopped coming"):
+            await answer.pour(lambda data: not got.append(data))
+        assert b"".join(got) == b"piece" * 4
+        assert asyncio.get_running_loop().time() - began > 0.6
+        answer.close()
+
+
+async def test_what_is_poured_ends_with_the_time_for_the_whole_request(client: Upstream) -> None:
+    async with peer(drip) as up:
+        deadline = asyncio.get_running_loop().time() + 0.25
+        answer = await client.send(attempt(up.url, idle_timeout_s=9, deadline=deadline))
+        with pytest.raises(IdleTimedOut, match="whole request"):
+            await answer.pour(lambda _: True)
+        answer.close()
+
+
+async def test_pouring_again_and_again_does_not_outlast_that_time(client: Upstream) -> None:
+    async with peer(always(http(bytes(200_000)))) as up:
+        deadline = asyncio.get_running_loop().time() + 0.1
+        answer = await client.send(attempt(up.url, deadline=deadline))
+        await asyncio.sleep(0.15)
+        with pytest.raises(IdleTimedOut, match="whole request"):
+            await answer.pour(lambda _: False)
+        answer.close()
+
+
+async def test_what_is_poured_is_decoded_and_may_be_cut_short(client: Upstream) -> None:
+    packed = gzip.compress(TEXT)
+    async with peer(always(http(packed, more=("content-encoding: gzip",)))) as up:
+        answer = await client.send(attempt(up.url))
+        got: list[bytes] = []
+        while not await answer.pour(lambda data: not got.append(data)):
+            pass
+        assert b"".join(got) == TEXT
+        answer.close()
+    async with peer(cut_short) as up:
+        answer = await client.send(attempt(up.url))
+        with pytest.raises(AnswerBroken):
+            await answer.pour(lambda _: True)
+        answer.close()
+
+
+async def test_a_played_answer_is_poured_piece_by_piece(client: Upstream) -> None:
+    said = DemoAnswer(200, "text/plain", ((0.0, b"a"), (0.01, b"b")))
+    answer = await client.send(Attempt(way=Way(""), settings=Settings(), offline=lambda: said))
+    got: list[bytes] = []
+    while not await answer.pour(lambda data: not got.append(data)):
+        pass
+    assert got == [b"a", b"b"]
+
+
 async def test_an_answer_has_its_status_headers_and_body(client: Upstream) -> None:
     more = ("X-Two:  b ", "x-two: c")
     async with peer(always(http(TEXT, 201, "Application/JSON; charset=utf-8", more))) as up:

@@ -21,16 +21,18 @@ class Prices:
         self._configured: dict[Target, Price | None] = {}
 
     async def warm(self, snapshot: Snapshot) -> None:
-        """Look up the built-in price of every model that the configuration names."""
+        """Look up the built-in price of every model that the configuration names and gives no price."""
         named = [Target(m.provider_name, m.model_id) for m in snapshot.config.models if m.enabled]
         named += [t for alias in snapshot.aliases.values() for t in alias.targets]
-        pairs = {(_prices_id(snapshot, t), t.model) for t in named if t.provider in snapshot.providers}
-        await self._book.warm(sorted(pairs))
+        unpriced = [
+            t for t in named if t.provider in snapshot.providers and self.configured(snapshot, t) is None
+        ]
+        await self._book.warm(sorted({(_prices_id(snapshot, t), t.model) for t in unpriced}))
 
     def foresee(self, snapshot: Snapshot, target: Target) -> None:
         """A request for `target` is on its way: have its price at hand when it ends."""
         prices_id = _prices_id(snapshot, target)
-        if not self._book.known(prices_id, target.model):
+        if not self._book.known(prices_id, target.model) and self.configured(snapshot, target) is None:
             self._tasks.spawn(self._book.get(prices_id, target.model))
 
     def configured(self, snapshot: Snapshot, target: Target) -> Price | None:

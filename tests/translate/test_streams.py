@@ -68,14 +68,11 @@ def test_a_whole_answer_says_what_its_stream_says(name: str) -> None:
 @pytest.mark.parametrize("target", NAMES)
 def test_a_stream_of_one_dialect_is_well_formed_in_another(target: str, client: str) -> None:
     @settings(max_examples=40, deadline=None)
-    @given(answers(target))
-    def holds(answer: Answer) -> None:
-        translation = StreamTranslation(DIALECTS[target], DIALECTS[client], CLIENT)
-        framer = SseFramer()
-        out = b"".join(translation.feed(event) for event in framer.feed(streamed(DIALECTS[target], answer)))
-        out += translation.end()
-        assert translation.finished
-        stream = out + translation.tail()
+    @given(answers(target), st.lists(st.integers(0, 3000), max_size=8))
+    def holds(answer: Answer, places: list[int]) -> None:
+        given_stream = streamed(DIALECTS[target], answer)
+        stream = translated(target, client, [given_stream])
+        assert translated(target, client, cut(given_stream, places)) == stream
         CHECKS[client](stream)
         again = answer_of(read(DIALECTS[client], [stream]))
         assert said(again) == said(answer)
@@ -85,6 +82,15 @@ def test_a_stream_of_one_dialect_is_well_formed_in_another(target: str, client: 
         assert again.finish == answer.finish
 
     holds()
+
+
+def translated(target: str, client: str, pieces: list[bytes]) -> bytes:
+    """A stream, as it is read in pieces, for the client."""
+    translation, framer = StreamTranslation(DIALECTS[target], DIALECTS[client], CLIENT), SseFramer()
+    out = b"".join(translation.feed(event) for piece in pieces for event in framer.feed(piece))
+    out += b"".join(map(translation.feed, framer.end())) + translation.end()
+    assert translation.finished
+    return out + translation.tail()
 
 
 def said(answer: Answer) -> tuple[str, list[str]]:

@@ -11,13 +11,14 @@ from gproxy.translate import freeform, ids, traits
 from gproxy.translate.anthropic_messages.formats import written_format
 from gproxy.translate.anthropic_messages.turns import cache_control, written_system, written_turns
 from gproxy.translate.base import TargetFacts, Written
-from gproxy.translate.fields import short
+from gproxy.translate.choosing import chosen
 from gproxy.translate.model import Conversation, Effort, Thinking, Tool, ToolCall, ToolChoice
 
 DEFAULT_MAX_TOKENS = 8192
 """`max_tokens`, which a request must have, for a model whose ceiling is not known."""
 
 _SMALLEST_BUDGET = 1024  # https://platform.claude.com/docs/en/build-with-claude/extended-thinking
+_ROOM_FOR_AN_ANSWER = 1024
 _LONGEST_NAME = 64
 _HIGHEST_TEMPERATURE = 1.0
 _UNASKED = 1  # the temperature and top_p of who says nothing of them
@@ -85,19 +86,13 @@ def _add_cache(tree: dict[str, Any], conversation: Conversation, model: str, los
 
 def _add_tools(tree: dict[str, Any], conversation: Conversation, lost: set[str]) -> None:
     """The tools and the choice among them; the choice of some is made by sending no others."""
-    choice = conversation.tool_choice
-    tools = conversation.tools
+    tools, choice = conversation.tools, chosen(conversation)
     if not tools:
-        if choice.mode == "required":
-            raise BadRequest("A tool must be called, but the request has no tools.")
         tools, choice = _called_before(conversation), ToolChoice("none")
         if not tools:
             return
-    if choice.names and choice.mode != "none":
-        for name in set(choice.names) - {tool.name for tool in tools}:
-            raise BadRequest(f"The tool {short(name)} that is chosen is not among the tools of the request.")
-        if choice.mode == "auto" or len(choice.names) > 1:
-            tools = tuple(tool for tool in tools if tool.name in choice.names)
+    if choice.names and (choice.mode == "auto" or len(choice.names) > 1):
+        tools = tuple(tool for tool in tools if tool.name in choice.names)
     tree["tools"] = [_tool(tool, lost) for tool in tools]
     written = _tool_choice(choice)
     if conversation.parallel_tools is not None and choice.mode != "none":
@@ -156,7 +151,8 @@ def _add_thinking(tree: dict[str, Any], conversation: Conversation, model: str, 
         _add_adaptive(tree, asked, version or _ADAPTIVE_SINCE)
         return False
     # It may not fill `max_tokens`, must not be small, and the model must be free to begin with a thought.
-    most = tree["max_tokens"] - 1
+    limit = tree["max_tokens"]
+    most = limit - max(1, min(_ROOM_FOR_AN_ANSWER, (limit - _SMALLEST_BUDGET) // 2))
     budget = max(traits.budget_of(asked, most), _SMALLEST_BUDGET)
     if budget > most or forced or not _may_begin_with_thought(tree["messages"]):
         lost.add("thinking")

@@ -5,10 +5,9 @@ How a model reasons, and what it refuses, is known by its name (`models.py`).
 
 from typing import Any
 
-from gproxy.errors import BadRequest
 from gproxy.translate import freeform
 from gproxy.translate.base import TargetFacts, Written
-from gproxy.translate.fields import short
+from gproxy.translate.choosing import chosen
 from gproxy.translate.gemini import models
 from gproxy.translate.gemini.subset import fitted
 from gproxy.translate.gemini.turns import function_name, written_contents
@@ -56,16 +55,11 @@ def _unsaid(conversation: Conversation) -> set[str]:
 
 def _add_tools(tree: dict[str, Any], conversation: Conversation, lost: set[str]) -> None:
     """The functions and the choice among them; that some may be called is said by sending no others."""
-    choice, tools = conversation.tool_choice, conversation.tools
+    choice, tools = chosen(conversation), conversation.tools
     if not tools:
-        if choice.mode == "required":
-            raise BadRequest("A tool must be called, but the request has no tools.")
         return
-    if choice.names and choice.mode != "none":
-        for name in sorted(set(choice.names) - {tool.name for tool in tools}):
-            raise BadRequest(f"The tool {short(name)} that is chosen is not among the tools of the request.")
-        if choice.mode == "auto":
-            tools = tuple(tool for tool in tools if tool.name in choice.names)
+    if choice.names and choice.mode == "auto":
+        tools = tuple(tool for tool in tools if tool.name in choice.names)
     tree["tools"] = [{"functionDeclarations": [_function(tool, lost) for tool in tools]}]
     if choice.mode == "none":
         tree["toolConfig"] = {"functionCallingConfig": {"mode": "NONE"}}

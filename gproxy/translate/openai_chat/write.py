@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
-from gproxy.errors import BadRequest
 from gproxy.translate import freeform, ids, schemas, traits
 from gproxy.translate.base import TargetFacts, Written
-from gproxy.translate.fields import short
+from gproxy.translate.choosing import chosen
 from gproxy.translate.model import Conversation, Effort, Format, Tool, ToolChoice
 from gproxy.translate.openai_chat.turns import written_turns
 
@@ -100,10 +99,8 @@ def _effort(conversation: Conversation, model: str, lost: set[str]) -> Effort | 
 
 
 def _add_tools(tree: dict[str, Any], conversation: Conversation, native: bool, lost: set[str]) -> None:
-    choice = conversation.tool_choice
+    choice = chosen(conversation)
     if not conversation.tools:
-        if choice.mode == "required":
-            raise BadRequest("A tool must be called, but the request has no tools.")
         return
     tree["tools"] = [_tool(tool, native, lost) for tool in conversation.tools]
     if choice != ToolChoice():
@@ -142,9 +139,6 @@ def _tool_choice(choice: ToolChoice, tools: Iterable[Tool], tree: dict[str, Any]
     if not choice.names or choice.mode == "none":
         return choice.mode
     kinds = {tool.name: "custom" if tool.freeform and native else "function" for tool in tools}
-    for name in choice.names:
-        if name not in kinds:
-            raise BadRequest(f"The tool {short(name)} that is chosen is not among the tools of the request.")
     named = [_named(kinds[name], name) for name in choice.names]
     if len(named) == 1 and choice.mode == "required":
         return named[0]

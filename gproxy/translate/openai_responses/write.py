@@ -6,10 +6,9 @@ Sampling, limits and reasoning are written after what is known of the model (`tr
 from collections.abc import Iterable
 from typing import Any
 
-from gproxy.errors import BadRequest
 from gproxy.translate import freeform, ids, traits
 from gproxy.translate.base import TargetFacts, Written
-from gproxy.translate.fields import short
+from gproxy.translate.choosing import chosen
 from gproxy.translate.model import Conversation, Effort, Format, Text, Tool, ToolChoice, Turn
 from gproxy.translate.openai_chat.write import fitting_user, parameters_of, written_format
 from gproxy.translate.openai_responses.names import format_of
@@ -92,10 +91,8 @@ def _add_sampling(tree: dict[str, Any], conversation: Conversation, model: str, 
 
 
 def _add_tools(tree: dict[str, Any], conversation: Conversation, native: bool, lost: set[str]) -> None:
-    choice = conversation.tool_choice
+    choice = chosen(conversation)
     if not conversation.tools:
-        if choice.mode == "required":
-            raise BadRequest("A tool must be called, but the request has no tools.")
         return
     tree["tools"] = [_tool(tool, native, lost) for tool in conversation.tools]
     if choice != ToolChoice():
@@ -130,9 +127,6 @@ def _tool_choice(choice: ToolChoice, tools: Iterable[Tool], tree: dict[str, Any]
     if not choice.names or choice.mode == "none":
         return choice.mode
     kinds = {tool.name: "custom" if tool.freeform and native else "function" for tool in tools}
-    for name in choice.names:
-        if name not in kinds:
-            raise BadRequest(f"The tool {short(name)} that is chosen is not among the tools of the request.")
     named = [{"type": kinds[name], "name": ids.fitting_name(name, LONGEST_NAME)} for name in choice.names]
     if len(named) == 1 and choice.mode == "required":
         return named[0]

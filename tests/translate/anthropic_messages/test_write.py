@@ -119,7 +119,7 @@ def test_sampling_is_as_the_model_takes_it(
         (OLD, Thinking(budget=5000), {"type": "enabled", "budget_tokens": 5000}, None),
         (OLD, Thinking(budget=100), {"type": "enabled", "budget_tokens": 1024}, None),
         (OLD, Thinking("none"), {"type": "disabled"}, None),
-        ("deepseek-chat", Thinking("high"), {"type": "enabled", "budget_tokens": 8191}, None),
+        ("deepseek-chat", Thinking("high"), {"type": "enabled", "budget_tokens": 7168}, None),
         (NEW, Thinking("xhigh"), {"type": "adaptive"}, "xhigh"),
         (NEW, Thinking(budget=31999, shown=True), {"type": "adaptive", "display": "summarized"}, "high"),
         (NEW, Thinking(shown=False), {"type": "adaptive", "display": "omitted"}, None),

@@ -181,3 +181,37 @@ def test_a_request_that_cannot_be_translated_is_logged_without_an_attempt(
     log = json.loads(translating.cli("logs", "show", request_id, "--json"))
     assert "previous_response_id" in log["request"]["response_body"]
     assert (log["attempts"], upstream.exchanges(model)) == ([], [])
+
+
+@pytest.mark.parametrize("harm", ["", "forged", "cut"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_claude_gets_its_thought_again_from_a_gemini_client_that_sends_none_back(
+    translating: Gateway, upstream: Upstream, stream: bool, harm: str
+) -> None:
+    call = ("call_1", "read_file", {"file_path": "/a"})
+    says = Says(thought="I need to see it.", text="Let me see.", calls=(call,), finish="tools")
+    script = speaking("anthropic_messages", says, stream=stream)
+    asks = upstream.model(script, f"claude-sonnet-4-5-{harm or 'well'}-{stream}")
+    path, body = asked("Gemini CLI", f"anthropic-messages/{asks}", stream=stream)
+    body["contents"] = [{"role": "user", "parts": [{"text": "What does it print?"}]}]
+    answer = translating.post(path, body)
+    assert answer.status_code == 200, answer.text
+    lines = [line.removeprefix("data: ") for line in answer.text.splitlines() if line.startswith("data: ")]
+    trees = [json.loads(line) for line in lines] if stream else [answer.json()]
+    parts = [part for tree in trees for part in tree["candidates"][0]["content"]["parts"]]
+    kept = [part for part in parts if not part.get("thought") and part.get("text") != ""]
+    assert "functionCall" in kept[-1]
+    worn = kept[-1]["thoughtSignature"]
+    kept[-1]["thoughtSignature"] = {"": worn, "forged": worn[:24] + "AAAA", "cut": worn[: len(worn) // 2]}[
+        harm
+    ]
+    result = {"functionResponse": {"name": "read_file", "response": {"output": "print(1)"}}}
+    body["contents"] += [{"role": "model", "parts": kept}, {"role": "user", "parts": [result]}]
+    again = translating.post(path, body)
+    assert again.status_code == 200, again.text
+    said = upstream.exchanges(asks)[1].json()
+    thinking = {"type": "thinking", "thinking": "I need to see it.", "signature": "EqoBsigned"}
+    content = said["messages"][1]["content"]
+    assert [block for block in content if block["type"] == "thinking"] == ([] if harm else [thinking])
+    assert [block["type"] for block in content][-2:] == ["text", "tool_use"]
+    assert ("thinking" in said) is not bool(harm)

@@ -45,9 +45,11 @@ def members(
     *,
     array: bool = False,
     most: int | None = None,
+    take: Callable[[Member], object] | None = None,
 ) -> tuple[list[Member], int]:
     """The members of the object (or `array`) that opens at `at`, repeated names too, and where it ends.
 
+    `take`: is given each of them, instead of all being returned.
     Raises TooMany beyond `most` members, JSONDecodeError, and what `raw_decode` raises (RecursionError,
     ValueError for very long numbers).
     """
@@ -55,6 +57,7 @@ def members(
     if text[at : at + 1] != opening:
         raise JSONDecodeError(f"Expecting '{opening}'", text, at)
     found: list[Member] = []
+    take = take or found.append
     at = skip_space(text, at + 1)
     if text[at : at + 1] == closing:
         return found, at + 1
@@ -66,7 +69,7 @@ def members(
             plain = _PLAIN_NAME.match(text, at)
             name, at = (plain[1], plain.end()) if plain is not None else _escaped_name(text, at, raw_decode)
         value, end = raw_decode(text, at)
-        found.append(Member(name, value, at, end))
+        take(Member(name, value, at, end))
         after = _AFTER.match(text, end)
         if after is None or after[1] not in (",", closing):
             raise JSONDecodeError(f"Expecting ',' or '{closing}'", text, skip_space(text, end))

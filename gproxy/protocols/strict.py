@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from gproxy.errors import BadRequest
 from gproxy.protocols.base import Body
 from gproxy.protocols.jsonwalk import TooMany, members, skip_space
+from gproxy.protocols.steps import Steps, text_of
 
 MAX_MODEL_CHARS = 512
 """A longer name is no model's, and would stand in the ledger and the log."""
@@ -23,11 +24,19 @@ MAX_DEPTH = 128
 MAX_NAMES = 1000
 """Names at the top level: no dialect has a hundred, and each costs time that other requests wait for."""
 
+MAX_VALUES = 500_000
+"""Values of a large body, nested ones too: no conversation has so many, and each costs a hundred bytes and more."""
+
+MAX_CONTAINERS = 100_000
+"""The same of objects and arrays alone, which each collection of garbage looks at."""
+
+LARGE_BYTES = 1024 * 1024
+_LARGE_COMMAS = 20_000
+
 _LONGEST_INTEGER = 309  # digits of the largest finite double
 _SHOWN_CHARS = 40  # of a name out of the body in a message
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_STEP = {ord(mark): 1 if mark in "[{" else -1 for mark in "[]{}"}
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'"[]{}'))
+_STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 _PAIR_OR_HALF = re.compile(r"\\u[dD](?:[89abAB]..\\u[dD][c-fC-F]..|([89a-fA-F]..))")
 
 
@@ -53,15 +62,22 @@ def _float(digits: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer, parse_float=_float)
 
 
+def is_large(raw: bytes) -> bool:
+    """Whether decoding `raw` takes longer than others should wait for, so that it is a thread's work."""
+    return len(raw) > LARGE_BYTES or (len(raw) > _LARGE_COMMAS and raw.count(b",") > _LARGE_COMMAS)
+
+
 def decode(raw: bytes) -> Body:
     """The body as text, tree and spans of its top-level values.
 
     Raises BadRequest unless `raw` is one JSON object (RFC 8259) in UTF-8, without a byte order mark, repeated
     names at the top level, lone surrogates, numbers beyond a finite double, nesting over MAX_DEPTH, more
-    than MAX_NAMES names at the top level or anything after it.
+    than MAX_NAMES names at the top level or anything after it; or if it is large and holds more than MAX_VALUES
+    or MAX_CONTAINERS.
     """
+    large = is_large(raw)
     try:
-        text = raw.decode()
+        text = text_of(raw) if large else raw.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8: invalid byte at position {error.start}.") from None
     if text.startswith("\ufeff"):
@@ -70,7 +86,8 @@ def decode(raw: bytes) -> Body:
     if text[start : start + 1] != "{":
         raise BadRequest("The body must be one JSON object.")
     try:
-        found, end = members(text, start, _DECODER.raw_decode, most=MAX_NAMES)
+        raw_decode = Steps(_DECODER.raw_decode, _Census().look).value if large else _DECODER.raw_decode
+        found, end = members(text, start, raw_decode, most=MAX_NAMES)
     except TooMany:
         raise BadRequest(f"The body has more than {MAX_NAMES} names at its top level.") from None
     except json.JSONDecodeError as error:
@@ -83,9 +100,9 @@ def decode(raw: bytes) -> Body:
     tree = {member.name: member.value for member in found}
     if len(tree) != len(found):
         raise BadRequest(f"The body has the name {_repeated([m.name for m in found])} more than once.")
-    if text.count("{") + text.count("[") > MAX_DEPTH and _depth(raw) > MAX_DEPTH:
-        raise _too_deep()
-    if "\\u" in text:
+    if not large:  # else it was done on the way
+        if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+            raise _too_deep()
         _refuse_lone_surrogates(text)
     return Body(text, tree, {member.name: (member.start, member.end) for member in found})
 
@@ -129,13 +146,39 @@ def _repeated(names: list[str]) -> str:
     return json.dumps(name[:_SHOWN_CHARS])
 
 
-def _depth(raw: bytes) -> int:
+class _Census:
+    """What is counted of a large body while it is decoded piece by piece."""
+
+    def __init__(self) -> None:
+        self._values = self._containers = 0
+
+    def look(self, piece: str, depth: int) -> None:
+        """Raises BadRequest at the first piece that goes beyond a limit, or holds half a surrogate pair."""
+        _refuse_lone_surrogates(piece)
+        structure = _structure(piece) if len(piece) > 1 else piece
+        self._values += 1 + structure.count(",")
+        self._containers += structure.count("{") + structure.count("[")
+        if self._values > MAX_VALUES or self._containers > MAX_CONTAINERS:
+            raise BadRequest(
+                f"The body holds more than {MAX_VALUES} values, or {MAX_CONTAINERS} that hold others."
+            )
+        if piece.count("{") + piece.count("[") > MAX_DEPTH - depth and depth + _depth(piece) > MAX_DEPTH:
+            raise _too_deep()
+
+
+def _structure(text: str) -> str:
+    """A valid JSON text without its strings."""
+    return "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+
+
+def _depth(text: str) -> int:
     """The deepest nesting of a valid JSON text; counted there, since a tree hides what repeated names held."""
-    structure = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
-    return max(accumulate(_STEP[mark] for mark in b"".join(structure.split(b'"')[::2])))
+    return max(accumulate(_STEP.get(mark, 0) for mark in _structure(text)), default=0)
 
 
 def _refuse_lone_surrogates(text: str) -> None:
+    if "\\u" not in text:
+        return
     # With escaped backslashes out of the way (as many characters, so that nothing moves together), each that is
     # left starts an escape.
     for found in _PAIR_OR_HALF.finditer(text.replace("\\\\", "  ")):

@@ -27,7 +27,7 @@ from gproxy.errors import (
     UnsupportedEncoding,
 )
 from gproxy.protocols import registry, strict
-from gproxy.protocols.base import Body, Facts, Protocol
+from gproxy.protocols.base import Facts, Protocol
 from gproxy.server import coding
 from gproxy.server.capture import Trace
 from gproxy.server.incoming import Incoming
@@ -37,7 +37,6 @@ RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
-_LARGE_BODY = 1024 * 1024
 
 LOOP_HEADER = b"x-gproxy-via"
 """Names the gproxy processes that a request came through, so that one can see itself in it."""
@@ -286,7 +285,7 @@ async def read(
         request_id=request_id,
         client=client,
         protocol=protocol,
-        facts=protocol.read(await _decode(raw), model, query),
+        facts=await _facts(protocol, raw, model, query),
         headers=headers.raw,
         query=query,
         scoped=scoped,
@@ -302,9 +301,10 @@ async def read(
     return call
 
 
-async def _decode(raw: bytes) -> Body:
-    # A large body takes longer than others should wait for; a thread costs more than a small one takes.
-    return strict.decode(raw) if len(raw) < _LARGE_BODY else await asyncio.to_thread(strict.decode, raw)
+async def _facts(protocol: Protocol, raw: bytes, model: str | None, query: str) -> Facts:
+    if not strict.is_large(raw):  # a thread costs more than a small one takes
+        return protocol.read(strict.decode(raw), model, query)
+    return await asyncio.to_thread(lambda: protocol.read(strict.decode(raw), model, query))
 
 
 async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> bytes:

@@ -5,22 +5,25 @@ broken. What is done to the server is in `tests/kit/`, where `tests/faults/` has
 """
 
 import argparse
+import logging
 import os
 import random
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.common import GPROXY, environment, machine, table
-from tests.kit import edits, kills
+from tests.kit import edits, kills, stalls
 from tests.kit.gateway import Gateway
 from tests.kit.upstream import Upstream
 
 RECOVERY_S = 2.0
+STALL_MS = 50.0
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,44 @@ def reloaded(options: argparse.Namespace) -> Iterator[Promise]:
         yield Promise(f"{what}: failed requests", f"{len(seen.failed)} of {seen.requests}", not seen.failed)
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Promise]]] = {"kills": killed, "reload": reloaded}
+def stalled(options: argparse.Namespace) -> Iterator[Promise]:
+    """Everything that keeps the store busy, one after the other."""
+    with tempfile.TemporaryDirectory() as folder, Upstream() as upstream:
+        gateway = Gateway(Path(folder), kills.configuration(upstream))
+        stalls.fill(gateway.database, options.rows, options.rows // 100)
+        with gateway:
+            with stalls.measured(gateway) as seen:
+                time.sleep(3)
+            quiet = f"; {seen.worst_ms:.0f} ms while nothing else happens"
+            for kind, do in stalls.BUSY.items():
+                began = time.monotonic()
+                with stalls.measured(gateway) as seen:
+                    do(gateway)
+                took = time.monotonic() - began
+                failed = sum(status != 200 for status in seen.statuses)
+                figure = f"{seen.worst_ms:.0f} ms at most, {seen.over(STALL_MS)} over {STALL_MS:.0f}, in {took:.1f} s"
+                yield Promise(f"stalls while {kind}", figure + quiet, not seen.over(STALL_MS))
+                yield Promise(
+                    f"failed requests while {kind}", f"{failed} of {len(seen.statuses)}", failed == 0
+                )
+                quiet = ""
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Promise]]] = {
+    "kills": killed,
+    "reload": reloaded,
+    "stalls": stalled,
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=50, help="kills for each number of workers")
     parser.add_argument("--edits", type=int, default=100)
+    parser.add_argument("--rows", type=int, default=50_000, help="rows of the store that is kept busy")
     parser.add_argument("--only", choices=PARTS, action="append", help="a part; may be given again")
     options = parser.parse_args()
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # that a killed server leaves is no news
     print(f"{machine()}, load {os.getloadavg()[0]:.1f}")
     promises = [promise for name in options.only or PARTS for promise in PARTS[name](options)]
     rows = [(promise.text, promise.figure, "kept" if promise.kept else "BROKEN") for promise in promises]

@@ -213,6 +213,8 @@ def is_terminal(event: Event) -> bool:
 
 def is_complete(event: Event) -> bool:
     """A finish reason, or a prompt that was blocked and so has no candidates."""
+    if event.data is None or not (b'"finishReason"' in event.data or b'"blockReason"' in event.data):
+        return False
     found = _answer(event.data)
     if found is None:
         return False

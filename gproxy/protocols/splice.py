@@ -8,11 +8,17 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 
+from gproxy.protocols.answers import is_json, is_utf8
 from gproxy.protocols.base import Event
 from gproxy.protocols.jsonwalk import edited, members, skip_space
 from gproxy.protocols.sse import with_data
 
 Path = tuple[str, ...]
+
+_SPACE = b" \t\n\r"
+_LONGEST_SPACE = 64  # that is looked back over for what stands before a name
+_ESCAPED_ASCII = rb"\u00"
+"""How a name could be written that is then not found as it is."""
 
 _PLAIN_STRING_MEMBER = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*("[^"\\\x00-\x1f]*")')
 
@@ -27,9 +33,9 @@ def replace_value(data: bytes, path: Path, value: str) -> bytes:
     at = data.find(key)
     if at < 0 and b"\\" not in data:
         return data
-    if at > 0 and len(path) == 1 and _at_top(data[:at]) and data.find(key, at + 1) < 0:
+    if at > 0 and len(path) == 1 and data.find(key, at + 1) < 0:
         found = _PLAIN_STRING_MEMBER.match(data, at + len(key))
-        if found is not None:
+        if found is not None and (_at_top(data[:at]) or _at_end(data, at, found.end())):
             view = memoryview(data)  # an answer may be large: it is copied once
             return b"".join((view[: found.start(1)], _quoted(value), view[found.end(1) :]))
     return _replace_exactly(data, path, value)
@@ -56,10 +62,32 @@ def _at_top(before: bytes) -> bool:
     """
     return (
         before.count(b"{") == 1
-        and before.lstrip(b" \t\n\r").startswith(b"{")
+        and before.lstrip(_SPACE).startswith(b"{")
         and b"[" not in before
         and b"\\" not in before
         and before.count(b'"') % 2 == 0
+    )
+
+
+def _at_end(data: bytes, at: int, end: int) -> bool:
+    """Whether `data[at:end]` surely is a member of the outermost object, and no name of another: seen from behind.
+
+    For an answer whose model stands behind all that is nested in it. `data` is JSON; behind the member there is no
+    brace but the last one and no bracket, so it is in the outermost object; no backslash and an even number of
+    quotes, so it is in no string. Before its name there is no escape, but a comma or the opening brace.
+    """
+    after = data[end:].rstrip(_SPACE)
+    return (
+        after.endswith(b"}")
+        and after.count(b"}") == 1
+        and b"{" not in after
+        and b"[" not in after
+        and b"\\" not in after
+        and after.count(b'"') % 2 == 0
+        and data[max(0, at - _LONGEST_SPACE) : at].rstrip(_SPACE)[-1:] in (b",", b"{")
+        and _ESCAPED_ASCII not in data
+        and is_json(data)
+        and is_utf8(data)
     )
 
 

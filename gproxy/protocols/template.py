@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from gproxy.protocols.answers import is_utf8
 from gproxy.protocols.base import Event, Protocol
 from gproxy.values import Usage
 
@@ -172,7 +173,7 @@ def _form(names: re.Pattern[bytes], event: Event) -> _Form | None:
     if len(literals[0]) < before or len(literals[-1]) < after:
         return None
     # A name could be written by escapes, and the dialects look for some as they are before they read an event.
-    if any(_ESCAPED_ASCII in literal for literal in literals) or not _is_utf8(raw):
+    if any(_ESCAPED_ASCII in literal for literal in literals) or not is_utf8(raw):
         return None
     return _Form(literals, numbers, before, after, event.name)
 
@@ -186,11 +187,3 @@ def _is_plain(protocol: Protocol, event: Event) -> bool:
         and not protocol.is_usage_only(event)
         and protocol.error_in_event(event) is None
     )
-
-
-def _is_utf8(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

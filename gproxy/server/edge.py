@@ -9,6 +9,7 @@ import ipaddress
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 from urllib.parse import unquote_plus
@@ -280,12 +281,12 @@ async def read(
     if scoped is not None and scoped not in snapshot.providers:
         raise NotFound("No such provider.")
     query = without_key(query)
-    raw = await _read_body(headers, incoming, snapshot.config.globals.max_body_bytes)
+    pieces = await _read_body(headers, incoming, snapshot.config.globals.max_body_bytes)
     call = Call(
         request_id=request_id,
         client=client,
         protocol=protocol,
-        facts=await _facts(protocol, raw, model, query),
+        facts=await _facts(protocol, pieces, model, query),
         headers=headers.raw,
         query=query,
         scoped=scoped,
@@ -301,14 +302,16 @@ async def read(
     return call
 
 
-async def _facts(protocol: Protocol, raw: bytes, model: str | None, query: str) -> Facts:
-    if not strict.is_large(raw):  # a thread costs more than a small one takes
-        return protocol.read(strict.decode(raw), model, query)
-    return await asyncio.to_thread(lambda: protocol.read(strict.decode(raw), model, query))
+async def _facts(protocol: Protocol, pieces: list[bytes], model: str | None, query: str) -> Facts:
+    if sum(map(len, pieces)) <= strict.LARGE_BYTES:  # else to put them together takes long already
+        pieces = [b"".join(pieces)]
+        if not strict.is_large(pieces[0]):  # a thread costs more than a small one takes
+            return protocol.read(strict.decode(pieces[0]), model, query)
+    return await asyncio.to_thread(lambda: protocol.read(strict.decode(b"".join(pieces)), model, query))
 
 
-async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> bytes:
-    """The whole body, decoded."""
+async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> list[bytes]:
+    """The pieces of the whole body, decoded."""
     media = headers.one(b"content-type").partition(";")[0].strip().lower()
     if media and media != "application/json" and not media.endswith("+json"):
         raise UnsupportedEncoding(f"The body must be application/json, not {media[:80]}.")
@@ -321,7 +324,9 @@ async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> bytes:
     while not incoming.ended:
         data = await incoming.piece()
         if decoder is not None:
-            data = coding.decode_request(decoder, data, last=incoming.ended, cap=cap)
+            # However little has come, as much as the cap allows may come of it: nobody should wait for that.
+            undo = partial(coding.decode_request, last=incoming.ended, cap=cap)
+            data = await asyncio.to_thread(undo, decoder, data)
         if incoming.trace is not None:
             incoming.trace.body(data, last=incoming.ended)
         size += len(data)
@@ -329,4 +334,4 @@ async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> bytes:
             raise BodyTooLarge(f"The body is larger than {cap} bytes.")
         if data:
             pieces.append(data)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return pieces

@@ -140,7 +140,7 @@ class Answer:
                 data = await self._source.read(until)
                 if self._decoder is None:
                     return data
-                decoded = self._decoder.feed(data) if data else self._decoder.end()
+                decoded = await asyncio.to_thread(self._decoder.feed, data) if data else self._decoder.end()
                 if decoded or not data:
                     return decoded
         except TimeoutError:

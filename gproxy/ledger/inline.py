@@ -24,6 +24,10 @@ MOST_PAUSE_S = 30.0
 """The pause doubles with each slow commit, and is halved by each that is not."""
 
 
+class Busy(Exception):
+    """Another thread, process or program writes just now; nothing was done."""
+
+
 class Inline:
     """Writes by a connection of its own, which waits for nobody. For one thread at a time.
 
@@ -40,13 +44,19 @@ class Inline:
         self._pause_s = FIRST_PAUSE_S
 
     def commit(self, works: Sequence[Work]) -> list[Any] | None:
-        """One outcome per work, as `Store.run` tells them; None if this is not the moment, and nothing was done."""
+        """One outcome per work, as `Store.run` tells them. None if the store fails or is slow, so that who can wait
+        should do it: nothing was done then. Raises `Busy`.
+        """
         began = time.monotonic()
-        if began < self._not_before or not self._turn.acquire(blocking=False):
+        if began < self._not_before:
             return None
+        if not self._turn.acquire(blocking=False):
+            raise Busy
         try:
             return self._store.run(works)
-        except StoreError:
+        except StoreError as error:
+            if "locked" in str(error):
+                raise Busy from None
             return None
         finally:
             self._turn.release()

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from gproxy.errors import StoreError
 from gproxy.ledger.checkpoint import Checkpointer
-from gproxy.ledger.inline import MOST_WORKS, Inline
+from gproxy.ledger.inline import MOST_WORKS, Busy, Inline
 from gproxy.ledger.lane import Lane, Prepare
 from gproxy.ledger.sqlite import known_fault
 from gproxy.ledger.store import Store, Work, open_store
@@ -30,6 +30,10 @@ logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 500
 """Most rows in one commit, so that the first of a flood does not wait for the last."""
+
+TRY_AGAIN_S, MOST_TRIES = 0.001, 10
+"""While another worker writes, the loop tries again, so often; then the thread waits. The thread has to wait for the
+interpreter too, with every statement, and holds the lock meanwhile: two busy workers would hold each other up."""
 
 RETRY_S = 0.5
 """Pause before rows that nobody waits for are tried again."""
@@ -77,6 +81,7 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathered: list[_Entry] = []
         self._due = False
+        self._tries = 0
         self._unwritten = 0
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -175,19 +180,36 @@ class Writer:
             if self._closed or (self._unwritten and self._failure is None):
                 return
             assert self._loop is not None
-            assert self._inline is not None
-            batch, self._gathered = self._gathered[:MOST_WORKS], self._gathered[MOST_WORKS:]
+            batch = self._gathered[:MOST_WORKS]
+            try:
+                outcomes = self._at_once(batch)
+            except Busy:
+                self._tries += 1
+                self._loop.call_later(TRY_AGAIN_S, self._commit)
+                return
+            self._tries = 0
+            del self._gathered[: len(batch)]
             self._due = bool(self._gathered)
             if self._due:
                 self._loop.call_soon(self._commit)
-            works = [entry.work for entry in batch]
-            outcomes = None if self._failure is not None else self._inline.commit(works)
             if outcomes is None:
                 self._to_thread(batch)
                 return
         self._count(batch)
         _complain(batch, outcomes)
         _resolve([(e.waiter, o) for e, o in zip(batch, outcomes, strict=True) if e.waiter is not None])
+
+    def _at_once(self, batch: Sequence[_Entry]) -> list[Any] | None:
+        """None if it is the thread's to do. Raises `Busy` if the loop should try again."""
+        assert self._inline is not None
+        if self._failure is not None:
+            return None
+        try:
+            return self._inline.commit([entry.work for entry in batch])
+        except Busy:
+            if self._tries < MOST_TRIES:
+                raise
+            return None
 
     def _run(self) -> None:
         try:

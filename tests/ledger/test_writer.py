@@ -295,6 +295,11 @@ def whose(db: object) -> int:
     return threading.get_ident()
 
 
+async def given_to_the_thread(it: Writer) -> None:
+    while not it._unwritten:
+        await asyncio.sleep(0.001)
+
+
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """No commit is slow, however busy this machine is."""
@@ -313,9 +318,9 @@ async def test_where_the_loop_would_wait_the_thread_writes_and_then_the_loop_aga
     with writing(path) as it:
         with locked(path):
             commits = [asyncio.ensure_future(it.run(whose)) for _ in range(3)]
-            await asyncio.sleep(0.02)
+            await given_to_the_thread(it)
             later = asyncio.ensure_future(it.run(whose))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0)
             assert it.waiting == 4
         assert threading.get_ident() not in await asyncio.gather(*commits)
         assert await later == threading.get_ident()
@@ -327,12 +332,26 @@ async def test_what_is_handed_over_behind_work_of_the_thread_is_written_behind_i
     with writing(path) as it:
         with locked(path):
             it.put(inserting(record("a")))
-            await asyncio.sleep(0.02)
+            await given_to_the_thread(it)
             last = asyncio.ensure_future(it.run(inserting(record("c"))))
+            await asyncio.sleep(0)
             it.put(inserting(record("b")))
-            await asyncio.sleep(0.02)
         await last
-        assert ids(path) == ["a", "b", "c"]
+        assert ids(path) == ["a", "c", "b"]
+
+
+@pytest.mark.usefixtures("unhurried")
+async def test_a_lock_that_goes_soon_is_waited_for_without_the_thread(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MOST_TRIES", 10_000)
+    with writing(path) as it:
+        with locked(path):
+            commit = asyncio.ensure_future(it.run(whose))
+            while not it._tries:
+                await asyncio.sleep(0.001)
+        assert await commit == threading.get_ident()
+        assert it._tries == 0
 
 
 async def test_a_second_loop_is_served_too(path: Path) -> None:

@@ -402,7 +402,8 @@ async def test_a_request_cut_off_while_the_store_fails_to_settle_it_is_settled_l
             settling = asyncio.create_task(settlement.settle(journal))
             while not journal.settled:
                 await asyncio.sleep(0)
-            await asyncio.sleep(0)  # in which the loop has met the lock
+            while not front.writer._unwritten:  # the loop meets the lock, and leaves it to the thread
+                await asyncio.sleep(0.001)
             while not front.writer.failure:
                 time.sleep(0.001)  # not asyncio's: the loop is to hear of nothing
             settling.cancel()

@@ -2,7 +2,8 @@
 
 For each pair of dialects: a small request and Claude Code's (31 KB, 45 tools), as JSON for the target; an answer;
 and a stream, per event. Beside it, what the same costs where nothing is translated: the model's name changed in the
-body, and events that pass the tap. Decoding of a request's body is in neither: it is done once, for both.
+body, a look for reasoning that others signed, and events that pass the tap. Decoding of a request's body is in
+neither: it is done once, for both.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from gproxy.protocols.tap import StreamTap
 from gproxy.translate import exchange
 from gproxy.translate.assembly import deltas_of
 from gproxy.translate.base import ClientFacts, TargetFacts
+from gproxy.translate.foreign import without_foreign
 from gproxy.translate.model import Added, Answer, Conversation, Delta, Reasoning, Text, ToolCall, Turn
 from gproxy.translate.registry import DIALECTS
 from gproxy.values import Usage
@@ -97,7 +99,10 @@ def untouched(name: str, small: Any, large: Any, stream: bytes) -> list[Callable
 
     def request(tree: Any) -> Callable[[], object]:
         facts = protocol.read(strict.decode(msgspec.json.encode(tree)), "m", "")
-        return lambda: protocol.with_model(facts, "another-model", True)
+        return lambda: (
+            without_foreign(name, facts.body.tree, "another-model"),
+            protocol.with_model(facts, "another-model", True),
+        )
 
     def answer() -> object:
         return protocol.restore_body(given, "my-alias"), protocol.usage_in_body(given)

@@ -19,7 +19,10 @@ _SIGNATURES = ("thoughtSignature", "thought_signature")
 
 
 def without_foreign(dialect: str, tree: Tree, model: str) -> dict[str, Any] | None:
-    """The request without reasoning that another provider than the one of `model` signed; None if it holds none."""
+    """The request without reasoning that another provider than the one of `model` signed; None if it holds none.
+
+    Nearly no request does, and all are looked at: what finds none must be quick.
+    """
     spared = _SPARED.get(dialect)
     return None if spared is None else spared(tree, model)
 
@@ -33,20 +36,19 @@ def _messages(tree: Tree, _model: str) -> dict[str, Any] | None:
 
     A turn of tool calls that so begins without a thought cannot go on with one, so `thinking` goes as well.
     """
+    given = objects(tree.get("messages"))
+    said = [message.get("content") for message in given if message.get("role") == "assistant"]
+    if not any(_is_foreign_thought(b) for content in said if isinstance(content, list) for b in content):
+        return None
     messages: list[Any] = []
-    changed = False
-    for message in objects(tree.get("messages")):
+    for message in given:
         content = message.get("content")
         if isinstance(content, list):
             kept = [block for block in content if not _is_foreign_thought(block)]
-            if len(kept) < len(content):
-                changed = True
-                if not kept:
-                    continue
-                message = {**message, "content": kept}
+            if content and not kept:
+                continue
+            message = {**message, "content": kept}
         messages.append(message)
-    if not changed:
-        return None
     out = {**tree, "messages": messages}
     if not _may_think(messages):
         out.pop("thinking", None)
@@ -78,9 +80,12 @@ def _responses(tree: Tree, _model: str) -> dict[str, Any] | None:
 
 def _chat(tree: Tree, _model: str) -> dict[str, Any] | None:
     """Those of chat completions, where only OpenRouter and the like know of signatures."""
+    given = objects(tree.get("messages"))
+    if not any("reasoning_details" in message for message in given):
+        return None
     messages: list[Any] = []
     changed = False
-    for message in objects(tree.get("messages")):
+    for message in given:
         details = message.get("reasoning_details")
         if isinstance(details, list):
             kept = [detail for detail in details if not _is_foreign_detail(mapping(detail))]
@@ -98,22 +103,22 @@ def _is_foreign_detail(detail: Tree) -> bool:
 
 def _gemini(tree: Tree, model: str) -> dict[str, Any] | None:
     """Gemini's: without signed thoughts, and with calls that are signed by Google's stand-in where they must be."""
+    given = objects(tree.get("contents"))
+    said = [objects(content.get("parts")) for content in given if content.get("role") == "model"]
+    if not any(_signed_by_us(part) for parts in said for part in parts):
+        return None
     contents: list[Any] = []
-    changed = False
-    for content in objects(tree.get("contents")):
+    for content in given:
         parts = objects(content.get("parts"))
-        if any(_signed_by_us(part) for part in parts):
-            changed = True
-            kept = [fit for part in parts if (fit := _fit_for_gemini(part, model)) is not None]
-            if not kept:
-                continue
-            content = {**content, "parts": kept}
-        contents.append(content)
-    return {**tree, "contents": contents} if changed else None
+        kept = [fit for part in parts if (fit := _fit_for_gemini(part, model)) is not None]
+        if kept or not parts:
+            contents.append({**content, "parts": kept} if kept else content)
+    return {**tree, "contents": contents}
 
 
 def _signed_by_us(part: Tree) -> bool:
-    return any(isinstance(value := part.get(name), str) and ours(value) for name in _SIGNATURES)
+    worn = part.get(_SIGNATURES[0]) or part.get(_SIGNATURES[1])
+    return isinstance(worn, str) and ours(worn) != ""
 
 
 def _fit_for_gemini(part: Tree, model: str) -> Tree | None:

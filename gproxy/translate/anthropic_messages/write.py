@@ -12,6 +12,7 @@ from gproxy.translate.anthropic_messages.formats import written_format
 from gproxy.translate.anthropic_messages.turns import cache_control, written_system, written_turns
 from gproxy.translate.base import TargetFacts, Written
 from gproxy.translate.choosing import chosen
+from gproxy.translate.flattening import as_one_object
 from gproxy.translate.model import Conversation, Effort, Thinking, Tool, ToolCall, ToolChoice
 
 DEFAULT_MAX_TOKENS = 8192
@@ -131,7 +132,8 @@ def _tool(tool: Tool, lost: set[str]) -> dict[str, Any]:
     written: dict[str, Any] = {"name": ids.fitting_name(tool.name, _LONGEST_NAME)}
     if tool.description:
         written["description"] = tool.description
-    written["input_schema"] = {"type": "object", **(tool.schema or {"properties": {}})}
+    schema = as_one_object(tool.schema, lost) if tool.schema else {"properties": {}}
+    written["input_schema"] = {"type": "object", **schema}
     return written | cache_control(tool.cache)
 
 

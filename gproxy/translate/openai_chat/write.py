@@ -11,6 +11,7 @@ from typing import Any
 from gproxy.translate import freeform, ids, schemas, traits
 from gproxy.translate.base import TargetFacts, Written
 from gproxy.translate.choosing import chosen
+from gproxy.translate.flattening import as_one_object
 from gproxy.translate.model import Conversation, Effort, Format, Tool, ToolChoice
 from gproxy.translate.openai_chat.turns import written_turns
 
@@ -123,15 +124,15 @@ def _tool(tool: Tool, native: bool, lost: set[str]) -> dict[str, Any]:
     if tool.description:
         function["description"] = tool.description
     if tool.schema is not None:
-        function["parameters"] = parameters_of(tool.schema)
+        function["parameters"] = parameters_of(tool.schema, native, lost)
     if tool.strict is not None:
         function["strict"] = tool.strict
     return {"type": "function", "function": function}
 
 
-def parameters_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+def parameters_of(schema: Mapping[str, Any], native: bool, lost: set[str]) -> dict[str, Any]:
     """The schema of a tool as OpenAI takes it: an object's, with its properties even where there are none."""
-    return {"type": "object", "properties": {}, **schema}
+    return {"type": "object", "properties": {}, **(as_one_object(schema, lost) if native else schema)}
 
 
 def _tool_choice(choice: ToolChoice, tools: Iterable[Tool], tree: dict[str, Any], native: bool) -> Any:

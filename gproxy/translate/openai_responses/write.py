@@ -116,7 +116,7 @@ def _tool(tool: Tool, native: bool, lost: set[str]) -> dict[str, Any]:
     function: dict[str, Any] = {"type": "function", "name": name}
     if tool.description:
         function["description"] = tool.description
-    function["parameters"] = parameters_of(tool.schema or {})
+    function["parameters"] = parameters_of(tool.schema or {}, native, lost)
     # Of a tool of which nothing is said, this dialect takes the schema to be strict, and refuses what is not.
     function["strict"] = bool(tool.strict)
     return function

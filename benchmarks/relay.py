@@ -216,6 +216,8 @@ class LoadSide(asyncio.Protocol):
 
     def _complete(self, data: bytes) -> bool:
         if self._stream:
+            if len(self._buffer) == 1 and not data.startswith(b"HTTP/1.1 200"):
+                return True  # an error, which ends in its own way: `_wrong` tells it
             tail = data if len(data) >= 5 else b"".join(self._buffer[-5:])
             return tail.endswith(b"0\r\n\r\n")
         if not self._whole:

@@ -54,15 +54,15 @@ def environment() -> dict[str, str]:
 
 def cpu_seconds(pid: int) -> float:
     """CPU time of a process and its children so far, user and system."""
-    return sum(map(_cpu_ticks, _family(pid))) / _TICKS
+    return sum(map(_cpu_ticks, family(pid))) / _TICKS
 
 
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process and its children."""
-    return sum(map(_resident, _family(pid)))
+    return sum(map(_resident, family(pid)))
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """The process and all its living descendants."""
     found = [pid]
     for parent in found:

@@ -16,6 +16,9 @@ from gproxy.errors import ConfigError, GatewayError, StoreError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What printing fails with; the files that commands write themselves are `config/`'s, which tells of them."""
 
+_INTERRUPTED = 130
+"""What a shell makes of SIGINT."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed or problem found, 2 wrong usage."""
@@ -26,6 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
+    except KeyboardInterrupt:
+        return _INTERRUPTED  # by Ctrl-C while the command itself was still being imported
     except BrokenPipeError:
         # Whoever read our output has left.
         _give_up_output()

@@ -4,8 +4,10 @@ What is read from them is Hypercorn's.
 """
 
 import contextlib
+import os
 import socket
 import sys
+from pathlib import Path
 
 from gproxy.config.schema import Global
 
@@ -47,6 +49,20 @@ def url(settings: Global, listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     scheme = "https" if settings.tls_certificate and settings.tls_key else "http"
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def holder(port: int) -> str:
+    """The process that listens on a port, as `python3, process 123`; "" where the system does not say (it does on
+    Linux, of one's own processes)."""
+    tables = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+    rows = [row.split() for table in tables if table.exists() for row in table.read_text().splitlines()[1:]]
+    # The fields of proc(5): local address, state (0A listens), inode.
+    ours = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A" and row[1].endswith(f":{port:04X}")}
+    for process in Path("/proc").glob("[0-9]*") if ours else ():
+        with contextlib.suppress(OSError):
+            if any(os.readlink(each) in ours for each in (process / "fd").iterdir()):
+                return f"{(process / 'comm').read_text().strip()}, process {process.name}"
+    return ""
 
 
 def _bound(family: int, address: tuple[object, ...], *, shared: bool = False) -> socket.socket:

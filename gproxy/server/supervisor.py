@@ -5,6 +5,7 @@ What is served is `app.py`'s; which configuration, the caller's; how workers liv
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -104,9 +105,10 @@ def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -
     try:
         sockets = listeners.listen(settings)
     except OSError as error:
+        by = listeners.holder(settings.port) if error.errno == errno.EADDRINUSE else ""
+        reason = f"{error.strerror or error}{by and ' by '}{by}"
         return _refuse(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror or error}); "
-            "choose another with --host and --port."
+            f"cannot listen on {settings.host}:{settings.port} ({reason}); choose another with --host and --port."
         )
     url = listeners.url(settings, sockets[0])
 

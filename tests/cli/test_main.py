@@ -152,3 +152,15 @@ def test_a_data_folder_in_the_home_of_nobody_is_one_sentence(
 def test_reading_makes_no_data_folder(run: Run, file: Path, argv: tuple[str, ...]) -> None:
     assert run(*argv).code == 0
     assert not (file.parent / "data").exists()
+
+
+def test_ctrl_c_while_a_command_is_being_imported_is_no_traceback() -> None:
+    program = (
+        "import os, signal, sys; from gproxy.cli.main import main\n"
+        "def interrupt(event, what):\n"
+        "    if event == 'import' and what[0] == 'gproxy.cli.root': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.addaudithook(interrupt)\n"
+        "sys.exit(main(['serve', '--demo']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

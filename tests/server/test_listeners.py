@@ -1,11 +1,13 @@
 """The addresses that are listened on. How evenly workers are reached, `tests/e2e/test_workers.py` shows."""
 
+import os
 import socket
+import sys
 
 import pytest
 
 from gproxy.config.schema import Global
-from gproxy.server.listeners import UNSENT_BYTES, listen, url
+from gproxy.server.listeners import UNSENT_BYTES, holder, listen, url
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -64,3 +66,12 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
     assert url(settings, sockets[0]).startswith("http://[::1]:")
     for each in sockets:
         each.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="known on Linux alone")
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_who_has_a_port_is_known(family: socket.AddressFamily, address: str) -> None:
+    with socket.create_server((address, 0), family=family) as taken:
+        port = taken.getsockname()[1]
+        assert holder(port).endswith(f", process {os.getpid()}")
+    assert holder(port) == ""

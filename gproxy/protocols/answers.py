@@ -112,6 +112,8 @@ def json_size(value: object) -> int:
 
 def tokens(value: object) -> int | None:
     """A token count: None if unreported, which what is no whole number from 0 to 2**53 counts as."""
+    if value is None:
+        return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None

@@ -4,9 +4,9 @@ Which attempt is made, and what its answer means, is decided in `routing/failove
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import httpx
 
@@ -112,20 +112,21 @@ class Answer:
         """The content type without its parameters, lower case."""
         return self.header(b"content-type").partition(";")[0].strip().lower()
 
-    async def read(self, *, first: bool = False) -> bytes:
+    def read(self, *, first: bool = False) -> Coroutine[Any, Any, bytes]:
         """The next piece, decoded; b"" at the end. Raises FirstByteTimedOut, IdleTimedOut or AnswerBroken.
 
         `first`: the answer has not begun (a stream, until its first event), and has first_byte_timeout_s to do so,
         counted from when it was asked for; after that, each piece has idle_timeout_s.
         """
-        if self.trace is None:
-            return await self._next(first)
+        return self._next(first) if self.trace is None else self._told(self.trace, first)
+
+    async def _told(self, trace: AttemptTrace, first: bool) -> bytes:
         try:
             data = await self._next(first)
         except UpstreamFault as fault:
-            self.trace.failed(fault.reason)
+            trace.failed(fault.reason)
             raise
-        self.trace.piece(data)
+        trace.piece(data)
         return data
 
     async def _next(self, first: bool) -> bytes:
@@ -219,19 +220,20 @@ class Upstream:
         self.now = asyncio.get_running_loop().time
         self._transport = H1Transport()
 
-    async def send(
+    def send(
         self,
         attempt: Attempt,
         on_its_way: Callable[[], None] = lambda: None,
         trace: AttemptTrace | None = None,
-    ) -> Answer:
+    ) -> Coroutine[Any, Any, Answer]:
         """The head of the answer. Raises ConnectFailed, ConnectTimedOut, FirstByteTimedOut, AnswerBroken or
         AnswerRefused, and Unavailable where this process can open no connection at all.
 
         `trace` hears of it all, where attempts are logged.
         """
-        if trace is None:
-            return await self._send(attempt, on_its_way)
+        return self._send(attempt, on_its_way) if trace is None else self._told(attempt, on_its_way, trace)
+
+    async def _told(self, attempt: Attempt, on_its_way: Callable[[], None], trace: AttemptTrace) -> Answer:
         try:
             answer = await self._send(attempt, on_its_way)
         except BaseException as error:  # cancelled too: the attempt was made

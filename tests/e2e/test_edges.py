@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.kit.calls import BY_ID
+from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import KEY, UPSTREAM_KEY, Gateway
 from tests.kit.settings import alias, closed_port, model, provider, user
 from tests.kit.upstream import Script, Upstream
@@ -138,15 +138,33 @@ def test_a_configured_proxy_is_used_for_requests_and_lists(
         assert "listed-a" in gateway.get(f"/{scope}/v1/models").text
 
 
-def test_a_loop_through_ourselves_ends_at_once(upstream: Upstream, tmp_path: Path) -> None:
+@pytest.mark.parametrize("call", [CHAT, BY_ID["messages-stream"]], ids=["same dialect", "translated"])
+def test_a_loop_through_ourselves_ends_at_once(tmp_path: Path, call: Call) -> None:
     port = closed_port()
-    text = provider("self", "openai", f"http://127.0.0.1:{port}/up") + user("me", UPSTREAM_KEY, "*")
-    text += provider("up", "openai", f"http://127.0.0.1:{port}/self")
-    with Gateway(tmp_path, text, "--port", str(port)) as gateway:
-        answer = gateway.post("/self/v1/chat/completions", CHAT.fields("m"), key=UPSTREAM_KEY)
-        assert answer.status_code in (502, 508)
-        assert "508" in answer.text
-        assert len(gateway.rows()) == 1
+    text = provider("self", "custom", f"http://127.0.0.1:{port}/up", protocols=["openai_chat"])
+    text += provider("up", "custom", f"http://127.0.0.1:{port}/self", protocols=["openai_chat"])
+    with Gateway(tmp_path, text + user("me", UPSTREAM_KEY, "*"), "--port", str(port)) as gateway:
+        answer = gateway.post(call.url("m", "self"), call.fields("m"), key=UPSTREAM_KEY)
+        assert answer.status_code == 508, answer.text
+        assert [row["status"] for row in gateway.rows()] == [508]
+
+
+@pytest.mark.parametrize("call", [CHAT, BY_ID["messages-stream"]], ids=["same dialect", "translated"])
+def test_a_loop_through_another_proxy_ends_at_once(tmp_path: Path, call: Call) -> None:
+    ports = closed_port(), closed_port()
+    me = user("me", UPSTREAM_KEY, "*")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    # Each leads on to the other, which is asked in another dialect each time.
+    to_b = provider("on", "custom", f"http://127.0.0.1:{ports[1]}/on", protocols=["openai_chat"]) + me
+    to_a = provider("on", "custom", f"http://127.0.0.1:{ports[0]}/on", protocols=["anthropic_messages"]) + me
+    with (
+        Gateway(tmp_path / "a", to_b, "--port", str(ports[0])) as a,
+        Gateway(tmp_path / "b", to_a, "--port", str(ports[1])) as b,
+    ):
+        answer = a.post(call.url("m", "on"), call.fields("m"), key=UPSTREAM_KEY)
+        assert answer.status_code == 508, answer.text
+        assert [len(proxy.rows()) for proxy in (a, b)] == [1, 1]
 
 
 def test_keys_and_users_that_are_off_expired_or_narrowed(upstream: Upstream, tmp_path: Path) -> None:

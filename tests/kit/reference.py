@@ -43,11 +43,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     `proxy` (a URL, or "") and `connected`, which is called each time that the request has got a connection.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         traced = aiohttp.TraceConfig()
         traced.on_connection_create_end.append(_on_new)
         traced.on_connection_reuseconn.append(_on_reused)
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEP_ALIVE_SECONDS)
+        connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=POOL_KEEP_ALIVE_SECONDS, ssl=context if context is not None else True
+        )
         connector._factory = partial(_connection, asyncio.get_running_loop())
         self._session = aiohttp.ClientSession(
             connector=connector,

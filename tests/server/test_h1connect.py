@@ -25,13 +25,13 @@ from tests.server.parts import GOOD, always, http, peer
 pytestmark = pytest.mark.both_loops
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for localhost, not for its addresses, signed by itself, with its key."""
+def certify(folder: Path, begun: timedelta = timedelta(0)) -> Path:
+    """A certificate for localhost, not for its addresses, signed by itself, with its key. It holds for a day, and
+    has done so since `begun` ago."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     names = [x509.DNSName("localhost")]
-    now = datetime.now(UTC).replace(tzinfo=None)
+    now = datetime.now(UTC).replace(tzinfo=None) - begun
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now)
         .not_valid_after(now + timedelta(days=1))
@@ -40,9 +40,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     pem = serialization.Encoding.PEM
     text = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = tmp_path_factory.mktemp("tls") / "tls.pem"
+    path = folder / "tls.pem"
     path.write_bytes(text + made.public_bytes(pem))
     return path
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return certify(tmp_path_factory.mktemp("tls"))
 
 
 class Secure:

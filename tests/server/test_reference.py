@@ -5,8 +5,12 @@ All of it holds for the transport that serves and for the one that it is compare
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
-from contextlib import suppress
+import ssl
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,6 +22,9 @@ from tests.kit import reference
 from tests.kit.reference import MOST_STALE, READ_BYTES, AiohttpTransport, AnswerStream
 from tests.kit.settings import closed_port
 from tests.server.parts import GOOD, Script, Seen, always, full_listener, http, peer, reset
+from tests.server.test_h1connect import certificate, certify
+
+__all__ = ["certificate"]
 
 pytestmark = pytest.mark.both_loops
 
@@ -412,3 +419,76 @@ async def test_a_request_that_is_given_up_unsent_takes_its_connection_with_it(
             await asyncio.wait([task])
             with pytest.raises(ConnectionResetError):
                 await asyncio.wait_for(to_the_end(there), 2)
+
+
+async def body_of(transport: Transport, url: str) -> bytes:
+    answer = await send(transport, url)
+    try:
+        return await whole(answer)
+    finally:
+        await answer.aclose()
+
+
+@contextmanager
+def secure(certificate: Path, answer: bytes) -> Iterator[str]:
+    """Where each request over TLS is answered so, and the connection then closed without TLS's own end."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+
+    def serve() -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except OSError:
+                return
+            sock.settimeout(2)  # the reference leaves a connection open that it does not trust
+            with suppress(OSError), sock, context.wrap_socket(sock, server_side=True) as within:
+                got = b""
+                while b"\r\n\r\n{}" not in got and (data := within.recv(65536)):
+                    got += data
+                within.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"https://localhost:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def trust(certificate: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(certificate))
+
+
+@pytest.mark.parametrize(
+    ("answer", "whole_body"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", b"hi"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", b"hi"),
+        (b"HTTP/1.1 204 No\r\n\r\n", b""),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nhi", None),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n", None),
+        (b"HTTP/1.1 200 OK\r\ncontent-le", None),
+        (b"", None),
+    ],
+    ids=["length", "chunks", "no body", "cut length", "cut chunks", "cut head", "nothing"],
+)
+async def test_tls_that_ends_without_saying_so_is_the_end_of_what_is_whole_alone(
+    kind: type[Transport], certificate: Path, answer: bytes, whole_body: bytes | None
+) -> None:
+    transport = kind(trust(certificate))
+    with secure(certificate, answer) as url:
+        if whole_body is not None:
+            assert await body_of(transport, url) == whole_body
+        else:
+            with pytest.raises(httpx.ReadError):
+                await body_of(transport, url)
+    await transport.aclose()
+
+
+async def test_a_certificate_that_is_over_is_a_connect_error(kind: type[Transport], tmp_path: Path) -> None:
+    expired = certify(tmp_path, timedelta(days=2))
+    transport = kind(trust(expired))
+    with secure(expired, GOOD) as url, pytest.raises(httpx.ConnectError, match="expired"):
+        await send(transport, url)
+    await transport.aclose()

@@ -12,7 +12,7 @@ from gproxy.protocols.sse import MAX_EVENT_BYTES
 from gproxy.protocols.template import Template, learn
 from gproxy.values import Usage
 
-_MOST_TRIES = 8
+_MOST_TRIES = 6
 """So many events in a row are learned from in vain; then a stream's events are read one by one."""
 
 

@@ -10,7 +10,6 @@ cut the same events. Their JSON is the same tree but for those values. And of a 
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -24,7 +23,6 @@ _TEXT, _TEXT_BYTES = rb"gproxy\"\u00e9", 9
 """A text whose size is neither that of its JSON nor the number of its letters."""
 
 _NUMBER = b"730811025500173"
-_TRIED = re.compile(rb"(?:%b)++|%b" % (re.escape(_TEXT), _NUMBER))
 _NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,17})(?: (?:0|[1-9][0-9]{0,17}))*+")
 _ESCAPED_ASCII = rb"\u00"
 _KNOWN = Usage()
@@ -48,8 +46,7 @@ class Run(NamedTuple):
     output_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(NamedTuple):
     """What stands around the values that vary: `start`, before each but the first of `kinds` a middle, `stop`.
 
     `kinds`: of each value, whether it is text that counts as output, another string (False), or a number (None).
@@ -124,7 +121,8 @@ def learn(protocol: Protocol, event: Event, client_model: str | None) -> Templat
     if form is None:
         return None
     blank = form.filled([b"0" if number else b"" for number in form.numbers])
-    tried = form.filled([_NUMBER if n else _TEXT * (1 << place) for place, n in enumerate(form.numbers)])
+    values = [_NUMBER if n else _TEXT * (1 << place) for place, n in enumerate(form.numbers)]
+    tried = form.filled(values)
     if not _is_plain(protocol, tried) or protocol.output_text(blank):
         return None
     counted, uneven = divmod(protocol.output_text(tried), _TEXT_BYTES)
@@ -133,14 +131,13 @@ def learn(protocol: Protocol, event: Event, client_model: str | None) -> Templat
     kinds = tuple(None if n else bool(counted >> place & 1) for place, n in enumerate(form.numbers))
     sent = tried.raw if client_model is None else protocol.restore_event(tried, client_model)
     start, *middles, stop = form.literals
-    sent_start, *sent_middles, sent_stop = _TRIED.split(sent)
+    sent_start, *sent_middles, sent_stop = _around(sent, values)
     if sent_middles != middles:
         return None
     return Template(start, tuple(middles), stop, sent_start, sent_stop, kinds)
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
+class _Form(NamedTuple):
     """An event without the values that vary. Its data begin and end so many bytes within it."""
 
     literals: list[bytes]
@@ -163,19 +160,32 @@ def _form(names: re.Pattern[bytes], event: Event) -> _Form | None:
         return None
     if data is None or raw.count(data) != 1 or _TEXT in raw or _NUMBER in raw:
         return None
-    numbers = [match.group(1) is None for match in found]
-    spans = [match.span(2 if number else 1) for match, number in zip(found, numbers, strict=True)]
+    literals: list[bytes] = []
+    numbers: list[bool] = []
+    at = 0
+    for match in found:
+        numbers.append(match.group(1) is None)
+        start, end = match.span(2 if numbers[-1] else 1)
+        literals.append(raw[at:start])
+        at = end
+    literals.append(raw[at:])
     before = raw.find(data)
     after = len(raw) - before - len(data)
-    starts = [0, *(end for _, end in spans)]
-    ends = [*(start for start, _ in spans), len(raw)]
-    literals = [raw[start:end] for start, end in zip(starts, ends, strict=True)]
     if len(literals[0]) < before or len(literals[-1]) < after:
         return None
     # A name could be written by escapes, and the dialects look for some as they are before they read an event.
-    if any(_ESCAPED_ASCII in literal for literal in literals) or not is_utf8(raw):
+    if _ESCAPED_ASCII in b"".join(literals) or not is_utf8(raw):
         return None
     return _Form(literals, numbers, before, after, event.name)
+
+
+def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:
+    """What stands before, between and after the values, which follow each other."""
+    literals: list[bytes] = []
+    for value in values:
+        literal, _, raw = raw.partition(value)
+        literals.append(literal)
+    return [*literals, raw]
 
 
 def _is_plain(protocol: Protocol, event: Event) -> bool:

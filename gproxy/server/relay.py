@@ -37,8 +37,9 @@ async def relay(opened: Opened, journal: Journal, reply: Reply, settlement: Sett
         await _refusal(opened, journal, reply, settlement)
     elif opened.tap is not None:
         await _stream(opened, opened.tap, journal, reply, settlement)
-        opened.lingering = True
-        tasks.spawn(_linger(opened))
+        if not opened.answer.over:
+            opened.lingering = True
+            tasks.spawn(_linger(opened))
     elif opened.crossed is not None:
         await _crossed(opened, opened.crossed, journal, reply, settlement)
     elif opened.body is not None:

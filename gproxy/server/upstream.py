@@ -182,6 +182,11 @@ class Answer:
             except httpx.TransportError as error:
                 raise AnswerBroken(_CUT_OFF) from error
 
+    @property
+    def over(self) -> bool:
+        """All of it has been read, and nobody is to hear of its end."""
+        return self._source.over and self._decoder is None and self.trace is None
+
     async def whole(self, cap: int = MAX_WHOLE_ANSWER) -> bytes:
         """All of the body. Raises as `read` does, and AnswerBroken beyond `cap` bytes."""
         pieces: list[bytes] = []
@@ -191,8 +196,8 @@ class Answer:
             size += len(data)
             if size > cap:
                 raise AnswerBroken(f"the answer is larger than {cap} bytes")
-            if self._source.over and self._decoder is None and self.trace is None:
-                break  # nobody else has to hear of the end
+            if self.over:
+                break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def close(self) -> None:

@@ -252,5 +252,5 @@ def test_forms_that_never_come_twice_are_soon_given_up() -> None:
     tap = StreamTap(protocol, SseFramer(), client_model="alias", withhold_usage=False)
     for number in range(100):
         tap.feed(b'data: {"id":%d,"model":"up","choices":[{"delta":{"content":"a"}}]}\n\n' % number)
-    assert len(learned) == 100 + 2 * 8
+    assert len(learned) == 100 + 2 * 6
     assert tap.output_bytes == 100

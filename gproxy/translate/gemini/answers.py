@@ -145,11 +145,11 @@ def _characters(text: str, index: object) -> int:
 def write_answer(answer: Answer, client: ClientFacts) -> Wire:
     """The answer for the client."""
     parts: list[Wire] = []
-    before: list[AnswerPart] = []
+    before: list[AnswerPart] | None = []
     for part in answer.parts:
         if (wire := part_for_client(part, before)) is not None:
             parts.append(wire)
-        before = [] if isinstance(part, ToolCall) else [*before, part]
+        before = None if isinstance(part, ToolCall) else [*(before or ()), part]
     candidate: Wire = {"content": {"role": "model", "parts": parts}}
     cited = [part for part in answer.parts if isinstance(part, Text) and part.citations]
     if cited:
@@ -165,16 +165,20 @@ def reason_of(finish: Finish) -> str:
     return _REASONS.get(finish, "STOP")
 
 
-def part_for_client(part: AnswerPart, before: Sequence[AnswerPart] = ()) -> Wire | None:
-    """A part of an answer; None for a text that is empty. A call may carry what was thought `before` it."""
+def part_for_client(part: AnswerPart, before: Sequence[AnswerPart] | None = None) -> Wire | None:
+    """A part of an answer; None for a text that is empty.
+
+    A call may carry what was thought `before` it. For one directly behind another it is None: of calls side by side,
+    the first one is signed.
+    """
     match part:
         case Text(text) | Refusal(text):
             return {"text": text} if text else None
         case ToolCall():
             call = {"id": part.id, "name": part.name, "args": object_of(part.arguments)}
             signed = _signed(part.signature)
-            if not signed and (carried := carried_by_call(before)):
-                signed = {"thoughtSignature": carried}
+            if not signed and before is not None:
+                signed = {"thoughtSignature": carried_by_call(before)}
             return {"functionCall": call} | signed
         case Reasoning(text, signature, redacted):
             if redacted:

@@ -2,7 +2,7 @@
 
 The Gemini CLI keeps calls with their signatures, and leaves out parts with `thought`; but Anthropic, OpenAI's
 Responses and DeepSeek want the thought that led to a call again beside its result. Signatures of other parts are
-`thoughts.py`'s.
+`thoughts.py`'s, and what Gemini is sent in the place of ours `foreign.py`'s.
 """
 
 from base64 import b64encode
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from gproxy.translate import signatures
 from gproxy.translate.gemini import thoughts
 from gproxy.translate.model import AnswerPart, Part, Reasoning, Signature, Text, ToolCall
 
@@ -17,6 +18,7 @@ MOST_CHARS = 256 * 1024
 """A longer one is not made, and not read: the thought is then lost, as it is without."""
 
 _MARK = "gproxy-thoughts."
+_OF_NOBODY = b64encode(signatures.OF_NOBODY.encode()).decode()
 
 
 class _Kept(msgspec.Struct, array_like=True):
@@ -35,17 +37,15 @@ _decode = msgspec.json.Decoder(list[_Kept]).decode
 
 def carried_by_call(before: Sequence[AnswerPart]) -> str:
     """The signature for a call that has none of its own: it holds the thoughts in `before`, which is what was said
-    since the call before it. "" if there are none."""
+    since the call before it. Without any it says that nobody signed it, which is known when it goes to Gemini."""
     texts = [at for at, part in enumerate(before) if isinstance(part, Text) and part.text]
     kept = [
         _kept(part, early=bool(texts) and at < texts[-1])
         for at, part in enumerate(before)
         if isinstance(part, Reasoning) and not _is_of_gemini(part)
     ]
-    if not kept:
-        return ""
     made = b64encode(_MARK.encode() + _encode(kept)).decode()
-    return made if len(made) <= MOST_CHARS else ""
+    return made if kept and len(made) <= MOST_CHARS else _OF_NOBODY
 
 
 def _is_of_gemini(part: Reasoning) -> bool:

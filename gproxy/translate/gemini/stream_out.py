@@ -51,7 +51,7 @@ class GeminiWriter:
         self._usage: Usage | None = None
         self._open: AnswerPart = Text("")
         self._told: list[str] = []  # of the open part
-        self._before: list[AnswerPart] = []  # what was said since the last call
+        self._before: list[AnswerPart] | None = []  # what was said since the last call, None for nothing
         self._signature: Signature | None = None
         self._sources: list[Citation] = []
         self._last = b""
@@ -93,20 +93,20 @@ class GeminiWriter:
     def _closed(self) -> bytes:
         part, text = self._open, "".join(self._told)
         if isinstance(part, ToolCall):
-            before, self._before = self._before, []
+            before, self._before = self._before, None
             return self._part(replace(part, arguments=text), before)
         if isinstance(part, Reasoning):
-            self._before.append(replace(part, text=text, signature=self._signature))
+            self._before = [*(self._before or ()), replace(part, text=text, signature=self._signature)]
             if self._signature is None:
                 return b""
             return self._part(replace(part, text="", signature=self._signature))
-        self._before.append(Text(text))
+        self._before = [*(self._before or ()), Text(text)]
         if self._sources:
             cited = grounding_for_client([Text(text, tuple(self._sources))])
             return self._chunk(_EMPTY, {"groundingMetadata": cited})
         return b""
 
-    def _part(self, part: AnswerPart, before: Sequence[AnswerPart] = ()) -> bytes:
+    def _part(self, part: AnswerPart, before: Sequence[AnswerPart] | None = None) -> bytes:
         return self._chunk(part_for_client(part, before) or _EMPTY, {})
 
     def _chunk(self, part: dict[str, Any], beside: dict[str, Any], usage: Usage | None = None) -> bytes:

@@ -20,6 +20,7 @@ from gproxy.translate.model import (
 )
 from gproxy.values import Usage
 
+OF_NOBODY = "Z3Byb3h5Lm5vbmUu"  # gproxy.none.
 CLIENT = ClientFacts(model="my-alias", answer_id="7f", created=0)
 
 
@@ -130,7 +131,10 @@ def test_an_answer_is_written() -> None:
                     "parts": [
                         {"text": "hm", "thought": True, "thoughtSignature": "s"},
                         {"text": "ä"},
-                        {"functionCall": {"id": "x", "name": "f", "args": {"a": 1}}},
+                        {
+                            "functionCall": {"id": "x", "name": "f", "args": {"a": 1}},
+                            "thoughtSignature": OF_NOBODY,
+                        },
                     ],
                 },
                 "groundingMetadata": {

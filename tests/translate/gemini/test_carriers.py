@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from gproxy.translate import exchange
 from gproxy.translate.assembly import deltas_of
 from gproxy.translate.base import ClientFacts, TargetFacts
+from gproxy.translate.foreign import without_foreign
+from gproxy.translate.gemini import thoughts
 from gproxy.translate.gemini.carriers import MOST_CHARS, carried_by_call, put_back
 from gproxy.translate.model import Answer, AnswerPart, Part, Reasoning, Signature, Text, ToolCall
 from gproxy.translate.registry import DIALECTS
@@ -53,9 +56,11 @@ def test_thoughts_that_the_client_sends_itself_are_not_told_twice() -> None:
 
 
 def test_nothing_is_carried_where_nothing_was_thought_or_too_much() -> None:
-    assert carried_by_call([]) == carried_by_call([Text("t")]) == ""
-    assert carried_by_call([Reasoning("x" * MOST_CHARS)]) == ""
-    assert 0 < len(carried_by_call([Reasoning("x" * (MOST_CHARS // 2), SIGNED)])) < MOST_CHARS
+    nobody = carried_by_call([])
+    assert thoughts.ours(nobody) == "gproxy.none."
+    assert (thoughts.from_client(nobody), back([Text("t")], nobody)) == (None, [Text("t")])
+    assert carried_by_call([Text("t")]) == carried_by_call([Reasoning("x" * MOST_CHARS)]) == nobody
+    assert len(nobody) < len(carried_by_call([Reasoning("x" * (MOST_CHARS // 2), SIGNED)])) < MOST_CHARS
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,27 @@ def test_what_was_tampered_with_is_no_thought(signature: str) -> None:
     for dialect in ("anthropic_messages", "openai_responses", "openai_chat"):
         found = exchange.request(GEMINI, DIALECTS[dialect], request, TargetFacts(model="gpt-5.1"))
         assert signature == "" or signature not in json.dumps(found.tree)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_of_calls_side_by_side_the_first_one_is_signed_and_gemini_takes_it_by_its_stand_in(
+    streamed: bool,
+) -> None:
+    answer = Answer((CALL, replace(CALL, id="call_2"), Text("t"), replace(CALL, id="call_3")), "tools")
+    trees = [GEMINI.write_answer(answer, CLIENT)]
+    if streamed:
+        writer = GEMINI.writer(CLIENT)
+        stream = b"".join(map(writer.feed, deltas_of(answer))) + writer.end()
+        trees = [json.loads(event.data or b"") for event in events_of(stream)]
+    parts = [
+        part for tree in trees for part in tree["candidates"][0]["content"]["parts"] if "functionCall" in part
+    ]
+    assert ["thoughtSignature" in part for part in parts] == [True, False, True]
+    request = {"contents": [ASKED, {"role": "model", "parts": parts}]}
+    sent = without_foreign("gemini", request, "gemini-3-pro")
+    assert sent is not None
+    signed = [part.get("thoughtSignature") for part in sent["contents"][1]["parts"]]
+    assert signed == [thoughts.UNSIGNED, None, thoughts.UNSIGNED]
 
 
 @settings(deadline=None)

@@ -25,6 +25,7 @@ from gproxy.translate.model import (
 from gproxy.values import Usage
 from tests.translate.grammar import check_gemini, check_gemini_chunks, events_of
 
+OF_NOBODY = "Z3Byb3h5Lm5vbmUu"  # gproxy.none.
 ANSWER = Answer(
     (Reasoning("hm", Signature("s", "gemini")), Text("Hi"), ToolCall("x", "f", '{"a":1}')),
     "tools",
@@ -53,7 +54,7 @@ def test_an_answer_is_written_part_by_part() -> None:
         {"text": "hm", "thought": True},
         {"text": "", "thought": True, "thoughtSignature": "s"},
         {"text": "Hi"},
-        {"functionCall": {"id": "x", "name": "f", "args": {"a": 1}}},
+        {"functionCall": {"id": "x", "name": "f", "args": {"a": 1}}, "thoughtSignature": OF_NOBODY},
         {"text": ""},
     ]
     last = json.loads(events_of(stream)[-1].data or b"")
@@ -85,7 +86,9 @@ def test_pieces_go_out_as_they_come_but_those_of_calls() -> None:
     writer.feed(Opened(ToolCall("x", "f", "")))
     assert writer.feed(Added('{"a"')) == b""
     assert writer.feed(Added(":1}")) == b""
-    assert parts(writer.feed(Closed())) == [{"functionCall": {"id": "x", "name": "f", "args": {"a": 1}}}]
+    assert parts(writer.feed(Closed())) == [
+        {"functionCall": {"id": "x", "name": "f", "args": {"a": 1}}, "thoughtSignature": OF_NOBODY}
+    ]
 
 
 def test_a_refusal_is_text_and_hidden_thoughts_are_kept() -> None:

@@ -24,9 +24,14 @@ name = "second"
 channel = "openai"
 credentials = [{ keyring = "second", label = "ring" }]
 """
-OUT = Health(
-    state="cooling", held="out", until=time.time() + 600, failures=2, error="status 429", at=time.time()
-)
+
+
+def out() -> Health:
+    """Of one that is out for ten minutes from now."""
+    now = time.time()
+    return Health(state="cooling", held="out", until=now + 600, failures=2, error="status 429", at=now)
+
+
 DEAD = Health(state="disabled", failures=1, error="status 401, its key was refused", at=time.time())
 
 
@@ -36,7 +41,7 @@ def store(file: Path) -> Path:
     file.write_text(MINIMAL + MORE)
     path = file.parent / "data" / "gproxy.db"
     opened = open_store(path)
-    for key, health in ((("claude", "team", "m"), OUT), (("claude", "claude#2", ""), DEAD)):
+    for key, health in ((("claude", "team", "m"), out()), (("claude", "claude#2", ""), DEAD)):
         opened.run([partial(credential_state.change, key=key, identity="x", step=lambda _, h=health: h)])
     opened.close()
     return path
@@ -138,7 +143,7 @@ def test_names_are_never_broken(run: Run, file: Path) -> None:
     )
     opened = open_store(file.parent / "data" / "gproxy.db")
     key = (provider, label, "claude-sonnet-with-a-date-20250929")
-    opened.run([partial(credential_state.change, key=key, identity="x", step=lambda _: OUT)])
+    opened.run([partial(credential_state.change, key=key, identity="x", step=lambda _: out())])
     opened.close()
     shown = run("credentials", "list").out
     words = shown.split()

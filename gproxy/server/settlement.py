@@ -4,6 +4,7 @@ What a model costs is `prices.py`'s, what is written `ledger/spend.py`'s.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +19,11 @@ from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
 from gproxy.values import Target, Usage
 
+logger = logging.getLogger(__name__)
+
+MOST_WAITING = 10_000
+"""While so much waits for a store that fails, some 30 MB, requests that were let in nowhere leave no rows."""
+
 
 class Settlement:
     """Settles the requests of one process. `told` hears of each that has ended, with its cost if that is known."""
@@ -30,6 +36,7 @@ class Settlement:
         told: Callable[[Journal, int | None], None] = lambda journal, cost_nano: None,
     ) -> None:
         self._told = told
+        self._told_of_loss = False
         self._writer = writer
         self._prices = prices
         self._tasks = tasks
@@ -63,9 +70,16 @@ class Settlement:
         except StoreError:
             error = Unavailable("The usage record cannot be written now; try again later.")
             journal.ended(journal.status if begun else error.status, "error", error.message)
-            again = _work(journal, cost, source)
-            assert again is not None
-            self._writer.put(again)
+            if journal.admitted or self._writer.waiting < MOST_WAITING:
+                again = _work(journal, cost, source)
+                assert again is not None
+                self._writer.put(again)
+            elif not self._told_of_loss:
+                self._told_of_loss = True
+                logger.error(
+                    "%d operations wait for the usage store: requests that are refused meanwhile leave no rows",
+                    MOST_WAITING,
+                )
             raise error from None
         except asyncio.CancelledError:
             if journal.reserved:

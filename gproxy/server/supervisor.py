@@ -188,10 +188,16 @@ def _work(
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve(server, snapshot, failed, seen, writer, listener, worker, ready, speaks))
     finally:
-        try:
-            writer.close()
-        except StoreError as error:
-            say(str(error))
+        code = _closed(writer)
+    return code
+
+
+def _closed(writer: Writer) -> int:
+    """The exit code of a process whose ledger is closed now: not 0 if it has lost rows."""
+    try:
+        writer.close()
+    except StoreError as error:
+        return _refuse(str(error))
     return 0
 
 

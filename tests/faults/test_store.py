@@ -121,6 +121,15 @@ def ready(gateway: Gateway) -> None:
     assert ask(gateway) == 200
 
 
+def ends_with_loss(gateway: Gateway) -> None:
+    """Ends a server whose store does not come back: it says that rows are lost."""
+    gateway.process.terminate()
+    assert gateway.process.wait(20) == 1
+    gateway.wait_line("usage rows could not be written")
+    with suppress(ProcessLookupError):  # it has ended
+        gateway.kill()
+
+
 def last_words(gateway: Gateway, *within: str) -> str:
     """What a server says that does not start, in one line."""
     done = subprocess.run(
@@ -171,6 +180,7 @@ def test_another_store_in_its_place_is_not_written(own: Gateway) -> None:
     before = other.read_bytes()
     other.replace(own.database)
     refused(own, "gproxy.db was removed or replaced")
+    ends_with_loss(own)
     assert own.database.read_bytes() == before
 
 
@@ -179,7 +189,7 @@ def test_a_log_that_is_removed_is_missed_and_all_of_it_is_kept_at_the_end(own: G
     for end in ("-wal", "-shm"):
         own.database.with_name(f"gproxy.db{end}").unlink()
     refused(own, "gproxy.db-wal was removed or replaced")
-    own.stop()
+    ends_with_loss(own)
     assert spent(own) >= before
 
 
@@ -250,6 +260,21 @@ def test_a_lock_is_waited_for_once_and_then_refusals_come_at_once(own: Gateway) 
         finally:
             other.execute("ROLLBACK")
     ready(own)
+
+
+def test_a_page_that_is_damaged_is_told_of_when_it_is_needed(ended: Gateway) -> None:
+    """Whose schema is whole, so that a server starts on it."""
+    with closing(sqlite3.connect(ended.database)) as db:
+        (root,) = db.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'sqlite_autoindex_usage_1'"
+        ).fetchone()
+    with ended.database.open("r+b") as file:
+        file.seek((root - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    with restarted(ended) as again:
+        assert ask(again) == 503
+        assert "database disk image is malformed): the file is damaged" in again.get("/ready", key=None).text
+        ends_with_loss(again)
 
 
 # At the start.

@@ -18,6 +18,7 @@ from gproxy.ledger.sqlite import connect
 from gproxy.ledger.writer import Writer
 from gproxy.protocols import estimate
 from gproxy.routing.failover import Tried
+from gproxy.server import settlement
 from gproxy.server.journal import Journal
 from gproxy.server.prices import Prices
 from gproxy.server.settlement import Settlement
@@ -212,6 +213,26 @@ async def test_once_a_store_is_known_to_fail_a_refusal_waits_for_no_lock(
                     await it.settlement.settle(answered(status=502))
             other.execute("ROLLBACK")
         await it.rows()
+
+
+async def test_a_flood_that_a_failing_store_turns_away_is_not_kept_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(settlement, "MOST_WAITING", 3)
+    async with books(tmp_path) as it:
+        with closing(connect(it.path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for number in range(8):
+                journal = answered(status=503)
+                journal.call = replace(journal.call, request_id=f"req_{number}")
+                journal.admitted = number == 7
+                with pytest.raises(Unavailable):
+                    await it.settlement.settle(journal)
+            other.execute("ROLLBACK")
+        kept = [row["request_id"] for row in await it.rows()]
+    assert kept == ["req_0", "req_1", "req_2", "req_7"]
+    assert caplog.text.count("leave no rows") == 1
 
 
 async def test_with_usage_switched_off_there_are_no_rows(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ found in `opened.py`, what a target is sent made in `asking.py`; sending the ans
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -318,7 +318,7 @@ def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
     if not opened.refused:
         return None
     complaint = complaint_of(opened.answer.header, opened.body or b"", time.time())
-    said = _said(call) if opened.refused in verdicts.TELLING else ()
+    said = _Said(call) if opened.refused in verdicts.TELLING else ()
     if verdicts.judge(opened.refused, complaint, said) is Verdict.PASS:
         return None
     return verdicts.failure_of(opened.refused, complaint, said, keyless=keyless)
@@ -334,8 +334,15 @@ def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:
     return trace.attempt(journal.attempts, target, journal.credential or "", *sent)
 
 
-def _said(call: Call) -> Sequence[str]:
-    """The texts that the client sent, also as they read without escapes."""
-    text = call.facts.body.text
-    plain = [json.dumps(call.facts.body.tree, ensure_ascii=False)] if "\\u" in text else []
-    return [call.facts.model, text, *plain]
+class _Said:
+    """The texts that the client sent, also as they read without escapes; made when they are looked at, which is
+    seldom: of a large body it takes long."""
+
+    def __init__(self, call: Call) -> None:
+        self._facts = call.facts
+
+    def __iter__(self) -> Iterator[str]:
+        yield self._facts.model
+        yield self._facts.body.text
+        if "\\u" in self._facts.body.text:
+            yield json.dumps(self._facts.body.tree, ensure_ascii=False)

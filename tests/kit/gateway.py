@@ -91,7 +91,12 @@ class Gateway:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.url = self.wait_line(_LISTENING).group(1)
+        try:
+            self.url = self.wait_line(_LISTENING).group(1)
+        except BaseException:  # nobody else ends one that was never entered
+            if self.process.poll() is None:
+                self.kill()
+            raise
 
     def stop(self) -> None:
         """SIGTERM; fails unless the process was alive and ends with 0 and without a traceback."""

@@ -1,9 +1,11 @@
 """`gproxy keys`: the keys that clients authenticate with. How keys are made and stored is `config/`'s."""
 
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +14,9 @@ from gproxy.cli.amounts import dollars
 from gproxy.cli.options import ConfigOption, JsonOption, group
 from gproxy.config.schema import BOUNDS
 
+if TYPE_CHECKING:
+    from gproxy.config.document import Document
+
 app = group("The keys that clients call with.")
 
 _BOUNDS = (*BOUNDS, "quota")
@@ -19,6 +24,19 @@ _BOUNDS = (*BOUNDS, "quota")
 
 def _bound(flag: str, help: str) -> Any:
     return typer.Option(flag, metavar="N", min=1, help=help)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A key that was just written to the file, and whose it is."""
+
+    key: str = field(repr=False)
+    user: str
+    label: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.user}/{self.label}"
 
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="Its label, user/label or id.")]
@@ -46,37 +64,22 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key and print it, once: only its hash is kept."""
-    from gproxy.config import changes
-    from gproxy.config.document import Document
-    from gproxy.config.keys import hash_key, key_hint, key_id, make_key
+    from gproxy.config.keys import hash_key, key_id
 
     if user == "":
         raise typer.BadParameter("must not be empty", param_hint="--user")
-    key = make_key()
     policy: dict[str, object] = {
         "models": model or None,
         **dict(zip(BOUNDS, (rpm, rpd, tpm, tpd, max_concurrency), strict=True)),
         "quota": None if quota is None else float(dollars(quota, "--quota")),
     }
-    stored = {"api_key_hash": hash_key(key), "key_hint": key_hint(key), "expires_at": _expiry(expires)}
-
-    def change(document: Document) -> tuple[str, str, bool]:
-        owner, made = (user, False) if user else changes.key_owner(document)
-        if made:
-            changes.add_user(document, owner)
-            changes.allow(document, owner, "*")
-        values = {"label": label, **stored, **policy}
-        given = {name: value for name, value in values.items() if value}
-        return owner, changes.add_key(document, owner, given), made
-
-    owner, label, made = files.edit(config, change)
-    if made:
-        output.note(f"Made the user {owner}, who may use every model.")
+    expires_at = None if expires is None else expiry(expires)
+    made = make(config, user, label, {"expires_at": expires_at} | policy)
     if as_json:
-        found = {"key": key, "id": key_id(hash_key(key)), "user": owner, "label": label}
-        output.show_json(found | {"expires_at": _iso(stored["expires_at"])} | policy)
+        found = {"key": made.key, "id": key_id(hash_key(made.key)), "user": made.user, "label": made.label}
+        output.show_json(found | {"expires_at": _iso(expires_at)} | policy)
     else:
-        _print_once(key, f"{owner}/{label}")
+        _print_once(made.key, made.name)
 
 
 app.command("create")(create)
@@ -191,11 +194,44 @@ def _switch(config: Path | None, key: str, enabled: bool) -> None:
     output.note(f"{'Enabled' if enabled else 'Disabled'} {files.edit(config, change)}.")
 
 
-def _expiry(text: str | None) -> datetime | None:
+def make(
+    config: Path | None,
+    user: str | None,
+    label: str | None,
+    policy: Mapping[str, object],
+    before: "Callable[[Document], None] | None" = None,
+) -> Made:
+    """Write a new key with what is set of `policy`, its keys in the file; who it goes to is told if that is new.
+
+    `before` is a change that is made along with it.
+    """
+    from gproxy.config import changes
+    from gproxy.config.keys import hash_key, key_hint, make_key
+
+    key = make_key()
+    stored = {"api_key_hash": hash_key(key), "key_hint": key_hint(key)}
+
+    def change(document: "Document") -> tuple[str, str, bool]:
+        if before:
+            before(document)
+        owner, new = (user, False) if user else changes.key_owner(document)
+        if new:
+            changes.add_user(document, owner)
+            changes.allow(document, owner, "*")
+        values = {"label": label, **stored, **policy}
+        given = {name: value for name, value in values.items() if value}
+        return owner, changes.add_key(document, owner, given), new
+
+    owner, given_label, new = files.edit(config, change)
+    if new:
+        output.note(f"Made the user {owner}, who may use every model.")
+    return Made(key, owner, given_label)
+
+
+def expiry(text: str) -> datetime:
+    """When a key ends, of what `--expires` says; raises BadParameter."""
     from gproxy.ledger.when import parse_when
 
-    if text is None:
-        return None
     now = datetime.now(UTC)
     try:
         moment = parse_when(text, now, ahead=True)

@@ -10,6 +10,10 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", metavar="PATH", help="Configuration file, in place of the one found."),
 ]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Address of the server, where it is not as the file says."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -5,6 +5,7 @@ import typer
 from gproxy.cli import (
     config,
     credentials,
+    env,
     explain,
     init,
     keys,
@@ -16,6 +17,7 @@ from gproxy.cli import (
     providers,
     quota,
     reprice,
+    run,
     serve,
     top,
     usage,
@@ -38,6 +40,8 @@ app.add_typer(users.permissions, name="permissions")
 app.add_typer(limits.app, name="limits")
 app.add_typer(quota.app, name="quota")
 app.command("explain")(explain.explain)
+app.command("env")(env.env)
+app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.add_typer(models.alias, name="alias")
 models.models.command("prices")(prices.prices)
 app.add_typer(models.models, name="models")

@@ -63,6 +63,21 @@ def moment(path: Path, now: datetime, after: int | None = None) -> Moment:
         raise StoreError(f"{path} cannot be read as a usage store ({error}): {remedy(error)}.") from error
 
 
+def open_of(path: Path, key_id: str) -> int:
+    """How many requests of a key are open in the store at `path`, of those that leave a row. Raises `StoreError`."""
+    query = """
+        SELECT count(*) FROM reservations
+        WHERE CASE WHEN json_valid(CAST(record AS TEXT)) THEN CAST(record AS TEXT) ->> '$.key_id' END = ?
+    """
+    if not path.exists():
+        return 0
+    try:
+        with closing(connect_read_only(path)) as db:
+            return int(db.execute(query, (key_id,)).fetchone()[0])
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be read as a usage store ({error}): {remedy(error)}.") from error
+
+
 def _open(db: sqlite3.Connection, now: datetime) -> list[dict[str, Any]]:
     query = """
         SELECT request_id, json_extract(hold, '$[0]') AS began, record FROM reservations ORDER BY began LIMIT ?

@@ -38,7 +38,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         if not hasattr(command, "commands"):
             leaves.setdefault(" ".join(path[1:-1]), set()).add(path[-1])
     assert leaves == {
-        "": {"init", "serve", "check", "explain", "top"},
+        "": {"init", "serve", "check", "explain", "top", "env", "run"},
         "config": {"show", "path", "edit"},
         "providers": {"add", "list", "remove", "set-key", "test"},
         "keys": {"create", "add", "list", "disable", "enable", "revoke", "rotate", "hash"},

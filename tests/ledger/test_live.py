@@ -90,3 +90,13 @@ def test_a_store_that_is_none_is_told(path: Path) -> None:
     path.write_bytes(b"no database" * 1000)
     with pytest.raises(StoreError):
         moment(path, NOW)
+
+
+def test_the_open_requests_of_a_key_are_counted(path: Path) -> None:
+    assert live.open_of(path, "k1") == 0
+    store = open_store(path)
+    opened(store, "hers", 0, spend.pending(record("hers", key_id="k1")))
+    opened(store, "his", 0, spend.pending(record("his", key_id="k2")))
+    opened(store, "odd", 0, b"no json")
+    store.close()
+    assert live.open_of(path, "k1") == 1

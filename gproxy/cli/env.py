@@ -1,0 +1,103 @@
+"""`gproxy env`: lines for a shell that point a client at the proxy.
+
+What each client reads is `providers/clients.py`'s."""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Annotated
+
+import typer
+
+from gproxy.cli import files, keys, output
+from gproxy.cli.options import ConfigOption, JsonOption, UrlOption
+from gproxy.providers.clients import CLIENTS
+
+KEY_VARIABLE = "GPROXY_API_KEY"
+"""Where the lines take the key from, if none is made for them."""
+
+_OF_KEY = f'"${KEY_VARIABLE}"'
+
+SHELLS = ("posix", "fish", "powershell")
+
+
+def env(
+    client: Annotated[str, typer.Argument(metavar="CLIENT", help=f"One of {', '.join(CLIENTS)}.")],
+    shell: Annotated[
+        str | None, typer.Option(metavar="SHELL", help=f"{', '.join(SHELLS)}; else that of $SHELL.")
+    ] = None,
+    make_key: Annotated[
+        bool, typer.Option("--make-key", help="Make a key for it, in place of $GPROXY_API_KEY.")
+    ] = False,
+    user: Annotated[str | None, typer.Option(metavar="NAME", help="Whose that key is to be.")] = None,
+    url: UrlOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what points a client at the proxy: eval "$(gproxy env openai)".
+
+    The key is that of the variable GPROXY_API_KEY, which the lines name and do not hold, or a new one.
+    """
+    from gproxy.providers.clients import pointed
+    from gproxy.server import local
+
+    if client not in CLIENTS:
+        raise typer.BadParameter(f"{client} is not one of {', '.join(CLIENTS)}", param_hint="CLIENT")
+    if shell not in (None, *SHELLS):
+        raise typer.BadParameter(f"{shell} is not one of {', '.join(SHELLS)}", param_hint="--shell")
+    if user is not None and not make_key:
+        raise typer.BadParameter("is for --make-key alone", param_hint="--user")
+    where = (url or local.address(files.read(files.find(config)).globals)).rstrip("/")
+    key = ""
+    if make_key:
+        made = keys.make(config, user, None, {})
+        key = made.key
+        output.note(f"Made the key {made.name}. It is shown only now.")
+    elif not os.environ.get(KEY_VARIABLE):
+        output.note(f"{KEY_VARIABLE} is not set here: put a key of yours there, or add --make-key.")
+    found = pointed(CLIENTS[client], where, key)
+    if as_json:
+        output.show_json(
+            {
+                "set": {name: value or None for name, value in found.variables.items()},
+                "unset": list(found.without),
+            }
+        )
+        return
+    write, drop = _WRITERS[shell or _shell_of(os.environ)]
+    for name, value in found.variables.items():
+        print(write(name, value))
+    for name in found.without:
+        print(drop(name))
+    sys.stdout.flush()
+    if found.note:
+        output.note(f"\n{found.note}")
+
+
+def _shell_of(environ: Mapping[str, str]) -> str:
+    if os.name == "nt":
+        return "powershell"
+    return "fish" if PurePath(environ.get("SHELL", "")).name == "fish" else "posix"
+
+
+def _posix(name: str, value: str) -> str:
+    return f"export {name}={shlex.quote(value) if value else _OF_KEY}"
+
+
+def _fish(name: str, value: str) -> str:
+    return f"set -gx {name} {shlex.quote(value) if value else _OF_KEY}"
+
+
+def _powershell(name: str, value: str) -> str:
+    quoted = value.replace("'", "''")
+    return f"$env:{name} = " + (f"'{quoted}'" if value else f"$env:{KEY_VARIABLE}")
+
+
+_WRITERS: dict[str, tuple[Callable[[str, str], str], Callable[[str], str]]] = {
+    "posix": (_posix, lambda name: f"unset {name}"),
+    "fish": (_fish, lambda name: f"set -e {name}"),
+    "powershell": (_powershell, lambda name: f"Remove-Item Env:{name} -ErrorAction SilentlyContinue"),
+}
+"""For each shell: a variable set, to the key's variable where the value is empty, and one taken away."""

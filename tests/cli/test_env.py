@@ -1,0 +1,88 @@
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from gproxy.config.keys import hash_key
+from tests.cli.conftest import Run
+
+
+@pytest.mark.usefixtures("file")
+def test_lines_name_the_key_and_do_not_hold_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPROXY_API_KEY", "op_mine")
+    ran = run("env", "anthropic", "--shell", "posix")
+    assert ran.out.splitlines() == [
+        "export ANTHROPIC_BASE_URL=http://127.0.0.1:8787",
+        'export ANTHROPIC_API_KEY="$GPROXY_API_KEY"',
+        "unset ANTHROPIC_AUTH_TOKEN",
+    ]
+    assert (ran.code, ran.err) == (0, "")
+
+
+@pytest.mark.usefixtures("file")
+def test_a_shell_takes_the_lines(run: Run) -> None:
+    lines = run("env", "claude-code", "--shell", "posix").out
+    script = f'{lines}\necho "$ANTHROPIC_AUTH_TOKEN,$ANTHROPIC_BASE_URL,$ANTHROPIC_API_KEY"'
+    env = {"GPROXY_API_KEY": "op_'x y", "ANTHROPIC_API_KEY": "other"}
+    shell = shutil.which("sh") or "/bin/sh"
+    done = subprocess.run(
+        (shell, "-euc", script.replace('$ANTHROPIC_API_KEY"', '${ANTHROPIC_API_KEY-none}"')),
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "op_'x y,http://127.0.0.1:8787,none\n"
+
+
+@pytest.mark.usefixtures("file")
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [
+        ("fish", "set -gx OPENAI_BASE_URL http://127.0.0.1:8787/v1"),
+        ("fish", 'set -gx OPENAI_API_KEY "$GPROXY_API_KEY"'),
+        ("powershell", "$env:OPENAI_BASE_URL = 'http://127.0.0.1:8787/v1'"),
+        ("powershell", "$env:OPENAI_API_KEY = $env:GPROXY_API_KEY"),
+    ],
+)
+def test_each_shell_has_its_own_way(run: Run, shell: str, line: str) -> None:
+    assert line in run("env", "openai", "--shell", shell).out.splitlines()
+
+
+@pytest.mark.usefixtures("file")
+def test_the_shell_is_that_of_the_user(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHELL", "/usr/bin/fish")
+    assert run("env", "openai").out.startswith("set -gx ")
+    monkeypatch.setenv("SHELL", "/bin/zsh")
+    assert run("env", "openai").out.startswith("export ")
+
+
+def test_a_key_is_made_if_asked_and_stands_in_the_lines(run: Run, file: Path) -> None:
+    ran = run("env", "gemini", "--make-key", "--json")
+    key = json.loads(ran.out)["set"]["GEMINI_API_KEY"]
+    assert hash_key(key) in file.read_text()
+    assert "Made the key alice/key-1" in ran.err
+
+
+@pytest.mark.usefixtures("file")
+def test_without_a_key_it_is_said_where_one_goes(run: Run) -> None:
+    ran = run("env", "openai", "--json")
+    assert json.loads(ran.out)["set"] == {
+        "OPENAI_BASE_URL": "http://127.0.0.1:8787/v1",
+        "OPENAI_API_KEY": None,
+    }
+    assert "--make-key" in ran.err
+
+
+@pytest.mark.usefixtures("file")
+def test_codex_is_told_of_its_file(run: Run) -> None:
+    ran = run("env", "codex", "--url", "http://127.0.0.1:9/")
+    assert 'base_url = "http://127.0.0.1:9/v1"' in ran.err
+
+
+@pytest.mark.usefixtures("file")
+@pytest.mark.parametrize("argv", [("nobody",), ("openai", "--shell", "tcsh"), ("openai", "--user", "alice")])
+def test_what_is_not_known_is_wrong_usage(run: Run, argv: tuple[str, ...]) -> None:
+    assert run("env", *argv).code == 2

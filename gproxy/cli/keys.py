@@ -173,13 +173,20 @@ def hash_literals(
     """Put the hash of a key in place of the key itself in the file; it keeps working."""
     from gproxy.config import changes
     from gproxy.config.document import Document
+    from gproxy.config.keys import is_guessable
 
-    def change(document: Document) -> list[str]:
+    def change(document: Document) -> list[changes.FoundKey]:
         found = [changes.find_key(document, key) for key in keys] if keys else list(changes.keys(document))
-        return [key.name for key in found if changes.hash_literal(document, key)]
+        return [key for key in found if changes.hash_literal(document, key)]
 
     done = files.edit(config, change)
-    output.note(f"Hashed {', '.join(done)}." if done else "No key stands in the file itself.")
+    names = ", ".join(key.name for key in done)
+    output.note(f"Hashed {names}." if done else "No key stands in the file itself.")
+    short = [key.name for key in done if is_guessable(str(key.values["api_key"]))]
+    if short:
+        output.note(
+            f"Short enough to be found from its hash: {', '.join(short)}. `gproxy keys rotate` replaces such a key."
+        )
 
 
 def _switch(config: Path | None, key: str, enabled: bool) -> None:

@@ -13,6 +13,9 @@ _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM_CHARS = 37
 _CHECKSUM_CHARS = 6
 _SHORTEST_HINTED = 8
+_GUESSABLE_BELOW = 20
+"""Characters: 20 random ones are 100 bits and more. A SHA-256 takes a nanosecond, so of fewer, or of words, a hash is
+no better than the key itself."""
 
 
 def make_key() -> str:
@@ -31,6 +34,11 @@ def looks_made_here(key: str) -> bool:
         and all(c in _ALPHABET for c in characters)
         and checksum == _checksum(body)
     )
+
+
+def is_guessable(key: str) -> bool:
+    """Whether a key that somebody chose is so short that it can be tried out, and found from its hash."""
+    return len(key) < _GUESSABLE_BELOW
 
 
 def hash_key(key: str) -> str:

@@ -236,6 +236,12 @@ def _check_key(path: KeyPath, row: schema.UserKey, problems: Problems) -> None:
         problems.error(path, "only one of api_key_hash, api_key can be given")
     elif row.api_key and not printable(row.api_key):
         problems.error((*path, "api_key"), "must be ASCII without blanks: no client could send it")
+    elif row.api_key and keys.is_guessable(row.api_key):
+        problems.warn(
+            (*path, "api_key"),
+            "stands here in clear, and is short enough to be guessed",
+            "`gproxy keys rotate` replaces it by a long one, `gproxy keys hash` by its hash",
+        )
     elif row.api_key:
         problems.warn(
             (*path, "api_key"), "stands here in clear", "`gproxy keys hash` replaces it by its hash"

@@ -27,13 +27,17 @@ _INSTEAD = "use `env` or `api_key` instead"
 T = TypeVar("T")
 
 
+class KeyringSilentError(ConfigError):
+    """The ring did not answer in time: another question would only take as long."""
+
+
 def read(
     credential: schema.Credential, environ: Mapping[str, str], *, patience_s: float = _PATIENCE_S
 ) -> str:
     """The secret that a credential names: printable ASCII, never empty; a service account's as JSON in one line.
 
     Raises ConfigError with one sentence that says what to do, and holds nothing of the secret. May block for
-    `patience_s`.
+    `patience_s`, and raises KeyringSilentError then.
     """
     secret, source = _stored(credential, environ, patience_s)
     return accounts.read(secret, source) if credential.service_account else checked(secret, source)
@@ -140,7 +144,7 @@ def _patiently(call: Callable[[], T], patience_s: float) -> T:
     try:
         result = outcome.get(timeout=patience_s)
     except queue.Empty:
-        raise ConfigError(
+        raise KeyringSilentError(
             f"the OS keyring did not answer within {patience_s:g} s: unlock it, or {_INSTEAD}"
         ) from None
     match result:

@@ -175,11 +175,16 @@ def _secrets(
 ) -> tuple[dict[tuple[str, str], str], list[Problem]]:
     """The secrets of the enabled providers by (provider, credential), and a warning for each unread one."""
     found, problems = {}, []
+    silent: ConfigError | None = None
     for i, provider in enumerate(config.providers):
         for credential in provider.credentials if provider.enabled else ():
             try:
+                if silent is not None and credential.keyring:
+                    raise silent
                 found[provider.name, credential.label] = secrets.read(credential, environ)
             except ConfigError as error:
+                if isinstance(error, secrets.KeyringSilentError):
+                    silent = error  # each would wait as long again, and a start takes minutes
                 path = f"providers[{i}].credentials"
                 message = f'"{credential.label}" is not used: {error.message}'
                 problems.append(Problem("warning", provider.line, path, message))

@@ -6,6 +6,7 @@ the process that started it, however that ends.
 
 import asyncio
 import json
+import os
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,15 @@ It counts from the child's start, so that a server which always has new models s
 """
 
 MOST_LINE_BYTES = 1 << 20
+
+_GIVEN = frozenset(
+    {
+        *("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT"),
+        *("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"),
+        *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"),
+    }
+)
+"""What of the environment a child gets: the providers' keys stand there too, and are none of its business."""
 
 
 class PriceChild:
@@ -87,6 +97,7 @@ class PriceChild:
             stderr=PIPE,
             limit=MOST_LINE_BYTES,
             start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name in _GIVEN},
         )
 
 

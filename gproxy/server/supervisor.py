@@ -28,7 +28,7 @@ from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger import retention
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
-from gproxy.server import descriptors, handover, hyperconfig, listeners, metricfiles, repair
+from gproxy.server import coredumps, descriptors, handover, hyperconfig, listeners, metricfiles, repair
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES, LinesHandler, say
 from gproxy.server.ending import FORCED_END_SECONDS, Ending
@@ -80,6 +80,7 @@ def run(
     settings = first.config.globals
     ignore_hangups()
     descriptors.raise_limit()
+    coredumps.forbid()
     try:
         folder = make_data_dir(first.config, directory)
         store = folder / "gproxy.db"

@@ -237,7 +237,14 @@ def test_a_limit_or_quota_that_means_nothing_is_one_error(text: str, error: str)
         (f"{QUOTA}quota = 0", "quotas[0].quota: 0 is unlimited"),
         (f'{QUOTA}quota = 1\nperiod = "day"\ncost_used = 1', "quotas[0].cost_used: counts in period"),
         (f"{LIMIT}tpd = 2\ntotal_tokens = 1", "rate_limits[0]: tpd and total_tokens are the same limit"),
-        ('[[users.keys]]\napi_key = "sk-admin-1"', "users[0].keys[0].api_key: stands here in clear"),
+        (
+            '[[users.keys]]\napi_key = "sk-admin-1"',
+            "users[0].keys[0].api_key: stands here in clear, and is short enough to be guessed",
+        ),
+        (
+            '[[users.keys]]\napi_key = "sk-0123456789abcdefg"',
+            "users[0].keys[0].api_key: stands here in clear",
+        ),
         ('[global]\nhost = "0.0.0.0"', "global.host: is not a loopback address"),
         ('[global]\nhost = "proxy.example"', "global.host: is not a loopback address"),
         (

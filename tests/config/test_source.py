@@ -2,12 +2,13 @@
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from gproxy.config import source
-from gproxy.config.schema import Config, Global
+from gproxy.config import secrets, source
+from gproxy.config.schema import Config, Credential, Global
 from gproxy.config.source import Loaded, completed, data_dir, load_file, load_text, locate, make_data_dir
 from gproxy.errors import ConfigError
 from gproxy.providers import catalog
@@ -104,6 +105,31 @@ def test_a_missing_secret_leaves_out_its_credential_with_a_warning(tmp_path: Pat
         "the environment variable KEY_A is not set: set it and start again"
     ]
     assert loaded.snapshot.warnings == tuple(problem.render("gproxy.toml") for problem in loaded.warnings)
+
+
+def test_a_ring_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten credentials each would wait as long again, and the start take a minute."""
+    asked: list[str] = []
+
+    def read_secret(credential: Credential, environ: Mapping[str, str]) -> str:
+        if not credential.keyring:
+            return environ[credential.env]
+        asked.append(credential.keyring)
+        raise secrets.KeyringSilentError("the OS keyring did not answer")
+
+    monkeypatch.setattr(secrets, "read", read_secret)
+    rows = "".join(
+        f'[[providers]]\nname = "p{n}"\nchannel = "openai"\ncredentials = [{{ keyring = "k{n}" }}, '
+        f'{{ env = "KEY" }}]\n'
+        for n in range(3)
+    )
+    loaded = read(write(tmp_path, rows), {"KEY": "sk-1"})
+    assert asked == ["k0"]
+    assert [p.path for p in loaded.problems if "did not answer" in p.message] == [
+        f"providers[{n}].credentials" for n in range(3)
+    ]
+    assert loaded.snapshot is not None
+    assert all(len(provider.credentials) == 1 for provider in loaded.snapshot.providers.values())
 
 
 def test_without_secrets_none_is_looked_for(tmp_path: Path) -> None:

@@ -144,3 +144,14 @@ async def test_the_program_that_knows_prices_answers_line_by_line() -> None:
             assert (answer is None) == (model == "no-such-model")
     finally:
         await child.close()
+
+
+async def test_a_child_is_given_no_key_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "MINE", "GPROXY_PROXY"):
+        monkeypatch.setenv(name, "sk-canary-4711")
+    child = PriceChild(
+        (sys.executable, "-c", "import json, os; input(); print(json.dumps([*os.environ.items()]))")
+    )
+    (given,) = await child.ask(["x"])
+    assert "PATH" in dict(given)
+    assert "sk-canary-4711" not in dict(given).values()

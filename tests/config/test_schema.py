@@ -1,11 +1,13 @@
 """The table of keys is sound: what is made from it (docs, --help, validation) can rely on it."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gproxy.config import schema
+from tests.config.reference import TABLES, reference, structs
 
 STRUCTS = [
     schema.Global,
@@ -53,3 +55,15 @@ def test_users_and_keys_have_the_same_bounds(struct: type[Any]) -> None:
 def test_each_set_of_headers_is_its_own() -> None:
     assert schema.Settings().headers == {}
     assert schema.Settings().headers is not schema.Settings().headers
+
+
+def test_the_reference_is_that_of_the_schema() -> None:
+    text = reference()
+    assert Path("docs/configuration.md").read_text("utf-8") == text, "python -m tests.config.reference"
+    for struct in STRUCTS:
+        for name in schema.keys_of(struct):
+            assert f"| `{name}` |" in text
+
+
+def test_the_reference_has_every_table_of_the_file() -> None:
+    assert {struct for _, struct, _ in TABLES} == set(structs())

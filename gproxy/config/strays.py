@@ -3,8 +3,9 @@
 What the request logs take out of headers and bodies is `scrub.py`'s.
 """
 
+import hashlib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from urllib.parse import unquote
 
 from gproxy.config.redact import REDACTED
@@ -43,6 +44,19 @@ def published(text: str, config: Config) -> bool:
 def holds_key(text: str, keys: Collection[str]) -> bool:
     """Whether one of `keys`, or what looks like a key made here, stands in `text`, percent-encoded or not."""
     return _found(text, keys) or ("%" in text and _found(_decoded(text), keys))
+
+
+def hashed_key(word: str, digests: Container[str], config: Config) -> bool:
+    """Whether a word is a client's key, of which the hash may be all that is known; `digests` are SHA-256 in hex."""
+    if len(word) < SHORTEST or published(word, config):
+        return False
+    return hashlib.sha256(word.encode("utf-8", "replace")).hexdigest() in digests
+
+
+def without_hashed(raw: str, digests: Container[str], config: Config) -> str:
+    """A raw path or query without the parts, from one separator to the next, that `hashed_key` tells of."""
+    parts = _SEPARATOR.split(raw)
+    return "".join(REDACTED if hashed_key(_decoded(part), digests, config) else part for part in parts)
 
 
 def without_keys(raw: str, keys: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from gproxy.config.snapshot import Snapshot
-from gproxy.config.strays import without_keys
+from gproxy.config.strays import without_hashed, without_keys
 from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound, Unavailable
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricechild import KEEP_S
@@ -32,6 +32,7 @@ from gproxy.server.prices import Prices
 from gproxy.server.reply import Reply, Send, new_request_id
 from gproxy.server.settlement import Settlement
 from gproxy.server.storereader import StoreReader
+from gproxy.server.strangers import Strangers
 from gproxy.server.tasks import Tasks
 from gproxy.server.tokens import Tokens
 from gproxy.server.upstream import Upstream
@@ -63,6 +64,7 @@ class Gateway:
         self._tasks = tasks
         self._writer = writer
         self._drains: set[str] = set()
+        self._strangers = Strangers()
         self._serving: set[asyncio.Task[Any]] = set()
         self.swap(snapshot)
         self._reader = StoreReader()
@@ -155,7 +157,8 @@ class Gateway:
             journal = await self._answer(scope, found, incoming, reply)
         finally:
             reply.close()
-            if trace is not None:
+            told = reply.status != 401 or self._strangers.told()  # 401 is only ever ours
+            if trace is not None and told:
                 trace.ended(reply.status)
             if found is not None:
                 self.metrics.over()
@@ -164,9 +167,11 @@ class Gateway:
                 self.metrics.refused(found[0].name, journal.refusal)
             status = journal.status if journal else reply.status
             milliseconds = round((time.monotonic() - began) * 1000)
-            if journal is None:  # else `edge` has found no key in it
+            if journal is None and told:  # else `edge` has found no key in it
                 path = without_keys(path, own_secrets(scope) | self.snapshot.secrets)
-            accesslog.write(style, scope["method"], path, status, milliseconds, journal)
+                path = without_hashed(path, self.snapshot.clients, self.snapshot.config)
+            if told:
+                accesslog.write(style, scope["method"], path, status, milliseconds, journal)
 
     async def quart(self) -> "Quart":
         """The control plane. Made when it is first asked: 100 ms and 12 MB that models alone need not pay."""

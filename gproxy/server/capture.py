@@ -6,7 +6,7 @@ nothing is done beyond keeping references and hashing: the rest is the writer's 
 
 import hashlib
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from gproxy.config.scrub import Scrubber, known, secret_name
 from gproxy.config.snapshot import Client, Snapshot
-from gproxy.config.strays import without_keys
+from gproxy.config.strays import without_hashed, without_keys
 from gproxy.ledger import logs
 from gproxy.ledger.when import stamp
 from gproxy.ledger.writer import Writer
@@ -109,6 +109,7 @@ class Recorder:
 
     writer: Writer
     scrubber: Scrubber
+    without_hashed: Callable[[str], str]
     most: int
     downstream: bool
     downstream_body: bool
@@ -129,6 +130,7 @@ def recorder(snapshot: Snapshot, writer: Writer) -> Recorder | None:
     return Recorder(
         writer,
         Scrubber(known(snapshot)),
+        partial(without_hashed, digests=snapshot.clients, config=snapshot.config),
         flags.log_body_max_bytes,
         flags.enable_downstream_log,
         flags.enable_downstream_log and flags.enable_downstream_log_body,
@@ -224,6 +226,8 @@ class Trace:
         scrubber = self._recorder.scrubber.also(self.secrets())
         client, scope = self.client, self._scope
         own = own_secrets(scope)  # of a stranger too: nothing is compiled for these
+        path = without_keys(scrubber.url(scope["raw_path"]), own)
+        query = without_keys(scrubber.query(scope["query_string"]), own)
         return logs.Downstream(
             request_id=self.request_id,
             started_at=self._clock.started_at,
@@ -231,8 +235,8 @@ class Trace:
             key_label=client.key_label if client else None,
             key_id=client.key_id if client else None,
             method=scope["method"],
-            path=without_keys(scrubber.url(scope["raw_path"]), own),
-            query=without_keys(scrubber.query(scope["query_string"]), own),
+            path=self._recorder.without_hashed(path),
+            query=self._recorder.without_hashed(query),
             requested_model=_scrubbed(scrubber, self.model),
             model=_scrubbed(scrubber, model),
             first_byte_ms=self._first_byte_ms,

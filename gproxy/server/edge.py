@@ -16,7 +16,7 @@ from urllib.parse import unquote_plus
 
 from gproxy.config.schema import RESERVED_NAMES, Global
 from gproxy.config.snapshot import Client, Snapshot
-from gproxy.config.strays import SHORTEST, holds_key, published
+from gproxy.config.strays import SHORTEST, hashed_key, holds_key, published
 from gproxy.errors import (
     BadRequest,
     BodyTooLarge,
@@ -234,9 +234,8 @@ def _check_name(model: str, key: str, snapshot: Snapshot) -> None:
 
 
 def _holds_known_key(model: str, snapshot: Snapshot) -> bool:
-    parts = [part for part in model.split("/") if len(part) >= SHORTEST]
     return holds_key(model, snapshot.secrets) or any(
-        _hash(part) in snapshot.clients and not published(part, snapshot.config) for part in parts
+        hashed_key(part, snapshot.clients, snapshot.config) for part in model.split("/")
     )
 
 

@@ -1,3 +1,4 @@
+import hashlib
 from urllib.parse import quote
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.config.keys import make_key
-from gproxy.config.strays import holds_key, published, without_keys
+from gproxy.config.strays import hashed_key, holds_key, published, without_hashed, without_keys
 from tests.server.parts import ALICE, KEY, SECRET, provider, snapshot
 
 MADE = make_key()
@@ -54,3 +55,19 @@ def test_keys_and_secrets_of_the_file_are_searched_for_and_names_in_it_are_none(
     here = snapshot(provider("http://up", name="lm-studio", secrets=("lm-studio", SECRET, "short")) + ALICE)
     assert here.secrets == {SECRET, KEY}
     assert published("lm-studio", here.config)
+
+
+def test_a_key_of_which_the_hash_alone_is_known_is_found_as_a_part_of_a_path_or_query() -> None:
+    stored = hashlib.sha256(OTHER.encode()).hexdigest()
+    here = snapshot(provider("http://up", name="lm-studio"))
+    raw = f"/lm-studio/{quote(OTHER, safe='')}:embed?a={quote(quote(OTHER, safe=''))}&b={OTHER[:-1]}"
+    shown = without_hashed(raw, {stored}, here.config)
+    assert shown == f"/lm-studio/[redacted]:embed?a=[redacted]&b={OTHER[:-1]}"
+
+
+def test_a_name_of_the_file_is_not_taken_for_a_hashed_key() -> None:
+    here = snapshot(provider("http://up", name="lm-studio"))
+    digests = {hashlib.sha256(word.encode()).hexdigest() for word in ("lm-studio", "short")}
+    assert not hashed_key("lm-studio", digests, here.config)
+    assert not hashed_key("short", digests, here.config)
+    assert without_hashed("/lm-studio/short", digests, here.config) == "/lm-studio/short"

@@ -1,0 +1,84 @@
+"""A flood of wrong keys: each is refused, and leaves next to nothing."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gproxy.ledger.logs import Downstream, Filters, listed
+from gproxy.server import strangers
+from gproxy.server.console import LINES
+from gproxy.server.strangers import AT_ONCE, PER_SECOND, Strangers
+from tests.server.parts import ALICE, provider, serving
+
+LOGS = "[global]\nenable_downstream_log = true\nenable_downstream_log_body = true\n"
+FLOOD = 1000
+
+
+class Clock:
+    """What a loop has that a meter asks."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.later: list[Any] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, call: Any) -> None:
+        self.later.append((seconds, call))
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: clock)
+    return clock
+
+
+def test_a_handful_is_told_of_one_by_one(clock: Clock) -> None:
+    meter = Strangers()
+    assert all(meter.told() for _ in range(AT_ONCE))
+    assert not meter.told()
+    clock.now += 1
+    assert sum(meter.told() for _ in range(FLOOD)) == PER_SECOND
+    clock.now += 1e6
+    assert sum(meter.told() for _ in range(FLOOD)) == AT_ONCE
+
+
+def test_how_many_were_left_out_is_said_once_in_a_while(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meter = Strangers()
+    for _ in range(2):
+        while meter.told():
+            pass
+        assert not meter.told()
+        ((seconds, tell),) = clock.later
+        assert seconds == strangers.TELL_SECONDS
+        clock.later.clear()
+        tell()
+        clock.now += AT_ONCE / PER_SECOND
+    LINES.close()
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["gproxy: 2 more requests came without a valid key, and were left out of the logs."] * 2
+
+
+async def test_a_flood_leaves_few_lines_and_entries_and_no_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(LOGS + provider("http://127.0.0.1:9") + ALICE, tmp_path) as front:
+        for _ in range(FLOOD):
+            visit = await front.ask("/v1/chat/completions", {"model": "up/m"}, key="sk-wrong-4711")
+            assert visit.status == 401
+        for _ in range(FLOOD // 10):
+            visit = await front.ask("/v1/models", method="GET", key="sk-wrong-4711")
+            assert visit.status == 401
+        assert await front.rows() == []
+        entries = listed(front.path, Downstream, Filters(), limit=2 * FLOOD)
+        counted = front.gateway.metrics._counts["refusals", "openai_chat", "key"]
+    lines = [line for line in capsys.readouterr().err.splitlines() if " 401 " in line]
+    assert AT_ONCE <= len(lines) < FLOOD / 2
+    assert len(lines) <= len(entries) < FLOOD / 2
+    assert counted == FLOOD

@@ -99,12 +99,13 @@ class H1Transport(httpx.AsyncBaseTransport):
         headers: Headers,
         body: bytes,
         connected: Callable[[], float | None],
-        until: float | None = None,
+        connecting: Callable[[], float | None] = lambda: None,
     ) -> Exchange:
         """An answer whose head is there, to `form` with further `headers`. Raises httpx.TransportError.
 
-        `connected` is called each time that the request has got a connection, by `until` on the loop's clock, and
-        says by when the head must be there; None is no limit. Raises TimeoutError after either.
+        `connecting` is called each time that a connection has to be made, and says by when on the loop's clock;
+        `connected` each time that the request has got one, and says by when the head must be there. None is no
+        limit. Raises TimeoutError after either.
         """
         head = form.head(headers, len(body))
         stale = 0
@@ -112,7 +113,7 @@ class H1Transport(httpx.AsyncBaseTransport):
             connection = self._pool.take(form.key)
             kept = connection is not None
             if connection is None:
-                async with asyncio.timeout_at(until):
+                async with asyncio.timeout_at(connecting()):
                     connection = await self._pool.add(form.key, self._dialer)
             until = connected()
             began = self._loop.time()

@@ -254,8 +254,15 @@ class Upstream:
         if attempt.offline is not None:
             on_its_way()
             return Answer(_Played(attempt.offline()), attempt, now() + settings.first_byte_timeout_s, now)
-        until = _earlier(now() + settings.connect_timeout_s, attempt.deadline)
+        until = 0.0
         under_way = False
+
+        def connecting() -> float:
+            # Again, too, where a kept connection has turned out to be closed: nobody is at work then.
+            nonlocal under_way, until
+            under_way = False
+            until = _earlier(now() + settings.connect_timeout_s, attempt.deadline)
+            return until
 
         def connected() -> float:
             # From here on the upstream is at work; the time that a connection took has a limit of its own.
@@ -268,7 +275,9 @@ class Upstream:
         try:
             if way.form is None:
                 way.form = form_of(way.method, way.url, way.headers, way.proxy)
-            source = await self._transport.send(way.form, attempt.headers, attempt.body, connected, until)
+            source = await self._transport.send(
+                way.form, attempt.headers, attempt.body, connected, connecting
+            )
         except TimeoutError:
             kind = FirstByteTimedOut if under_way else ConnectTimedOut
             if until == attempt.deadline:

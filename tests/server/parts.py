@@ -357,11 +357,19 @@ def full_listener() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
         port: int = listener.getsockname()[1]
+        open_sockets.enter_context(filled(port))
+        yield port
+
+
+@contextmanager
+def filled(port: int) -> Iterator[None]:
+    """The queue of a listener that has room for none is full."""
+    with ExitStack() as open_sockets:
         for _ in range(4):
             filler = open_sockets.enter_context(socket.socket())
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
-        yield port
+        yield
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import socket
 import zlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,7 +26,7 @@ from gproxy.server import upstream
 from gproxy.server.h1client import form_of
 from gproxy.server.upstream import Attempt, Upstream, Way
 from tests.kit.settings import closed_port
-from tests.server.parts import Seen, always, full_listener, http, peer
+from tests.server.parts import Seen, always, filled, full_listener, http, peer
 
 TEXT = b'{"text": "hello"}' * 20
 
@@ -153,6 +154,29 @@ async def test_a_refused_connection_failed_and_cannot_have_been_billed(client: U
 async def test_a_connection_that_takes_too_long_timed_out(client: Upstream) -> None:
     with full_listener() as port, pytest.raises(ConnectTimedOut):
         await client.send(attempt(f"http://127.0.0.1:{port}", connect_timeout_s=0.05))
+
+
+async def test_the_time_for_a_connection_holds_where_a_kept_one_had_ended(client: Upstream) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        listener.setblocking(False)
+        port = listener.getsockname()[1]
+
+        async def answer_once() -> None:
+            taken, _ = await loop.sock_accept(listener)
+            with taken:
+                await loop.sock_recv(taken, 4096)
+                await loop.sock_sendall(taken, http(b"ok"))
+                await loop.sock_recv(taken, 4096)
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(answer_once())
+            again = attempt(f"http://127.0.0.1:{port}", connect_timeout_s=0.1, first_byte_timeout_s=5)
+            assert await fetch(client, again) == b"ok"
+            with filled(port), pytest.raises(ConnectTimedOut):
+                await client.send(again)
 
 
 async def test_an_answer_that_does_not_begin_timed_out(client: Upstream) -> None:

@@ -1,9 +1,10 @@
 """What commands print: problems, tables, JSON, CSV, and what they ask. What is in it is the commands'."""
 
+import contextlib
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gproxy.errors import ConfigError
@@ -131,6 +132,18 @@ def _cell(value: object) -> str:
             return ", ".join(map(str, value)) or "-"
         case _:
             return str(value)
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say so on a terminal for as long as the block lasts, and take it away again."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
 
 
 def secret(prompt: str, *, whole: bool = False) -> str:

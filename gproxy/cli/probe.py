@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from gproxy.config.snapshot import Credential, Provider, Snapshot
     from gproxy.server.probe import Outcome
 
-_AT_ONCE = 32
-"""Calls at a time: more would wait for each other's connections, and be told as slow."""
-
 Row = dict[str, Any]
 
 
@@ -39,6 +36,8 @@ def probe_providers(
     """
     import asyncio
 
+    from gproxy.server.probe import probe_all
+
     path = files.find(config)
     loaded = files.load(path)
     name = files.shown(path)
@@ -48,7 +47,7 @@ def probe_providers(
     skipped = [row for row in chosen if not row.enabled]
     rows, calls = _plan(loaded.snapshot, [row for row in chosen if row.enabled])
     with _progress(len(calls)) as advance:
-        outcomes = asyncio.run(_all(loaded.snapshot, calls, model, advance))
+        outcomes = asyncio.run(probe_all(loaded.snapshot, calls, model, advance))
     rows += [_row(p.name, c.name, outcome) for (p, c), outcome in zip(calls, outcomes, strict=True)]
     order = {
         (row.name, credential.label): n for row in chosen for n, credential in enumerate(row.credentials)
@@ -98,26 +97,6 @@ def _plan(
             told = f"it has no credential: `gproxy providers set-key {row.name}` gives it one"
             rows.append(_unusable(row.name, "", told))
     return rows, calls
-
-
-async def _all(
-    snapshot: "Snapshot", calls: "list[tuple[Provider, Credential]]", model: str, advance: Callable[[], None]
-) -> "list[Outcome]":
-    import asyncio
-
-    from gproxy.server.listing import client
-    from gproxy.server.probe import probe
-
-    room = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(provider: "Provider", credential: "Credential") -> "Outcome":
-        async with room:
-            outcome = await probe(upstream, tokens, snapshot, provider, credential, model)
-        advance()
-        return outcome
-
-    async with client() as (upstream, tokens):
-        return await asyncio.gather(*(one(*call) for call in calls))
 
 
 def _row(provider: str, credential: str, outcome: "Outcome") -> Row:

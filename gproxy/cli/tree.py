@@ -5,6 +5,7 @@ import typer
 from gproxy.cli import (
     config,
     credentials,
+    doctor,
     env,
     explain,
     init,
@@ -40,6 +41,7 @@ app.add_typer(users.permissions, name="permissions")
 app.add_typer(limits.app, name="limits")
 app.add_typer(quota.app, name="quota")
 app.command("explain")(explain.explain)
+app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)
 app.add_typer(models.alias, name="alias")

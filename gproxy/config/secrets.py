@@ -103,6 +103,11 @@ def delete(name: str, *, patience_s: float = _PATIENCE_S) -> None:
     _patiently(lambda: _usable_ring().delete_password(SERVICE, name), patience_s)
 
 
+def backend(*, patience_s: float = _PATIENCE_S) -> str:
+    """The name of the OS keyring in force; raises ConfigError, which names it, if it keeps nothing, or in clear."""
+    return _patiently(lambda: _name_of(_usable_ring()), patience_s)
+
+
 def checked(secret: str, source: str) -> str:
     """The secret; raises ConfigError, which names its source, if no header could carry it."""
     if not printable(secret):
@@ -120,12 +125,16 @@ def _usable_ring() -> "KeyringBackend":
     ring = keyring.get_keyring()
     if isinstance(ring, chainer.ChainerBackend):
         ring = next(iter(ring.backends), ring)
-    name = f"{type(ring).__module__}.{type(ring).__name__}"
+    name = _name_of(ring)
     if isinstance(ring, fail.Keyring | null.Keyring | chainer.ChainerBackend):
         raise ConfigError(f"there is no OS keyring here ({name}): {_INSTEAD}")
     if "plaintext" in name.lower():
         raise ConfigError(f"the keyring {name} keeps secrets in clear: {_INSTEAD}")
     return ring
+
+
+def _name_of(ring: "KeyringBackend") -> str:
+    return f"{type(ring).__module__}.{type(ring).__name__}"
 
 
 def _patiently(call: Callable[[], T], patience_s: float) -> T:

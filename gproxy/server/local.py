@@ -33,11 +33,11 @@ def address(settings: Global) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def reach(url: str, certificate: Path | None = None) -> None:
+def reach(url: str, certificate: Path | None = None, within_s: float = _ANSWER_S) -> None:
     """Raise ConfigError unless a gproxy answers at `url`; `certificate` is its own, under TLS."""
     with contextlib.suppress(http.client.HTTPException):
         try:
-            if _status(url, "/health", "", certificate) == 200:
+            if _status(url, "/health", "", certificate, within_s) == 200:
                 return
         except OSError as error:
             why = error.strerror or type(error).__name__
@@ -60,16 +60,16 @@ def wait_for_key(url: str, key: str, certificate: Path | None = None) -> None:
         time.sleep(_PAUSE_S)
 
 
-def _status(url: str, path: str, key: str, certificate: Path | None) -> int:
+def _status(url: str, path: str, key: str, certificate: Path | None, within_s: float = _ANSWER_S) -> int:
     """The status of a GET. Raises OSError and HTTPException."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     connection: http.client.HTTPConnection
     if parts.scheme == "https":
         context = _trusting(certificate)
-        connection = http.client.HTTPSConnection(host, parts.port, timeout=_ANSWER_S, context=context)
+        connection = http.client.HTTPSConnection(host, parts.port, timeout=within_s, context=context)
     else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=_ANSWER_S)
+        connection = http.client.HTTPConnection(host, parts.port, timeout=within_s)
     with contextlib.closing(connection):
         connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
         return connection.getresponse().status

@@ -7,7 +7,7 @@ import asyncio
 import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,9 @@ from gproxy.server.upstream import Upstream
 
 PROBE_SECONDS = 30.0
 """The most that one call may take, whatever the provider's own time-outs are."""
+
+_AT_ONCE = 32
+"""Calls at a time: more would wait for each other's connections, and be told as slow."""
 
 _LIST, _KEY = "list", "key"
 _NO_LIST = frozenset({404, 405, 501})
@@ -89,6 +92,7 @@ async def probe(
     provider: Provider,
     credential: Credential,
     model: str = "",
+    within_s: float = PROBE_SECONDS,
 ) -> Outcome:
     """Ask for `model`, else for what proves the key at no cost, else for the first of the provider's [[models]]."""
     loop = asyncio.get_running_loop()
@@ -100,7 +104,7 @@ async def probe(
         advice = "name a model with --model, or list one in [[models]]"
         return Outcome("untested", "", 0, told="its channel has no list of models", advice=advice)
     proxy = provider.settings.proxy or snapshot.config.globals.proxy
-    call = _Call(upstream, tokens, provider, credential, proxy, began + PROBE_SECONDS)
+    call = _Call(upstream, tokens, provider, credential, proxy, began + within_s)
     try:
         try:
             told = await call.ask(asked)
@@ -123,6 +127,26 @@ async def probe(
     except GatewayError as error:
         outcome = Outcome("failed", asked, 0, None, error.message, "name another model with --model")
     return replace(outcome, milliseconds=round((loop.time() - began) * 1000))
+
+
+async def probe_all(
+    snapshot: Snapshot,
+    calls: Sequence[tuple[Provider, Credential]],
+    model: str = "",
+    advance: Callable[[], None] = lambda: None,
+    within_s: float = PROBE_SECONDS,
+) -> list[Outcome]:
+    """`probe` of each, side by side and in that order; `advance` is called as each is done."""
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(provider: Provider, credential: Credential) -> Outcome:
+        async with room:
+            outcome = await probe(upstream, tokens, snapshot, provider, credential, model, within_s)
+        advance()
+        return outcome
+
+    async with listing.client() as (upstream, tokens):
+        return await asyncio.gather(*(one(*call) for call in calls))
 
 
 def _what(provider: Provider, model: str) -> str:

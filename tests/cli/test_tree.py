@@ -28,7 +28,7 @@ def test_every_option_and_argument_has_help(path: tuple[str, ...]) -> None:
 def test_every_command_takes_config_and_every_list_json(path: tuple[str, ...]) -> None:
     options = {option for parameter in COMMANDS[path].params for option in parameter.opts}
     assert "--config" in options
-    if path[-1] in ("list", "show", "report", "check", "create", "rotate", "explain"):
+    if path[-1] in ("list", "show", "report", "check", "create", "rotate", "explain", "doctor"):
         assert "--json" in options
 
 
@@ -38,7 +38,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         if not hasattr(command, "commands"):
             leaves.setdefault(" ".join(path[1:-1]), set()).add(path[-1])
     assert leaves == {
-        "": {"init", "serve", "check", "explain", "top", "env", "run"},
+        "": {"init", "serve", "check", "explain", "top", "env", "run", "doctor"},
         "config": {"show", "path", "edit"},
         "providers": {"add", "list", "remove", "set-key", "test"},
         "keys": {"create", "add", "list", "disable", "enable", "revoke", "rotate", "hash"},

@@ -129,6 +129,14 @@ def test_a_ring_that_cannot_be_used_is_refused_with_a_way_out(ring: KeyringBacke
         assert "sk-" not in caught.value.message
 
 
+def test_the_ring_in_force_is_named_or_what_is_wrong_with_it() -> None:
+    use(MemoryRing())
+    assert secrets.backend().endswith(".MemoryRing")
+    use(PlaintextKeyring())
+    with pytest.raises(ConfigError, match="in clear"):
+        secrets.backend()
+
+
 def test_a_ring_that_keeps_nothing_is_noticed() -> None:
     use(ForgetfulRing())
     with pytest.raises(ConfigError, match="did not keep the secret"):

@@ -1,0 +1,64 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.cli.test_probe import SECRET, provider, write
+from tests.kit.settings import closed_port
+from tests.kit.upstream import Upstream
+
+USERS = """\
+[[users]]
+name = "alice"
+[[users.keys]]
+api_key = "sk-alice-long-enough"
+[[permissions]]
+user_name = "alice"
+model_pattern = "*"
+"""
+
+
+@pytest.fixture
+def up() -> Iterator[Upstream]:
+    with Upstream() as up:
+        yield up
+
+
+@pytest.fixture
+def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GPROXY_PORT", str(closed_port()))
+    tmp_path.chmod(0o700)
+    return tmp_path / "gproxy.toml"
+
+
+def test_a_good_set_up_is_exit_0(run: Run, private: Path, up: Upstream) -> None:
+    write(private, provider("up", up.url), USERS)
+    ran = run("doctor")
+    assert ran.code == 0, ran.out
+    assert ran.out.splitlines()[0] == "ok     configuration: gproxy.toml can be served"
+    assert ran.out.splitlines()[-1].startswith("0 wrong, ")
+    assert SECRET not in ran.out + ran.err
+
+
+def test_what_is_wrong_is_exit_1_each_with_its_fix(run: Run, private: Path) -> None:
+    write(private, provider("gone", f"http://127.0.0.1:{closed_port()}"))
+    ran = run("doctor")
+    assert ran.code == 1
+    lines = ran.out.splitlines()
+    assert max(len(line) for line in lines if str(private.parent) not in line) <= 80
+    wrong = [n for n, line in enumerate(lines) if line.startswith("WRONG  ")]
+    assert [lines[n].split()[1] for n in wrong] == ["keys:", "gone:"]
+    assert all(lines[n + 1].startswith("       fix: ") for n in wrong)
+    found = json.loads(run("doctor", "--json").out)
+    assert {tuple(row) for row in found} == {("about", "state", "told", "fix")}
+    assert [row["about"] for row in found if row["state"] == "wrong"] == ["keys", "gone"]
+
+
+def test_a_broken_file_is_all_that_is_told(run: Run, private: Path) -> None:
+    write(private, "nonsense = [")
+    ran = run("doctor")
+    assert ran.code == 1
+    assert "gproxy.toml:1: is not TOML" in ran.out
+    assert "can be served" not in ran.out

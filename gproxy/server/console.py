@@ -8,7 +8,7 @@ import logging
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 MOST_WAITING = 10_000
 _CLOSE_SECONDS = 1.0
@@ -90,10 +90,19 @@ LINES = Lines()
 
 
 class LinesHandler(logging.Handler):
-    """Python's own log, by the same way."""
+    """Python's own log, by the same way. `scrub` takes secrets out: a traceback ends with what an exception says, and
+    that may be any value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scrub: Callable[[str], str] = str
 
     def emit(self, record: logging.LogRecord) -> None:
-        LINES.say(self.format(record))
+        LINES.say(self.scrub(self.format(record)))
+
+
+LOG = LinesHandler()
+"""This process's."""
 
 
 def _write(line: str) -> None:

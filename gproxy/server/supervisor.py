@@ -22,6 +22,7 @@ from hypercorn.asyncio import serve
 
 from gproxy.config import schema
 from gproxy.config.problems import Problem
+from gproxy.config.scrub import Scrubber, known
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded, completed, make_data_dir
 from gproxy.errors import ConfigError, StoreError
@@ -30,7 +31,7 @@ from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
 from gproxy.server import coredumps, descriptors, handover, hyperconfig, listeners, metricfiles, repair
 from gproxy.server.app import Gateway
-from gproxy.server.console import LINES, LinesHandler, say
+from gproxy.server.console import LINES, LOG, say
 from gproxy.server.ending import FORCED_END_SECONDS, Ending
 from gproxy.server.http1 import Engine
 from gproxy.server.lock import held
@@ -74,7 +75,7 @@ def run(
     reads it with its secrets: when serving begins, and again whenever the file at `path` changes (None: never).
     `directory` is what relative paths in it start from. `announce` gets the base URL before anything is accepted.
     """
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[LinesHandler()])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[LOG])
     if first.config is None:
         return _refuse(_BROKEN)
     settings = first.config.globals
@@ -177,6 +178,7 @@ def _work(
         loaded = completed(server.good.loaded, name, os.environ)
         assert loaded.snapshot is not None
     snapshot = _as_started(loaded.snapshot, server.started)
+    LOG.scrub = Scrubber(known(snapshot)).text
     writer = Writer(server.store, worker=worker.slot if worker else 0)
     try:
         recover_store(server.store, worker.slot if worker else None)
@@ -290,6 +292,7 @@ def _swapper(
         ]
         if fixed:
             tell(f"restart to apply [global] {', '.join(fixed)}")
+        LOG.scrub = Scrubber(known(snapshot)).text
         gateway.swap(_as_started(snapshot, started))
         gateway.metrics.reloaded(ok=True)
         swapped()

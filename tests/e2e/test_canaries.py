@@ -24,6 +24,7 @@ CANARIES = {
     "header": "team canary/header value",
     "proxy": "canaryProxy/Password",
     "cookie": "canaryCookieValue0123456789",
+    "another client": "canaryForeignKey.0123456789",
 }
 SHOWN = 12
 """That many characters of a canary, wherever they stand, are a find."""
@@ -34,7 +35,18 @@ _configure = logging.basicConfig
 def basicConfig(**options):
     _configure(**{**options, "level": logging.DEBUG})
 logging.basicConfig = basicConfig
+
+import sys
+if "serve" in sys.orig_argv:
+    from gproxy.server import pipeline
+    _serve = pipeline.serve
+    async def serve(call, *more):
+        if call.facts.model == "up/fault":
+            raise RuntimeError(call.snapshot.providers["up"].credentials[0].secret)
+        return await _serve(call, *more)
+    pipeline.serve = serve
 """
+"""Everything is logged, and one model meets with a fault of ours, whose text is a secret."""
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -128,6 +140,7 @@ def configuration(url: str) -> str:
         + user("alice", CANARIES["client"])
         + '[[users]]\nname = "root"\nis_admin = true\n[[users.keys]]\napi_key = "sk-admin"\n'
         + user("bob", CANARIES["query"])
+        + user("carol", CANARIES["another client"])
     )
 
 
@@ -151,6 +164,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, 
     with echoing() as url, Gateway(folder, configuration(url), env=environment) as gateway:
         errors = list(everything(gateway))
         yield gateway, errors
+        gateway.kill()  # a clean end would be one without a traceback
 
 
 def everything(gateway: Gateway) -> Iterator[str]:
@@ -182,6 +196,11 @@ def everything(gateway: Gateway) -> Iterator[str]:
         yield gateway.post(chat, {"model": "up/plain"}, key=key).text
         yield gateway.get("/v1/models", key=key).text
     yield gateway.post(chat, b'{"model": broken', key=CANARIES["client"]).text
+    foreign = CANARIES["another client"]
+    for path in (f"/{foreign}/v1/chat/completions", f"/v1beta/models/{foreign}:countTokens", chat):
+        for key in (CANARIES["client"], None):
+            yield gateway.post(f"{path}?note={foreign}", {"model": "up/404"}, key=key).text
+    yield gateway.post(chat, {"model": "up/fault", "messages": prompt}, key=CANARIES["client"]).text
 
 
 def requests_logged(gateway: Gateway) -> list[dict[str, Any]]:
@@ -191,7 +210,7 @@ def requests_logged(gateway: Gateway) -> list[dict[str, Any]]:
 
 def test_no_secret_is_in_anything_that_is_kept_or_said(served: tuple[Gateway, list[str]]) -> None:
     gateway, errors = served
-    poll(lambda: len(requests_logged(gateway)) == 24 + 7, "all requests in the logs")
+    poll(lambda: len(requests_logged(gateway)) == 24 + 7 + 7, "all requests in the logs")
     found: list[tuple[str, str]] = []
     for path in (path for path in gateway.database.parent.rglob("*") if path.is_file()):
         found += hits(path.name, path.read_bytes())
@@ -224,7 +243,8 @@ def test_the_canaries_did_go_through(served: tuple[Gateway, list[str]]) -> None:
     """Else nothing would be proved: what went by is in the logs, all but the secrets."""
     gateway, _ = served
     rows = requests_logged(gateway)
-    assert {200, 400, 401, 404, 502} <= {row["status"] for row in rows}
+    assert "RuntimeError: [redacted]" in gateway.stderr
+    assert {200, 400, 401, 404, 500, 502} <= {row["status"] for row in rows}
     attempts = json.loads(gateway.cli("logs", "--attempts", "--json", "--limit", "1000"))
     assert {200, 400, 401, 404, 429, 500, 503} <= {row["status"] for row in attempts}
     ok = [row["request_id"] for row in rows if row["requested_model"] == "up/plain" and row["status"] == 200]

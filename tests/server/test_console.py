@@ -1,12 +1,14 @@
 import contextlib
 import io
+import logging
 import os
 import sys
 
 import pytest
 
+from gproxy.config.scrub import Known, Scrubber
 from gproxy.server import console
-from gproxy.server.console import Lines, say
+from gproxy.server.console import Lines, LinesHandler, say
 
 
 class Writes(io.StringIO):
@@ -60,3 +62,20 @@ def test_a_pipe_that_nobody_reads_costs_lines_and_no_time(monkeypatch: pytest.Mo
     lines.close()
     with contextlib.suppress(BrokenPipeError):
         stream.close()
+
+
+def test_a_traceback_is_told_without_what_is_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Writes()
+    monkeypatch.setattr(sys, "stderr", stream)
+    handler = LinesHandler()
+    handler.scrub = Scrubber(Known(keys=frozenset({"sk-canary-4711"}))).text
+    logger = logging.Logger("apart")
+    logger.addHandler(handler)
+    try:
+        raise KeyError("sk-canary-4711")
+    except KeyError:
+        logger.exception("a fault")
+    console.LINES.close()
+    said = "".join(stream.all)
+    assert said.startswith("gproxy: a fault\nTraceback")
+    assert said.endswith("KeyError: '[redacted]'\n")

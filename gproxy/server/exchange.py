@@ -109,6 +109,11 @@ class Exchange:
         self._wake()
         return rest or b""
 
+    @property
+    def more(self) -> bool:
+        """`feed` has to be called again, with nothing new: it was given more than it reads at once."""
+        return not self.whole and self._head.body is not None and self._head.body.more
+
     def leave(self) -> None:
         """The client sends nothing more, or is gone."""
         self._left = True

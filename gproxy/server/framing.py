@@ -20,6 +20,9 @@ MAX_CHUNK_LINE_BYTES = 1024
 MAX_CHUNK_SPARE_BYTES = 16 * 1024
 """Of extensions and trailers together, all of which are read over, in one body."""
 
+MAX_LINES_AT_ONCE = 4096
+"""Of chunks, in one step: some 5 ms, in which nobody else is served. A body may come in chunks of a byte each."""
+
 # llhttp takes several spaces, other protocols and versions, and bytes that no URL may hold.
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 _LONE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
@@ -33,7 +36,9 @@ _MALFORMED_CHUNK = "The body's chunks are not well-formed."
 
 
 class Sized:
-    """A body of a known length."""
+    """A body of a known length. `more`: `take` has to be called again for what it was given already."""
+
+    more = False
 
     def __init__(self, length: int) -> None:
         self._left = length
@@ -47,9 +52,10 @@ class Sized:
 
 
 class Chunked:
-    """A body in chunks. Extensions and trailers are read over, within bounds."""
+    """A body in chunks. Extensions and trailers are read over, within bounds. `more` as of `Sized`."""
 
     def __init__(self) -> None:
+        self.more = False
         self._left = 0
         self._held = b""
         self._spare = 0
@@ -60,7 +66,8 @@ class Chunked:
         data, self._held = self._held + data, b""
         pieces: list[bytes] = []
         at = 0
-        while True:
+        self.more = False
+        for _ in range(MAX_LINES_AT_ONCE):
             if self._left:
                 piece = data[at : at + self._left]
                 pieces.append(piece)
@@ -81,6 +88,9 @@ class Chunked:
             at = end + 1
             if over:
                 return b"".join(pieces), data[at:]
+        self.more = True
+        self._held = data[at:]
+        return b"".join(pieces), None
 
     def _read_size(self, line: bytes) -> bool:
         found = _CHUNK.fullmatch(line)

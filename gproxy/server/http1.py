@@ -152,9 +152,18 @@ class Connection(asyncio.Protocol):
                 self._deaf = True
             elif rest:
                 self._keep(rest)
-            elif exchange.unread > MAX_UNREAD_BYTES and not exchange.whole:
+            elif exchange.more or (exchange.unread > MAX_UNREAD_BYTES and not exchange.whole):
                 self._paused = True
                 self._transport.pause_reading()
+                if exchange.more:
+                    self.loop.call_soon(self._feed_on, exchange)
+                return
+            self._resume()
+
+    def _feed_on(self, exchange: Exchange) -> None:
+        """Go on with what has come already, now that others had their turn."""
+        if self._exchange is exchange and not self._closed:
+            self.data_received(b"")
 
     def eof_received(self) -> bool:
         """A client that has sent its end is taken to have left, as nginx does it: what is being made for it is
@@ -198,7 +207,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def body_taken(self) -> None:
-        if self._paused:
+        if self._exchange is not None and not self._exchange.more:
             self._resume()
 
     # From bytes to requests.
@@ -285,7 +294,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _resume(self) -> None:
-        if self._paused:
+        if self._paused and not self._closed:
             self._paused = False
             self._transport.resume_reading()
 

@@ -2,16 +2,19 @@
 
 import contextlib
 import itertools
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest, HeadersTooLarge
+from gproxy.server import framing
 from gproxy.server.edge import MAX_HEADERS
 from gproxy.server.framing import (
     MAX_CHUNK_LINE_BYTES,
     MAX_CHUNK_SPARE_BYTES,
+    MAX_LINES_AT_ONCE,
     Chunked,
     Head,
     Sized,
@@ -201,6 +204,9 @@ def read(body: Sized | Chunked, pieces: list[bytes]) -> tuple[bytes, bytes | Non
     for at, piece in enumerate(pieces):
         part, rest = body.take(piece)
         got += part
+        while body.more:
+            part, rest = body.take(b"")
+            got += part
         if rest is not None:
             return got, rest + b"".join(pieces[at + 1 :])
     return got, None
@@ -231,7 +237,22 @@ def test_a_body_in_chunks_is_the_same_however_it_comes(
 ) -> None:
     wire = b"".join(b"%X%b\r\n%b\r\n" % (len(data), ext, data) for data, ext in chunks)
     wire += b"0\r\n" + trailer + b"\r\n" + behind
-    assert read(Chunked(), split(wire, cuts)) == (b"".join(data for data, _ in chunks), behind)
+    for at_once in (4096, 1):
+        with patch.object(framing, "MAX_LINES_AT_ONCE", at_once):
+            assert read(Chunked(), split(wire, cuts)) == (b"".join(data for data, _ in chunks), behind)
+
+
+def test_a_body_in_many_chunks_is_read_in_many_steps() -> None:
+    """A quarter of a megabyte would else hold up everybody else for 50 ms, and a client sends one behind another."""
+    body, steps = Chunked(), 1
+    got, rest = body.take(b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\nnext")
+    while body.more:
+        assert rest is None
+        part, rest = body.take(b"")
+        got += part
+        steps += 1
+    assert (got, rest) == (b"x" * 50_000, b"next")
+    assert steps > 2 * 50_000 // MAX_LINES_AT_ONCE
 
 
 @pytest.mark.parametrize(

@@ -473,6 +473,26 @@ async def test_a_body_that_is_not_taken_holds_the_client_back() -> None:
         wire.close()
 
 
+async def test_a_body_in_tiny_chunks_lets_others_have_their_turn_and_is_read_whole() -> None:
+    body = b"x" * 400_000
+    wire_bytes = b"1\r\nx\r\n" * len(body) + b"0\r\n\r\n"
+    async with listening(echo) as served:
+        sender, other = await served.connect(), await served.connect()
+        other.write(request())
+        await other.answer()
+        sender.write(request("transfer-encoding: chunked", line="POST / HTTP/1.1") + wire_bytes)
+        sender.write(request())  # stands behind it
+        turns = 0
+        answer = asyncio.create_task(sender.answer())
+        while not answer.done():
+            other.write(request())
+            await other.answer()
+            turns += 1
+        assert answer.result().json()["digest"] == hashlib.sha256(body).hexdigest()
+        assert (await sender.answer()).status == 200
+        assert turns > 20  # each is answered between two steps of many
+
+
 def slow_client(port: int) -> socket.socket:
     """One whose kernel takes little for it."""
     sock = socket.socket()

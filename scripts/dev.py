@@ -4,6 +4,7 @@
     python3 scripts/dev.py demo     serve the offline demo
     python3 scripts/dev.py check    ruff, mypy, and the tests; what has to pass before a change lands
     python3 scripts/dev.py lock     write the lock files anew (needs `uv`)
+    python3 scripts/dev.py audit    look what is locked up in PyPI's list of known faults (needs the network)
 
 Needs Python 3.11 or later and nothing else. The environment is `.venv` beside the README, or `GPROXY_VENV`.
 """
@@ -12,6 +13,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,15 +25,15 @@ LOCKS = {"demo": "requirements.lock", "check": "requirements-dev.lock"}
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 1 or arguments[0] not in ("demo", "check", "lock"):
+    if len(arguments) != 1 or arguments[0] not in ("demo", "check", "lock", "audit"):
         print(__doc__, file=sys.stderr)
         return 2
     if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever Python there is
         print("gproxy needs Python 3.11 or later.", file=sys.stderr)
         return 1
     task = arguments[0]
-    if task == "lock":
-        return lock()
+    if task in ("lock", "audit"):
+        return lock() if task == "lock" else audit()
     prepare(LOCKS[task])
     return demo() if task == "demo" else check()
 
@@ -88,6 +90,20 @@ def lock() -> int:
     group = ["uv", "pip", "compile", "--group", "build", *base[4:]]
     run([*group, "--output-file", "requirements-build.lock"])
     return 0
+
+
+def audit() -> int:
+    """`pip-audit`, in an environment of its own: what it brings is none of ours. 0: nothing is known against us."""
+    with tempfile.TemporaryDirectory() as folder:
+        venv.create(folder, with_pip=True)
+        python = str(Path(folder) / BIN.name / "python")
+        run([python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "pip-audit"])
+        command = [python, "-m", "pip_audit", "--strict", "--require-hashes", "--no-deps", "--disable-pip"]
+        codes = [
+            subprocess.run([*command, "--requirement", name], cwd=ROOT, check=False).returncode
+            for name in ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
+        ]
+    return max(codes)
 
 
 def run(command: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
+from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
     as_received,
@@ -38,6 +39,8 @@ from gproxy.values import Usage
 _MODEL_IN_BODY = ("model",)
 _MODEL_IN_EVENT = ("message", "model")
 _PASSED_PARAMETERS = frozenset({"beta"})
+_MOST_QUERY_CHARS = 2048
+"""What goes up of a query is kept with what its target is asked, and no URL may be beyond what servers take."""
 
 
 class _Message(msgspec.Struct):
@@ -52,8 +55,10 @@ class _Message(msgspec.Struct):
 _message = reader(_Message)
 
 
-def read(body: Body, _path_model: str | None, _query: str) -> Facts:
-    """Facts of a request. Its streams report usage unasked."""
+def read(body: Body, _path_model: str | None, query: str) -> Facts:
+    """Facts of a request. Its streams report usage unasked. Raises BadRequest."""
+    if len(query) > _MOST_QUERY_CHARS:
+        raise BadRequest(f"The query is longer than {_MOST_QUERY_CHARS} characters.")
     return read_limited(body, max_output_tokens=token_limit(body.tree, "max_tokens"))
 
 

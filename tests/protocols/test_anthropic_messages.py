@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from gproxy.errors import BadRequest
+from gproxy.protocols import strict
 from gproxy.protocols.anthropic_messages import COUNT_TOKENS, MESSAGES
-from gproxy.protocols.base import Event
+from gproxy.protocols.base import Event, Protocol
 from gproxy.values import Usage
 
 
@@ -74,6 +76,14 @@ def test_the_split_of_cache_writes_is_no_extra() -> None:
 def test_beta_is_all_of_the_query_that_goes_up(query: str, expected: str) -> None:
     assert MESSAGES.upstream_path("m", query) == "/v1/messages" + expected
     assert COUNT_TOKENS.upstream_path("m", query) == "/v1/messages/count_tokens" + expected
+
+
+@pytest.mark.parametrize("protocol", [MESSAGES, COUNT_TOKENS])
+def test_a_query_that_would_make_a_url_that_nobody_takes_is_refused(protocol: Protocol) -> None:
+    body = strict.decode(b'{"model":"m"}')
+    assert protocol.read(body, None, "beta=true").model == "m"
+    with pytest.raises(BadRequest):
+        protocol.read(body, None, "beta=" + "%" * 3000)
 
 
 def test_counting_is_not_metered_and_its_answer_is_no_usage() -> None:

@@ -98,7 +98,7 @@ def audit() -> int:
         venv.create(folder, with_pip=True)
         python = str(Path(folder) / BIN.name / "python")
         run([python, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "pip-audit"])
-        command = [python, "-m", "pip_audit", "--strict", "--require-hashes", "--no-deps", "--disable-pip"]
+        command = [python, "-m", "pip_audit", "--strict", "--require-hashes", "--disable-pip"]
         codes = [
             subprocess.run([*command, "--requirement", name], cwd=ROOT, check=False).returncode
             for name in ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")

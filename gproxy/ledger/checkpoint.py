@@ -53,13 +53,23 @@ class Checkpointer:
             self._thread = None
 
     def _run(self) -> None:
-        with contextlib.suppress(sqlite3.Error, StoreError), closing(connect(self._path)) as db:
-            db.execute("PRAGMA busy_timeout = 0")
-            while not self._closing:
-                self._due.wait()
+        while not self._closing:
+            self._due.wait()
+            try:
+                db = connect(self._path)
+            except StoreError:  # no descriptor may be left just now
                 self._due.clear()
-                with contextlib.suppress(sqlite3.Error):
-                    self._work(db)
+            else:
+                with closing(db):
+                    self._serve(db)
+
+    def _serve(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA busy_timeout = 0")
+        while not self._closing:
+            self._due.wait()
+            self._due.clear()
+            with contextlib.suppress(sqlite3.Error):
+                self._work(db)
 
     def _work(self, db: sqlite3.Connection) -> None:
         """Most of it beside those who write. While they do, the log only grows: so that it begins anew, they wait for

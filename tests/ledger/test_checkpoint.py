@@ -125,3 +125,23 @@ def test_where_sqlite_is_faulty_it_is_left_to_the_writers_own_commits(
     it.wrote(checkpoint.EVERY_BYTES)
     assert "ledger-checkpoint" not in threads()
     it.close()
+
+
+def test_a_store_that_could_not_be_opened_is_tried_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "EVERY_BYTES", 1024)
+    path.mkdir()  # stands in the way
+    it = Checkpointer(path, nullcontext())
+    it.wrote(1024)
+    until = time.monotonic() + 10
+    while it._due.is_set() and time.monotonic() < until:
+        time.sleep(0.001)
+    path.rmdir()
+    store = open_store(path)
+    store.run([entry(1)])
+    before = path.stat().st_size
+    it.wrote(1024)
+    while path.stat().st_size == before and time.monotonic() < until:
+        time.sleep(0.001)
+    it.close()
+    assert path.stat().st_size > before
+    store.close()

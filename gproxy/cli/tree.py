@@ -20,6 +20,7 @@ from gproxy.cli import (
     reprice,
     run,
     serve,
+    service,
     top,
     usage,
     usage_store,
@@ -54,6 +55,7 @@ usage.app.command("verify")(usage_store.verify)
 app.add_typer(usage.app, name="usage")
 app.add_typer(logs.app, name="logs")
 app.command("top")(top.top)
+app.add_typer(service.app, name="service")
 
 command = typer.main.get_command(app)
 """The whole tree as one command, ready to be called with arguments."""

@@ -81,7 +81,7 @@ def told(page: str) -> Iterator[str]:
     for language, _, block in blocks(page):
         if language in ("console", "sh"):
             for line in typed(language, block):
-                found = re.search(r"(?:^|\s)(gproxy\s.*)$", line)
+                found = re.search(r"^(?:.*\s)?(gproxy\s.*)$", re.sub(r"\s#\s.*", "", line))
                 if found:
                     yield found[1]
     yield from _INLINE.findall(_FENCE.sub("", text).replace("\n", " "))

@@ -23,17 +23,20 @@ class Presence:
         self._looked = time.monotonic()
 
     def check(self) -> None:
-        """Raises `StoreError` if one of them was removed, or another put in its place, or the main file emptied."""
+        """`look`, unless they were there a moment ago."""
         now = time.monotonic()
-        if now - self._looked < LOOK_EVERY_S:
-            return
+        if now - self._looked >= LOOK_EVERY_S:
+            self.look()
+            self._looked = now
+
+    def look(self) -> None:
+        """Raises `StoreError` if one of them was removed, or another put in its place, or the main file emptied."""
         for file, found in self._opened:
             if _identity(file, least=1 if file == str(self._path) else 0) != found:
                 raise StoreError(
                     f"The usage store cannot be written ({file} was removed or replaced while the server runs): "
                     "put it back, or restart the server, which goes on with what is there then."
                 )
-        self._looked = now
 
 
 def _identity(file: str, least: int = 0) -> tuple[int, int] | None:

@@ -23,6 +23,7 @@ from gproxy.errors import StoreError
 from gproxy.ledger.checkpoint import Checkpointer
 from gproxy.ledger.inline import MOST_WORKS, Busy, Inline
 from gproxy.ledger.lane import Lane, Prepare
+from gproxy.ledger.presence import Presence
 from gproxy.ledger.sqlite import known_fault
 from gproxy.ledger.store import Store, Work, open_store
 
@@ -94,11 +95,21 @@ class Writer:
         self._last = threading.Lock()
         self._lost = 0
         self._failure: str | None = None
+        self._presence: Presence | None = None
 
     @property
     def failure(self) -> str | None:
-        """Why the last write failed, None since one has succeeded: a reason not to be ready."""
-        return self._failure
+        """Why the last write failed, or the next one will: the files are not there. None if neither: a reason not to
+        be ready."""
+        return self._failure or self._missing()
+
+    def _missing(self) -> str | None:
+        try:
+            if self._presence is not None:
+                self._presence.check()
+        except StoreError as error:
+            return str(error)
+        return None
 
     @property
     def waiting(self) -> int:
@@ -215,6 +226,7 @@ class Writer:
         try:
             store = open_store(self.path, self._turn, checkpoints=self.worker == 0)
             store.begin_use()
+            self._presence = Presence(self.path)
             if known_fault() is None:
                 self._inline = Inline(self.path, self._turn)
                 store.relieve()

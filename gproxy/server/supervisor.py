@@ -27,6 +27,7 @@ from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded, completed, make_data_dir
 from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger import retention
+from gproxy.ledger.presence import Presence
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
 from gproxy.server import coredumps, descriptors, handover, hyperconfig, listeners, metricfiles, repair
@@ -118,7 +119,10 @@ def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -
         if announce is not None:
             announce(url)
 
+    opened: list[Presence] = []
+
     def ready() -> None:
+        opened.append(Presence(server.store))
         say(f"listening on {url}")
 
     def stop() -> float:
@@ -131,9 +135,18 @@ def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -
     if code := run_apart(lambda: _recover(server.store)):
         return code
     begin()
+
+    def work(worker: Worker) -> int:
+        try:
+            for files in opened:  # others have them open: by other files it would count for itself
+                files.look()
+        except StoreError as error:
+            return _refuse(str(error))
+        return _work(server, sockets, worker, lambda: None, worker.ready)
+
     workers = Workers(
         settings.workers,
-        lambda worker: _work(server, sockets, worker, lambda: None, worker.ready),
+        work,
         on_ready=ready,
         on_told=server.good.look,
         on_stop=stop,

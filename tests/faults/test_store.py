@@ -193,16 +193,37 @@ def test_a_log_that_is_removed_is_missed_and_all_of_it_is_kept_at_the_end(own: G
     assert spent(own) >= before
 
 
-def test_a_worker_that_is_replaced_begins_no_new_store(upstream: Upstream, tmp_path: Path) -> None:
-    """Else one worker would count from nothing, and the other refuse."""
-    with Gateway(tmp_path, config(upstream.url), "--workers", "2") as gateway:
+def test_who_asks_whether_it_is_ready_is_told_of_a_store_that_is_gone_though_no_request_came(
+    running: Gateway,
+) -> None:
+    away = running.database.rename(running.database.with_name("away"))
+    poll(lambda: running.get("/ready", key=None).status_code == 503, "it is missed")
+    assert "gproxy.db was removed or replaced" in running.get("/ready", key=None).text
+    away.rename(running.database)
+    poll(lambda: running.get("/ready", key=None).status_code == 200, "it is found again")
+
+
+TAKEN: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
+    "removed": ("gproxy.db", lambda store, older: store.unlink()),
+    "replaced by an older one": ("gproxy.db", lambda store, older: older.replace(store)),
+    "its log removed": ("gproxy.db-wal", lambda store, older: store.with_name("gproxy.db-wal").unlink()),
+}
+
+
+@pytest.mark.parametrize("how", TAKEN)
+def test_a_worker_that_is_replaced_begins_no_new_store(upstream: Upstream, ended: Gateway, how: str) -> None:
+    """Else it would count from nothing, or from what the log has not told yet, while the other refuses."""
+    file, take = TAKEN[how]
+    with Gateway(ended.folder, config(upstream.url), "--workers", "2") as gateway:
+        older = shutil.copy(gateway.database, gateway.folder / "older")
         assert ask(gateway) == 200
-        gateway.database.unlink()
+        take(gateway.database, Path(older))
+        found = gateway.database.exists() and gateway.database.stat()
         listed = subprocess.run(("ps", "-A", "-o", "pid=,ppid="), capture_output=True, text=True, check=True)
         pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
         os.kill(next(pid for pid, parent in pairs if parent == gateway.process.pid), 9)
-        gateway.wait_line("was removed while the server runs: restart the server")
-        assert not gateway.database.exists()
+        gateway.wait_line(f"{file} was removed or replaced while the server runs")
+        assert (gateway.database.exists() and gateway.database.stat()) == found
         gateway.kill()
 
 

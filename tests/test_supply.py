@@ -1,5 +1,6 @@
 """What is installed is what is in the tree, and nothing that is known to be unsafe; an import only imports."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -63,6 +64,10 @@ for name in names:
         importlib.import_module(name)
 print(len(names))
 """
+
+
+RUNS_TEXT = {"eval", "exec", "compile", "__import__", "system", "popen", "getstatusoutput", "getoutput"}
+UNPACKS_CODE = {"pickle", "marshal", "shelve", "dill", "code", "codeop"}
 
 
 def pinned(lock: str) -> dict[str, str]:
@@ -167,3 +172,22 @@ def test_the_source_archive_is_the_tree_and_holds_nobody_s_configuration(built: 
         assert packed[name] == (ROOT / name).read_bytes()
     assert "gproxy.toml" not in packed
     assert not [name for name in packed if name.startswith(("data/", ".env", ".venv")) or ".db" in name]
+
+
+@pytest.mark.parametrize("module", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_no_module_runs_text_as_code_or_by_a_shell(module: Path) -> None:
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.Call):
+            called = node.func
+            owner = called.value if isinstance(called, ast.Attribute) else None
+            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
+            if owner is None or (
+                isinstance(owner, ast.Name) and owner.id in ("builtins", "os", "subprocess")
+            ):
+                assert name not in RUNS_TEXT, f"{module}:{node.lineno}"
+            assert all(each.arg != "shell" for each in node.keywords), f"{module}:{node.lineno}"
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names = (
+                [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            )
+            assert not UNPACKS_CODE.intersection(name.partition(".")[0] for name in names), str(module)

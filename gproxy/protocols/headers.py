@@ -56,6 +56,9 @@ _NONE = b"\x00"  # what no name begins with
 # What no header may hold (RFC 9110, 5.5). Not every server refuses all of it, and no client can send it on.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
+# HTTP/2 carries names that HTTP/1.1 has no room for.
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+
 
 def upstream_headers(client_headers: Iterable[Header], *, across: bool = False) -> list[Header]:
     """What goes up of a client's headers, values byte for byte, and `accept-encoding: identity`.
@@ -74,7 +77,7 @@ def upstream_headers(client_headers: Iterable[Header], *, across: bool = False) 
     passed = [
         (name, value)
         for name, value in received
-        if (name in allowed or name.startswith(prefix)) and name not in dropped
+        if (name in allowed or (name.startswith(prefix) and _TOKEN.fullmatch(name))) and name not in dropped
     ]
     return [*passed, (b"accept-encoding", b"identity")]
 

@@ -26,7 +26,7 @@ def test_what_an_upstream_needs_goes_up_byte_for_byte() -> None:
         b"Authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"cookie", b"host", b"content-length",
         b"transfer-encoding", b"x-forwarded-for", b"forwarded", b"via", b"origin", b"referer", b"cf-ray",
         b"openai-organization", b"openai-project", b"x-goog-user-project", b"accept-encoding",
-        b"content-encoding", b"expect", b"te", b"upgrade", b"x-unknown",
+        b"content-encoding", b"expect", b"te", b"upgrade", b"x-unknown", b"x-stainless-(os)",
     ],
 )  # fmt: skip
 def test_what_is_the_clients_own_stays_here(name: bytes) -> None:

@@ -1,16 +1,19 @@
-"""`gproxy init`: a first configuration file, with a first provider and a first key."""
+"""`gproxy init`: a first configuration file, with providers and a first key. Which providers is `offers.py`'s."""
 
 import os
 import shlex
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption
-from gproxy.cli.providers import Secret, ask_secret, key_variable
 from gproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gproxy.cli.offers import Offer
 
 
 def init(
@@ -18,93 +21,92 @@ def init(
     yes: Annotated[
         bool, typer.Option("--yes", help="Ask nothing: take the providers whose keys are in the environment.")
     ] = False,
+    channel: Annotated[
+        str | None, typer.Option(metavar="CHANNEL", help="Ask nothing: one provider of this kind.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="What that is called here.")] = None,
+    base_url: Annotated[str | None, typer.Option(metavar="URL", help="Its address, if not its own.")] = None,
+    env: Annotated[str | None, typer.Option(metavar="VARIABLE", help="Its key is in this variable.")] = None,
+    keyring: Annotated[
+        bool, typer.Option("--keyring", help="Its key is asked for, or piped in, and kept in the OS keyring.")
+    ] = False,
+    literal: Annotated[bool, typer.Option("--literal", help="The same, and kept in the file.")] = False,
+    alias: Annotated[
+        str | None, typer.Option(metavar="NAME=PROVIDER/MODEL", help="A name of your own for a model.")
+    ] = None,
+    test: Annotated[
+        bool, typer.Option("--test", help="Try each provider's key at once; exit 1 if one fails.")
+    ] = False,
     config: ConfigOption = None,
 ) -> None:
-    """Write a gproxy.toml with a first provider and a first key, and say what to do next."""
-    from gproxy.cli import templates
+    """Write a gproxy.toml with providers and a first key, and say what to do next.
+
+    At a terminal it asks for them, takes keys without showing them, and tries each at once.
+    """
+    from gproxy.cli import offers, templates
     from gproxy.config.edit import create
     from gproxy.config.keys import make_key
     from gproxy.providers.catalog import CHANNELS
 
+    described = (name, base_url, env, keyring or None, literal or None)
+    if sum((demo, yes, channel is not None)) > 1:
+        raise typer.BadParameter("give one of --demo, --yes and --channel")
+    if channel is None and any(described):
+        raise typer.BadParameter("what is said of a provider needs --channel")
     path = config or Path(os.environ.get("GPROXY_CONFIG") or "gproxy.toml")
     if path.exists():
         raise ConfigError(
             f"{path} exists: edit it with `gproxy config edit`, or choose another with --config"
         )
-    secret = None
-    if demo:
-        providers = templates.DEMO_PROVIDER
+    taken: list[Offer] = []
+    if channel is not None:
+        taken = [offers.given(channel, name, base_url, env=env, keyring=keyring, literal=literal)]
     elif yes:
-        providers = _offered()
-    else:
-        providers, secret = _asked(path)
+        taken = offers.found()
+        for offer in taken:
+            output.note(f"Took {offer.secret.value if offer.secret else ''} for the provider {offer.name}.")
+    elif not demo:
+        taken = offers.asked(path)
+        if alias is None and taken and sys.stdin.isatty():
+            alias = offers.asked_alias()
+    tables = templates.DEMO_PROVIDER if demo else "\n".join(offer.table for offer in taken)
     key = make_key()
     create(
         path,
-        templates.first_file(providers or templates.NO_PROVIDER, key),
+        templates.first_file(tables or templates.NO_PROVIDER, key, _target(alias) if alias else None),
         channels=CHANNELS,
         environ=os.environ,
-        beside=secret.storing if secret else None,
+        beside=offers.storing(taken),
     )
+    _tell(path, config, key, tables, alias, demo=demo)
+    if test and taken:
+        outcomes = offers.tried(taken)
+        failed = [pair for pair in zip(taken, outcomes, strict=True) if not offers.tell(*pair)]
+        if failed:
+            raise typer.Exit(1)
+
+
+def _target(alias: str) -> tuple[str, str, str]:
+    """Name, provider and model of NAME=PROVIDER/MODEL; raises BadParameter."""
+    name, _, target = alias.partition("=")
+    provider, _, model = target.partition("/")
+    if not (name and provider and model):
+        raise typer.BadParameter(f"{alias} is not NAME=PROVIDER/MODEL", param_hint="--alias")
+    return name, provider, model
+
+
+def _tell(path: Path, config: Path | None, key: str, tables: str, alias: str | None, *, demo: bool) -> None:
+    """What was made, and what to paste next."""
+    from gproxy.cli import templates
+
     where = "" if config is None else f" --config {shlex.quote(str(path))}"
     print(f"Wrote {files.shown(path)}. Your first key, shown only now:\n\n{key}\n")
     print(f"Next:\n\ngproxy serve{where}\n")
-    print(templates.demo_curl(templates.URL, key) if demo else templates.list_curl(templates.URL, key))
-    if not (demo or providers):
+    print(f"Then, in a second terminal, what you call it with:\n\n{templates.pastes(key, where)}\n")
+    model = alias.partition("=")[0] if alias else None
+    if demo or model:
+        print(templates.chat_curl(templates.URL, key, model))
+    else:
+        print(templates.list_curl(templates.URL, key))
+    if not tables:
         output.note(f"It has no provider yet: `gproxy providers add NAME --channel CHANNEL{where}`.")
-
-
-def _offered() -> str:
-    """A table for each channel whose key is in the environment under its usual name.
-
-    A key file that is named there is often for other programs, and of another kind than a service account's.
-    """
-    from gproxy.cli.templates import provider
-    from gproxy.providers.catalog import CHANNELS
-
-    found = [
-        name
-        for name, channel in CHANNELS.items()
-        if channel.root and channel.needs_key and not channel.service_account
-        if os.environ.get(key_variable(name))
-    ]
-    for name in found:
-        output.note(f"Took {key_variable(name)} for the provider {name}.")
-    return "\n".join(provider(name, name, None, Secret("env", key_variable(name))) for name in found)
-
-
-def _asked(path: Path) -> tuple[str, Secret | None]:
-    """The table of a provider that the user describes, and its secret; empty if none is wanted yet."""
-    from gproxy.cli.templates import provider
-    from gproxy.config.edit import refuse_new
-    from gproxy.providers.catalog import CHANNELS
-
-    output.note(f"Channels: {', '.join(CHANNELS)}.")
-    channel = _prompt("Channel of the first provider (empty: none yet)", "")
-    if not channel:
-        return "", None
-    if channel not in CHANNELS:
-        raise ConfigError(f"there is no channel {channel}: choose one of those listed")
-    name = _prompt("Its name here", channel)
-    base_url = None if CHANNELS[channel].root or CHANNELS[channel].offline else _prompt("Its base URL", None)
-    # Said before a secret is typed in vain.
-    refuse_new(path, provider(name, channel, base_url, None), channels=CHANNELS, environ=os.environ)
-    secret = None if CHANNELS[channel].offline else _asked_secret(name, channel)
-    return provider(name, channel, base_url, secret), secret
-
-
-def _asked_secret(name: str, channel: str) -> Secret | None:
-    from gproxy.providers.catalog import CHANNELS
-
-    usual = "env" if CHANNELS[channel].needs_key else "none"
-    place = _prompt("Where is its key? env, keyring, literal (in the file) or none", usual)
-    if place not in ("env", "keyring", "literal", "none"):
-        raise ConfigError(f"{place} is no place for a key: answer env, keyring, literal or none")
-    env = _prompt("Which variable", key_variable(channel)) if place == "env" else None
-    return ask_secret(
-        name, channel, env=env, keyring=place == "keyring", entry=None, literal=place == "literal"
-    )
-
-
-def _prompt(question: str, default: str | None) -> str:
-    return str(typer.prompt(question, default=default, show_default=bool(default), err=True)).strip()

@@ -67,7 +67,7 @@ serve.__dict__["__signature__"] = inspect.Signature(list(_parameters()))
 
 
 def _serve_demo(flags: dict[str, object]) -> int:
-    from gproxy.cli.templates import demo_curl, demo_file
+    from gproxy.cli.templates import chat_curl, demo_file
     from gproxy.config.keys import make_key
     from gproxy.config.source import load_text
     from gproxy.providers.catalog import CHANNELS
@@ -78,7 +78,7 @@ def _serve_demo(flags: dict[str, object]) -> int:
     def announce(url: str) -> None:
         print(f"The demo is at {url}")
         print(f"key: {key}")
-        print(f"In a second terminal:\n\n{demo_curl(url, key)}\n", flush=True)
+        print(f"In a second terminal:\n\n{chat_curl(url, key)}\n", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="gproxy-demo-") as folder:
         directory = Path(folder)

@@ -1,5 +1,7 @@
 """The text of the files and lines that the CLI hands out. Choosing and writing them is the commands'."""
 
+import json
+
 from gproxy.cli.providers import Secret
 from gproxy.config.document import render
 from gproxy.config.keys import hash_key, key_hint
@@ -47,9 +49,12 @@ _PERMISSIONS = """\
 
 """
 
-_ALIASES = """\
+_ALIASES_HEAD = """\
 
-# --- Names of your own for models. More: gproxy alias set
+# --- Names of your own for models. More: gproxy alias set"""
+
+_ALIASES = f"""\
+{_ALIASES_HEAD}
 # [[model_aliases]]
 # alias = "chat-default"
 # provider_name = "openai-main"
@@ -57,9 +62,18 @@ _ALIASES = """\
 """
 
 
-def first_file(providers: str, key: str) -> str:
-    """A commented configuration: these provider tables, and a user with `key` who may use everything."""
-    return f"{_HEAD}{providers}{_USERS}{_user(key)}{_PERMISSIONS}{_PERMISSION}{_ALIASES}"
+def first_file(providers: str, key: str, alias: tuple[str, str, str] | None = None) -> str:
+    """A commented configuration: these provider tables, and a user with `key` who may use everything.
+
+    `alias` is a name, and the provider and model that it stands for.
+    """
+    aliases = _ALIASES
+    if alias is not None:
+        pairs = zip(("alias", "provider_name", "model_id"), alias, strict=True)
+        aliases = "\n".join(
+            [_ALIASES_HEAD, "[[model_aliases]]", *(f"{k} = {render(v)}" for k, v in pairs), ""]
+        )
+    return f"{_HEAD}{providers}{_USERS}{_user(key)}{_PERMISSIONS}{_PERMISSION}{aliases}"
 
 
 def demo_file(key: str) -> str:
@@ -77,13 +91,30 @@ def provider(name: str, channel: str, base_url: str | None, secret: Secret | Non
     return "\n".join(["[[providers]]", *lines, ""])
 
 
-def demo_curl(url: str, key: str) -> str:
-    """A line that works as pasted: one chat with the demo at `url`, a base URL."""
-    body = f'{{"model": "demo/{demo.MODELS[0]}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+def chat_curl(url: str, key: str, model: str | None = None) -> str:
+    """A line that works as pasted: one chat with a model, or with the demo, at `url`, a base URL."""
+    named = json.dumps(model or f"demo/{demo.MODELS[0]}")
+    body = f'{{"model": {named}, "messages": [{{"role": "user", "content": "Hello"}}]}}'.replace(
+        "'", "\\u0027"
+    )
     return (
         f"curl {url}/v1/chat/completions -H 'Authorization: Bearer {key}' "
         f"-H 'Content-Type: application/json' -d '{body}'"
     )
+
+
+def pastes(key: str, where: str) -> str:
+    """Lines that point each client at the server; `where` is the option that names the file, or nothing."""
+    lines = [f"export GPROXY_API_KEY={key}"]
+    for told, command in (
+        ("the OpenAI SDKs", f'eval "$(gproxy env openai{where})"'),
+        ("the Anthropic SDKs", f'eval "$(gproxy env anthropic{where})"'),
+        ("the Google SDKs, Gemini CLI", f'eval "$(gproxy env gemini{where})"'),
+        ("Claude Code", f"gproxy run{where} -- claude"),
+        ("Codex", f"gproxy run{where} -- codex"),
+    ):
+        lines.append(f"{command:<36} # {told}")
+    return "\n".join(lines)
 
 
 def list_curl(url: str, key: str) -> str:

@@ -45,6 +45,7 @@ class Channel:
                   models does not; "" else
     open_list     True: its list of models is given without a key, and so proves none
     key_variable  where its key is usually found in the environment, "" for `<NAME>_API_KEY`
+    other_variables  where it is looked for as well
     deployments   True: the paths name a deployment, as `azure.py` says
     service_account  True: its secret is a service account, and its address as `vertex.py` says
     configurable  True: `settings.protocols` says which of `speaks` an upstream has
@@ -64,6 +65,7 @@ class Channel:
     check_path: str = ""
     open_list: bool = False
     key_variable: str = ""
+    other_variables: tuple[str, ...] = ()
     deployments: bool = False
     service_account: bool = False
     configurable: bool = False
@@ -101,8 +103,9 @@ _ROWS = (
             speaks={"gemini": "/v1beta"},
             auth={"": "x-goog-api-key"},
             prices="google",
+            other_variables=others,
         )
-        for name in ("gemini", "aistudio")
+        for name, others in (("gemini", ("GOOGLE_API_KEY",)), ("aistudio", ()))
     ),
     Channel(
         name="vertexexpress",

@@ -11,6 +11,8 @@ import pytest
 
 from gproxy.config.keys import hash_key, looks_made_here
 from tests.cli.conftest import Ran, Run
+from tests.kit.settings import closed_port
+from tests.kit.upstream import Script, Upstream
 
 
 def made(path: Path, ran: Ran) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def test_yes_takes_what_the_environment_offers(
     ran = run("init", "--yes")
     tree = made(tmp_path / "gproxy.toml", ran)
     assert tree["providers"] == [
-        {"name": "anthropic", "channel": "anthropic", "credentials": [{"env": "ANTHROPIC_API_KEY"}]}
+        {"name": "anthropic-main", "channel": "anthropic", "credentials": [{"env": "ANTHROPIC_API_KEY"}]}
     ]
     assert "sk-secret" not in (tmp_path / "gproxy.toml").read_text() + ran.out + ran.err
     assert run("check").code == 0
@@ -67,7 +69,7 @@ def test_yes_without_an_offer_leaves_the_provider_as_a_comment(run: Run, tmp_pat
         ),
         (
             "openai\n\nliteral\nsk-piped\n",
-            {"name": "openai", "channel": "openai", "credentials": [{"api_key": "sk-piped"}]},
+            {"name": "openai-main", "channel": "openai", "credentials": [{"api_key": "sk-piped"}]},
         ),
         (
             "custom\nmine\nhttp://127.0.0.1:9/v1\n\n",
@@ -142,7 +144,8 @@ def test_a_key_typed_at_a_terminal_is_not_echoed(tmp_path: Path) -> None:
     ) as process:
         os.close(theirs)
         seen = b""
-        for answer in (b"openai", b"main", b"literal", b"sk-typed"):
+        url = f"http://127.0.0.1:{closed_port()}".encode()
+        for answer in (b"custom", b"main", url, b"literal", b"sk-typed", b"y", b"", b"chat", b"main/m-1"):
             seen += until_prompt(ours)
             os.write(ours, answer + b"\n")
         while chunk := read(ours):
@@ -150,12 +153,73 @@ def test_a_key_typed_at_a_terminal_is_not_echoed(tmp_path: Path) -> None:
         assert process.wait() == 0
     os.close(ours)
     assert b"sk-typed" not in seen
-    assert 'api_key = "sk-typed"' in (tmp_path / "gproxy.toml").read_text()
+    assert b"connection refused" in seen
+    tree = tomllib.loads((tmp_path / "gproxy.toml").read_text())
+    assert tree["providers"][0]["credentials"] == [{"api_key": "sk-typed"}]
+    assert tree["model_aliases"] == [{"alias": "chat", "provider_name": "main", "model_id": "m-1"}]
+
+
+def test_options_describe_a_provider_and_its_key_is_tried(run: Run, tmp_path: Path) -> None:
+    with Upstream() as up:
+        options = (
+            "--channel",
+            "openai",
+            "--base-url",
+            up.url,
+            "--literal",
+            "--test",
+            "--alias",
+            "c=openai-main/m",
+        )
+        ran = run("init", *options, stdin="sk-piped-canary\n")
+        assert ran.code == 0, ran.err
+        assert "openai-main: 2 models" in ran.err or "openai-main: " in ran.err
+        assert up.ledger[0].headers["authorization"] == "Bearer sk-piped-canary"
+    tree = tomllib.loads((tmp_path / "gproxy.toml").read_text())
+    assert (tree["providers"][0]["name"], tree["model_aliases"][0]["alias"]) == ("openai-main", "c")
+    assert '"model": "c"' in ran.out
+    assert "sk-piped-canary" not in ran.out + ran.err
+
+
+def test_a_key_that_fails_its_test_is_exit_1_and_the_file_is_there(run: Run, tmp_path: Path) -> None:
+    with Upstream() as up:
+        up.lists(Script(status=401, body=b"{}"))
+        options = ("--channel", "openai", "--base-url", up.url, "--literal", "--test")
+        ran = run("init", *options, stdin="sk-piped-canary\n")
+    assert ran.code == 1
+    assert "its key is refused; give it another key" in ran.err
+    assert (tmp_path / "gproxy.toml").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--demo", "--yes"),
+        ("--yes", "--name", "x"),
+        ("--channel", "nope"),
+        ("--demo", "--alias", "chat"),
+    ],
+)
+def test_options_that_make_no_sense_are_wrong_usage(run: Run, tmp_path: Path, argv: tuple[str, ...]) -> None:
+    assert run("init", *argv).code == 2
+    assert not (tmp_path / "gproxy.toml").exists()
+
+
+def test_an_alias_of_a_provider_that_there_is_not_writes_nothing(run: Run, tmp_path: Path) -> None:
+    ran = run("init", "--demo", "--alias", "chat=other/m")
+    assert ran.code == 1
+    assert not (tmp_path / "gproxy.toml").exists()
+
+
+def test_what_to_paste_is_printed_for_every_client(run: Run) -> None:
+    out = run("init", "--demo").out
+    for client in ("env openai", "env anthropic", "env gemini", "-- claude", "-- codex", "curl "):
+        assert client in out
 
 
 def until_prompt(terminal: int) -> bytes:
     seen = b""
-    while not seen.endswith(b": "):
+    while not seen.endswith((b": ", b"]: ")):
         chunk = read(terminal)
         assert chunk, seen
         seen += chunk

@@ -1,0 +1,228 @@
+"""The providers of a first file: whose keys are in the environment, that options name, or that the user describes.
+
+What becomes of them is `init.py`'s.
+"""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from gproxy.cli import output, templates
+from gproxy.cli.providers import Secret, ask_secret, key_variable
+from gproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gproxy.server.probe import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One provider, and where its key is."""
+
+    name: str
+    channel: str
+    base_url: str | None = None
+    secret: Secret | None = None
+
+    @property
+    def table(self) -> str:
+        """As it stands in the file."""
+        return templates.provider(self.name, self.channel, self.base_url, self.secret)
+
+    @property
+    def key(self) -> str | None:
+        """Its key, if that can be had here."""
+        if self.secret is None:
+            return None
+        if self.secret.form == "env":
+            return os.environ.get(self.secret.value)
+        return self.secret.stored or self.secret.value
+
+
+def default_name(channel: str) -> str:
+    """What a provider is called if nobody says: several may be of a channel that is called with a key."""
+    from gproxy.providers.catalog import CHANNELS
+
+    return f"{channel}-main" if CHANNELS[channel].needs_key else channel
+
+
+def found() -> list[Offer]:
+    """One for each channel whose key is in the environment under a usual name.
+
+    A key file that is named there is often for other programs, and of another kind than a service account's.
+    """
+    from gproxy.providers.catalog import CHANNELS
+
+    return [
+        Offer(default_name(name), name, None, Secret("env", variable))
+        for name, channel in CHANNELS.items()
+        if channel.root and channel.needs_key and not channel.service_account
+        for variable in (key_variable(name), *channel.other_variables)
+        if os.environ.get(variable)
+        and (variable == key_variable(name) or not os.environ.get(key_variable(name)))
+    ]
+
+
+def given(
+    channel: str, name: str | None, base_url: str | None, *, env: str | None, keyring: bool, literal: bool
+) -> Offer:
+    """That of the options; its key is asked for, or read from standard input."""
+    from gproxy.providers.catalog import CHANNELS
+
+    if channel not in CHANNELS:
+        raise typer.BadParameter(f"{channel} is not one of {', '.join(CHANNELS)}", param_hint="--channel")
+    name = name or default_name(channel)
+    if not (env or keyring or literal) and CHANNELS[channel].needs_key:
+        env = key_variable(channel)
+    secret = ask_secret(name, channel, env=env, keyring=keyring, entry=None, literal=literal)
+    return Offer(name, channel, base_url, secret)
+
+
+def asked(path: Path) -> list[Offer]:
+    """Those that the user describes: at a terminal any number, each tried at once, else one or none."""
+    from gproxy.providers.catalog import CHANNELS
+
+    offers: list[Offer] = []
+    at_terminal = sys.stdin.isatty()
+    if at_terminal:
+        for offer in found():
+            where = offer.secret.value if offer.secret else ""
+            if typer.confirm(f"{where} is set. Take it as {offer.name}?", default=True, err=True) and _stands(
+                offer
+            ):
+                offers.append(offer)
+    _show_channels()
+    while True:
+        which = "another" if offers else "the first"
+        channel = prompt(f"Channel of {which} provider (empty: none{'' if offers else ' yet'})", "")
+        if not channel:
+            return offers
+        if channel not in CHANNELS:
+            raise ConfigError(f"there is no channel {channel}: choose one of those listed")
+        offer = _described(path, channel, offers)
+        if not at_terminal:
+            return [offer]
+        if _stands(offer):
+            offers.append(offer)
+
+
+def asked_alias() -> str:
+    """`NAME=PROVIDER/MODEL` of an alias that the user wants; "" for none."""
+    name = prompt("An alias for a model, such as chat-default (empty: none)", "")
+    return f"{name}={prompt('The model that it stands for, as PROVIDER/MODEL', None)}" if name else ""
+
+
+def tried(offers: Sequence[Offer]) -> "list[Outcome | None]":
+    """What a call by each key came to; None where the key is not to be had here, or nothing would be asked."""
+    import asyncio
+
+    from gproxy.config.load import load
+    from gproxy.config.snapshot import build
+    from gproxy.providers.catalog import CHANNELS
+    from gproxy.server.listing import credentials_of
+    from gproxy.server.probe import probe_all
+
+    # The loader needs a credential to name; what it says is not used.
+    rows = [dataclasses.replace(o, secret=o.secret and Secret("env", "UNUSED")) for o in offers]
+    config, _ = load("\n".join(row.table for row in rows).encode(), channels=CHANNELS)
+    if config is None:
+        return [None for _ in offers]
+    snapshot = build(config, {(o.name, f"{o.name}#1"): o.key for o in offers if o.key})
+    found = {name: credentials_of(provider) for name, provider in snapshot.providers.items()}
+    calls = [(snapshot.providers[name], each[0]) for name, each in found.items() if each]
+    with output.waiting("asking " + ", ".join(provider.name for provider, _ in calls)):
+        outcomes = asyncio.run(probe_all(snapshot, calls, within_s=_PATIENCE_S))
+    by_name = {provider.name: outcome for (provider, _), outcome in zip(calls, outcomes, strict=True)}
+    return [by_name.get(offer.name) for offer in offers]
+
+
+def tell(offer: Offer, outcome: "Outcome | None") -> bool:
+    """Say what a call came to; whether it is no failure."""
+    if outcome is None:
+        output.note(f"{offer.name}: its key is not to be had here, and was not tried.")
+        return True
+    output.note(f"{offer.name}: {'; '.join(filter(None, [outcome.told or outcome.kind, outcome.advice]))}.")
+    return outcome.kind in ("ok", "untested")
+
+
+def storing(offers: Sequence[Offer]) -> Callable[[], AbstractContextManager[None]] | None:
+    """What puts their keys into the keyring, as `Secret.storing`; None if none has its place there."""
+    kept = [storing for offer in offers if offer.secret and (storing := offer.secret.storing)]
+
+    @contextmanager
+    def all_of_them() -> Iterator[None]:
+        with ExitStack() as stack:
+            for each in kept:
+                stack.enter_context(each())
+            yield
+
+    return all_of_them if kept else None
+
+
+def prompt(question: str, default: str | None) -> str:
+    return str(typer.prompt(question, default=default, show_default=bool(default), err=True)).strip()
+
+
+_PATIENCE_S = 15.0
+
+
+def _show_channels() -> None:
+    from gproxy.providers.catalog import CHANNELS
+
+    output.note("Channels:")
+    for name, row in CHANNELS.items():
+        output.note(
+            f"  {name:<14} {row.root or ('answered here, offline' if row.offline else 'an address of yours')}"
+        )
+
+
+def _described(path: Path, channel: str, before: Sequence[Offer]) -> Offer:
+    from gproxy.config.edit import refuse_new
+    from gproxy.providers.catalog import CHANNELS
+
+    row = CHANNELS[channel]
+    name = prompt("Its name here", default_name(channel))
+    base_url = None if row.root or row.offline else prompt("Its base URL", None)
+    offer = Offer(name, channel, base_url)
+    # Said before a secret is typed in vain.
+    text = "\n".join(each.table for each in (*before, offer))
+    refuse_new(path, text, channels=CHANNELS, environ=os.environ)
+    return offer if row.offline else dataclasses.replace(offer, secret=_asked_secret(name, channel))
+
+
+def _asked_secret(name: str, channel: str) -> Secret | None:
+    place = prompt("Where is its key? env, keyring, literal (in the file) or none", _usual_place(channel))
+    if place not in ("env", "keyring", "literal", "none"):
+        raise ConfigError(f"{place} is no place for a key: answer env, keyring, literal or none")
+    env = prompt("Which variable", key_variable(channel)) if place == "env" else None
+    return ask_secret(
+        name, channel, env=env, keyring=place == "keyring", entry=None, literal=place == "literal"
+    )
+
+
+def _usual_place(channel: str) -> str:
+    from gproxy.config import secrets
+    from gproxy.providers.catalog import CHANNELS
+
+    if not CHANNELS[channel].needs_key:
+        return "none"
+    if os.environ.get(key_variable(channel)):
+        return "env"
+    try:
+        secrets.backend()
+    except ConfigError:
+        return "env"
+    return "keyring"
+
+
+def _stands(offer: Offer) -> bool:
+    """Try it at once; whether it is taken: one that fails only if the user says so."""
+    (outcome,) = tried([offer])
+    return tell(offer, outcome) or typer.confirm("Take it all the same?", default=False, err=True)

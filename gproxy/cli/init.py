@@ -58,17 +58,12 @@ def init(
         raise ConfigError(
             f"{path} exists: edit it with `gproxy config edit`, or choose another with --config"
         )
-    taken: list[Offer] = []
     if channel is not None:
         taken = [offers.given(channel, name, base_url, env=env, keyring=keyring, literal=literal)]
-    elif yes:
-        taken = offers.found()
-        for offer in taken:
-            output.note(f"Took {offer.secret.value if offer.secret else ''} for the provider {offer.name}.")
-    elif not demo:
-        taken = offers.asked(path)
-        if alias is None and taken and sys.stdin.isatty():
-            alias = offers.asked_alias()
+    else:
+        taken = [] if demo else _found() if yes else offers.asked(path)
+    if alias is None and taken and not yes and channel is None and sys.stdin.isatty():
+        alias = offers.asked_alias()
     tables = templates.DEMO_PROVIDER if demo else "\n".join(offer.table for offer in taken)
     key = make_key()
     create(
@@ -80,10 +75,18 @@ def init(
     )
     _tell(path, config, key, tables, alias, demo=demo)
     if test and taken:
-        outcomes = offers.tried(taken)
-        failed = [pair for pair in zip(taken, outcomes, strict=True) if not offers.tell(*pair)]
-        if failed:
+        pairs = zip(taken, offers.tried(taken), strict=True)
+        if [pair for pair in pairs if not offers.tell(*pair)]:
             raise typer.Exit(1)
+
+
+def _found() -> "list[Offer]":
+    from gproxy.cli import offers
+
+    found = offers.found()
+    for offer in found:
+        output.note(f"Took {offer.secret.value if offer.secret else ''} for the provider {offer.name}.")
+    return found
 
 
 def _target(alias: str) -> tuple[str, str, str]:

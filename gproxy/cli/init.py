@@ -55,9 +55,7 @@ def init(
         raise typer.BadParameter("what is said of a provider needs --channel")
     path = config or Path(os.environ.get("GPROXY_CONFIG") or "gproxy.toml")
     if path.exists():
-        raise ConfigError(
-            f"{path} exists: edit it with `gproxy config edit`, or choose another with --config"
-        )
+        raise ConfigError(f"{path} exists: `gproxy config edit` edits it, --config chooses another")
     if channel is not None:
         taken = [offers.given(channel, name, base_url, env=env, keyring=keyring, literal=literal)]
     else:

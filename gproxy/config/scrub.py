@@ -51,6 +51,16 @@ def secret_name(name: bytes) -> bool:
     return bool(_SECRET_NAME.search(name)) and name.lower() not in _HARMLESS_NAMES
 
 
+def secret_words(headers: Headers) -> list[str]:
+    """What stands in headers that hold secrets; cookies, which go nowhere from here, are taken out by their name."""
+    return [
+        word
+        for name, value in headers
+        if secret_name(name) and b"cookie" not in name.lower()
+        for word in value.decode("latin-1").split()
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """Values to be taken out wherever they stand: `keys` also where only their first eight characters do."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from gproxy.config.scrub import Scrubber, known, secret_name
+from gproxy.config.scrub import Scrubber, known, secret_name, secret_words
 from gproxy.config.snapshot import Client, Snapshot
 from gproxy.config.strays import without_hashed, without_keys
 from gproxy.ledger import logs
@@ -250,7 +250,7 @@ def own_secrets(scope: Mapping[str, Any]) -> frozenset[str]:
     """What stands in a request where secrets belong, whether it is right or not. `scope` is ASGI's."""
     query = parse_qsl(scope["query_string"].decode("latin-1"), encoding="latin-1")
     given = [value for name, value in query if secret_name(name.encode())]
-    return frozenset([*_secret_words(scope["headers"]), *given][:_MOST_OWN_SECRETS])
+    return frozenset([*secret_words(scope["headers"]), *given][:_MOST_OWN_SECRETS])
 
 
 class AttemptTrace:
@@ -314,7 +314,7 @@ class AttemptTrace:
         _offer(self._recorder, prepare, self._request, self._answer)
 
     def _row(self, total_ms: int, error: str | None) -> logs.Upstream:
-        own = frozenset(_secret_words(self._sent)[:_MOST_OWN_SECRETS])
+        own = frozenset(secret_words(self._sent)[:_MOST_OWN_SECRETS])
         scrubber = self._recorder.scrubber.also(self._trace.secrets() | own)
         return logs.Upstream(
             request_id=self._trace.request_id,
@@ -375,13 +375,3 @@ def _content(
 
 def _scrubbed(scrubber: Scrubber, text: str | None) -> str | None:
     return None if text is None else scrubber.text(text)
-
-
-def _secret_words(headers: RawHeaders) -> list[str]:
-    """What stands in headers that hold secrets; cookies, which go nowhere from here, are taken out by their name."""
-    return [
-        word
-        for name, value in headers
-        if secret_name(name) and b"cookie" not in name.lower()
-        for word in value.decode("latin-1").split()
-    ]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gproxy.config import schema
+from gproxy.config.scrub import Scrubber, known
 from gproxy.config.snapshot import Credential, Provider, Snapshot
 from gproxy.errors import CredentialRefused, GatewayError, UpstreamFault
 from gproxy.protocols import anthropic_messages, gemini
@@ -229,7 +230,7 @@ def _refused(snapshot: Snapshot, provider: Provider, asked: str, refusal: Status
     if cause is Cause.RATE_LIMITED:
         told, advice = f"status {status}, rate limited", "wait, or see the limits of the account"
         return Outcome("limited", asked, 0, status, told, advice)
-    said = _line(error_of(status, refusal.body, snapshot).message)
+    said = _line(error_of(status, refusal.body, Scrubber(known(snapshot))).message)
     return Outcome("failed", asked, 0, status, f"status {status}: {said}", _advice(status, asked))
 
 

@@ -6,7 +6,7 @@ Which errors are passed on at all is decided in `routing/failover.py`.
 import json
 from typing import Any
 
-from gproxy.config.scrub import Scrubber, known
+from gproxy.config.scrub import Headers, Scrubber, known, secret_words
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import (
     BadRequest,
@@ -36,9 +36,17 @@ _MAX_TOLD = 2000
 _OURS_ALONE = frozenset({401, 403})
 
 
-def error_of(status: int, body: bytes, snapshot: Snapshot) -> GatewayError:
+def scrubber(snapshot: Snapshot, sent: Headers) -> Scrubber:
+    """What takes our secrets out of an upstream's answer: those of the configuration, and what was `sent` to it.
+
+    That may be a token which was made for a service account.
+    """
+    return Scrubber(known(snapshot)).also(frozenset(secret_words(sent)))
+
+
+def error_of(status: int, body: bytes, scrubber: Scrubber) -> GatewayError:
     """The upstream's error as one of ours. What it says of our own key (401, 403) is not repeated."""
-    told = "" if status in _OURS_ALONE else Scrubber(known(snapshot)).text(_message(body))[:_MAX_TOLD]
+    told = "" if status in _OURS_ALONE else scrubber.text(_message(body))[:_MAX_TOLD]
     kind = _KINDS.get(status, UpstreamFailed)
     error = kind(told or f"The upstream reported an error ({status}).")
     if kind is not UpstreamFailed:
@@ -46,15 +54,17 @@ def error_of(status: int, body: bytes, snapshot: Snapshot) -> GatewayError:
     return error
 
 
-def body_of(call: Call, status: int, body: bytes, request_id: str) -> bytes:
+def body_of(call: Call, status: int, body: bytes, request_id: str, scrubber: Scrubber) -> bytes:
     """The body to answer a refusal with: the upstream's if it has the dialect's shape, else its text in it."""
-    error = error_of(status, body, call.snapshot)
+    error = error_of(status, body, scrubber)
     ours = call.protocol.error_body(error, request_id)
     tree = _tree(body)
     if not _same_shape(tree, json.loads(ours)):
         return ours
-    scrubbed = _scrubbed(tree, Scrubber(known(call.snapshot)))
-    return body if scrubbed == json_of(body) else json.dumps(scrubbed, ensure_ascii=False).encode()
+    scrubbed = _scrubbed(tree, scrubber)
+    # A name that is given twice has a value in the bytes that is not in the tree.
+    clean = scrubbed == json_of(body) and scrubber.data(body) == body
+    return body if clean else json.dumps(scrubbed, ensure_ascii=False).encode()
 
 
 def _tree(body: bytes) -> Any:

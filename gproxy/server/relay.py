@@ -54,8 +54,9 @@ async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: S
         journal.observed(opened.spent, whole=True)
     journal.ended(opened.refused, "upstream_error", f"the upstream answered {opened.refused}")
     await settlement.settle(journal)
-    headers = [h for h in opened.headers() if h[0] != b"content-type"]
-    body = refusal.body_of(call, opened.refused, opened.body or b"", reply.request_id)
+    scrubber = refusal.scrubber(call.snapshot, opened.answer.sent)
+    headers = [h for h in opened.headers() if h[0] != b"content-type" and scrubber.data(h[1]) == h[1]]
+    body = refusal.body_of(call, opened.refused, opened.body or b"", reply.request_id, scrubber)
     await reply.whole(opened.refused, [*headers, (b"content-type", b"application/json")], body)
 
 
@@ -117,7 +118,8 @@ async def _stream(
         rest = tap.end()
         if tap.failed:
             fault = AnswerBroken("the upstream reported an error inside the stream")
-            told = refusal.error_of(tap.failed, tap.failure, journal.call.snapshot)
+            scrubber = refusal.scrubber(journal.call.snapshot, answer.sent)
+            told = refusal.error_of(tap.failed, tap.failure, scrubber)
             ending = rest + tap.abort(told, reply.request_id)
         elif tap.complete:
             ending = rest + tap.tail

@@ -85,7 +85,7 @@ class Source(Protocol):
 class Answer:
     """The head of an upstream's answer, and its body to be read. Close it in every case.
 
-    `trace` hears of what comes, where attempts are logged.
+    `sent` are the headers of ours that it answers. `trace` hears of what comes, where attempts are logged.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Answer:
     ) -> None:
         self.status = source.status
         self.headers = source.headers
+        self.sent = attempt.way.headers
         self._source = source
         self._now = now
         self._first = {name.lower(): value for name, value in reversed(source.headers)}

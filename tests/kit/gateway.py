@@ -163,8 +163,9 @@ class Gateway:
 
     # The configuration and the command line.
 
-    def cli(self, *arguments: str, stdin: str = "", code: int | None = 0) -> str:
-        """Runs one command beside the server; its stdout. `code`: the exit code it must have (None: any)."""
+    def cli(self, *arguments: str, stdin: str = "", code: int | None = 0, both: bool = False) -> str:
+        """Runs one command beside the server; its stdout, and `both`: its stderr too. `code`: the exit code it must
+        have (None: any)."""
         done = subprocess.run(
             (*_COMMAND, *arguments, "--config", str(self.path)),
             cwd=self.folder,
@@ -176,7 +177,7 @@ class Gateway:
         )
         assert code is None or done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr, done.stderr
-        return done.stdout
+        return done.stdout + done.stderr if both else done.stdout
 
     def edit(self, change: Callable[[str], str]) -> None:
         """Rewrites gproxy.toml as an editor would: a new file renamed over the old one."""

@@ -5,9 +5,11 @@ from urllib.parse import quote
 
 import pytest
 
+from gproxy.config.snapshot import Snapshot
+from gproxy.errors import GatewayError
 from gproxy.protocols.registry import match
+from gproxy.server import refusal
 from gproxy.server.edge import Call
-from gproxy.server.refusal import body_of, error_of
 from tests.server.parts import ALICE, call, snapshot
 
 KEY = "sk-upstream/secret-one"
@@ -34,6 +36,14 @@ def asked(dialect: str) -> Call:
     protocol, model = found
     body = b'{"model": "m", "messages": [], "max_tokens": 1, "contents": []}'
     return call(snapshot(FILE), body, protocol, model=model)
+
+
+def body_of(call: Call, status: int, raw: bytes, request_id: str) -> bytes:
+    return refusal.body_of(call, status, raw, request_id, refusal.scrubber(call.snapshot, ()))
+
+
+def error_of(status: int, raw: bytes, snapshot: Snapshot) -> GatewayError:
+    return refusal.error_of(status, raw, refusal.scrubber(snapshot, ()))
 
 
 @pytest.mark.parametrize(
@@ -76,6 +86,21 @@ def test_no_secret_is_told_whole_or_cut_short(echo: str) -> None:
     raw = f'{{"error": {{"message": "bad key {echo} here", "type": "t", "code": 1, "param": null}}}}'.encode()
     told = json.loads(body_of(asked("openai"), 400, raw, "r"))["error"]["message"]
     assert told == "bad key [redacted] here"
+
+
+def test_a_secret_is_not_told_in_a_value_that_another_hides() -> None:
+    raw = (
+        b'{"error": {"message": "%s", "message": "no", "type": "t", "code": 1, "param": null}}' % KEY.encode()
+    )
+    told = body_of(asked("openai"), 400, raw, "r")
+    assert KEY.encode() not in told
+    assert json.loads(told)["error"]["message"] == "no"
+
+
+def test_a_token_that_was_made_for_the_request_is_not_told() -> None:
+    raw = b'{"error": {"message": "bad ya29.made-for-this", "type": "t", "code": 1, "param": null}}'
+    scrubber = refusal.scrubber(snapshot(FILE), [(b"authorization", b"Bearer ya29.made-for-this")])
+    assert refusal.error_of(400, raw, scrubber).message == "bad [redacted]"
 
 
 @pytest.mark.parametrize("status", [401, 403])

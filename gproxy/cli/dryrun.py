@@ -23,8 +23,10 @@ from gproxy.routing.credentials import Condition, condition
 from gproxy.server import overview
 from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
+from gproxy.translate import embeddings
 from gproxy.translate.base import TargetFacts
 from gproxy.translate.carrying import carrying
+from gproxy.translate.registry import DIALECTS
 from gproxy.translate.uncarried import NOTHING, Uncarried, uncarried
 from gproxy.values import READY, Budget, Claim, Route, Standing, Target
 
@@ -175,7 +177,8 @@ def _weighed(
     if provider and channel and dialect is not None and dialect not in speaks:
         spoken = endpoints.surely_speaks(channel, provider.settings)
         known = endpoints.known_as(provider, target.model)
-        translated_to = carrying(dialect, spoken, known)
+        of_texts = "" if dialect in DIALECTS else embeddings.carrier(dialect, spoken)
+        translated_to = carrying(dialect, spoken, known) or of_texts
         if translated_to:
             facts = TargetFacts(model=target.model, known_as=known, top_k=channel.top_k)
             lacks = uncarried(dialect, translated_to, facts)

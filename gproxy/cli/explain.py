@@ -230,6 +230,8 @@ def _show_untranslated(row: dict[str, Any]) -> None:
     if refused:
         told += f"; it would be refused with 400 if it asks for {refused}"
     if row["translated_to"] and row["used"]:
+        # What is known only of a request itself, such as its hosted tools or keywords of its schemas, is not probed.
+        told += ". Other fields of the request itself may add to this"
         print(textwrap.fill(f"{told}.", output.WIDTH, break_on_hyphens=False))
 
 

@@ -45,14 +45,10 @@ _WHOLE: Mapping[str, Protocol] = {
 _STREAMED = {**_WHOLE, gemini.STREAM.name: gemini.STREAM}
 _COUNTING = {p.name: p for p in (anthropic_messages.COUNT_TOKENS, gemini.COUNT_TOKENS)}
 
-# The operations that can be asked in another dialect; of embeddings, in which.
+# The operations that can be asked in another dialect.
 _TALKS = frozenset(p.operation for p in (*_WHOLE.values(), *_STREAMED.values()))
 _COUNTS = frozenset(p.operation for p in _COUNTING.values())
-_EMBEDS = {
-    EMBEDDINGS.operation: gemini.BATCH_EMBED.name,
-    gemini.EMBED.operation: EMBEDDINGS.name,
-    gemini.BATCH_EMBED.operation: EMBEDDINGS.name,
-}
+_EMBEDS = frozenset(p.operation for p in (EMBEDDINGS, gemini.EMBED, gemini.BATCH_EMBED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +157,7 @@ def carrier(call: Call, target: Target) -> str:
     if operation in _TALKS:
         return carrying(client, spoken, endpoints.known_as(provider, target.model))
     if operation in _EMBEDS:
-        return _EMBEDS[operation] if _EMBEDS[operation] in spoken else ""
+        return embeddings.carrier(client, spoken)
     if operation not in _COUNTS or not spoken & DIALECTS.keys():
         return ""
     return next((name for name in COUNTERS if name in spoken), client)

@@ -5,7 +5,7 @@ Conversations are translated elsewhere: these have neither a model in common wit
 
 import struct
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from gproxy.translate import fields
 from gproxy.translate.base import Tree
 from gproxy.translate.gemini.spelling import camel, one, several
 
+_OTHER = {"openai_embeddings": "gemini", "gemini": "openai_embeddings"}
 _KNOWN_OF_OPENAI = frozenset({"model", "input", "dimensions", "encoding_format"})
 _KNOWN_OF_GEMINI = frozenset({"model", "content", "outputDimensionality", "embedContentConfig"})
 _FLOAT_BYTES = 4
@@ -33,6 +34,12 @@ class Asked:
     base64: bool = False
     alone: bool = False
     lost: frozenset[str] = frozenset()
+
+
+def carrier(client: str, spoken: Collection[str]) -> str:
+    """The dialect, of those that are `spoken`, in which a client's embeddings are asked for; "" if there is none."""
+    other = _OTHER.get(client, "")
+    return other if other in spoken else ""
 
 
 def for_gemini(tree: Tree, model: str) -> Asked:

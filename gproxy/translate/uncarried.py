@@ -86,10 +86,16 @@ class Uncarried:
 
 
 NOTHING = Uncarried((), ())
+_OF_EMBEDDINGS = Uncarried(("user",), ("tokens in the place of texts",))
 
 
 def uncarried(client: str, target: str, facts: TargetFacts) -> Uncarried:
-    """What clients of the dialect `client` can say, and a target of the dialect `target` not be told."""
+    """What clients of the dialect `client` can say, and a target of the dialect `target` not be told.
+
+    A client of `openai_embeddings`: what `embeddings.py` cannot carry.
+    """
+    if client not in DIALECTS:
+        return _OF_EMBEDDINGS
     lost: set[str] = set()
     refused: list[str] = []
     for name in _sayable(client):

@@ -212,6 +212,16 @@ def test_targets_that_do_not_speak_a_dialect_are_asked_in_another(world: World) 
     assert run.charged == SMALL
 
 
+def test_embeddings_are_translated_as_the_server_does(tmp_path: Path) -> None:
+    google = '[[providers]]\nname = "google"\nchannel = "gemini"\ncredentials = [{ api_key = "g" }]\n'
+    grant = '[[permissions]]\nuser_name = "alice"\nprovider_name = "google"\nmodel_pattern = "*"\n'
+    world = World(tmp_path, FILE + google + grant)
+    run = world.run("google/gemini-embedding-001", "alice", dialect="openai_embeddings")
+    assert run.error is None
+    assert [w.translated_to for w in run.targets] == ["gemini"]
+    assert run.targets[0].uncarried.lost == ("user",)
+
+
 def test_targets_that_can_be_asked_in_no_dialect_are_left_out(world: World) -> None:
     run = world.run("chat", dialect="openai_embeddings")
     assert [w.translated_to for w in run.targets] == ["", "", ""]

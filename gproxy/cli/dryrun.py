@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import structs
+
 from gproxy.config.callers import Caller
 from gproxy.config.patterns import Pattern
 from gproxy.config.snapshot import Client, Grant, LimitRule, Snapshot
@@ -292,7 +294,7 @@ def _not_admitted(
         cost_nano=1,
         at=now,
     )
-    admission = replace(spend.foresee(store, smallest), standings=standings)
+    admission = structs.replace(spend.foresee(store, smallest), standings=standings)
     return limits.refusal(admission, settings.quota_status)
 
 

@@ -5,8 +5,10 @@ Money is integer nano-dollars (1e-9 USD), a token price nano-dollars per million
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
+
+from msgspec import structs
 
 from gproxy.config import schema
 from gproxy.values import Usage
@@ -60,6 +62,13 @@ class Rates:
     per_call: int = 0
     per_search: int = 0
 
+    def tier(self, input_tokens: int) -> Tier:
+        """What prices so much input; there must be tiers."""
+        for tier in self.tiers:
+            if tier.up_to is None or input_tokens <= tier.up_to:
+                return tier
+        return self.tiers[-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Price:
@@ -108,12 +117,12 @@ def cost_nano(usage: Usage, price: Price) -> int:
     rates = price.of(usage.service_tier)
     total = (rates.per_call + rates.per_search * _count(usage.web_searches)) * MILLION
     if rates.tiers:
-        read = _count(usage.cache_read_tokens)
-        write_1h = _count(usage.cache_write_1h_tokens)
-        write = max(_count(usage.cache_write_tokens), write_1h)
-        whole = max(_count(usage.input_tokens), read + write)
-        output = max(_count(usage.output_tokens), _count(usage.reasoning_tokens))
-        tier = next((t for t in rates.tiers if t.up_to is None or whole <= t.up_to), rates.tiers[-1])
+        read = max(usage.cache_read_tokens or 0, 0)
+        write_1h = max(usage.cache_write_1h_tokens or 0, 0)
+        write = max(usage.cache_write_tokens or 0, write_1h)
+        whole = max(usage.input_tokens or 0, read + write)
+        output = max(usage.output_tokens or 0, usage.reasoning_tokens or 0, 0)
+        tier = rates.tier(whole)
         fresh = whole - read - write
         total += fresh * tier.input + output * tier.output
         total += (
@@ -131,12 +140,12 @@ def most_nano(usage: Usage, price: Price) -> int:
     likely = [usage]
     if any(tier.apart is not None for tier in price.rates.tiers):
         likely += [
-            replace(usage, output_audio_tokens=usage.output_tokens),
-            replace(usage, output_image_tokens=usage.output_tokens),
-            replace(usage, reasoning_tokens=usage.output_tokens),
+            structs.replace(usage, output_audio_tokens=usage.output_tokens),
+            structs.replace(usage, output_image_tokens=usage.output_tokens),
+            structs.replace(usage, reasoning_tokens=usage.output_tokens),
         ]
     if usage.service_tier in price.classes:
-        likely += [replace(each, service_tier=None) for each in likely]
+        likely += [structs.replace(each, service_tier=None) for each in likely]
     return max(cost_nano(each, price) for each in likely)
 
 

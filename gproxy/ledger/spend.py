@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from operator import itemgetter
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import adjustments, sqlite
@@ -90,7 +91,7 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     """
     counts = _counts(db, claim)
     if refusal := _refusal(db, counts, claim):
-        return replace(refusal, standings=tuple(_standing(c, claim.at) for c in counts))
+        return structs.replace(refusal, standings=tuple(_standing(c, claim.at) for c in counts))
     taken = [(c.bound.rule, c.bound.kind, c.now, c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
     db.executemany(_COUNT, taken)
@@ -226,10 +227,8 @@ def pending(record: Record, usage: Usage | None = None, **instead: object) -> by
 
     It is short, since what takes more than a quarter of a page takes pages of its own.
     """
-    usage = usage or record.usage
-    told = {name: value for name in Record.__slots__ if (value := getattr(record, name)) is not None}
-    counts = {name: value for name in Usage.__slots__ if (value := getattr(usage, name)) is not None}
-    return msgspec.json.encode({**told, **instead, "usage": counts})
+    row = structs.replace(record, usage=record.usage if usage is None else usage, **instead)
+    return msgspec.json.encode(row)
 
 
 def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tuple[str, str], Spent]:

@@ -5,11 +5,11 @@ dialect keeps its fields is its own module's.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from gproxy.protocols.base import Event
 from gproxy.values import Usage
@@ -175,8 +175,8 @@ def merged(before: Usage | None, now: Usage | None) -> Usage | None:
     """What is known after `now`: its counts replace those of `before`, what it leaves out stays."""
     if before is None or now is None:
         return now or before
-    changes = {name: new for name in Usage.__slots__ if (new := getattr(now, name)) is not None}
-    return replace(before, **changes)
+    changes = {name: new for name in Usage.__struct_fields__ if (new := getattr(now, name)) is not None}
+    return structs.replace(before, **changes)
 
 
 def consistent(usage: Usage) -> Usage:
@@ -189,7 +189,7 @@ def consistent(usage: Usage) -> Usage:
     answered = _at_least(usage.output_tokens, usage.reasoning_tokens)
     if (written, given, answered) == (usage.cache_write_tokens, usage.input_tokens, usage.output_tokens):
         return usage
-    return replace(usage, cache_write_tokens=written, input_tokens=given, output_tokens=answered)
+    return structs.replace(usage, cache_write_tokens=written, input_tokens=given, output_tokens=answered)
 
 
 def _at_least(whole: int | None, part: int | None) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
+from msgspec import structs
 
 from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
@@ -133,7 +134,7 @@ def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
         return updated(before, found.usage)
     began = updated(before, mapping(found.message).get("usage"))
     # The output in message_start is a placeholder, 1 to 8 tokens; what was written is in message_delta, if anywhere.
-    return None if began is None else replace(began, output_tokens=None)
+    return None if began is None else structs.replace(began, output_tokens=None)
 
 
 def restore_body(answer: bytes, client_model: str) -> bytes:

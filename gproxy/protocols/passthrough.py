@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from gproxy.protocols.answers import (
     as_received,
@@ -64,13 +65,13 @@ def usage_of_images(answer: bytes) -> Usage | None:
     usage = usage_in_body(answer)
     if usage is None or usage.output_image_tokens is not None:
         return usage
-    return replace(usage, output_image_tokens=usage.output_tokens)
+    return structs.replace(usage, output_image_tokens=usage.output_tokens)
 
 
 def usage_of_speech(answer: bytes) -> Usage | None:
     """Whose output is audio."""
     usage = usage_in_body(answer)
-    return None if usage is None else replace(usage, output_audio_tokens=usage.output_tokens)
+    return None if usage is None else structs.replace(usage, output_audio_tokens=usage.output_tokens)
 
 
 def _in_event(usage_in: Callable[[bytes], Usage | None]) -> Callable[[Event, Usage | None], Usage | None]:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
+from msgspec import structs
+
 from gproxy.config.snapshot import Client, Snapshot
 from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
 from gproxy.ledger import spend
@@ -171,7 +173,7 @@ async def _input_estimate(journal: Journal, bounds: Iterable[Bound]) -> int:
 def _reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
     """Counted at the time of the counting: a body sent slowly, or a wait for the store, would else put a request
     into a minute or day that is over."""
-    return spend.reserve(db, replace(claim, at=time.time()), worker, pending)
+    return spend.reserve(db, structs.replace(claim, at=time.time()), worker, pending)
 
 
 def _without_row(journal: Journal, error: GatewayError) -> GatewayError:

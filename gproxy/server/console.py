@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 MOST_WAITING = 10_000
 _CLOSE_SECONDS = 1.0
-_GATHER_SECONDS = 0.02
+_GATHER_SECONDS = 0.1
 _WHOLE_CHARS = 1000
 """Of at most four bytes each: 4096 bytes are written in one piece."""
 

@@ -5,9 +5,11 @@ Deciding and counting happen elsewhere: the stages of the pipeline tell this wha
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from gproxy.config.schema import Settings
 from gproxy.errors import GatewayError
@@ -132,9 +134,9 @@ class Journal:
                 # The count so far is a placeholder in some dialects (Anthropic's message_start says 1 to 8).
                 if usage.output_tokens is not None:
                     output = usage.output_tokens if whole else max(usage.output_tokens, output)
-                self.usage, self.usage_source = replace(usage, output_tokens=output), "partial"
+                self.usage, self.usage_source = structs.replace(usage, output_tokens=output), "partial"
             if self.usage.input_tokens is None:
-                self.usage = replace(
+                self.usage = structs.replace(
                     self.usage, input_tokens=estimate.input_tokens(self.call.facts.body.tree)
                 )
 

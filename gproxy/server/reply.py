@@ -5,6 +5,7 @@ What stands in it is decided by others; this only knows whether the head is out,
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
 
@@ -24,8 +25,12 @@ STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")
 
 
 def new_request_id() -> str:
-    """What every answer carries as `x-gproxy-request-id`, and its row in the ledger too."""
-    return f"req_{secrets.token_hex(12)}"
+    """What every answer carries as `x-gproxy-request-id`, and its row in the ledger too.
+
+    The time stands first, in milliseconds: a row so goes behind those before it in the ledger's index, where a
+    random one would have a page of its own written.
+    """
+    return f"req_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
 
 
 class Wire(Protocol):

@@ -1,7 +1,8 @@
 """Records for tests of the ledger."""
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec import structs
 
 from gproxy.values import Record, Usage
 
@@ -32,4 +33,4 @@ _PLAIN = Record(
 
 def record(request_id: str, **changes: Any) -> Record:
     """A plain record with this id and these fields changed."""
-    return replace(_PLAIN, request_id=request_id, **changes)
+    return structs.replace(_PLAIN, request_id=request_id, **changes)

@@ -4,6 +4,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gproxy.config.schema import Model, PriceTier
 from gproxy.ledger.pricing import (
@@ -23,7 +24,7 @@ counts = st.none() | st.integers(-5, 2_000_000)
 services = st.none() | st.sampled_from(["flex", "priority", "ultrafast"])
 usages = st.builds(
     Usage,
-    **{name: counts for name in Usage.__slots__ if name not in ("service_tier", "cost_nano")},
+    **{name: counts for name in Usage.__struct_fields__ if name not in ("service_tier", "cost_nano")},
     service_tier=services,
 )
 amounts = st.integers(0, 100_000_000_000)
@@ -126,7 +127,7 @@ def test_more_tokens_never_cost_less_within_a_tier(
 ) -> None:
     first = {name: replace(of, tiers=of.tiers[:1]) for name, of in price.classes.items()}
     price = replace(price, rates=replace(price.rates, tiers=price.rates.tiers[:1]), classes=first)
-    more = replace(
+    more = structs.replace(
         usage,
         input_tokens=(usage.input_tokens or 0) + more_in,
         output_tokens=(usage.output_tokens or 0) + more_out,
@@ -153,11 +154,13 @@ def test_tokens_that_no_price_tells_apart_cost_what_text_does(usage: Usage, pric
 def test_what_is_held_is_no_less_than_the_cost_of_so_many_tokens_of_any_kind(
     usage: Usage, price: Price
 ) -> None:
-    usage = replace(usage, output_audio_tokens=None, output_image_tokens=None, reasoning_tokens=None)
+    usage = structs.replace(usage, output_audio_tokens=None, output_image_tokens=None, reasoning_tokens=None)
     held = most_nano(usage, price)
     assert held >= cost_nano(usage, price)
-    assert held >= cost_nano(replace(usage, service_tier=None), price)
-    assert held >= cost_nano(replace(usage, service_tier=None, reasoning_tokens=usage.output_tokens), price)
+    assert held >= cost_nano(structs.replace(usage, service_tier=None), price)
+    assert held >= cost_nano(
+        structs.replace(usage, service_tier=None, reasoning_tokens=usage.output_tokens), price
+    )
 
 
 def test_each_token_is_priced_once() -> None:
@@ -237,7 +240,7 @@ def test_a_class_of_service_costs_what_the_file_says_of_it_and_else_the_ordinary
     assert price is not None
     million = Usage(input_tokens=1_000_000)
     costs = {
-        tier: cost_nano(replace(million, service_tier=tier), price) / 1e9
+        tier: cost_nano(structs.replace(million, service_tier=tier), price) / 1e9
         for tier in (None, "flex", "scale", "priority", "fast", "batch")
     }
     assert costs == {None: 2.5, "flex": 1.0, "scale": 2.5, "priority": 2.75, "fast": 2.75, "batch": 2.5}
@@ -255,7 +258,7 @@ def test_a_model_without_a_price_leaves_it_to_the_table() -> None:
 def test_the_order_of_truth_is_upstream_configuration_table() -> None:
     usage = Usage(input_tokens=1_000_000)
     configured = FOR_A_CALL
-    assert settle(replace(usage, cost_nano=7), configured, BUILTIN) == (7, "upstream")
+    assert settle(structs.replace(usage, cost_nano=7), configured, BUILTIN) == (7, "upstream")
     assert settle(usage, configured, BUILTIN) == (5, "config")
     assert settle(usage, None, BUILTIN) == (1_000_000_000, "genai-prices 1")
     assert settle(usage, None, None) == (None, None)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import spend
@@ -600,7 +601,7 @@ def test_a_row_comes_back_as_it_was_kept(books: Books) -> None:
     claim = Claim(request_id="kept", scopes=(), bounds=(), budgets=(), tokens=0, cost_nano=0, at=NOON)
     books.do(lambda db: spend.reserve(db, claim, 0, spend.pending(row)))
     books.recover()
-    books.do(lambda db: insert(db, replace(row, request_id="plain")))
+    books.do(lambda db: insert(db, structs.replace(row, request_id="plain")))
     recovered, plain = books.table("usage")
     assert recovered[2:] == plain[2:]
 
@@ -689,7 +690,7 @@ def test_what_is_foreseen_is_what_then_happens_and_counts_nothing(books: Books) 
         foreseen = spend.foresee(books.path, claim)
         assert tables(books) == before
         _, admission = books.reserve(*limits, tokens=1, cost=1)
-        assert replace(admission, standings=()) == foreseen
+        assert structs.replace(admission, standings=()) == foreseen
 
 
 def test_without_a_store_nothing_is_spent_and_all_is_left(tmp_path: Path) -> None:

@@ -2,12 +2,12 @@ import multiprocessing
 import re
 import sqlite3 as stdlib_sqlite
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger.adjustments import adjust
@@ -49,7 +49,7 @@ def test_every_field_of_a_record_stands_in_its_column(tmp_path: Path) -> None:
         cache_write_1h_tokens=5,
         reasoning_tokens=40,
     )
-    full = replace(
+    full = structs.replace(
         record("req-7", usage=usage, stream=True, status=502, outcome="upstream_error", alias="fast"),
         usage_source="partial",
         cost_nano=1_000_000_001,

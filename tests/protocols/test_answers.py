@@ -1,13 +1,13 @@
 """Upstreams send what they like; counts and costs stay whole, positive and finite."""
 
 import json
-from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gproxy.ledger.pricing import MILLION, Price, Rates, Tier, cost_nano
 from gproxy.protocols.answers import (
@@ -206,7 +206,7 @@ def test_no_answer_of_any_type_breaks_a_dialect(tree: dict[str, Any]) -> None:
     event = Event(b"data: " + data + b"\n\n", data)
     for protocol in PROTOCOLS:
         for usage in (protocol.usage_in_body(data), protocol.usage_in_event(event, Usage(input_tokens=5))):
-            names = [name for name in Usage.__slots__ if name != "service_tier"]
+            names = [name for name in Usage.__struct_fields__ if name != "service_tier"]
             counts = [getattr(usage, name) for name in names] if usage else []
             assert all(count is None or 0 <= count < 2**62 for count in counts)
         protocol.restore_body(data, "x")
@@ -220,9 +220,9 @@ def test_no_answer_of_any_type_breaks_a_dialect(tree: dict[str, Any]) -> None:
 
 def test_parts_that_exceed_their_whole_raise_it() -> None:
     told = Usage(input_tokens=100, cache_read_tokens=500, output_tokens=3, reasoning_tokens=9)
-    assert consistent(told) == replace(told, input_tokens=500, output_tokens=9)
+    assert consistent(told) == structs.replace(told, input_tokens=500, output_tokens=9)
     hourly = Usage(cache_read_tokens=2, cache_write_1h_tokens=5)
-    assert consistent(hourly) == replace(hourly, input_tokens=7, cache_write_tokens=5)
+    assert consistent(hourly) == structs.replace(hourly, input_tokens=7, cache_write_tokens=5)
 
 
 COUNT = st.none() | st.integers(0, 20)

@@ -7,9 +7,8 @@ A minute is the 60 seconds before this one and this one, counted by the second: 
 counts until second s + 60 has passed, so never less than 60 s. A day is the UTC day.
 """
 
-import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,10 +35,8 @@ WINDOW_S = 61
 _SLIDING = frozenset({"rpm", "tpm"})
 _BY_TOKENS = frozenset({"tpm", "tpd"})
 
-_PERIODS = ("total", "day", "month")
-
 _USED = """
-    SELECT ifnull(sum(n), 0), max(CASE WHEN n > 0 THEN slot END) FROM counters
+    SELECT {place}, ifnull(sum(n), 0), max(CASE WHEN n > 0 THEN slot END) FROM counters
     WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ?
 """
 _COUNT = """
@@ -89,15 +86,15 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     `worker` is the slot of the process that serves the request; `pending` the encoded row that is written if
     that process dies, empty for none.
     """
-    counts = _counts(db, claim)
+    counts = _counted(db, _needs(claim), claim.at)
     if refusal := _refusal(db, counts, claim):
         return structs.replace(refusal, standings=tuple(_standing(c, claim.at) for c in counts))
     taken = [(c.bound.rule, c.bound.kind, c.now, c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
     db.executemany(_COUNT, taken)
     # The first of a slot ends those that no longer count.
-    firsts = [c for c in counts if c.newest != c.now and c.bound.kind != "concurrency"]
-    db.executemany(_FORGET, [(c.bound.rule, c.bound.kind, *_slots(c.bound.kind, c.now)) for c in firsts])
+    if firsts := [c for c in counts if c.newest != c.now and c.bound.kind != "concurrency"]:
+        db.executemany(_FORGET, [(c.bound.rule, c.bound.kind, *_slots(c.bound.kind, c.now)) for c in firsts])
     _add(db, held, held_nano=claim.cost_nano)
     hold = msgspec.json.encode((claim.at, claim.scopes, taken, held, claim.cost_nano)).decode()
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
@@ -117,7 +114,7 @@ def settle(
     ).fetchall()
     if not found:
         return
-    at, scopes, taken, held, held_nano = json.loads(found[0][0])
+    at, scopes, taken, held, held_nano = msgspec.json.decode(found[0][0])
     db.executemany(
         _CORRECT,
         [
@@ -135,9 +132,10 @@ def charge(
 ) -> None:
     """Add a cost to the spend and write the row, for a request that reserved nothing. `at` is when it began."""
     if cost_nano:
-        pairs = [(scope, period_key(period, at)) for scope in scopes for period in _PERIODS]
+        periods = _periods(int(at) // DAY_S)
+        pairs = [(scope, period) for scope in scopes for period in periods.values()]
         _add(db, pairs, spent_nano=cost_nano)
-        _account(db, pairs, period_key("day", at), cost_nano, record)
+        _account(db, pairs, periods["day"], cost_nano, record)
     if record is not None:
         insert(db, record)
 
@@ -240,13 +238,13 @@ def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tupl
 def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing, ...]:
     """Where each bound stands now. Raises `StoreError`."""
     with _reading(path) as db:
-        return tuple(_standing(_count(db, b, now), now) for b in bounds)
+        return tuple(_standing(count, now) for count in _counted(db, [(b, 0) for b in bounds], now))
 
 
 def foresee(path: Path, claim: Claim) -> Admission:
     """What `reserve` would answer, without counting anything and without standings. Raises `StoreError`."""
     with _reading(path) as db:
-        return _refusal(db, _counts(db, claim), claim) or Admission()
+        return _refusal(db, _counted(db, _needs(claim), claim.at), claim) or Admission()
 
 
 @contextmanager
@@ -269,15 +267,14 @@ def _empty() -> sqlite3.Connection:
 
 def period_key(period: str, now: float) -> str:
     """`total`, the UTC day `2026-11-25`, or the UTC month `2026-11`."""
-    if period == "total":
-        return period
-    day = _date(int(now) // DAY_S)
-    return day if period == "day" else day[:7]
+    return _periods(int(now) // DAY_S)[period]
 
 
 @lru_cache(maxsize=8)
-def _date(day: int) -> str:
-    return datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
+def _periods(day: int) -> Mapping[str, str]:
+    """The keys of the periods that a UTC day is in."""
+    date = datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
+    return {"total": "total", "day": date, "month": date[:7]}
 
 
 def _add(
@@ -293,20 +290,32 @@ def _add(
             forget(db, *pair)
 
 
-def _counts(db: sqlite3.Connection, claim: Claim) -> list[_Count]:
-    return [_count(db, b, claim.at, _need(b, claim.tokens)) for b in claim.bounds]
+def _counted(db: sqlite3.Connection, needs: Sequence[tuple[Bound, int]], now: float) -> list[_Count]:
+    """Where each bound stands, beside what is needed of it."""
+    if not needs:
+        return []
+    slots = [_slot(bound.kind, now) for bound, _ in needs]
+    asked: list[str | int] = []
+    for (bound, _), slot in zip(needs, slots, strict=True):
+        asked += (bound.rule, bound.kind, *_slots(bound.kind, slot))
+    found = sorted(db.execute(_used(len(needs)), asked).fetchall())
+    return [
+        _Count(bound, slot, used, newest, need)
+        for (bound, need), slot, (_, used, newest) in zip(needs, slots, found, strict=True)
+    ]
 
 
-def _count(db: sqlite3.Connection, bound: Bound, now: float, need: int = 0) -> _Count:
-    slot = _slot(bound.kind, now)
-    used, newest = db.execute(_USED, (bound.rule, bound.kind, *_slots(bound.kind, slot))).fetchone()
-    return _Count(bound, slot, used, newest, need)
+@lru_cache(maxsize=64)
+def _used(bounds: int) -> str:
+    return " UNION ALL ".join(_USED.format(place=place) for place in range(bounds))
 
 
 def _with_claim(count: _Count) -> _Count:
     """As it stands once what is needed is counted."""
     newest = count.now if count.newest is None else max(count.newest, count.now)
-    return count._replace(used=count.used + count.need, newest=newest if count.need else count.newest)
+    return _Count(
+        count.bound, count.now, count.used + count.need, newest if count.need else count.newest, count.need
+    )
 
 
 def _refusal(db: sqlite3.Connection, counts: Iterable[_Count], claim: Claim) -> Admission | None:
@@ -333,8 +342,8 @@ def _too_much(db: sqlite3.Connection, claim: Claim) -> Admission | None:
     return None
 
 
-def _need(bound: Bound, tokens: int) -> int:
-    return min(tokens, bound.most) if bound.kind in _BY_TOKENS else 1
+def _needs(claim: Claim) -> list[tuple[Bound, int]]:
+    return [(b, min(claim.tokens, b.most) if b.kind in _BY_TOKENS else 1) for b in claim.bounds]
 
 
 def _slot(kind: str, now: float) -> int:

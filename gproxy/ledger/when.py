@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -29,3 +30,14 @@ def parse_when(text: str, now: datetime, *, ahead: bool = False) -> datetime:
 def stamp(moment: datetime) -> str:
     """UTC, ISO 8601 with milliseconds: `2026-11-25T13:04:29.123Z`."""
     return f"{moment.astimezone(UTC).isoformat(timespec='milliseconds')[:23]}Z"
+
+
+def stamp_at(seconds: float) -> str:
+    """The same of a time in seconds since the epoch."""
+    second = int(seconds)
+    return f"{_second(second)}.{int((seconds - second) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).isoformat()[:19]

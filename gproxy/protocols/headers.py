@@ -67,11 +67,11 @@ def upstream_headers(client_headers: Iterable[Header], *, across: bool = False) 
     control character than a tab.
     """
     received = [(name.lower(), value) for name, value in client_headers]
-    for name, value in received:
-        if _CONTROL.search(value):
-            raise BadRequest(
-                f"The header {name.decode('latin-1')} holds a line break or another control character."
-            )
+    if _CONTROL.search(b"".join([value for _, value in received])):
+        name = next(name for name, value in received if _CONTROL.search(value))
+        raise BadRequest(
+            f"The header {name.decode('latin-1')} holds a line break or another control character."
+        )
     dropped = _listed_in_connection(received)
     allowed, prefix = (UPSTREAM_ACROSS, _NONE) if across else (UPSTREAM, _SDK_PREFIX)
     passed = [
@@ -96,9 +96,5 @@ def client_headers(upstream: Iterable[Header], *, across: bool = False) -> list[
 
 def _listed_in_connection(headers: Iterable[Header]) -> set[bytes]:
     """The names that `connection` says are for this hop alone."""
-    return {
-        listed.strip().lower()
-        for name, value in headers
-        if name == b"connection"
-        for listed in value.split(b",")
-    }
+    lists = [value for name, value in headers if name == b"connection"]
+    return {listed.strip().lower() for names in lists for listed in names.split(b",")} if lists else set()

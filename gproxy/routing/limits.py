@@ -4,7 +4,6 @@ Counting is `ledger/spend.py`'s: here its `Admission` becomes an error or header
 """
 
 import math
-from collections.abc import Iterable
 
 from gproxy.config.snapshot import Client, LimitRule
 from gproxy.errors import GatewayError, QuotaExceeded, RateLimited
@@ -69,8 +68,9 @@ def rate_headers(admission: Admission) -> tuple[tuple[str, str], ...]:
     """`x-ratelimit-*` of the tightest bound on requests and of the tightest on tokens, as far as there are any."""
     told: list[tuple[str, str]] = []
     for noun, kinds in (("requests", ("rpm", "rpd")), ("tokens", ("tpm", "tpd"))):
-        tightest = _tightest(s for s in admission.standings if s.bound.kind in kinds)
-        if tightest is not None:
+        of_these = [s for s in admission.standings if s.bound.kind in kinds]
+        if of_these:
+            tightest = min(of_these, key=_room)
             told += [
                 (f"x-ratelimit-limit-{noun}", str(tightest.bound.most)),
                 (f"x-ratelimit-remaining-{noun}", str(tightest.left)),
@@ -85,8 +85,8 @@ def _dollars(nano: int) -> str:
     return f"{whole}.{part:0<2}"
 
 
-def _tightest(standings: Iterable[Standing]) -> Standing | None:
-    return min(standings, key=lambda s: (s.left, -s.resets_in), default=None)
+def _room(standing: Standing) -> tuple[int, float]:
+    return standing.left, -standing.resets_in
 
 
 def _spent(budget: Budget, fits_alone: bool) -> str:

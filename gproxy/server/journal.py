@@ -6,14 +6,13 @@ Deciding and counting happen elsewhere: the stages of the pipeline tell this wha
 import asyncio
 import secrets
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from gproxy.config.schema import Settings
 from gproxy.errors import GatewayError
-from gproxy.ledger.when import stamp
+from gproxy.ledger.when import stamp_at
 from gproxy.protocols import estimate
 from gproxy.protocols.answers import consistent
 from gproxy.protocols.conversation import conversation_key
@@ -159,7 +158,7 @@ class Journal:
         call = self.call
         return Record(
             request_id=call.request_id,
-            started_at=stamp(datetime.fromtimestamp(call.started_at, UTC)),
+            started_at=stamp_at(call.started_at),
             user=call.client.user,
             key_label=call.client.key_label,
             key_id=call.client.key_id,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gproxy.ledger.when import parse_when, stamp
+from gproxy.ledger.when import parse_when, stamp, stamp_at
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -52,6 +52,12 @@ def test_any_text_is_a_time_in_utc_or_a_value_error(text: str) -> None:
 def test_a_stamp_is_utc_with_milliseconds() -> None:
     east = timezone(timedelta(hours=2))
     assert stamp(datetime(2026, 11, 25, 1, 2, 3, 4999, tzinfo=east)) == "2026-11-24T23:02:03.004Z"
+
+
+@given(st.integers(0, 4_000_000_000), st.integers(0, 999))
+def test_a_stamp_of_seconds_is_that_of_their_moment(second: int, millisecond: int) -> None:
+    moment = datetime.fromtimestamp(second, UTC) + timedelta(milliseconds=millisecond)
+    assert stamp_at(second + (millisecond + 0.5) / 1000) == stamp(moment)
 
 
 @given(st.lists(st.datetimes(timezones=st.just(UTC)), min_size=2))

@@ -19,6 +19,9 @@ from gproxy.protocols.base import Event, Protocol
 from gproxy.values import Usage
 
 _MOST_VARYING = 4
+_STRETCH_BYTES = 4 * 1024
+"""About so much is looked at for one run. All that came in would be looked at again for each of many short runs."""
+
 _TEXT, _TEXT_BYTES = rb"gproxy\"\u00e9", 9
 """A text whose size is neither that of its JSON nor the number of its letters."""
 
@@ -63,7 +66,9 @@ class Template(NamedTuple):
     def run(self, data: bytes, at: int) -> Run | None:
         """The whole events of this form from `at` on, where one of them starts; None if there is none that is whole,
         or one of the values is not of its kind."""
-        inside = data[at + len(self.start) :]
+        begin = at + len(self.start)
+        far = data.find(self.stop, begin + _STRETCH_BYTES)
+        inside = data[begin:] if far < 0 else data[begin : far + len(self.stop)]
         parts = [inside[: -len(self.stop)]]
         if (
             not inside.endswith(self.stop) or b"\n" in parts[0]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.errors import AnswerBroken
+from gproxy.protocols import template
 from gproxy.protocols.anthropic_messages import MESSAGES
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
@@ -169,7 +170,9 @@ def test_any_stream_cut_anywhere_is_passed_on_as_event_by_event(name: str, data:
     pieces = [stream[a:b] for a, b in pairwise([0, *sorted(places), len(stream)])]
     one_by_one = replace(protocol, varying=None)
     withhold = data.draw(st.booleans()) or model is None
-    assert _passed(protocol, pieces, model, withhold) == _passed(one_by_one, pieces, model, withhold)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template, "_STRETCH_BYTES", data.draw(st.sampled_from([0, 30, 300, 4096])))
+        assert _passed(protocol, pieces, model, withhold) == _passed(one_by_one, pieces, model, withhold)
 
 
 def _learned(form: bytes, protocol: Protocol = CHAT, model: str | None = "alias") -> Template | None:
@@ -198,6 +201,15 @@ def test_a_run_ends_where_another_event_stands() -> None:
     run = template.run(stream, len(other))
     assert run is not None
     assert (run.events, stream[run.end :]) == (1, other + EVENT % (b"c", b""))
+
+
+def test_a_run_is_not_looked_for_in_all_that_came() -> None:
+    learned = _learned(EVENT)
+    assert learned is not None
+    event = EVENT % (b"a", b"b")
+    run = learned.run(event * 10_000, 0)
+    assert run is not None
+    assert run.end == run.events * len(event) <= template._STRETCH_BYTES + 2 * len(event)
 
 
 def test_no_run_is_made_of_half_an_event() -> None:

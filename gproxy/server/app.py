@@ -157,7 +157,8 @@ class Gateway:
             journal = await self._answer(scope, found, incoming, reply)
         finally:
             reply.close()
-            told = reply.status != 401 or self._strangers.told()  # 401 is only ever ours
+            known = incoming.known or (trace is not None and trace.client is not None)
+            told = known or (trace is None and found is None) or self._strangers.told()
             if trace is not None and told:
                 trace.ended(reply.status)
             if found is not None:

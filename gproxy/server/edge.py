@@ -275,6 +275,7 @@ async def read(
     query = scope["query_string"].decode("latin-1")
     keys = _keys(headers, query)
     client = _client(keys, snapshot, started_at)
+    incoming.known = True
     if incoming.trace is not None:
         incoming.trace.client = client
     if scoped is not None and scoped not in snapshot.providers:

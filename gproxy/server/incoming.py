@@ -48,7 +48,7 @@ class Incoming:
 
     `drop`, `leaving` and `ready` are the extensions DROP, LEAVING and READY of the connection, if it has them.
     `on_cut` hears why a client is taken for gone, `trace`, where requests are logged, of what came. `expected`: the
-    client sends the body when it is first asked for, and not before.
+    client sends the body when it is first asked for, and not before. `known`: it has a key that is valid.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Incoming:
     ) -> None:
         self.receive = receive
         self.ended = False
+        self.known = False
         self.drop = drop or _nothing
         self.on_cut: Callable[[str], None] | None = None
         self.trace: Trace | None = None

@@ -1,4 +1,4 @@
-"""A flood of wrong keys: each is refused, and leaves next to nothing."""
+"""A flood of requests without a valid key: each is refused, and leaves next to nothing."""
 
 import asyncio
 from pathlib import Path
@@ -14,6 +14,8 @@ from tests.server.parts import ALICE, provider, serving
 
 LOGS = "[global]\nenable_downstream_log = true\nenable_downstream_log_body = true\n"
 FLOOD = 1000
+KNOWN = 20
+CHAT = "/v1/chat/completions"
 
 
 class Clock:
@@ -70,15 +72,18 @@ async def test_a_flood_leaves_few_lines_and_entries_and_no_row(
 ) -> None:
     async with serving(LOGS + provider("http://127.0.0.1:9") + ALICE, tmp_path) as front:
         for _ in range(FLOOD):
-            visit = await front.ask("/v1/chat/completions", {"model": "up/m"}, key="sk-wrong-4711")
-            assert visit.status == 401
+            assert (await front.ask(CHAT, {"model": "up/m"}, key="sk-wrong-4711")).status == 401
         for _ in range(FLOOD // 10):
-            visit = await front.ask("/v1/models", method="GET", key="sk-wrong-4711")
-            assert visit.status == 401
+            assert (await front.ask(CHAT, {"model": "up/m"}, key=None, host="evil.example")).status == 421
+            assert (await front.ask("/v1/models", method="GET", key="sk-wrong-4711")).status == 401
+            assert (await front.ask("/nowhere", method="GET", key=None)).status == 404
+        for _ in range(KNOWN):
+            assert (await front.ask(CHAT, {"model": ""})).status == 400
         assert await front.rows() == []
         entries = listed(front.path, Downstream, Filters(), limit=2 * FLOOD)
         counted = front.gateway.metrics._counts["refusals", "openai_chat", "key"]
-    lines = [line for line in capsys.readouterr().err.splitlines() if " 401 " in line]
-    assert AT_ONCE <= len(lines) < FLOOD / 2
-    assert len(lines) <= len(entries) < FLOOD / 2
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(" 400 " in line for line in lines) == KNOWN
+    assert AT_ONCE <= sum(" 401 " in line or " 421 " in line for line in lines) < FLOOD / 2
+    assert AT_ONCE + KNOWN <= len(entries) < FLOOD / 2 + KNOWN
     assert counted == FLOOD

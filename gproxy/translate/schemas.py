@@ -31,5 +31,25 @@ def changed(schema: Mapping[str, Any], change: Callable[[Schema], Schema]) -> Sc
     return change(fields)
 
 
+def is_strict(schema: Mapping[str, Any]) -> bool:
+    """Whether OpenAI takes it as strict: every object names all of its properties as required, and no others.
+
+    https://developers.openai.com/api/docs/guides/structured-outputs
+    """
+    found: list[bool] = []
+
+    def look(inner: Schema) -> Schema:
+        properties = inner.get("properties")
+        if isinstance(properties, dict) or inner.get("type") == "object":
+            required = inner.get("required")
+            named = required if isinstance(required, list) else []
+            all_named = all(name in named for name in properties) if isinstance(properties, dict) else True
+            found.append(inner.get("additionalProperties") is False and all_named)
+        return inner
+
+    changed(schema, look)
+    return all(found)
+
+
 def _inner(schema: object, change: Callable[[Schema], Schema]) -> object:
     return changed(schema, change) if isinstance(schema, dict) else schema

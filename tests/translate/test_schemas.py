@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from gproxy.translate.schemas import changed
+from gproxy.translate.schemas import changed, is_strict
 
 
 def without_title(schema: dict[str, Any]) -> dict[str, Any]:
@@ -64,3 +64,19 @@ def test_data_in_a_schema_is_left_alone() -> None:
     data = {"title": "not a keyword"}
     schema = {"enum": [data], "const": data, "default": data, "examples": [data], "properties": "odd"}
     assert changed(schema, without_title) == schema
+
+
+STRICT = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
+
+def test_strictness_is_of_every_object_in_a_schema() -> None:
+    assert is_strict({"type": "array", "items": STRICT})
+    assert not is_strict({"type": "array", "items": STRICT | {"required": []}})
+    assert not is_strict({"anyOf": [STRICT, STRICT | {"additionalProperties": True}]})
+    assert not is_strict(STRICT | {"required": [{}]})
+    assert is_strict(STRICT | {"properties": True})

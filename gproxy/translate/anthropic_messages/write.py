@@ -8,7 +8,7 @@ from typing import Any
 
 from gproxy.errors import BadRequest
 from gproxy.translate import freeform, ids, traits
-from gproxy.translate.anthropic_messages.formats import written_format
+from gproxy.translate.anthropic_messages.formats import may_be_strict, written_format, written_schema
 from gproxy.translate.anthropic_messages.turns import cache_control, written_system, written_turns
 from gproxy.translate.base import TargetFacts, Written
 from gproxy.translate.choosing import chosen
@@ -48,7 +48,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
             raise BadRequest(
                 "A stop sequence of white space alone cannot be used with this model's provider."
             )
-    _add_tools(tree, conversation, lost)
+    _add_tools(tree, conversation, target.known, lost)
     if conversation.format is not None:
         tree["output_config"] = {"format": written_format(conversation.format, lost)}
     reasons = _add_thinking(tree, conversation, target.model, lost)
@@ -85,7 +85,7 @@ def _add_cache(tree: dict[str, Any], conversation: Conversation, model: str, los
         tree["cache_control"] = {"type": "ephemeral"}
 
 
-def _add_tools(tree: dict[str, Any], conversation: Conversation, lost: set[str]) -> None:
+def _add_tools(tree: dict[str, Any], conversation: Conversation, model: str, lost: set[str]) -> None:
     """The tools and the choice among them; the choice of some is made by sending no others."""
     tools, choice = conversation.tools, chosen(conversation)
     if not tools:
@@ -94,7 +94,8 @@ def _add_tools(tree: dict[str, Any], conversation: Conversation, lost: set[str])
             return
     if choice.names and (choice.mode == "auto" or len(choice.names) > 1):
         tools = tuple(tool for tool in tools if tool.name in choice.names)
-    tree["tools"] = [_tool(tool, lost) for tool in tools]
+    strict = may_be_strict(tools, model)
+    tree["tools"] = [_tool(tool, strict, lost) for tool in tools]
     written = _tool_choice(choice)
     if conversation.parallel_tools is not None and choice.mode != "none":
         written = {
@@ -124,16 +125,18 @@ def _tool_choice(choice: ToolChoice) -> dict[str, Any]:
     return {"type": "any"}
 
 
-def _tool(tool: Tool, lost: set[str]) -> dict[str, Any]:
+def _tool(tool: Tool, may_be_strict: bool, lost: set[str]) -> dict[str, Any]:
     tool = freeform.as_function(tool)
-    if tool.strict:
-        # Its own strictness is of another kind: few such tools, and few keywords in their schemas.
-        lost.add("tools.strict")
     written: dict[str, Any] = {"name": ids.fitting_name(tool.name, _LONGEST_NAME)}
     if tool.description:
         written["description"] = tool.description
     schema = as_one_object(tool.schema, lost) if tool.schema else {"properties": {}}
     written["input_schema"] = {"type": "object", **schema}
+    if tool.strict and may_be_strict:
+        written["input_schema"] = written_schema(written["input_schema"], lost)
+        written["strict"] = True
+    elif tool.strict:
+        lost.add("tools.strict")
     return written | cache_control(tool.cache)
 
 

@@ -4,15 +4,17 @@ Whole completions are in `answers.py`.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
 
 from gproxy.errors import AnswerBroken
-from gproxy.protocols.answers import mapping, objects, reader
+from gproxy.protocols.answers import is_json, mapping, objects, reader
 from gproxy.protocols.base import Event
 from gproxy.protocols.openai_chat import is_done, usage_of
 from gproxy.translate import media
+from gproxy.translate.assembly import deltas_of_part
 from gproxy.translate.model import (
     Added,
     AnswerPart,
@@ -41,13 +43,36 @@ class _Chunk(msgspec.Struct):
 _chunk = reader(_Chunk)
 
 
+@dataclass(slots=True)
+class _Told:
+    """A call without its arguments, and what was told of those."""
+
+    call: ToolCall
+    index: int | None
+    arguments: list[str] = field(default_factory=list)
+
+    def goes_on(self, call: ToolCall, index: int | None) -> bool:
+        """Whether `call` is more of it."""
+        return (index is None or index == self.index) and (
+            not call.id or call.id == self.call.id or not call.name
+        )
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing can follow: most servers tell a call to its end before the next one."""
+        return self.call.freeform or is_json("".join(self.arguments).encode(errors="surrogatepass"))
+
+
 class ChatReader:
-    """Reads one stream. Parts are told apart by the field of a delta they come in, calls by index and id."""
+    """Reads one stream. Parts are told apart by the field of a delta they come in, calls by index and id.
+
+    Calls that begin while another one is not whole wait until that is closed.
+    """
 
     def __init__(self) -> None:
         self._started = False
         self._open: AnswerPart | None = None
-        self._index: int | None = None  # of the open call
+        self._told: list[_Told] = []  # the open call and those that wait for its end
         self._calls: set[tuple[int | None, str]] = set()  # index and id of all so far
         self._thought: list[str] = []  # the text of the open reasoning
         self._thought_length = 0
@@ -56,7 +81,7 @@ class ChatReader:
         self._finished = False
 
     def feed(self, event: Event) -> list[Delta]:
-        """What a chunk says. Raises AnswerBroken on parallel calls that are told in turns, and on an error."""
+        """What a chunk says. Raises AnswerBroken on more of a call that was whole, and on an error."""
         if event.data is None:
             return []
         if is_done(event):
@@ -134,20 +159,22 @@ class ChatReader:
     def _call(self, item: Mapping[str, Any]) -> Iterator[Delta]:
         call = call_of(item)
         index = item["index"] if isinstance(item.get("index"), int) else None
-        current = self._open if isinstance(self._open, ToolCall) else None
-        goes_on = current is not None and (
-            (index is None or index == self._index)
-            and (not call.id or call.id == current.id or not call.name)
-        )
-        if not goes_on:
-            if not call.name or (call.id and (index, call.id) in self._calls):
-                raise AnswerBroken("the stream tells several tool calls in turns")
-            self._calls.add((index, call.id))
-            yield from self._begin(ToolCall(call.id, call.name, "", call.signature, call.freeform))
-            self._index = index
         arguments = call.arguments or _custom_input(item)
+        told = next((told for told in reversed(self._told) if told.goes_on(call, index)), None)
+        if told is None:
+            if not call.name or (call.id and (index, call.id) in self._calls):
+                raise AnswerBroken("the stream goes on with a tool call that was whole")
+            self._calls.add((index, call.id))
+            told = _Told(replace(call, arguments=""), index)
+            if self._told and not self._told[0].whole:
+                self._told.append(told)
+            else:
+                yield from self._begin(told.call)
+                self._told = [told]
         if arguments:
-            yield Added(arguments)
+            told.arguments.append(arguments)
+            if told is self._told[0]:
+                yield Added(arguments)
 
     def _grow(self, empty: AnswerPart, text: object) -> Iterator[Delta]:
         if not isinstance(text, str) or not text:
@@ -166,9 +193,14 @@ class ChatReader:
         yield Opened(part)
 
     def _close(self) -> Iterator[Delta]:
-        if self._open is not None:
-            self._open = None
-            yield Closed()
+        if self._open is None:
+            return
+        self._open = None
+        yield Closed()
+        waiting, self._told = self._told[1:], []
+        for told in waiting:
+            self._parts.append(told.call)
+            yield from deltas_of_part(replace(told.call, arguments="".join(told.arguments)))
 
     def _end(self) -> Iterator[Delta]:
         if self._finished:

@@ -123,16 +123,25 @@ def _tool(tool: Tool, native: bool, lost: set[str]) -> dict[str, Any]:
     function: dict[str, Any] = {"name": name}
     if tool.description:
         function["description"] = tool.description
+    parameters = parameters_of(tool.schema or {}, native, lost)
     if tool.schema is not None:
-        function["parameters"] = parameters_of(tool.schema, native, lost)
+        function["parameters"] = parameters
     if tool.strict is not None:
-        function["strict"] = tool.strict
+        function["strict"] = strictness(tool, parameters, lost)
     return {"type": "function", "function": function}
 
 
 def parameters_of(schema: Mapping[str, Any], native: bool, lost: set[str]) -> dict[str, Any]:
     """The schema of a tool as OpenAI takes it: an object's, with its properties even where there are none."""
     return {"type": "object", "properties": {}, **(as_one_object(schema, lost) if native else schema)}
+
+
+def strictness(tool: Tool, parameters: Mapping[str, Any], lost: set[str]) -> bool:
+    """Whether the tool is to be strict; one whose parameters OpenAI would refuse so is not, which `lost` tells."""
+    if tool.strict and not schemas.is_strict(parameters):
+        lost.add("tools.strict")
+        return False
+    return bool(tool.strict)
 
 
 def _tool_choice(choice: ToolChoice, tools: Iterable[Tool], tree: dict[str, Any], native: bool) -> Any:
@@ -160,7 +169,7 @@ def written_format(wanted: Format, lost: set[str]) -> dict[str, Any]:
         return {"type": "json_object"}
     strict = wanted.strict
     if strict is None:
-        strict = is_strict(wanted.schema)
+        strict = schemas.is_strict(wanted.schema)
         if not strict:
             lost.add("schema.strict")
     name = re.sub(r"[^A-Za-z0-9_-]", "_", wanted.name)[:_LONGEST_NAME] or "answer"
@@ -168,26 +177,6 @@ def written_format(wanted: Format, lost: set[str]) -> dict[str, Any]:
     if wanted.description:
         schema["description"] = wanted.description
     return {"type": "json_schema", "json_schema": schema}
-
-
-def is_strict(schema: Mapping[str, Any]) -> bool:
-    """Whether OpenAI takes it as strict: every object names all of its properties as required, and no others.
-
-    https://developers.openai.com/api/docs/guides/structured-outputs
-    """
-    found: list[bool] = []
-
-    def look(inner: schemas.Schema) -> schemas.Schema:
-        properties = inner.get("properties")
-        if isinstance(properties, dict) or inner.get("type") == "object":
-            required = inner.get("required")
-            named = required if isinstance(required, list) else []
-            all_named = all(name in named for name in properties) if isinstance(properties, dict) else True
-            found.append(inner.get("additionalProperties") is False and all_named)
-        return inner
-
-    schemas.changed(schema, look)
-    return all(found)
 
 
 def _add_hints(tree: dict[str, Any], conversation: Conversation, model: str, lost: set[str]) -> None:

@@ -10,7 +10,7 @@ from gproxy.translate import freeform, ids, traits
 from gproxy.translate.base import TargetFacts, Written
 from gproxy.translate.choosing import chosen
 from gproxy.translate.model import Conversation, Effort, Format, Text, Tool, ToolChoice, Turn
-from gproxy.translate.openai_chat.write import fitting_user, parameters_of, written_format
+from gproxy.translate.openai_chat.write import fitting_user, parameters_of, strictness, written_format
 from gproxy.translate.openai_responses.names import format_of
 from gproxy.translate.openai_responses.turns import LONGEST_NAME, written_items
 
@@ -118,7 +118,7 @@ def _tool(tool: Tool, native: bool, lost: set[str]) -> dict[str, Any]:
         function["description"] = tool.description
     function["parameters"] = parameters_of(tool.schema or {}, native, lost)
     # Of a tool of which nothing is said, this dialect takes the schema to be strict, and refuses what is not.
-    function["strict"] = bool(tool.strict)
+    function["strict"] = strictness(tool, function["parameters"], lost)
     return function
 
 

@@ -199,6 +199,21 @@ def test_tools_are_written_and_names_that_do_not_fit_are_remembered() -> None:
     assert found.lost == {"tools.strict"}
 
 
+def test_a_strict_tool_is_strict_where_the_model_takes_it_so() -> None:
+    number = {"type": "integer", "minimum": 1}
+    closed = {"type": "object", "properties": {"n": number}, "required": ["n"], "additionalProperties": False}
+    tools = (Tool("f", schema=closed, strict=True), Tool("g", schema=closed))
+    found = written("claude-sonnet-4-5", tools=tools)
+    first, second = found.tree["tools"]
+    assert first["strict"] is True
+    assert first["input_schema"]["properties"]["n"] == {"type": "integer", "description": "(minimum: 1)"}
+    assert second == {"name": "g", "input_schema": closed}
+    assert found.lost == {"schema.minimum"}
+    old = written("claude-3-7-sonnet-latest", tools=tools)
+    assert "strict" not in old.tree["tools"][0]
+    assert old.lost == {"tools.strict"}
+
+
 @pytest.mark.parametrize(
     ("choice", "parallel", "expected", "tools"),
     [

@@ -9,10 +9,13 @@ from gproxy.errors import AnswerBroken
 from gproxy.protocols.base import Event
 from gproxy.translate.assembly import answer_of
 from gproxy.translate.model import (
+    Added,
     Answer,
     Citation,
+    Closed,
     Delta,
     Finished,
+    Opened,
     Reasoning,
     Refusal,
     Signature,
@@ -94,10 +97,40 @@ def test_parallel_calls_are_told_apart(events: list[Event]) -> None:
     assert answer == Answer((ToolCall("a", "f", "{}"), ToolCall("b", "g", "{}")), "tools")
 
 
+@pytest.mark.parametrize(
+    "late",
+    [
+        [call(0, text='"p":'), call(1, text="2}"), call(0, text="1}")],
+        [call(1, "b", "g", "2}"), call(0, "a", "f", '"p":1}')],
+        [call(1, text="2}"), call(0, text='"p":1}')],
+    ],
+    ids=["in pieces", "id and name in each", "the later one whole first"],
+)
+@pytest.mark.parametrize("end", [chunk({}, "tool_calls"), DONE])
+def test_calls_that_are_told_in_turns_are_put_in_order(late: list[Event], end: Event) -> None:
+    events = [call(0, "a", "f", ""), call(1, "b", "g", '{"q":'), call(0, text="{"), *late]
+    found = deltas(*events, end, DONE)
+    assert Added('{"q":2}') in found, "the later one is told when it is whole"
+    assert answer_of(found).parts == (ToolCall("a", "f", '{"p":1}'), ToolCall("b", "g", '{"q":2}'))
+
+
+def test_a_call_that_begins_behind_a_whole_one_is_told_as_it_comes() -> None:
+    reader = ChatReader()
+    reader.feed(call(0, "a", "f", "{}"))
+    assert reader.feed(call(1, "b", "g", "{")) == [Closed(), Opened(ToolCall("b", "g", "")), Added("{")]
+
+
+def test_a_call_without_arguments_is_told_before_the_next() -> None:
+    answer = read(
+        call(0, "a", "f"), call(1, "b", "g", "{}"), chunk({"content": "so"}), chunk({}, "stop"), DONE
+    )
+    assert answer.parts == (ToolCall("a", "f", ""), ToolCall("b", "g", "{}"), Text("so"))
+
+
 @pytest.mark.parametrize("late", [call(0, text="}"), call(0, "a", "f", "}")])
-def test_calls_that_are_told_in_turns_break_the_stream(late: Event) -> None:
-    with pytest.raises(AnswerBroken, match="in turns"):
-        deltas(call(0, "a", "f", "{"), call(1, "b", "g", "{}"), late)
+def test_more_of_a_call_that_was_whole_breaks_the_stream(late: Event) -> None:
+    with pytest.raises(AnswerBroken, match="was whole"):
+        deltas(call(0, "a", "f", "{}"), call(1, "b", "g", "{}"), late)
 
 
 def test_a_call_of_text_and_one_that_google_signed() -> None:

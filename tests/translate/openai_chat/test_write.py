@@ -7,7 +7,7 @@ import pytest
 from gproxy.errors import BadRequest
 from gproxy.translate.base import TargetFacts, Written
 from gproxy.translate.model import Conversation, Effort, Format, Text, Thinking, Tool, ToolChoice, Turn
-from gproxy.translate.openai_chat.write import is_strict, write_request
+from gproxy.translate.openai_chat.write import write_request
 
 HELLO = (Turn("user", (Text("Hello"),)),)
 STRICT = {
@@ -109,14 +109,14 @@ def test_a_model_that_does_not_reason_beside_tools_is_told_so() -> None:
 
 def test_tools_are_written_and_names_that_do_not_fit_are_remembered() -> None:
     long = "mcp__" + "x" * 80
-    found = written(tools=(Tool("f", "d", {"type": "object"}, strict=True, cache="5m"), Tool(long)))
+    found = written(tools=(Tool("f", "d", STRICT, strict=True, cache="5m"), Tool(long)))
     first, second = found.tree["tools"]
     assert first == {
         "type": "function",
         "function": {
             "name": "f",
             "description": "d",
-            "parameters": {"type": "object", "properties": {}},  # OpenAI refuses an object without
+            "parameters": STRICT,
             "strict": True,
         },
     }
@@ -186,14 +186,6 @@ def test_a_schema_is_strict_where_openai_takes_it_so() -> None:
     assert loose.lost == {"schema.strict"}
 
 
-def test_strictness_is_of_every_object_in_a_schema() -> None:
-    assert is_strict({"type": "array", "items": STRICT})
-    assert not is_strict({"type": "array", "items": STRICT | {"required": []}})
-    assert not is_strict({"anyOf": [STRICT, STRICT | {"additionalProperties": True}]})
-    assert not is_strict(STRICT | {"required": [{}]})
-    assert is_strict(STRICT | {"properties": True})
-
-
 def test_hints_go_to_openais_models_alone() -> None:
     hints: dict[str, Any] = {"verbosity": "low", "cache_key": "k", "metadata": {"a": "b"}}
     native = written("gpt-5", **hints)
@@ -207,3 +199,20 @@ def test_a_long_id_of_a_user_is_hashed() -> None:
     user = written(user="user_" + "a" * 150).tree["user"]
     assert len(user) == 64
     assert user == written(user="user_" + "a" * 150).tree["user"]
+
+
+def test_a_tool_is_strict_where_openai_takes_it_so() -> None:
+    loose = {"type": "object", "properties": {"a": {"type": "string"}}, "required": []}
+    for model in ("gpt-4.1", "llama"):
+        found = written(
+            model, tools=(Tool("f", schema=loose, strict=True), Tool("g", schema=STRICT, strict=True))
+        )
+        assert [tool["function"]["strict"] for tool in found.tree["tools"]] == [False, True]
+        assert found.lost == {"tools.strict"}
+    # OpenAI refuses an object without its properties.
+    (empty,) = written(tools=(Tool("f", schema={"type": "object"}, strict=False),)).tree["tools"]
+    assert empty["function"] == {
+        "name": "f",
+        "parameters": {"type": "object", "properties": {}},
+        "strict": False,
+    }

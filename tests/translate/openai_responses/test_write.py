@@ -84,15 +84,24 @@ def test_sampling_is_left_out_for_a_model_that_refuses_it_and_what_the_dialect_h
     assert written(**others).lost == {"top_k", "stop", "seed", "presence_penalty"}
 
 
+CLOSED = {"type": "object", "additionalProperties": False}
+
+
+def test_a_tool_is_not_strict_where_openai_would_refuse_it() -> None:
+    found = written(tools=(Tool("f", schema={"type": "object"}, strict=True),))
+    assert found.tree["tools"][0]["strict"] is False
+    assert found.lost == {"tools.strict"}
+
+
 def test_a_tool_is_not_strict_unless_it_was_said() -> None:
     long = "mcp__" + "x" * 80
-    found = written(tools=(Tool("f", "d", {"type": "object"}, strict=True, cache="5m"), Tool(long)))
+    found = written(tools=(Tool("f", "d", CLOSED, strict=True, cache="5m"), Tool(long)))
     first, second = found.tree["tools"]
     assert first == {
         "type": "function",
         "name": "f",
         "description": "d",
-        "parameters": {"type": "object", "properties": {}},  # OpenAI refuses an object without
+        "parameters": CLOSED | {"properties": {}},  # OpenAI refuses an object without
         "strict": True,
     }
     assert (second["parameters"], second["strict"]) == ({"type": "object", "properties": {}}, False)

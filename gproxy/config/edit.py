@@ -5,6 +5,7 @@ What a command changes is `changes.py`'s.
 
 import contextlib
 import dataclasses
+import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,8 @@ from gproxy.errors import ConfigError
 
 _PATIENCE_S = 30.0
 _TRIES = 3
+_HALF = ".gproxy-half"
+"""How the name of a file ends that is to take the place of the configuration, and is still being written."""
 
 T = TypeVar("T")
 
@@ -139,6 +142,7 @@ def _locked(target: Path) -> Iterator[None]:
         target.stat()
         lock.acquire()
         _give_to_owner_of(target, name)
+        _remove_halves(target)
     except Timeout:
         raise ConfigError(
             f"another process has been editing {target} for {_PATIENCE_S:g} s: try again"
@@ -150,6 +154,12 @@ def _locked(target: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _remove_halves(target: Path) -> None:
+    """What editors of ours left that were killed: it may hold secrets, such as those that were to go."""
+    for left in target.parent.glob(f".{glob.escape(target.name)}.*{_HALF}"):
+        left.unlink(missing_ok=True)
 
 
 def _bytes_of(target: Path) -> bytes:
@@ -187,7 +197,7 @@ def _replace(target: Path, before: bytes, text: bytes) -> None:
     """
     temporary = ""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=_HALF)
         with open(descriptor, "wb") as file:
             file.write(text)
             file.flush()

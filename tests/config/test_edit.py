@@ -4,6 +4,8 @@ import contextlib
 import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from gproxy.config.edit import create, edit
 from gproxy.config.load import load
 from gproxy.errors import ConfigError
 from gproxy.providers import catalog
+from tests.kit.gateway import ROOT
 
 CHANNELS = {name: catalog.CHANNELS[name] for name in ("demo",)}
 
@@ -139,6 +142,18 @@ def test_the_file_its_lock_and_nothing_else_are_left_private_under_any_umask(tmp
         os.umask(before)
     modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in tmp_path.iterdir()}
     assert modes == {"gproxy.toml": 0o600, "gproxy.toml.lock": 0o600}
+
+
+def test_what_a_killed_edit_left_behind_is_removed_by_the_next_and_nothing_else_is(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    kill = "os.replace = lambda *_: os._exit(9)"
+    program = f"import os, sys; from gproxy.cli.main import main; {kill}; main(sys.argv[1:])"
+    command = (sys.executable, "-c", program, "users", "add", "carol", "--config", str(path))
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 9
+    assert [name for name in os.listdir(tmp_path) if name.endswith(".gproxy-half")]
+    (tmp_path / ".gproxy.toml.swp").touch()  # an editor's
+    add_user(path, "bob")
+    assert sorted(os.listdir(tmp_path)) == [".gproxy.toml.swp", "gproxy.toml", "gproxy.toml.lock"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gproxy.cli import files, output
+from gproxy.cli import banner, files, output
 from gproxy.cli.options import ConfigOption
 from gproxy.config.schema import Global, Key
 
@@ -105,8 +105,13 @@ def _run(
     first = load(with_secrets=False)
     name = files.shown(path) if path else "the configuration"
     output.problems(first.problems, name)
-    if first.errors:
+    if first.config is None:
         raise files.refused(name, first.errors)
+    if announce is None and path is not None:
+        from gproxy.config.source import data_dir
+
+        store = data_dir(first.config, directory) / "gproxy.db"
+        announce = partial(banner.show, first.config, path, store)
     from gproxy.server.supervisor import run
 
     return run(first, load, path=path, directory=directory, announce=announce)

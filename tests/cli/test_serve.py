@@ -143,3 +143,18 @@ def test_a_variable_that_cannot_be_is_named(run: Run, file: Path, monkeypatch: p
     ran = run("serve")
     assert ran.code == 1
     assert "GPROXY_PORT" in ran.err
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_says_what_it_serves_before_it_listens_plain_in_a_pipe(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "gproxy.toml").write_text(MINIMAL)
+    with serving(tmp_path, "--port", "0", "--workers", workers, FORCE_COLOR="1") as server:
+        assert server.stderr is not None
+        before = ""
+        for text in server.stderr:
+            if "listening on" in text:
+                break
+            before += text
+    assert re.search(r"^gproxy \S+ at http://127\.0\.0\.1:\d+$", before, re.M)
+    assert "  providers     local (custom)\n" in before
+    assert "\x1b" not in before

@@ -12,7 +12,8 @@ from gproxy.cli.options import group
 def root() -> typer.Typer:
     """A new root without commands."""
     app = group(
-        "One proxy for OpenAI, Anthropic and Gemini traffic, with your own keys and an honest ledger."
+        "One proxy for OpenAI, Anthropic and Gemini traffic, with your own keys and an honest ledger.",
+        completion=True,
     )
     app.callback()(_options)
     return app

@@ -12,6 +12,7 @@ Made from the commands by `python -m tests.cli.reference > docs/cli.md`; a test 
 
 - Every command that reads or edits the configuration takes `--config PATH`; without it the file is
   `$GPROXY_CONFIG`, else `./gproxy.toml`, else `gproxy/gproxy.toml` in the user's configuration folder.
+- `gproxy --install-completion` makes your shell complete commands and options; `--show-completion` prints how.
 - Every list and report takes `--json`. Results go to stdout, remarks to stderr.
 - Exit codes: 0 done, 1 failed or problem found, 2 wrong usage.
 - A key is named by its label, `user/label` or id; an ambiguous or unknown name is exit 1.

@@ -39,6 +39,9 @@ DETAILS = (
 
 _INSERT_DETAILS = f"INSERT INTO usage_details VALUES (?, ?{', ?' * len(DETAILS)})"  # noqa: S608 - as above
 
+_LAST_PATIENCE_MS = 500
+"""How long the end of a server waits for another process's lock, to note that it came."""
+
 _ROW_FAULTS = (
     sqlite3.IntegrityError,
     sqlite3.InterfaceError,
@@ -130,6 +133,7 @@ class Store:
         """Take the note back."""
         with self._turn, contextlib.suppress(sqlite3.Error, StoreError):
             self._presence.check()
+            self._connection.execute(f"PRAGMA busy_timeout = {_LAST_PATIENCE_MS}")
             sqlite.end_use(self._connection)
 
     def close(self) -> None:

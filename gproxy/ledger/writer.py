@@ -39,6 +39,10 @@ interpreter too, with every statement, and holds the lock meanwhile: two busy wo
 RETRY_S = 0.5
 """Pause before rows that nobody waits for are tried again."""
 
+FAILING_PATIENCE_MS = 500
+"""How long another process's lock is waited for by a store that fails already; it is tried again anyway, and the end
+of the server waits for it."""
+
 CLOSE_TRIES = 3
 """How often the last rows are tried before `close` gives them up."""
 
@@ -297,7 +301,8 @@ class Writer:
         if not batch and self._failure is None:
             return []
         try:
-            outcomes = store.run([entry.work for entry in batch])
+            patience_ms = None if self._failure is None else FAILING_PATIENCE_MS
+            outcomes = store.run([entry.work for entry in batch], patience_ms)
         except Exception as error:  # whatever it is, who waits must hear of it
             failed = (
                 error if isinstance(error, StoreError) else StoreError(f"The usage store failed: {error!r}.")

@@ -283,6 +283,19 @@ def test_a_lock_is_waited_for_once_and_then_refusals_come_at_once(own: Gateway) 
     ready(own)
 
 
+def test_a_lock_that_stays_keeps_no_worker_from_saying_what_it_has_lost(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    """One that waits for it too long is killed, and says nothing."""
+    with Gateway(tmp_path, config(upstream.url), "--workers", "2") as gateway:
+        with closing(sqlite3.connect(gateway.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert ask(gateway) == 503
+            gateway.process.terminate()
+            ends_with_loss(gateway)
+        assert "is killed" not in gateway.stderr
+
+
 def test_a_page_that_is_damaged_is_told_of_when_it_is_needed(ended: Gateway) -> None:
     """Whose schema is whole, so that a server starts on it."""
     with closing(sqlite3.connect(ended.database)) as db:

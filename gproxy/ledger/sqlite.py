@@ -23,6 +23,7 @@ from gproxy.errors import StoreError
 __all__ = [
     "BUSY_TIMEOUT_MS",
     "CHECKPOINT_PAGES",
+    "MIGRATIONS",
     "begin_use",
     "connect",
     "connect_read_only",
@@ -47,6 +48,9 @@ stops for the disk: only if the thread whose work that is (`checkpoint.py`) has 
 
 _PAUSE_S = 0.005
 
+MIGRATIONS = "_sqlite_migrations"
+"""The table of sqlite-utils that is in every store from the first."""
+
 _INCREMENTAL = 2
 
 _IN_USE = 1
@@ -56,14 +60,16 @@ _OWNER_ONLY_FILE = 0o600
 _OWNER_ONLY_FOLDER = 0o700
 
 
-def connect(path: Path, *, any_thread: bool = False, checkpoints: bool = False) -> sqlite3.Connection:
+def connect(
+    path: Path, *, any_thread: bool = False, checkpoints: bool = False, ours: bool = False
+) -> sqlite3.Connection:
     """Open the store for writing, creating it and its folder if need be, readable by its owner alone.
 
     A new one gives back the room of what is deleted, step by step (`auto_vacuum = INCREMENTAL`). WAL,
     `synchronous = NORMAL`, foreign keys, autocommit: a transaction begins where the caller says so. The
     connection belongs to the calling thread, with `any_thread` to one at a time. `checkpoints`: it is the server's
     writer, the only one that brings the write-ahead log into the main file where SQLite has a `known_fault`.
-    Raises `StoreError`.
+    `ours`: a database that is no store is refused before anything is written to it. Raises `StoreError`.
     """
     _refuse_orphaned_log(path)
     connection = None
@@ -73,6 +79,8 @@ def connect(path: Path, *, any_thread: bool = False, checkpoints: bool = False) 
         connection = sqlite3.connect(
             path, isolation_level=None, timeout=patience_s, check_same_thread=not any_thread
         )
+        if ours:
+            _refuse_foreign(connection, path)
         if connection.execute("PRAGMA auto_vacuum").fetchone() != (_INCREMENTAL,):  # to set it is to write
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before there is anything in it
         _write_ahead(connection)
@@ -173,6 +181,14 @@ def _refuse_orphaned_log(path: Path) -> None:
             f"The usage store {path} is missing or empty, but its write-ahead log is there: "
             f"put the store back from a copy, or move {_log_of(path).name} away to begin a new one."
         )
+
+
+def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    """Somebody else's database is left as it is, its journal mode and `user_version` too."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if names and MIGRATIONS not in names:
+        connection.close()
+        raise StoreError(f"{path} is no usage store of gproxy's: move it away, or choose another data_dir.")
 
 
 def _log_of(path: Path) -> Path:

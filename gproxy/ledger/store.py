@@ -13,7 +13,7 @@ from gproxy.errors import StoreError
 from gproxy.ledger import sqlite
 from gproxy.ledger.presence import Presence
 from gproxy.ledger.schema import STEPS
-from gproxy.ledger.sqlite import CHECKPOINT_PAGES, connect, remedy, sqlite3
+from gproxy.ledger.sqlite import CHECKPOINT_PAGES, MIGRATIONS, connect, remedy, sqlite3
 from gproxy.values import Record, Usage
 
 NANO = 1_000_000_000
@@ -174,7 +174,7 @@ def open_store(
 
     Raises `StoreError`.
     """
-    connection = connect(path, checkpoints=checkpoints)
+    connection = connect(path, checkpoints=checkpoints, ours=True)
     try:
         made = _migrate(connection, path)
     except sqlite3.Error as error:
@@ -294,8 +294,8 @@ def _step(statements: tuple[str, ...]) -> Callable[[Any], None]:
 
 
 def _applied(connection: sqlite3.Connection) -> list[str]:
-    exists = "SELECT 1 FROM sqlite_master WHERE name = '_sqlite_migrations'"
-    if connection.execute(exists).fetchone() is None:
+    exists = "SELECT 1 FROM sqlite_master WHERE name = ?"
+    if connection.execute(exists, (MIGRATIONS,)).fetchone() is None:
         return []
     names = "SELECT name FROM _sqlite_migrations WHERE migration_set = ? ORDER BY rowid"
     return [name for (name,) in connection.execute(names, (MIGRATION_SET,))]

@@ -10,7 +10,7 @@ from gproxy.errors import StoreError
 from gproxy.ledger import retention
 from gproxy.ledger.logs import Body, Content, Downstream, Filters, Upstream, listed
 from gproxy.ledger.retention import can_shrink, clear, count, keep, remove, shrink, vacuum
-from gproxy.ledger.sqlite import connect, connect_read_only, sqlite3
+from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.store import open_store
 from gproxy.ledger.when import stamp
 from gproxy.ledger.writer import Writer
@@ -84,9 +84,16 @@ def test_the_file_shrinks_back_inside_the_steps_of_the_store(path: Path) -> None
     assert path.stat().st_size <= before + 200_000
 
 
+def of_before(path: Path) -> None:
+    """A store that gives nothing back."""
+    open_store(path).close()
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA auto_vacuum = NONE")
+        db.execute("VACUUM")
+
+
 def test_a_store_of_before_is_left_as_it_is_and_the_steps_end(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TABLE other (x)")
+    of_before(path)
     write(path, *(large(f"old-{number}", OLD) for number in range(3)))
     with closing(connect(path)) as db:
         assert not can_shrink(db)
@@ -182,8 +189,7 @@ def test_clearing_takes_what_is_older_and_gives_the_room_back(path: Path) -> Non
 
 
 def test_a_store_of_before_is_written_anew_and_gives_room_back_from_then_on(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TABLE other (x)")
+    of_before(path)
     write(path, *(large(f"old-{number}", OLD) for number in range(20)))
     with closing(connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -184,7 +184,7 @@ def test_a_database_with_another_table_usage_is_refused_and_left_alone(tmp_path:
     path = tmp_path / "gproxy.db"
     with closing(connect(path)) as connection:
         connection.execute("CREATE TABLE usage (mine)")
-    with pytest.raises(StoreError, match=r"could not be brought up to date.*move it away"):
+    with pytest.raises(StoreError, match=r"is no usage store of gproxy's: move it away"):
         open_store(path)
     with closing(connect(path)) as connection:
         tables = [

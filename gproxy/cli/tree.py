@@ -8,6 +8,7 @@ from gproxy.cli import (
     doctor,
     env,
     explain,
+    imports,
     init,
     keys,
     limits,
@@ -42,6 +43,7 @@ app.add_typer(users.permissions, name="permissions")
 app.add_typer(limits.app, name="limits")
 app.add_typer(quota.app, name="quota")
 app.command("explain")(explain.explain)
+app.add_typer(imports.app, name="import")
 app.command("doctor")(doctor.doctor)
 app.command("env")(env.env)
 app.command("run", context_settings={"allow_interspersed_args": False})(run.run)

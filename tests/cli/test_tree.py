@@ -40,6 +40,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
             leaves.setdefault(" ".join(path[1:-1]), set()).add(path[-1])
     assert leaves == {
         "": {"init", "serve", "check", "explain", "top", "env", "run", "doctor"},
+        "import": {"litellm", "env", "gproxy-v1"},
         "config": {"show", "path", "edit"},
         "providers": {"add", "list", "remove", "set-key", "test"},
         "keys": {"create", "add", "list", "disable", "enable", "revoke", "rotate", "hash"},

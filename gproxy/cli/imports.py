@@ -36,8 +36,8 @@ _HEAD = "# Imported into gproxy: `gproxy check` validates it, a running server f
 def from_litellm(file: FileArgument, dry_run: DryRunOption = False, config: ConfigOption = None) -> None:
     """Take over a LiteLLM proxy's config.yaml.
 
-    Its models, fallbacks, keys and prices are carried over. Each model name becomes an alias, so that clients go on as
-    before, with the master key too. What cannot be carried over is listed on stderr. Needs pip install
+    Its models, fallbacks, keys and prices are carried over. Each model name becomes an alias, so that clients go on
+    as before, with the master key too. What cannot be carried over is listed on stderr. Needs pip install
     gproxy[litellm].
     """
     from gproxy.providers.litellm import convert

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -198,6 +199,26 @@ def test_the_blocks_that_run_in_an_empty_folder(page: str, tmp_path: Path) -> No
     folder = tmp_path / "empty"
     folder.mkdir()
     run(marked(page, "run empty"), folder)
+
+
+def test_the_readmes_picture_can_be_drawn_and_loads_nothing(tmp_path: Path) -> None:
+    drawn = tmp_path / "terminal.svg"
+    done = subprocess.run(
+        [sys.executable, "scripts/picture.py", str(drawn)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    for picture in (drawn, Path(ROOT, "docs", "terminal.svg")):
+        text = picture.read_text("utf-8")
+        tree = ElementTree.fromstring(text)
+        said = "".join(tree.itertext()).replace("\xa0", " ")
+        assert "gproxy usage --by user --by model" in said
+        assert "gpt-4.1-mini" in said
+        assert not re.search(r"(?:href|src|url)\s*[=(]\s*[\"']?http", text)
 
 
 def test_marks_are_those_that_are_known() -> None:

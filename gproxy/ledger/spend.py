@@ -39,6 +39,7 @@ _USED = """
     SELECT {place}, ifnull(sum(n), 0), max(CASE WHEN n > 0 THEN slot END) FROM counters
     WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ?
 """
+_MOST_COUNTED = 100  # bounds in one statement: a user may have a thousand rules, and SQLite takes 500 parts
 _COUNT = """
     INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET n = n + excluded.n
@@ -237,8 +238,10 @@ def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tupl
 
 def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing, ...]:
     """Where each bound stands now. Raises `StoreError`."""
+    needs = [(bound, 0) for bound in bounds]
+    steps = [needs[at : at + _MOST_COUNTED] for at in range(0, len(needs), _MOST_COUNTED)]
     with _reading(path) as db:
-        return tuple(_standing(count, now) for count in _counted(db, [(b, 0) for b in bounds], now))
+        return tuple(_standing(count, now) for step in steps for count in _counted(db, step, now))
 
 
 def foresee(path: Path, claim: Claim) -> Admission:

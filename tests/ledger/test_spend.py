@@ -701,6 +701,12 @@ def test_without_a_store_nothing_is_spent_and_all_is_left(tmp_path: Path) -> Non
     assert not path.exists()
 
 
+def test_however_many_bounds_there_are_each_is_told_where_it_stands(tmp_path: Path) -> None:
+    bounds = [Bound(f"rule {number}", "rpd", number) for number in range(1201)]
+    standings = spend.standings(tmp_path / "none.db", bounds, NOON)
+    assert [(standing.bound, standing.left) for standing in standings] == [(b, b.most) for b in bounds]
+
+
 # Several processes.
 
 

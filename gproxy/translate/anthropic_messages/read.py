@@ -11,6 +11,7 @@ from gproxy.errors import BadRequest
 from gproxy.translate import fields, media
 from gproxy.translate.anthropic_messages.messages import read_messages, read_texts
 from gproxy.translate.base import ReadRequest
+from gproxy.translate.hosted import left_out
 from gproxy.translate.model import EFFORTS, Conversation, Effort, Format, Text, Thinking, Tool, ToolChoice
 
 _KNOWN = frozenset(
@@ -76,13 +77,13 @@ def _system(tree: Mapping[str, Any], lost: set[str]) -> tuple[Text, ...]:
 
 
 def _tools(given: list[Mapping[str, Any]], lost: set[str]) -> tuple[Tool, ...]:
-    """The client's own tools. Those that Anthropic runs or knows by their type are nobody else's: they are lost."""
+    """The client's own tools. Those that Anthropic runs are nobody else's: they are lost."""
     tools: list[Tool] = []
     for at, tool in enumerate(given):
         where = f"tools[{at}]"
-        kind = tool.get("type")
-        if kind not in (None, "custom"):
-            lost.add(f"tools.{kind}")
+        kind = fields.text(tool, "type", where)
+        if kind not in ("", "custom"):
+            lost.add(left_out(kind, where))
             continue
         lost |= {
             f"tools.{name}"

@@ -26,6 +26,8 @@ _UNASKED = 1  # the temperature and top_p of who says nothing of them
 _ADAPTIVE_SINCE = (4, 6)
 _ADAPTIVE_ONLY_SINCE = (4, 7)  # which take no temperature, top_p and top_k either
 _EFFORT_SINCE = (4, 6)
+_NO_PREFILL_SINCE = (4, 6)  # https://platform.claude.com/docs/en/about-claude/models/migration-guide
+_GO_ON = "Continue."
 _ONE_OF_TWO_SINCE = (4, 1)  # temperature and top_p
 
 
@@ -53,6 +55,10 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
         tree["output_config"] = {"format": written_format(conversation.format, lost)}
     reasons = _add_thinking(tree, conversation, target.model, lost)
     _add_sampling(tree, conversation, target.model, reasons, lost)
+    version = traits.claude_version(target.known)
+    if version is not None and version >= _NO_PREFILL_SINCE and tree["messages"][-1]["role"] == "assistant":
+        tree["messages"].append({"role": "user", "content": _GO_ON})
+        lost.add("prefill")
     if conversation.user:
         tree["metadata"] = {"user_id": conversation.user}
     if conversation.cache_key:

@@ -41,6 +41,11 @@ def takes_media_in_results(model: str) -> bool:
     return _version(model) >= _LEVELS_SINCE
 
 
+def takes_json_beside_tools(model: str) -> bool:
+    """Whether it can be asked to answer in JSON while it has tools: a Gemini before the third cannot."""
+    return not _OLDEST < _version(model) < _LEVELS_SINCE
+
+
 def takes_penalties(model: str) -> bool:
     """Newer models refuse them (“Penalty is not enabled for this model”)."""
     return _PENALTIES_SINCE <= _version(model) < _BUDGETS_SINCE

@@ -12,6 +12,7 @@ from gproxy.translate.base import ReadRequest
 from gproxy.translate.gemini.contents import read_contents, read_system
 from gproxy.translate.gemini.openapi import json_schema
 from gproxy.translate.gemini.spelling import camel, one, several
+from gproxy.translate.hosted import left_out
 from gproxy.translate.model import EFFORTS, Conversation, Effort, Format, Thinking, Tool, ToolChoice
 
 _KNOWN = frozenset(
@@ -89,13 +90,11 @@ def _refuse(config: Mapping[str, Any]) -> None:
 
 
 def _tools(tree: Mapping[str, Any], lost: set[str]) -> tuple[Tool, ...]:
-    """The functions. Google's own tools (search, code, …) are nobody else's: they are refused."""
+    """The functions. Tools that Google runs (search, code, …) are nobody else's: they are lost."""
     tools: list[Tool] = []
     for at, tool in enumerate(several(tree, "tools")):
-        for name in sorted(fields.unknown(tool, frozenset({"functionDeclarations"}))):
-            raise BadRequest(
-                f"The tool `{fields.short(name)[1:-1]}` cannot be translated for this model's provider."
-            )
+        others = fields.unknown(tool, frozenset({"functionDeclarations"}))
+        lost |= {left_out(name, f"tools[{at}]") for name in sorted(others)}
         where = f"tools[{at}].functionDeclarations"
         for number, function in enumerate(several(tool, "functionDeclarations", f"tools[{at}]")):
             tools.append(_function(function, f"{where}[{number}]", lost))

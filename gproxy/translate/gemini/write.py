@@ -5,6 +5,7 @@ How a model reasons, and what it refuses, is known by its name (`models.py`).
 
 from typing import Any
 
+from gproxy.errors import BadRequest
 from gproxy.translate import freeform
 from gproxy.translate.base import TargetFacts, Written
 from gproxy.translate.choosing import chosen
@@ -13,6 +14,7 @@ from gproxy.translate.gemini.subset import fitted
 from gproxy.translate.gemini.turns import function_name, written_contents
 from gproxy.translate.model import Conversation, Format, Tool
 
+_MOST_STOPS = 5  # https://ai.google.dev/api/generate-content#generationconfig
 _SAYS_NO_PARAMETERS = frozenset({"$schema", "$id", "type", "title", "description"})
 
 
@@ -26,6 +28,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
         lost.add("cache_control")
     tree["contents"] = written_contents(conversation.turns, target.model, lost)
     _add_tools(tree, conversation, lost)
+    _refuse_json_beside_tools(tree, conversation, target.model)
     config = _sampling(conversation, target, lost)
     if conversation.format is not None:
         config |= _format(conversation.format, lost)
@@ -70,6 +73,18 @@ def _add_tools(tree: dict[str, Any], conversation: Conversation, lost: set[str])
         tree["toolConfig"] = {"functionCallingConfig": calling}
 
 
+def _refuse_json_beside_tools(tree: dict[str, Any], conversation: Conversation, model: str) -> None:
+    """Tools that may not be called are left out; for others older models have to be asked without the format.
+
+    https://github.com/googleapis/python-genai/issues/867
+    """
+    if conversation.format is None or "tools" not in tree or models.takes_json_beside_tools(model):
+        return
+    if conversation.tool_choice.mode != "none":
+        raise BadRequest("This model cannot answer in JSON while it has tools: ask for one of the two.")
+    del tree["tools"], tree["toolConfig"]
+
+
 def _function(tool: Tool, lost: set[str]) -> dict[str, Any]:
     tool = freeform.as_function(tool)
     if tool.strict:
@@ -95,12 +110,14 @@ def _sampling(conversation: Conversation, target: TargetFacts, lost: set[str]) -
         names = {"presencePenalty": "presence_penalty", "frequencyPenalty": "frequency_penalty"}
         lost |= {names[name] for name, value in penalties.items() if value}
         penalties = {}
+    if len(conversation.stop) > _MOST_STOPS:
+        lost.add("stop")
     given = {
         "temperature": conversation.temperature,
         "topP": conversation.top_p,
         "topK": conversation.top_k,
         "maxOutputTokens": limit,
-        "stopSequences": list(conversation.stop) or None,
+        "stopSequences": list(conversation.stop[:_MOST_STOPS]) or None,
         "seed": conversation.seed,
         **penalties,
     }

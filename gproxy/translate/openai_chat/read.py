@@ -3,12 +3,13 @@
 The messages are read in `messages.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gproxy.errors import BadRequest
 from gproxy.translate import fields, media
 from gproxy.translate.base import ReadRequest
+from gproxy.translate.hosted import left_out
 from gproxy.translate.model import EFFORTS, Conversation, Effort, Format, Thinking, Tool, ToolChoice
 from gproxy.translate.openai_chat.messages import read_messages
 
@@ -22,7 +23,6 @@ _REFUSED = {
     "functions": "use `tools`",
     "function_call": "use `tool_choice`",
     "audio": "the answer would be without its sound",
-    "web_search_options": "the answer would be made without a search",
 }
 _SAYS_NOTHING: dict[str, Any] = {
     "logprobs": False,
@@ -46,7 +46,7 @@ def read_request(tree: Mapping[str, Any]) -> ReadRequest:
     conversation = Conversation(
         system=messages.system,
         turns=messages.turns,
-        tools=tuple(_tool(tool, f"tools[{at}]") for at, tool in enumerate(fields.objects(tree, "tools"))),
+        tools=tuple(_tools(fields.objects(tree, "tools"), lost)),
         tool_choice=_tool_choice(tree),
         parallel_tools=fields.flag(tree, "parallel_tool_calls"),
         max_output=next((limit for limit in limits if limit is not None and limit >= 0), None),
@@ -78,9 +78,19 @@ def _refuse(tree: Mapping[str, Any], lost: set[str]) -> None:
         raise BadRequest("`modalities` other than text cannot be translated for this model's provider.")
 
 
+def _tools(given: list[Mapping[str, Any]], lost: set[str]) -> Iterator[Tool]:
+    """The client's own tools. Those that a provider runs are nobody else's: they are lost."""
+    for at, tool in enumerate(given):
+        where = f"tools[{at}]"
+        kind = fields.text(tool, "type", where)
+        if kind in ("", "function", "custom"):
+            yield _tool(tool, where)
+        else:
+            lost.add(left_out(kind, where))
+
+
 def _tool(tool: Mapping[str, Any], where: str) -> Tool:
-    kind = tool.get("type", "function")
-    if kind == "custom":
+    if tool.get("type") == "custom":
         custom = fields.an_object(tool, "custom", where)
         shape = fields.an_object(custom, "format", f"{where}.custom")
         return Tool(
@@ -89,8 +99,6 @@ def _tool(tool: Mapping[str, Any], where: str) -> Tool:
             freeform=True,
             grammar=shape if shape.get("type") == "grammar" else None,
         )
-    if kind != "function":
-        raise BadRequest(f"`{where}` is of the type {fields.short(kind)}, which cannot be translated.")
     within = f"{where}.function"
     function = fields.an_object(tool, "function", where)
     return Tool(

@@ -17,6 +17,7 @@ from gproxy.translate.openai_chat.turns import written_turns
 
 _LONGEST_NAME = 64
 _LONGEST_USER = 64
+_MOST_STOPS = 4  # https://developers.openai.com/api/reference/resources/chat
 
 
 def write_request(conversation: Conversation, target: TargetFacts) -> Written:
@@ -49,7 +50,10 @@ def _add_limits(
     if conversation.stop and traits.refuses_stop(target.known):
         lost.add("stop")
     elif conversation.stop:
-        tree["stop"] = list(conversation.stop)
+        most = _MOST_STOPS if traits.is_of_openai(target.known) else len(conversation.stop)
+        tree["stop"] = list(conversation.stop[:most])
+        if len(conversation.stop) > most:
+            lost.add("stop")
 
 
 def _add_sampling(

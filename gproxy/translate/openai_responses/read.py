@@ -9,6 +9,7 @@ from typing import Any
 from gproxy.errors import BadRequest
 from gproxy.translate import fields, media
 from gproxy.translate.base import ReadRequest
+from gproxy.translate.hosted import left_out
 from gproxy.translate.model import (
     EFFORTS,
     Conversation,
@@ -100,7 +101,7 @@ def _input(tree: Mapping[str, Any]) -> Items:
 
 
 def _tools(given: list[tuple[Mapping[str, Any], str]], lost: set[str]) -> Iterator[Tool]:
-    """The client's own tools. Those that OpenAI runs or knows by their type are nobody else's: they are lost."""
+    """The client's own tools. Those that OpenAI runs are nobody else's: they are lost."""
     for tool, where in given:
         kind = fields.required(tool, "type", where)
         if kind == "namespace":
@@ -110,7 +111,7 @@ def _tools(given: list[tuple[Mapping[str, Any], str]], lost: set[str]) -> Iterat
         elif kind in ("function", "custom"):
             yield _tool(tool, where, "", lost)
         else:
-            lost.add(f"tools.{kind}")
+            lost.add(left_out(kind, where))
 
 
 def _tool(tool: Mapping[str, Any], where: str, namespace: str, lost: set[str]) -> Tool:

@@ -78,6 +78,7 @@ def test_what_has_no_place_is_named() -> None:
         ({"system": 1}, "`system`"),
         ({"system": [{"type": "image"}]}, r"`system\[0\]`"),
         ({"max_tokens": "many"}, "`max_tokens`"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, r"`tools\[0\]` is the tool 'bash_20250124'"),
         ({"tools": [{"input_schema": {}}]}, r"`tools\[0\]\.name`"),
         ({"tools": [{"name": "f", "input_schema": []}]}, r"`tools\[0\]\.input_schema`"),
         ({"tool_choice": {"type": "always"}}, r"`tool_choice\.type`"),

@@ -199,6 +199,19 @@ def test_tools_are_written_and_names_that_do_not_fit_are_remembered() -> None:
     assert found.lost == {"tools.strict"}
 
 
+@pytest.mark.parametrize("model", ["claude-opus-4-6", "claude-sonnet-5-0"])
+def test_a_model_that_takes_no_beginning_of_an_answer_is_asked_to_go_on(model: str) -> None:
+    turns = (*HELLO, Turn("assistant", (Text("Once"),)))
+    found = written(model, turns)
+    assert found.tree["messages"][-2:] == [
+        {"role": "assistant", "content": "Once"},
+        {"role": "user", "content": "Continue."},
+    ]
+    assert found.lost == {"prefill"}
+    assert written("claude-sonnet-4-5", turns).tree["messages"][-1]["role"] == "assistant"
+    assert written("claude-sonnet-4-5", turns).lost == frozenset()
+
+
 def test_a_strict_tool_is_strict_where_the_model_takes_it_so() -> None:
     number = {"type": "integer", "minimum": 1}
     closed = {"type": "object", "properties": {"n": number}, "required": ["n"], "additionalProperties": False}

@@ -126,7 +126,7 @@ def test_what_the_model_does_not_hold_is_named() -> None:
                 "logprobs": 3,
                 "mediaResolution": "MEDIA_RESOLUTION_LOW",
             },
-            "tools": [{"functionDeclarations": [function], "googleSearch": None}],
+            "tools": [{"functionDeclarations": [function], "googleSearch": None}, {"google_search": {}}],
             "toolConfig": {"functionCallingConfig": {"mode": "VALIDATED"}, "retrievalConfig": {}},
         }
     )
@@ -138,6 +138,7 @@ def test_what_the_model_does_not_hold_is_named() -> None:
         "functionDeclarations.behavior",
         "toolConfig.functionCallingConfig.mode",
         "toolConfig.retrievalConfig",
+        "tools.googleSearch",
     }
 
 
@@ -151,7 +152,7 @@ def test_what_the_model_does_not_hold_is_named() -> None:
         ({"generationConfig": {"responseMimeType": "text/x.enum"}}, "responseMimeType"),
         ({"generationConfig": {"thinkingConfig": {"thinkingLevel": "HUGE"}}}, "thinkingLevel"),
         ({"generationConfig": {"maxOutputTokens": "many"}}, "generationConfig.maxOutputTokens"),
-        ({"tools": [{"google_search": {}}]}, "googleSearch"),
+        ({"tools": [{"computer_use": {}}]}, "computerUse"),
         ({"tools": [{"functionDeclarations": [{}]}]}, "name"),
         ({"toolConfig": {"functionCallingConfig": {"mode": "SOME"}}}, "mode"),
     ],

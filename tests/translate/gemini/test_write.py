@@ -149,3 +149,18 @@ def test_what_has_no_place_is_named() -> None:
     assert found.lost == {"parallel_tool_calls", "verbosity", "prompt_cache_key", "metadata", "user"}
     assert list(found.names.values()) == ["a b"]
     assert not write(parallel_tools=False).lost
+
+
+def test_older_models_do_not_answer_in_json_beside_tools() -> None:
+    wanted = Format(SCHEMA)
+    with pytest.raises(BadRequest, match="JSON while it has tools"):
+        write("gemini-2.5-pro", tools=TOOLS, format=wanted)
+    assert "tools" in write("gemini-3-pro-preview", tools=TOOLS, format=wanted).tree
+    idle = write("gemini-2.5-pro", tools=TOOLS, format=wanted, tool_choice=ToolChoice("none")).tree
+    assert not idle.keys() & {"tools", "toolConfig"}
+
+
+def test_no_more_stop_sequences_are_sent_than_it_takes() -> None:
+    found = write(stop=tuple("abcdef"))
+    assert found.tree["generationConfig"] == {"stopSequences": list("abcde")}
+    assert found.lost == {"stop"}

@@ -73,11 +73,11 @@ def test_what_has_no_place_is_named() -> None:
         ({"audio": {"voice": "alloy"}}, "`audio`"),
         ({"functions": []}, "`functions`"),
         ({"function_call": "auto"}, "`function_call`"),
-        ({"web_search_options": {}}, "`web_search_options`"),
         ({"messages": []}, "`messages`"),
         ({"messages": "hello"}, "`messages`"),
         ({"temperature": "hot"}, "`temperature`"),
-        ({"tools": [{"type": "web_search"}]}, r"`tools\[0\]`"),
+        ({"tools": [{"type": "computer_use_preview"}]}, r"`tools\[0\]` is the tool 'computer_use_preview'"),
+        ({"tools": [{"type": 1}]}, r"`tools\[0\]\.type`"),
         ({"tools": [{"type": "function", "function": {}}]}, r"`tools\[0\]\.function\.name`"),
         ({"tool_choice": "always"}, "`tool_choice`"),
         ({"tool_choice": {"type": "function"}}, r"`tool_choice\.function\.name`"),
@@ -174,3 +174,11 @@ def test_reasoning_is_read_in_both_forms(fields: dict[str, Any], expected: Think
 def test_no_limit_is_no_limit_however_it_is_said() -> None:
     assert conversation(max_tokens=-1).max_output is None
     assert conversation(max_tokens=7).max_output == 7
+
+
+def test_what_a_provider_runs_is_lost() -> None:
+    function = {"type": "function", "function": {"name": "f"}}
+    tree = {"messages": HELLO, "tools": [{"type": "web_search"}, function], "web_search_options": {}}
+    found = read_request(tree)
+    assert found.lost == {"tools.web_search", "web_search_options"}
+    assert [tool.name for tool in found.conversation.tools] == ["f"]

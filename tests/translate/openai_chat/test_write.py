@@ -216,3 +216,10 @@ def test_a_tool_is_strict_where_openai_takes_it_so() -> None:
         "parameters": {"type": "object", "properties": {}},
         "strict": False,
     }
+
+
+def test_openai_is_sent_no_more_stop_sequences_than_it_takes() -> None:
+    found = written("gpt-4.1", stop=("a", "b", "c", "d", "e"))
+    assert (found.tree["stop"], found.lost) == (["a", "b", "c", "d"], {"stop"})
+    others = written("llama", stop=("a", "b", "c", "d", "e"))
+    assert (len(others.tree["stop"]), others.lost) == (5, frozenset())

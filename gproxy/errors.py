@@ -5,6 +5,7 @@ and the other dialects translate that.
 
     GatewayError                  status  kind                    retry elsewhere?
     ├── BadRequest                400     invalid_request_error   no
+    │   └── ContextTooLong        an upstream's own: what was said does not fit into the model's context
     ├── Unauthenticated           401     authentication_error    no
     ├── QuotaExceeded             402     quota_exceeded          no
     ├── Forbidden                 403     permission_error        no
@@ -52,6 +53,10 @@ class GatewayError(Exception):
 
 class BadRequest(GatewayError):
     status, kind = 400, "invalid_request_error"
+
+
+class ContextTooLong(BadRequest):
+    """Clients know it by the words of their dialect, and shorten what was said."""
 
 
 class Unauthenticated(GatewayError):

@@ -6,10 +6,13 @@ Which status a failure has is `errors.py`'s; headers are the server's.
 import json
 from typing import Any
 
-from gproxy.errors import GatewayError
+from gproxy.errors import ContextTooLong, GatewayError
 
 _ANTHROPIC_TYPES = {"quota_exceeded": "billing_error", "upstream_error": "api_error"}
 _ANTHROPIC_TYPES_BY_STATUS = {413: "request_too_large"}
+# By these clients know that they have to shorten what was said: https://github.com/openai/codex and Claude Code do.
+_OPENAI_TOO_LONG = "context_length_exceeded"
+_ANTHROPIC_TOO_LONG = "prompt is too long"
 _GEMINI_STATUSES = {
     "invalid_request_error": "INVALID_ARGUMENT",
     "authentication_error": "UNAUTHENTICATED",
@@ -26,7 +29,7 @@ _GEMINI_STATUSES_BY_STATUS = {508: "FAILED_PRECONDITION"}
 
 
 def openai_body(error: GatewayError, _request_id: str) -> bytes:
-    """`{"error": {"message", "type", "code", "param"}}`, the code being the HTTP status."""
+    """`{"error": {"message", "type", "code", "param"}}`, the code being the HTTP status in most."""
     return _dump({"error": _openai_error(error)})
 
 
@@ -50,16 +53,18 @@ def numbered_responses_event(error: GatewayError, sequence_number: int) -> bytes
 
 
 def _responses_event(error: GatewayError, number: dict[str, int]) -> bytes:
-    fields = {"type": "error", "code": error.kind, "message": error.message, "param": None} | number
+    code = _OPENAI_TOO_LONG if isinstance(error, ContextTooLong) else error.kind
+    fields = {"type": "error", "code": code, "message": error.message, "param": None} | number
     return b"event: error\ndata: " + _dump(fields | {"error": _openai_error(error)}) + b"\n\n"
 
 
 def anthropic_body(error: GatewayError, request_id: str) -> bytes:
     """`{"type": "error", "error": {"type", "message"}, "request_id"}`."""
     kind = _ANTHROPIC_TYPES_BY_STATUS.get(error.status) or _ANTHROPIC_TYPES.get(error.kind, error.kind)
-    return _dump(
-        {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
-    )
+    message = error.message
+    if isinstance(error, ContextTooLong) and _ANTHROPIC_TOO_LONG not in message:
+        message = f"{_ANTHROPIC_TOO_LONG}: {message}"
+    return _dump({"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id})
 
 
 def anthropic_event(error: GatewayError, request_id: str) -> bytes:
@@ -79,7 +84,8 @@ def gemini_event(error: GatewayError, request_id: str) -> bytes:
 
 
 def _openai_error(error: GatewayError) -> dict[str, Any]:
-    return {"message": error.message, "type": error.kind, "code": error.status, "param": None}
+    code = _OPENAI_TOO_LONG if isinstance(error, ContextTooLong) else error.status
+    return {"message": error.message, "type": error.kind, "code": code, "param": None}
 
 
 def _dump(value: object) -> bytes:

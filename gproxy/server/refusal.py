@@ -4,6 +4,7 @@ Which errors are passed on at all is decided in `routing/failover.py`.
 """
 
 import json
+import re
 from typing import Any
 
 from gproxy.config.scrub import Headers, Scrubber, known, secret_words
@@ -11,6 +12,7 @@ from gproxy.config.snapshot import Snapshot
 from gproxy.errors import (
     BadRequest,
     BodyTooLarge,
+    ContextTooLong,
     GatewayError,
     NotFound,
     RateLimited,
@@ -33,6 +35,13 @@ _KINDS: dict[int, type[GatewayError]] = {
     529: UpstreamOverloaded,
 }
 _MAX_TOLD = 2000
+_TOO_LONG = re.compile(
+    "maximum context length|prompt is too long|exceeds the maximum number of tokens"
+    "|exceeds? (?:the |its )?(?:model's )?context (?:window|length|limit|size)|longer than the model's context",
+    re.IGNORECASE,
+)
+"""As OpenAI (and vLLM), Anthropic, OpenAI's Responses (and llama.cpp), SGLang and Gemini say it."""
+
 _OURS_ALONE = frozenset({401, 403})
 
 
@@ -48,6 +57,8 @@ def error_of(status: int, body: bytes, scrubber: Scrubber) -> GatewayError:
     """The upstream's error as one of ours. What it says of our own key (401, 403) is not repeated."""
     told = "" if status in _OURS_ALONE else scrubber.text(_message(body))[:_MAX_TOLD]
     kind = _KINDS.get(status, UpstreamFailed)
+    if kind is BadRequest and _TOO_LONG.search(told):
+        kind = ContextTooLong
     error = kind(told or f"The upstream reported an error ({status}).")
     if kind is not UpstreamFailed:
         error.status = status

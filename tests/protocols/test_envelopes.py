@@ -2,7 +2,7 @@
 
 import json
 
-from gproxy.errors import UpstreamFailed
+from gproxy.errors import ContextTooLong, UpstreamFailed
 from gproxy.protocols import envelopes
 
 ERROR = UpstreamFailed("gone")
@@ -28,3 +28,13 @@ def test_the_responses_event_has_its_number_where_the_events_were_numbered_here(
     data = envelopes.numbered_responses_event(ERROR, 7).removeprefix(b"event: error\ndata: ")
     plain = json.loads(envelopes.responses_event(ERROR, "r").removeprefix(b"event: error\ndata: "))
     assert json.loads(data) == plain | {"sequence_number": 7}
+
+
+def test_clients_know_that_the_context_is_too_long_by_the_words_of_their_dialect() -> None:
+    error = ContextTooLong("too many tokens")
+    event = json.loads(envelopes.responses_event(error, "r").removeprefix(b"event: error\ndata: "))
+    assert (event["code"], event["error"]["code"]) == ("context_length_exceeded", "context_length_exceeded")
+    said = json.loads(envelopes.anthropic_body(error, "r"))["error"]["message"]
+    assert said == "prompt is too long: too many tokens"
+    own = json.loads(envelopes.anthropic_body(ContextTooLong("prompt is too long: 2 > 1"), "r"))
+    assert own["error"]["message"] == "prompt is too long: 2 > 1"

@@ -135,3 +135,23 @@ def test_an_error_in_an_array_is_taken_out_of_it() -> None:
 @pytest.mark.parametrize("caller", PATHS)
 def test_what_no_json_can_hold_is_told_as_text_or_not_at_all(body: bytes, caller: str) -> None:
     assert json.loads(body_of(asked(caller), 400, body, "r"))["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This model's maximum context length is 128000 tokens. However, your messages resulted in 130000 tokens.",
+        "Your input exceeds the context window of this model. Please adjust your input and try again.",
+        "prompt is too long: 210000 tokens > 200000 maximum",
+        "input length and `max_tokens` exceed context limit: 186433 + 20000 > 200000",
+        "The input token count (1196265) exceeds the maximum number of tokens allowed (1048576).",
+        "The input (345516 tokens) is longer than the model's context length (262144 tokens).",
+    ],
+)
+def test_that_a_context_is_too_long_is_told_in_the_callers_words(said: str) -> None:
+    raw = json.dumps({"detail": said}).encode()
+    openai = json.loads(body_of(asked("openai"), 400, raw, "r"))["error"]
+    assert (openai["code"], openai["message"]) == ("context_length_exceeded", said)
+    assert "prompt is too long" in json.loads(body_of(asked("anthropic"), 400, raw, "r"))["error"]["message"]
+    other = json.dumps({"detail": "temperature is too high"}).encode()
+    assert json.loads(body_of(asked("openai"), 400, other, "r"))["error"]["code"] == 400

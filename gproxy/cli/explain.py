@@ -1,6 +1,8 @@
-"""`gproxy explain`: what would become of a request, and why. The weighing is `dryrun.py`'s."""
+"""`gproxy explain`: what would become of a request, and why.
 
-import textwrap
+The weighing is `dryrun.py`'s, the picture `explainview.py`'s.
+"""
+
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +41,7 @@ def explain(
     Exit 1 if it would be refused, with the status that it would get.
     """
     from gproxy.cli.dryrun import dry_run
+    from gproxy.cli.explainview import show
     from gproxy.config.callers import callers
     from gproxy.config.source import data_dir
 
@@ -58,12 +61,11 @@ def explain(
     else:
         # Which credential could not be read explains why it is not among the attempts.
         output.problems((p for p in loaded.warnings if p.path.startswith("providers[")), name)
-        _show(found)
+        show(found)
     if run.error is not None:
         raise typer.Exit(1)
 
 
-_TOLD_BELOW = ("untranslated", "untranslatable")
 _HEALTH = {
     "READY": "ready",
     "BACK": "moved back",
@@ -190,54 +192,3 @@ def _quotas(run: "DryRun") -> list[dict[str, Any]]:
 
 def _name(target: "Target") -> str:
     return f"{target.provider}/{target.model}"
-
-
-def _show(found: dict[str, Any]) -> None:
-    """The same as sections for people; what there is none of is said in words."""
-    whose = f"{found['user']}, key {found['key']}" if found["key"] else f"{found['user']}, by no key"
-    print(f"{found['model']} for {whose}:")
-    verdict = f"refused with {found['status']}: {found['error']}" if found["error"] else "would be served."
-    print(textwrap.fill(verdict, output.WIDTH, break_on_hyphens=False))
-    if not found["targets"]:
-        return
-    kind = f"alias, {found['strategy']}" if found["alias"] else "no alias"
-    targets = [{k: v for k, v in row.items() if k not in _TOLD_BELOW} for row in found["targets"]]
-    _section(f"Targets, in order ({kind})", targets, "none")
-    for row in found["targets"]:
-        _show_untranslated(row)
-    drawn = any(row["weight"] is not None for row in found["attempts"]) or found["strategy"] == "weighted"
-    how = "drawn by weight for each conversation, the heaviest first here" if drawn else "in order"
-    _section(f"Attempts, {how}", found["attempts"], "none")
-    _section("Permissions", found["permissions"], "none: nothing is allowed")
-    _section(f"Limits on {found['charged']}", found["limits"], "none")
-    _section("Quotas, USD", found["quotas"], "none")
-    price = found["price"]
-    if price is None:
-        print(f"\nThe price of {found['charged']} is unknown:\n`price_tiers` in [[models]] sets one.")
-        return
-    title = f"Price of {found['charged']}, USD per million tokens, by {price['source']}"
-    _section(title, prices.rows(price), "no token has a price")
-    for line in prices.beside_tokens(price):
-        print(line)
-
-
-def _show_untranslated(row: dict[str, Any]) -> None:
-    """What a target could not be told, whatever asks for it."""
-    told = f"A request to {row['target']} would be translated to {row['translated_to']}"
-    lost, refused = (", ".join(row[name]) for name in _TOLD_BELOW)
-    if lost:
-        told += f", without {lost}"
-    if refused:
-        told += f"; it would be refused with 400 if it asks for {refused}"
-    if row["translated_to"] and row["used"]:
-        # What is known only of a request itself, such as its hosted tools or keywords of its schemas, is not probed.
-        told += ". Other fields of the request itself may add to this"
-        print(textwrap.fill(f"{told}.", output.WIDTH, break_on_hyphens=False))
-
-
-def _section(title: str, rows: list[dict[str, Any]], empty: str) -> None:
-    print(f"\n{textwrap.fill(title, output.WIDTH, break_on_hyphens=False)}")
-    if rows:
-        output.show_table([name.replace("_", " ") for name in rows[0]], [list(row.values()) for row in rows])
-    else:
-        print(empty)

@@ -98,7 +98,8 @@ def test_the_route_is_drawn_from_the_name_to_the_credential(run: Run, rich: Path
     first = next(n for n, line in enumerate(lines) if line.endswith(" claude/claude-haiku-4-5"))
     assert lines[first + 1].endswith("── speaks anthropic_messages")
     assert lines[first + 2].endswith("── attempt 1: team, ready")
-    assert "its price is unknown and there is a quota" in " ".join(lines)
+    told = " ".join(" ".join(lines).replace("│", " ").split())
+    assert ": its price is unknown and there is a quota" in told
 
 
 def test_a_request_that_would_be_translated_is_told_with_what_it_would_lose(run: Run, rich: Path) -> None:

@@ -86,4 +86,7 @@ def edit(
 def refused(filename: str, errors: "Collection[Problem]", shown: tuple[str, ...] = ()) -> ConfigError:
     """The failure that stands for the errors of a file; `shown` are those still to be printed."""
     count = f"{len(errors)} error" + ("s" if len(errors) > 1 else "")
+    given = [error.path for error in errors if error.path.startswith(("--", "GPROXY_"))]
+    if len(given) == len(errors):
+        return ConfigError(f"{', '.join(given)} cannot be so: correct what is given and try again", shown)
     return ConfigError(f"{filename} has {count}: mend the file and try again", shown)

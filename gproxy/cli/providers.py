@@ -170,7 +170,8 @@ def list_providers(config: ConfigOption = None, as_json: JsonOption = False) -> 
                 else [f"{c['name']}: {'unreadable' if c['problem'] else 'ok'}" for c in credentials],
             }
         )
-    output.show(rows, as_json=as_json, empty="No providers yet: `gproxy providers add` brings one.")
+    empty = "No providers yet: `gproxy providers add` brings one."
+    output.show(rows, as_json=as_json, empty=empty, whole=("base_url",))
 
 
 @app.command()

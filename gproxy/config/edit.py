@@ -69,7 +69,8 @@ def _edit_once(
     document = _parsed(path, before)
     result = change(document)
     after = document.text.encode()
-    _refuse_errors(path, after, channels, environ)
+    if errors := _errors(after, channels, environ):
+        raise _would_have(path, _placed(errors, _errors(before, channels, environ)))
     if after != before or beside:
         with beside() if beside else nullcontext():
             _replace(target, before, after)
@@ -179,10 +180,20 @@ def _parsed(path: Path, text: bytes) -> Document:
         raise ConfigError(f"{path} cannot be edited before it is mended", rendered) from None
 
 
+def _placed(errors: list[Problem], before: list[Problem]) -> list[Problem]:
+    """Errors of a text that is not written, in the lines of the one that is there; none for what is not in it."""
+    lines = {(error.path, error.message): error.line for error in before}
+    return [dataclasses.replace(error, line=lines.get((error.path, error.message), 0)) for error in errors]
+
+
+def _would_have(path: Path, errors: list[Problem]) -> ConfigError:
+    rendered = tuple(error.render(path.name) for error in errors)
+    return ConfigError(f"{path} would have errors after this change, and so was left as it was", rendered)
+
+
 def _refuse_errors(path: Path, text: bytes, channels: schema.Channels, environ: Mapping[str, str]) -> None:
-    errors = tuple(error.render(path.name) for error in _errors(text, channels, environ))
-    if errors:
-        raise ConfigError(f"{path} would have errors after this change, and so was left as it was", errors)
+    if errors := _errors(text, channels, environ):
+        raise _would_have(path, errors)
 
 
 def _errors(text: bytes, channels: schema.Channels, environ: Mapping[str, str]) -> list[Problem]:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from gproxy.cli import files
+from gproxy.config.problems import Problem
 from gproxy.errors import ConfigError
 
 
@@ -27,3 +28,14 @@ def test_reading_raises_every_error_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has 2 errors") as caught:
         files.read(path)
     assert [problem.split(":")[1] for problem in caught.value.problems] == ["2", "3"]
+
+
+def test_what_is_wrong_with_options_alone_does_not_blame_the_file() -> None:
+    flag = Problem("error", 0, "--port", "must be at most 65535")
+    inside = Problem("error", 3, "users[0].name", "is missing")
+    assert files.refused("g.toml", [flag]).message == (
+        "--port cannot be so: correct what is given and try again"
+    )
+    assert (
+        files.refused("g.toml", [flag, inside]).message == "g.toml has 2 errors: mend the file and try again"
+    )

@@ -274,3 +274,9 @@ def test_where_a_service_account_usually_is_is_where_googles_own_tools_look(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/home/me/key.json")
     assert run("providers", "add", "v", "--channel", "vertex").code == 0
     assert provider(file, "v")["credentials"] == [{"env": "GOOGLE_APPLICATION_CREDENTIALS"}]
+
+
+def test_an_address_stands_in_one_line_also_where_it_is_long(run: Run, file: Path) -> None:
+    url = "https://an-address-that-is-quite-long.example.com/with/a/path/that/goes/on/v1"
+    file.write_text(file.read_text().replace("http://127.0.0.1:1", url))
+    assert url in run("providers", "list").out

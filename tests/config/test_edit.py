@@ -74,7 +74,7 @@ def test_a_result_with_errors_is_refused_with_all_of_them_and_the_file_left(tmp_
     with pytest.raises(ConfigError, match="would have errors") as caught:
         edit(path, change, channels=CHANNELS, environ={})
     assert len(caught.value.problems) == 2
-    assert caught.value.problems[0].startswith("gproxy.toml:3: error: global.port")
+    assert caught.value.problems[0].startswith("error: global.port")
     assert path.read_text() == FILE
 
 
@@ -322,6 +322,21 @@ def test_what_is_beside_a_new_file_is_undone_when_that_exists(tmp_path: Path) ->
     with pytest.raises(ConfigError, match="exists"):
         create(write(tmp_path), "# new", channels=CHANNELS, environ={}, beside=happened)
     assert happened.told == ["done", "undone"]
+
+
+def test_errors_of_a_refused_edit_have_the_lines_of_the_file_that_is_there(tmp_path: Path) -> None:
+    path = write(tmp_path, f"{FILE}\n[[permissions]]\nuser_name = 1\n")
+    line = path.read_text().splitlines().index("user_name = 1") + 1
+
+    def change(document: Document) -> None:
+        document.set(("global",), "cors_origins", ["https://a.example"])
+        document.set(("global",), "port", 70000)
+
+    with pytest.raises(ConfigError) as caught:
+        edit(path, change, channels=CHANNELS, environ={})
+    placed = [problem for problem in caught.value.problems if problem.startswith("gproxy.toml:")]
+    assert [problem.split(" ")[0] for problem in placed if "user_name" in problem] == [f"gproxy.toml:{line}:"]
+    assert "error: global.port" in "".join(p for p in caught.value.problems if p not in placed)
 
 
 def test_what_is_beside_an_edit_is_done_when_the_result_is_good_and_the_file_replaced_by_even_the_same(

@@ -108,9 +108,13 @@ class Gateway:
         return len(self._serving)
 
     def cut_off(self) -> None:
-        """End every request that is still being served; each tells its client and leaves its row."""
+        """End every request that is still being served; each tells its client and leaves its row.
+
+        Once for each: a second time, it would be kept from telling.
+        """
         for task in tuple(self._serving):
-            task.cancel()
+            if not task.cancelling():
+                task.cancel()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI: once for the process itself (lifespan, at whose ends nothing is to be done) and for each request."""

@@ -61,6 +61,20 @@ def test_a_stream_that_is_cut_off_is_told_so_and_leaves_its_row(
     assert row["outcome"] == "interrupted"
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_two_signals_in_one_moment_cut_it_off_and_it_is_told_so(
+    tmp_path: Path, upstream: Upstream, workers: int
+) -> None:
+    model, texts = upstream.model(Script(stop_after=2, then="hang")), list[str]()
+    with running(tmp_path, settings(workers=workers) + provider(upstream.url) + ALICE) as it:
+        stream = streaming(it, model, texts.append)
+        for number in (signal.SIGSTOP, signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+            it.signal(number)
+        assert it.code(8) == 0
+        stream.join(5)
+    assert "overloaded_error" in texts[0]
+
+
 @pytest.mark.parametrize("engine", ["fast", "hypercorn"])
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_client_that_does_not_take_its_answer_does_not_hold_the_end_up(

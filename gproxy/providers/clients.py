@@ -55,6 +55,12 @@ _ROWS = (
         name="gemini",
         variables={"GOOGLE_GEMINI_BASE_URL": "{url}", "GEMINI_API_KEY": "{key}"},
         without=("GOOGLE_API_KEY", "GOOGLE_GENAI_USE_VERTEXAI"),
+        # Gemini CLI 0.61 ends with "Invalid auth method selected" without it, measured.
+        note="""\
+Gemini CLI has to be told besides, in ~/.gemini/settings.json, that a key is meant:
+
+{{"security": {{"auth": {{"selectedType": "gemini-api-key"}}}}}}
+""",
     ),
     # Of a key in ANTHROPIC_API_KEY it asks whether it may use it, and of both it complains.
     Client(

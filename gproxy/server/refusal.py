@@ -22,6 +22,7 @@ from gproxy.errors import (
     UpstreamTimeout,
 )
 from gproxy.protocols.answers import json_of, mapping
+from gproxy.protocols.complaint import complaint_of
 from gproxy.server.edge import Call
 
 _KINDS: dict[int, type[GatewayError]] = {
@@ -57,7 +58,8 @@ def error_of(status: int, body: bytes, scrubber: Scrubber) -> GatewayError:
     """The upstream's error as one of ours. What it says of our own key (401, 403) is not repeated."""
     told = "" if status in _OURS_ALONE else scrubber.text(_message(body))[:_MAX_TOLD]
     kind = _KINDS.get(status, UpstreamFailed)
-    if kind is BadRequest and _TOO_LONG.search(told):
+    codes = complaint_of(lambda _name: "", body, 0).codes
+    if kind is BadRequest and ("context_length_exceeded" in codes or _TOO_LONG.search(told)):
         kind = ContextTooLong
     error = kind(told or f"The upstream reported an error ({status}).")
     if kind is not UpstreamFailed:

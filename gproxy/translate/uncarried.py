@@ -55,6 +55,7 @@ _PROBES: Mapping[str, Conversation] = MappingProxyType(
         "file_url": _asking(File(url="https://a.example/b.pdf")),
         "json_object": _asking(format=Format()),
         "json_schema": _asking(format=Format(_SCHEMA, "answer", strict=True)),
+        "json_schema beside tools": _asking(format=Format(_SCHEMA, "answer", strict=True), tools=(_TOOL,)),
         "tools.strict": _asking(tools=(Tool("tool", "", _SCHEMA, strict=True),)),
         "tool_result.is_error": _failed_call(),
         "parallel_tool_calls": _asking(tools=(_TOOL,), parallel_tools=False),

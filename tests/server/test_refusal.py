@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from gproxy.config.snapshot import Snapshot
-from gproxy.errors import GatewayError
+from gproxy.errors import ContextTooLong, GatewayError
 from gproxy.protocols.registry import match
 from gproxy.server import refusal
 from gproxy.server.edge import Call
@@ -154,4 +154,6 @@ def test_that_a_context_is_too_long_is_told_in_the_callers_words(said: str) -> N
     assert (openai["code"], openai["message"]) == ("context_length_exceeded", said)
     assert "prompt is too long" in json.loads(body_of(asked("anthropic"), 400, raw, "r"))["error"]["message"]
     other = json.dumps({"detail": "temperature is too high"}).encode()
+    failed = {"response": {"error": {"code": "context_length_exceeded", "message": "Too much."}}}
+    assert isinstance(error_of(400, json.dumps(failed).encode(), snapshot(FILE)), ContextTooLong)
     assert json.loads(body_of(asked("openai"), 400, other, "r"))["error"]["code"] == 400

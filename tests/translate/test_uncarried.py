@@ -24,6 +24,13 @@ SAMPLING = ("temperature", "top_k", "top_p")
         ),
         ("anthropic_messages", "openai_chat", DEEPSEEK, {"thinking", "tool_result.is_error"}, ("file_url",)),
         ("openai_responses", "gemini", TargetFacts(model="gemini-3-pro"), {"metadata", "user"}, ()),
+        (
+            "openai_responses",
+            "gemini",
+            TargetFacts(model="gemini-2.5-pro"),
+            {"metadata", "user"},
+            ("json_schema beside tools",),
+        ),
     ],
 )
 def test_what_cannot_be_told_is_named(

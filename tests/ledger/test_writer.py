@@ -74,6 +74,21 @@ async def test_rows_handed_over_together_are_all_written_in_their_order(path: Pa
         assert ids(path) == names
 
 
+@pytest.mark.parametrize(("before", "together"), [(writer.SIBLINGS, True), (1, False)])
+async def test_after_a_commit_of_many_the_next_waits_a_turn_for_what_comes_beside_it(
+    path: Path, before: int, together: bool
+) -> None:
+    with writing(path) as it:
+        await asyncio.gather(*(it.run(inserting(record(f"req-{n}"))) for n in range(before)))
+        first = asyncio.create_task(it.run(inserting(record("first"))))
+        await asyncio.sleep(0)  # it is handed over
+        await asyncio.sleep(0)  # its commit was due
+        seen = await it.run(lambda _: ids(path))
+        await first
+        assert ids(path)[-1] == "first"
+    assert ("first" not in seen) == together
+
+
 def test_rows_put_survive_close(path: Path) -> None:
     with writing(path) as it:
         for number in range(2000):

@@ -25,6 +25,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     else:
         for problem in loaded.problems:
             print(problem.render(name))
+        files.note_environment(loaded)
         if not loaded.errors:
             count = len(loaded.warnings)
             print(f"{name} can be served" + (f"; {count} warning{'s' * (count > 1)}" if count else ""))

@@ -61,6 +61,7 @@ def explain(
     else:
         # Which credential could not be read explains why it is not among the attempts.
         output.problems((p for p in loaded.warnings if p.path.startswith("providers[")), name)
+        files.note_environment(loaded)
         show(found)
     if run.error is not None:
         raise typer.Exit(1)

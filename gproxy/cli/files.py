@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from gproxy.cli import output
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,6 +45,14 @@ def load(path: Path, flags: dict[str, object] | None = None, *, with_secrets: bo
     return load_file(
         path, channels=CHANNELS, environ=os.environ, flags=flags or {}, with_secrets=with_secrets
     )
+
+
+def note_environment(loaded: "Loaded") -> None:
+    """Say by what variables were judged, where one is missing."""
+    if any(
+        problem.path.endswith(".credentials") and "variable" in problem.message for problem in loaded.warnings
+    ):
+        output.note("Variables are judged by this terminal's environment; a running server may have others.")
 
 
 def read_bytes(path: Path) -> bytes:

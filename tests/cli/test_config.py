@@ -134,3 +134,13 @@ def test_an_editor_that_fails_after_a_change_leaves_a_copy_of_it(
     assert ran.code == 1
     assert Path(ran.err.strip().rsplit(" ", 1)[1]).read_text() == MINIMAL + "# mine"
     assert file.read_text() == MINIMAL
+
+
+def test_a_variable_that_is_not_set_is_judged_by_this_terminal(run: Run, file: Path) -> None:
+    assert "this terminal" not in run("check").err
+    file.write_text(
+        file.read_text().replace("settings =", 'credentials = [{ env = "NOT_SET_HERE" }]\nsettings =')
+    )
+    ran = run("check")
+    assert "NOT_SET_HERE is not set" in ran.out
+    assert "judged by this terminal's environment" in ran.err

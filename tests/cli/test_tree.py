@@ -75,3 +75,7 @@ def test_serve_has_a_flag_for_every_global_key() -> None:
     from gproxy.config.schema import Global, keys_of
 
     assert params(COMMANDS["gproxy", "serve"]) >= set(keys_of(Global)) | {"demo", "config"}
+
+
+def test_the_list_of_commands_breaks_off_no_sentence(run: Run) -> None:
+    assert "..." not in run("--help").out.partition("Commands:")[2]

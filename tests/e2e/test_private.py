@@ -57,7 +57,7 @@ def test_all_that_a_server_and_the_commands_beside_it_write_is_private(tmp_path:
 def test_a_new_configuration_is_private_where_it_is_written(tmp_path: Path) -> None:
     gateway = served(tmp_path / "here")
     gateway.path.unlink()
-    gateway.cli("init", "--demo", "--yes")
+    gateway.cli("init", "--demo")
     assert gateway.path.exists()
     assert open_to_others(gateway.folder) == {}
 

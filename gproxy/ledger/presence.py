@@ -16,9 +16,9 @@ LOOK_EVERY_S = 0.1
 class Presence:
     """The main file, the write-ahead log and its index, as they are while a connection has them open."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ends: tuple[str, ...] = ("", "-wal", "-shm")) -> None:
         self._path = path
-        files = (path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm"))
+        files = (path.with_name(f"{path.name}{end}") for end in ends)
         self._opened = [(str(file), found) for file in files if (found := _identity(str(file))) is not None]
         self._looked = time.monotonic()
 

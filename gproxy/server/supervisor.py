@@ -122,7 +122,8 @@ def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -
     opened: list[Presence] = []
 
     def ready() -> None:
-        opened.append(Presence(server.store))
+        # Its log is made anew where all workers have died: the first that follows settles what is in it.
+        opened.append(Presence(server.store, ("",)))
         say(f"listening on {url}")
 
     def stop() -> float:

@@ -14,11 +14,14 @@ LOOK_EVERY_S = 0.1
 
 
 class Presence:
-    """The main file, the write-ahead log and its index, as they are while a connection has them open."""
+    """The main file, the write-ahead log and its index, as they are while a connection has them open.
 
-    def __init__(self, path: Path, ends: tuple[str, ...] = ("", "-wal", "-shm")) -> None:
+    `alone`: the main file and no more, which is the same whoever opens and closes the store.
+    """
+
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
         self._path = path
-        files = (path.with_name(f"{path.name}{end}") for end in ends)
+        files = (path.with_name(f"{path.name}{end}") for end in (("",) if alone else ("", "-wal", "-shm")))
         self._opened = [(str(file), found) for file in files if (found := _identity(str(file))) is not None]
         self._looked = time.monotonic()
 

@@ -119,11 +119,7 @@ def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -
         if announce is not None:
             announce(url)
 
-    opened: list[Presence] = []
-
     def ready() -> None:
-        # Its log is made anew where all workers have died: the first that follows settles what is in it.
-        opened.append(Presence(server.store, ("",)))
         say(f"listening on {url}")
 
     def stop() -> float:
@@ -136,23 +132,30 @@ def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -
     if code := run_apart(lambda: _recover(server.store)):
         return code
     begin()
-
-    def work(worker: Worker) -> int:
-        try:
-            for files in opened:  # others have them open: by other files it would count for itself
-                files.look()
-        except StoreError as error:
-            return _refuse(str(error))
-        return _work(server, sockets, worker, lambda: None, worker.ready)
-
     workers = Workers(
         settings.workers,
-        work,
+        lambda worker: _work(server, sockets, worker, lambda: None, worker.ready),
+        # Beside others a worker must open what they have open: by other files it would count for itself.
+        obstacle=_obstacle(Presence(server.store, alone=True)),
+        obstacle_beside=lambda: _obstacle(Presence(server.store)),
         on_ready=ready,
         on_told=server.good.look,
         on_stop=stop,
     )
     return workers.run()
+
+
+def _obstacle(files: Presence) -> Callable[[], str | None]:
+    """Asks why no worker may open the store: its files are not these any more."""
+
+    def ask() -> str | None:
+        try:
+            files.look()
+        except StoreError as error:
+            return str(error)
+        return None
+
+    return ask
 
 
 def _recover(store: Path) -> int:

@@ -77,9 +77,16 @@ class Worker:
             os.write(self.told, bytes([self.slot]))
 
 
+def _no_obstacle() -> None:
+    return None
+
+
 @dataclass(slots=True)
 class _Slot:
-    """A worker's place. `pid` is 0 while none runs; times are monotonic seconds."""
+    """A worker's place. `pid` is 0 while none runs; times are monotonic seconds.
+
+    `obstacle` is what the worker that serves brings for those that begin beside it.
+    """
 
     number: int
     pid: int = 0
@@ -87,14 +94,17 @@ class _Slot:
     ready: bool = False
     pause_s: float = 0.0
     due: float = 0.0
+    obstacle: Callable[[], str | None] = _no_obstacle
 
 
 class Workers:
     """Runs `count` workers until one of `endings()`; a second of them ends all at once.
 
-    `work` is what a worker does; what it returns is its exit code. `on_ready` is called when all serve for the
-    first time, `on_told` after any of them has told that it serves, `on_stop` before they are told to stop; what
-    that returns is the seconds after which they are killed. At most 255.
+    `work` is what a worker does; what it returns is its exit code. `obstacle` is asked before one begins, for why it
+    must not (None: it may), and so is what `obstacle_beside` made when another began to serve, for as long as that
+    one lives. `on_ready` is called when all serve for the first time, `on_told` after any of them has told that it
+    serves, `on_stop` before they are told to stop; what that returns is the seconds after which they are killed. At
+    most 255.
     """
 
     def __init__(
@@ -102,12 +112,15 @@ class Workers:
         count: int,
         work: Callable[[Worker], int],
         *,
+        obstacle: Callable[[], str | None],
+        obstacle_beside: Callable[[], Callable[[], str | None]],
         on_ready: Callable[[], None],
         on_told: Callable[[], None],
         on_stop: Callable[[], float],
     ) -> None:
         self._slots = [_Slot(number) for number in range(count)]
         self._work = work
+        self._obstacle, self._obstacle_beside = obstacle, obstacle_beside
         self._on_ready, self._on_told, self._on_stop = on_ready, on_told, on_stop
         self._deadline: float | None = None  # when what is left is killed; None: nobody was told to stop
         self._served = False
@@ -137,12 +150,21 @@ class Workers:
         for slot in self._slots:
             if self._deadline is not None or slot.pid or slot.due > time.monotonic():
                 continue
-            worker = Worker(slot.number, self._stop, self._now, self._told)
             slot.since, slot.ready = time.monotonic(), False
+            if why := self._why_not():
+                say(why)
+                self._gone(slot, "could not begin", REFUSED)
+                continue
+            worker = Worker(slot.number, self._stop, self._now, self._told)
             try:
                 slot.pid = fork(lambda worker=worker: self._in_worker(worker))  # type: ignore[misc]  # bound now
             except OSError as error:
                 self._gone(slot, f"could not be forked ({error.strerror})", None)
+
+    def _why_not(self) -> str | None:
+        """Why none may begin now. It is asked here: a new worker would not know which of the others have died."""
+        asked = (ask() for ask in (self._obstacle, *(slot.obstacle for slot in self._slots)))
+        return next(filter(None, asked), None)
 
     def _in_worker(self, worker: Worker) -> int:
         for descriptor in self._parents_own:
@@ -151,24 +173,28 @@ class Workers:
 
     def _seconds_to_wait(self) -> float | None:
         if self._deadline is not None:
-            return max(0.0, self._deadline - time.monotonic())
+            left = any(slot.pid for slot in self._slots)
+            return max(0.0, self._deadline - time.monotonic()) if left else 0.0
         due = [slot.due for slot in self._slots if not slot.pid]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _hear(self, timeout: float | None) -> None:
         select.select((self._ready, self._signalled), (), (), timeout)
-        # Who has told that it serves and then died has still told it: this comes before the dead are counted.
+        self._hear_workers()
+        for number in _read(self._signalled):
+            if number in _ENDING:
+                self._asked()
+
+    def _hear_workers(self) -> None:
         told = _read(self._ready)
-        for number in told:
-            self._slots[number].ready = True
+        for slot in (self._slots[number] for number in told):
+            if not slot.ready:
+                slot.ready, slot.obstacle = True, self._obstacle_beside()
         if not self._served and self._deadline is None and all(slot.ready for slot in self._slots):
             self._served = True
             self._on_ready()
         if told:
             self._on_told()
-        for number in _read(self._signalled):
-            if number in _ENDING:
-                self._asked()
 
     def _asked(self) -> None:
         if self._deadline is None:
@@ -187,6 +213,8 @@ class Workers:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
                     return
+                # Who has told that it serves and then died has still told it, and not of its successor.
+                self._hear_workers()
                 # Others can be orphans of a dead worker, where this is the first process of a container.
                 for slot in self._slots:
                     if slot.pid == pid:
@@ -197,7 +225,7 @@ class Workers:
 
     def _gone(self, slot: _Slot, how: str, code: int | None) -> None:
         """A worker has ended, or could not be forked (None). Decides what follows."""
-        served, slot.ready = slot.ready, False
+        served, slot.ready, slot.obstacle = slot.ready, False, _no_obstacle
         if self._deadline is not None:
             self._code = self._code or int(code != 0)
         elif self._served and (served or any(other.ready for other in self._slots)):

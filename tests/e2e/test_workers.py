@@ -345,6 +345,24 @@ def test_a_version_that_only_successors_have_read_is_the_last_good_one_too(
         assert served(gateway, "fresh")
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_workers_that_all_die_at_once_are_replaced_each_time(
+    upstream: Upstream, tmp_path: Path, count: int
+) -> None:
+    """The first of their successors makes a new write-ahead log, in which the others join it."""
+    with two(tmp_path, upstream, "--workers", str(count)) as gateway:
+        for _ in range(4):
+            # So many connections come to every worker, and wait until it serves.
+            assert {gateway.get("/ready", key=None).status_code for _ in range(12 * count)} == {200}
+            assert served(gateway, "chat-default")
+            for pid in workers(gateway):
+                os.kill(pid, signal.SIGKILL)
+        assert {gateway.get("/ready", key=None).status_code for _ in range(12 * count)} == {200}
+        assert len(workers(gateway)) == count
+        assert "could not begin" not in gateway.stderr
+        assert "removed or replaced" not in gateway.stderr
+
+
 def test_a_worker_that_takes_a_place_leaves_to_a_restart_what_needs_one(
     upstream: Upstream, tmp_path: Path
 ) -> None:

@@ -206,6 +206,7 @@ def test_who_asks_whether_it_is_ready_is_told_of_a_store_that_is_gone_though_no_
 TAKEN: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
     "removed": ("gproxy.db", lambda store, older: store.unlink()),
     "replaced by an older one": ("gproxy.db", lambda store, older: older.replace(store)),
+    "its log removed": ("gproxy.db-wal", lambda store, older: store.with_name("gproxy.db-wal").unlink()),
 }
 
 

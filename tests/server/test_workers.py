@@ -37,14 +37,25 @@ def serve(worker):
     select.select([worker.stop, worker.now], [], [])
     return 0
 
+told = (folder / "told").touch
+
 {work}
 
 def said(what, result=None):
     return lambda: print(what, flush=True) or result
 
-told = (folder / "told").touch
+def obstacle():
+    return "nothing there" if (folder / "nothing").exists() else None
+
+def obstacle_beside():
+    "Who has begun to serve has open what is there now, and none may begin beside it by anything else."
+    print("one serves", flush=True)
+    opened = (folder / "other").exists()
+    return lambda: "something else" if (folder / "other").exists() != opened else None
+
 stop = said("stopping", patience_s)
-code = Workers({count}, work, on_ready=said("ready"), on_told=told, on_stop=stop).run()
+obstacles = {{"obstacle": obstacle, "obstacle_beside": obstacle_beside}}
+code = Workers({count}, work, **obstacles, on_ready=said("ready"), on_told=told, on_stop=stop).run()
 print("cpu", time.process_time(), flush=True)
 sys.exit(code)
 """
@@ -106,7 +117,7 @@ def test_workers_are_told_to_stop_and_waited_for(tmp_path: Path, number: int) ->
     with running(tmp_path, GOOD, 3) as it:
         it.wait_ready()
         assert it.end(number) == 0
-        assert it.out.split()[:2] == ["ready", "stopping"]
+        assert it.out.splitlines()[:5] == ["one serves"] * 3 + ["ready", "stopping"]
         assert it.err == ""
         assert not any(alive(it.starts(slot)[0]) for slot in range(3))
 
@@ -216,6 +227,70 @@ def test_the_pause_before_a_worker_that_dies_again_and_again_grows(tmp_path: Pat
         assert len(it.starts(1)) == 4
         assert len(it.starts(0)) == 1
         assert it.end() == 0  # in the middle of a pause
+
+
+def test_none_begins_beside_one_that_serves_by_something_else(tmp_path: Path) -> None:
+    with running(tmp_path, GOOD) as it:
+        it.wait_ready()
+        (tmp_path / "other").touch()
+        os.kill(it.starts(1)[0], signal.SIGKILL)
+        poll(lambda: it.err.count("gproxy: something else\n") == 2, "it is told of again")
+        assert "gproxy: worker 1 could not begin; another takes its place\n" in it.err
+        assert len(it.starts(1)) == 1
+        (tmp_path / "other").unlink()
+        poll(lambda: len(it.starts(1)) == 2, "a successor")
+        assert it.end() == 0
+
+
+def test_what_nobody_living_serves_by_is_forgotten(tmp_path: Path) -> None:
+    """And what those serve by that come after it is remembered in its place."""
+    with running(tmp_path, GOOD, 3) as it:
+        it.wait_ready()
+        (tmp_path / "other").touch()
+        for slot in range(3):
+            os.kill(it.starts(slot)[0], signal.SIGKILL)
+        poll(lambda: it.out.count("one serves") == 6, "they all serve again")
+        (tmp_path / "other").unlink()
+        os.kill(it.starts(2)[1], signal.SIGKILL)
+        seen = it.err.count("something else")
+        poll(lambda: it.err.count("something else") > seen, "none begins beside the others")
+        assert len(it.starts(2)) == 2
+        assert it.end() == 0
+
+
+def test_what_lets_none_begin_ends_the_server_once_none_serves(tmp_path: Path) -> None:
+    with running(tmp_path, GOOD) as it:
+        it.wait_ready()
+        (tmp_path / "nothing").touch()
+        os.kill(it.starts(0)[0], signal.SIGKILL)
+        poll(lambda: "worker 0 could not begin; another takes its place" in it.err, "none begins")
+        os.kill(it.starts(1)[0], signal.SIGKILL)
+        assert it.process.wait(20) == 1
+        assert (len(it.starts(0)), len(it.starts(1))) == (1, 1)
+        assert it.err.endswith("gproxy: nothing there\n")
+
+
+def test_the_last_word_of_a_dead_worker_is_not_taken_for_its_successors(tmp_path: Path) -> None:
+    work = """
+    def told():
+        if (folder / "starts-0").exists():
+            time.sleep(0.3)  # its second word and its death come meanwhile
+
+    def work(worker):
+        if starts(worker.slot) == 1:
+            worker.ready()
+            time.sleep(0.1)
+            worker.ready()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(1)
+        return serve(worker)
+    """
+    with running(tmp_path, work, 1) as it:
+        poll(lambda: len(it.starts(0)) == 2, "a successor")
+        time.sleep(0.5)
+        assert it.out.count("one serves") == 1
+        poll(lambda: it.out.count("one serves") == 2, "it serves")
+        assert it.end() == 0
 
 
 def test_nothing_that_serves_is_left_and_none_can_begin(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ and the other dialects translate that.
 
     GatewayError                  status  kind                    retry elsewhere?
     ├── BadRequest                400     invalid_request_error   no
-    │   └── ContextTooLong        an upstream's own: what was said does not fit into the model's context
+    │   └── ContextTooLong        400     invalid_request_error   no: told by an upstream
     ├── Unauthenticated           401     authentication_error    no
     ├── QuotaExceeded             402     quota_exceeded          no
     ├── Forbidden                 403     permission_error        no

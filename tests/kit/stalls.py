@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+from msgspec import structs
 
 from gproxy.ledger.logs import Body, Content, insert
 from gproxy.ledger.store import inserting, open_store
@@ -60,7 +61,9 @@ def fill(path: Path, rows: int, entries: int) -> None:
     store = open_store(path)
     old = record("", started_at="2026-10-01T00:00:00.000Z", provider="oa", model="good")
     for at in range(0, rows, 500):
-        store.run([inserting(replace(old, request_id=f"old-{n}")) for n in range(at, min(at + 500, rows))])
+        store.run(
+            [inserting(structs.replace(old, request_id=f"old-{n}")) for n in range(at, min(at + 500, rows))]
+        )
     body = Body("x" * 65_536, 65_536, "0" * 64)
     for number in range(entries):
         entry = request(f"old-{number}", content=Content([], [], body, None))

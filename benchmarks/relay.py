@@ -74,13 +74,19 @@ class Asking:
     exact: bool = True
 
 
-def request_of(model: str, stream: bool, id: bytes, *, headers: str = "", size: int = 0) -> bytes:
-    """One chat request, of some 540 bytes if no `size` is given, ready for the wire."""
-    body = b'{"model":"%s","messages":[{"role":"user","content":"#%s# %s"}],"stream":%s}' % (
+def request_of(
+    model: str, stream: bool, id: bytes, *, headers: str = "", size: int = 0, usage: bool = False
+) -> bytes:
+    """One chat request, of some 540 bytes if no `size` is given, ready for the wire.
+
+    `usage`: the event that tells it is asked for, which else is kept from the client.
+    """
+    body = b'{"model":"%s","messages":[{"role":"user","content":"#%s# %s"}],"stream":%s%s}' % (
         model.encode(),
         id,
         _PROMPT.encode() + b"x" * (size - len(_PROMPT) - len(id) - len(model) - 68),
         b"true" if stream else b"false",
+        b',"stream_options":{"include_usage":true}' if usage else b"",
     )
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {KEY}\r\n"

@@ -24,8 +24,8 @@ import gateways
 import paced
 from common import cpu_seconds, resident_bytes
 from gateways import Gateway, Running
-from policy import check, machinery
-from relay import Asking, Bench
+from policy import check
+from relay import Asking, Bench, machinery
 from results import BARE, Cell, Figures, Medians, Start, text
 
 HERE = Path(__file__).parent

@@ -3,20 +3,18 @@
 Each stream has 64 events, one every 20 ms, as a model at work sends them, and each client asks for the next one when
 it has all of it. A stream stalls where two events are more than twice the pace apart; usage is asked for, since an
 event that is kept from the client would make such a gap by itself. Every event carries the id of the request that it
-answers. Load generator and upstream are processes of their own on one CPU where there are two,
-and the gateway has the other; the same streams without it tell how much of a delay is theirs. Governed: a rate limit
-and a quota apply to each request.
+answers. Load generator and upstream are processes of their own on one CPU where there are two, and the gateway has
+the other; the same streams without it tell how much of a delay is theirs. Governed: a rate limit and a quota apply to
+each request.
 """
 
 import argparse
 import asyncio
-import multiprocessing
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -25,7 +23,7 @@ from typing import cast
 
 from common import cpu_seconds, machine, resident_bytes, serving, table
 from policy import _RULES, _SERVED
-from relay import CHUNKS, ID_LENGTH, KEY, pin, request_of, stream_of
+from relay import CHUNKS, ID_LENGTH, KEY, machinery, pin, request_of, stream_of
 
 try:
     from uvloop import run
@@ -190,25 +188,6 @@ def load_process(orders: Connection, cpu: int | None) -> None:
             orders.send(error)
 
 
-@contextmanager
-def machinery(cpu: int | None) -> Iterator[tuple[int, Connection]]:
-    """An upstream's port, and where to send orders for load."""
-    spawn = multiprocessing.get_context("spawn")
-    port_in, port_out = spawn.Pipe(duplex=False)
-    orders, orders_there = spawn.Pipe()
-    processes = [
-        spawn.Process(target=upstream_process, args=(port_out, cpu), daemon=True),
-        spawn.Process(target=load_process, args=(orders_there, cpu), daemon=True),
-    ]
-    for process in processes:
-        process.start()
-    try:
-        yield port_in.recv(), orders
-    finally:
-        for process in processes:
-            process.terminate()
-
-
 def measured(
     orders: Connection, port: int, model: str, streams: int, seconds: float, pid: int | None
 ) -> Result:
@@ -238,7 +217,8 @@ def measure(counts: Sequence[int], seconds: float) -> list[tuple[Result, Result]
     """(bare upstream, through the gateway) for each number of streams at once. RuntimeError on a wrong answer."""
     pinned = hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1
     results: list[tuple[Result, Result]] = []
-    with machinery(1 if pinned else None) as (upstream_port, orders), tempfile.TemporaryDirectory() as folder:
+    sides = machinery(1 if pinned else None, upstream_process, load_process)
+    with sides as (upstream_port, orders), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "gproxy.toml")
         path.touch(0o600)
         path.write_text(_SERVED.format(port=upstream_port, key=KEY) + _RULES)

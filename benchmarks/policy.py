@@ -13,7 +13,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import random
 import signal
@@ -22,17 +21,14 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 from common import GPROXY, cpu_seconds, environment, machine, serving, table
-from relay import KEY, Bench, load_process, upstream_process
+from relay import KEY, Bench, machinery
 
 CONNECTIONS = (1, 16, 64)
 
@@ -107,25 +103,6 @@ class Result:
     cpu_us: float
     p50_ms: float
     p99_ms: float
-
-
-@contextmanager
-def machinery(cpu: int | None) -> Iterator[tuple[int, Connection]]:
-    """An upstream's port, and where to send orders for load."""
-    spawn = multiprocessing.get_context("spawn")
-    port_in, port_out = spawn.Pipe(duplex=False)
-    orders, orders_there = spawn.Pipe()
-    processes = [
-        spawn.Process(target=upstream_process, args=(port_out, cpu), daemon=True),
-        spawn.Process(target=load_process, args=(orders_there, cpu), daemon=True),
-    ]
-    for process in processes:
-        process.start()
-    try:
-        yield port_in.recv(), orders
-    finally:
-        for process in processes:
-            process.terminate()
 
 
 def measure(seconds: float) -> list[Result]:

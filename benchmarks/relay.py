@@ -15,7 +15,8 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,6 +28,9 @@ try:
     from uvloop import run
 except ImportError:
     from asyncio import run  # type: ignore[assignment]  # the same for what is used here
+
+Side = Callable[[Connection, int | None], None]
+"""The main function of a process: where it talks to its parent, and the CPU it has."""
 
 KEY = "sk-benchmark"
 CHUNKS = 60
@@ -285,6 +289,27 @@ def pin(cpu: int | None) -> None:
         os.sched_setaffinity(0, {cpu})
 
 
+@contextmanager
+def machinery(
+    cpu: int | None, upstream: Side = upstream_process, load: Side = load_process
+) -> Iterator[tuple[int, Connection]]:
+    """An upstream's port, and where to send orders for load: both are processes of their own, on `cpu`."""
+    spawn = multiprocessing.get_context("spawn")
+    port_in, port_out = spawn.Pipe(duplex=False)
+    orders, orders_there = spawn.Pipe()
+    processes = [
+        spawn.Process(target=upstream, args=(port_out, cpu), daemon=True),
+        spawn.Process(target=load, args=(orders_there, cpu), daemon=True),
+    ]
+    for process in processes:
+        process.start()
+    try:
+        yield port_in.recv(), orders
+    finally:
+        for process in processes:
+            process.terminate()
+
+
 @dataclass(frozen=True)
 class Result:
     """One measured run: `cpu_us` is the gateway's CPU time per answer, None for the bare upstream."""
@@ -339,33 +364,19 @@ def measure(seconds: float) -> list[tuple[Result, Result]]:
     gateway_cpu, other_cpu = (
         (0, 1) if hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1 else (None, None)
     )
-    spawn = multiprocessing.get_context("spawn")
-    port_in, port_out = spawn.Pipe(duplex=False)
-    orders, orders_there = spawn.Pipe()
-    workers = [
-        spawn.Process(target=upstream_process, args=(port_out, other_cpu), daemon=True),
-        spawn.Process(target=load_process, args=(orders_there, other_cpu), daemon=True),
-    ]
-    for worker in workers:
-        worker.start()
     results: list[tuple[Result, Result]] = []
-    try:
-        upstream_port = port_in.recv()
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "gproxy.toml")
-            path.touch(0o600)
-            path.write_text(_CONFIG.format(port=upstream_port, key=KEY))
-            bare, proxied = Bench(orders, seconds), Bench(orders, seconds)
-            with serving("--config", str(path), cpu=gateway_cpu) as (port, pid):
-                for stream in (False, True):
-                    for connections in CONNECTIONS:
-                        plain = bare.run(upstream_port, "bench", stream, connections, None)
-                        through = proxied.run(port, "up/bench", stream, connections, lambda: cpu_seconds(pid))
-                        results.append((plain, through))
-            check_rows(Path(folder, "data", "gproxy.db"), proxied.answers)
-    finally:
-        for worker in workers:
-            worker.terminate()
+    with machinery(other_cpu) as (upstream_port, orders), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "gproxy.toml")
+        path.touch(0o600)
+        path.write_text(_CONFIG.format(port=upstream_port, key=KEY))
+        bare, proxied = Bench(orders, seconds), Bench(orders, seconds)
+        with serving("--config", str(path), cpu=gateway_cpu) as (port, pid):
+            for stream in (False, True):
+                for connections in CONNECTIONS:
+                    plain = bare.run(upstream_port, "bench", stream, connections, None)
+                    through = proxied.run(port, "up/bench", stream, connections, lambda: cpu_seconds(pid))
+                    results.append((plain, through))
+        check_rows(Path(folder, "data", "gproxy.db"), proxied.answers)
     return results
 
 

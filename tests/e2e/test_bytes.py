@@ -75,8 +75,9 @@ def test_only_the_name_changes_in_a_body_however_it_is_cut(
     call, model = BY_ID[id], upstream.model(Script(cut_every=5))
     name = f"{call.provider}/{model}"
     answer = gateway.post(call.url(name), call.fields(name))
-    sent = b"".join(upstream.only(model).sent)
-    assert answer.content == sent.replace(f'"{model}"'.encode(), f'"{name}"'.encode())
+    sent = b"".join(upstream.only(model).sent).replace(f'"{model}"'.encode(), f'"{name}"'.encode())
+    # The answer ends where its array does: a line break behind that may still be on its way then.
+    assert answer.content in (sent, sent.rstrip())
 
 
 ODD = (

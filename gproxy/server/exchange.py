@@ -5,14 +5,16 @@ What bytes are the request's is `framing.py`'s, what becomes of the connection `
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from email.utils import formatdate
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from gproxy.errors import BadRequest
 from gproxy.server.framing import Head
+from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, WIRE
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -84,6 +86,25 @@ class Exchange:
         self.started = False
         self.ended = False
         self.keep_alive = head.persistent
+
+    def scope(self, shared: Mapping[str, Any], drop: Callable[[], None]) -> dict[str, Any]:
+        """ASGI's, with our extensions; `drop` is the one of that name, `shared` what all of a connection's have."""
+        head = self._head
+        path, _, query = head.target.partition(b"?")
+        extensions: dict[str, Any] = {DROP: drop, LEAVING: self.on_leaving, READY: self.ready, WIRE: self}
+        if head.expects:
+            extensions[EXPECTED] = {}
+        return {
+            **shared,
+            "http_version": head.version,
+            "method": head.method,
+            "path": unquote(path.decode()) if b"%" in path else path.decode(),
+            "raw_path": path,
+            "query_string": query,
+            "headers": head.headers,
+            "state": shared["state"].copy(),
+            "extensions": extensions,
+        }
 
     # What the connection tells.
 

@@ -10,13 +10,12 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import unquote
 
 from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge, InternalFault
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.exchange import Exchange
 from gproxy.server.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, is_hopeless, read_head
-from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, WIRE, Receive
+from gproxy.server.incoming import Receive
 from gproxy.server.reply import WRITE_TIMEOUT, Reply, Send, new_request_id
 from gproxy.server.sockets import reset, unacknowledged
 
@@ -28,6 +27,9 @@ MAX_UNREAD_BYTES = 256 * 1024
 MAX_PIPELINED = 1024 * 1024
 """Most bytes that are kept of requests behind the one that is being answered; a client that sends more is dropped. It
 is always read on, so that its end is seen, which stands behind all that it sent."""
+
+_TURN_BYTES = 8 * 1024
+"""Of what was kept, taken at once: a request costs no more if much waits behind it, and others have their turn."""
 
 _NO_REQUEST = Head("GET", b"", "1.1", [], None, persistent=False, expects=False)
 
@@ -125,7 +127,8 @@ class Connection(asyncio.Protocol):
         self._scope = scope
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
-        self._buffer = bytearray()  # a head that is not whole yet, or requests that wait for their turn
+        self._buffer = bytearray()  # a head that is not whole yet
+        self._kept = bytearray()  # requests that wait for their turn
         self._paused = False
         self._deaf = False
         self._left = False  # the client has sent its end
@@ -139,26 +142,29 @@ class Connection(asyncio.Protocol):
     # What the event loop tells.
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
         if self._deaf or self._left:
             return
-        if exchange is None:
-            self._read(data)
-        elif exchange.whole:
+        if self._kept or (self._exchange is not None and self._exchange.whole):
             self._keep(data)
-        else:
-            rest = exchange.feed(data)
-            if exchange.broken:
-                self._deaf = True
-            elif rest:
-                self._keep(rest)
-            elif exchange.more or (exchange.unread > MAX_UNREAD_BYTES and not exchange.whole):
-                self._paused = True
-                self._transport.pause_reading()
-                if exchange.more:
-                    self.loop.call_soon(self._feed_on, exchange)
-                return
-            self._resume()
+        elif rest := self._take(data):
+            self._keep(rest)
+
+    def _take(self, data: bytes) -> bytes:
+        """Take what belongs to the request that is coming; returns what stands behind it."""
+        exchange = self._exchange
+        if exchange is None:
+            return self._read(data)
+        rest = exchange.feed(data)
+        if exchange.broken:
+            self._deaf = True
+        elif not rest and (exchange.more or (exchange.unread > MAX_UNREAD_BYTES and not exchange.whole)):
+            self._paused = True
+            self._transport.pause_reading()
+            if exchange.more:
+                self.loop.call_soon(self._feed_on, exchange)
+            return b""
+        self._resume()
+        return rest
 
     def _feed_on(self, exchange: Exchange) -> None:
         """Go on with what has come already, now that others had their turn."""
@@ -172,7 +178,7 @@ class Connection(asyncio.Protocol):
         self._left = True
         if self._exchange is None or self._closed or not self._exchange.whole:
             self._closed = True
-        self._buffer.clear()
+        self._forget()
         if self._exchange is not None:
             self._exchange.leave()
         return not self._closed
@@ -181,7 +187,7 @@ class Connection(asyncio.Protocol):
         self._lost = self._closed = self._left = True
         self.flow.set()
         self.blocked = False
-        self._buffer.clear()
+        self._forget()
         if self._exchange is not None:
             self._exchange.leave()
         else:
@@ -212,8 +218,8 @@ class Connection(asyncio.Protocol):
 
     # From bytes to requests.
 
-    def _read(self, data: bytes) -> None:
-        """Between requests: begin the next one, if `data` brings its head to an end."""
+    def _read(self, data: bytes) -> bytes:
+        """Between requests: begin the next one, if `data` brings its head to an end. Returns what `_take` does."""
         start = len(self._buffer)
         if start:
             data = bytes(self._buffer) + data
@@ -224,48 +230,30 @@ class Connection(asyncio.Protocol):
         if end + 4 > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
             self._refuse(HeadersTooLarge(f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."))
         elif end >= 0:
-            self._begin(data[: end + 4], data[end + 4 :])
+            return self._begin(data[: end + 4], data[end + 4 :])
         elif is_hopeless(data, start):
             self._refuse(BadRequest(MALFORMED))
         elif data:
             self._buffer += data
             if not start:
                 self._deadline = self.loop.time() + self._engine.head
+        return b""
 
-    def _begin(self, raw: bytes, rest: bytes) -> None:
+    def _begin(self, raw: bytes, rest: bytes) -> bytes:
         try:
             head = read_head(raw)
         except GatewayError as error:
             self._refuse(error)
-            return
+            return b""
         exchange = Exchange(self, head)
-        path, _, query = head.target.partition(b"?")
-        scope = {
-            **self._scope,
-            "http_version": head.version,
-            "method": head.method,
-            "path": unquote(path.decode()) if b"%" in path else path.decode(),
-            "raw_path": path,
-            "query_string": query,
-            "headers": head.headers,
-            "state": self._scope["state"].copy(),
-            "extensions": {
-                DROP: self.drop,
-                LEAVING: exchange.on_leaving,
-                READY: exchange.ready,
-                WIRE: exchange,
-            },
-        }
-        if head.expects:
-            scope["extensions"][EXPECTED] = {}
+        scope = exchange.scope(self._scope, self.drop)
         self._start(exchange, lambda: self._engine.app(scope, exchange.receive, exchange.send))
-        if rest:
-            self.data_received(rest)
+        return rest if exchange.whole or not rest else self._take(rest)
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what is no request, and read none from this connection again."""
         self._deaf = True
-        self._buffer.clear()
+        self._forget()
         exchange = Exchange(self, _NO_REQUEST)
 
         async def answer() -> None:
@@ -289,9 +277,22 @@ class Connection(asyncio.Protocol):
 
     def _keep(self, data: bytes) -> None:
         """What has come behind the request that is being answered."""
-        self._buffer += data
-        if len(self._buffer) > MAX_PIPELINED:
+        self._kept += data
+        if len(self._kept) > MAX_PIPELINED:
             self.abort()
+
+    def _go_on(self) -> None:
+        """Take some of what was kept, for the request whose turn it is. The rest of it stays where it is."""
+        if self._deaf or not self._kept or (self._exchange is not None and self._exchange.whole):
+            return
+        piece = bytes(self._kept[:_TURN_BYTES])
+        rest = self._take(piece)
+        del self._kept[: len(piece) - len(rest)]
+        self.loop.call_soon(self._go_on)
+
+    def _forget(self) -> None:
+        self._buffer.clear()
+        self._kept.clear()
 
     def _resume(self) -> None:
         if self._paused and not self._closed:
@@ -314,13 +315,10 @@ class Connection(asyncio.Protocol):
         elif not exchange.ended or self._left:
             self._close()
         elif exchange.keep_alive and not self._engine.draining:
-            waiting = bytes(self._buffer)
-            self._buffer.clear()
             self._deadline = self.loop.time() + self._engine.idle
             self._resume()
-            if waiting:
-                self._read(waiting)
-        elif exchange.whole and not exchange.broken and not self._buffer and not self._deaf:
+            self._go_on()
+        elif exchange.whole and not exchange.broken and not self._kept and not self._deaf:
             self._close()
         else:
             self._linger()
@@ -334,7 +332,7 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """Close, but not with bytes unread: the connection would be reset, and the answer be lost on its way."""
         self._deaf = True
-        self._buffer.clear()
+        self._forget()
         self._deadline = self.loop.time() + self._engine.linger
         self._resume()
         with contextlib.suppress(OSError):  # a reset that is not told yet; asyncio's own loop raises it here

@@ -403,6 +403,33 @@ async def test_a_large_request_may_wait_behind_another() -> None:
             assert (answer["target"], answer["size"]) == (f"/{at}?", 300_000)
 
 
+async def test_a_request_costs_no_more_if_much_waits_behind_it() -> None:
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/wait":
+            await go.wait()
+        await reply(send, scope["raw_path"])
+
+    async def cost(behind: int) -> float:
+        """CPU seconds of 300 small requests with so many bytes behind them."""
+        go.clear()
+        async with listening(app) as served:
+            wire = await served.connect()
+            wire.write(request(line="GET /wait HTTP/1.1") + request(line="GET /x HTTP/1.1") * 300)
+            wire.write(request(line="GET /wait HTTP/1.1") + b"\r\n" * (behind // 2))
+            waits = 300 * len(request(line="GET /x HTTP/1.1")) + behind
+            await until(
+                lambda: served.engine and any(len(c._kept) >= waits for c in served.engine.connections)
+            )
+            began = time.process_time()
+            go.set()
+            assert [(await wire.answer()).body for _ in range(301)][1:] == [b"/x"] * 300
+            return time.process_time() - began
+
+    assert min([await cost(990_000) for _ in range(3)]) < 2 * max([await cost(0) for _ in range(3)])
+
+
 MUTATIONS = st.lists(
     st.tuples(
         st.sampled_from(["flip", "drop", "insert", "double"]), st.integers(0, 10_000), st.binary(max_size=4)
@@ -750,7 +777,7 @@ async def test_any_number_of_lines_that_belong_to_nothing_holds_nobody_up() -> N
         wire = await served.connect()
         wire.write(request(line="GET /wait HTTP/1.1") + b"\r\n" * 500_000)
         await until(
-            lambda: served.engine and any(len(c._buffer) == 1_000_000 for c in served.engine.connections)
+            lambda: served.engine and any(len(c._kept) == 1_000_000 for c in served.engine.connections)
         )
         began = time.process_time()
         go.set()

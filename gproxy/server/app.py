@@ -226,10 +226,9 @@ class Gateway:
             raise
         except GatewayError as error:
             _tell(incoming, error.message)
-            unread = not incoming.ended
             if found is not None:
                 self.metrics.refused(found[0].name, error)
-            await incoming.discard()
+            unread = await incoming.discard()
             if not reply.started:  # Quart may have answered before the body has turned out to be broken
                 await reply.error(error, close=unread)
         except Exception:  # a fault of ours, whatever it is: its client is told, and the server goes on

@@ -35,6 +35,10 @@ EXPECTED = "gproxy.expected"
 BODY_IDLE_SECONDS = 60.0
 """A sender that is silent for this long inside its body is cut."""
 
+BODY_SECONDS = 60.0
+LEAST_BYTES_PER_SECOND = 1024
+"""A body may take so long as a whole, and a second more for so many bytes that have come: who trickles is cut too."""
+
 _DISCARD_SECONDS = 2.0
 _DISCARD_BYTES = 4 * 1024 * 1024
 
@@ -69,6 +73,8 @@ class Incoming:
         self._leaving = leaving
         self._ready = ready
         self._unasked = expected
+        self._waited_from: float | None = None  # the event loop's clock, as the first piece is waited for
+        self._size = 0
 
     def cut(self, why: str) -> None:
         """From here on the client is gone, whether it says so or not."""
@@ -84,29 +90,40 @@ class Incoming:
         self._unasked = False
         message = None if self._ready is None else self._ready()
         if message is None:
-            try:
-                async with asyncio.timeout(BODY_IDLE_SECONDS):
-                    message = await self.receive()
-            except TimeoutError:
-                raise BodyTimeout("The rest of the body did not come.") from None
+            message = await self._come()
         if message["type"] == "http.disconnect":
             self.ended = True
             raise ClientLeft
         self.ended = not message.get("more_body", False)
-        return bytes(message.get("body", b""))
+        data = bytes(message.get("body", b""))
+        self._size += len(data)
+        return data
 
-    async def discard(self) -> None:
+    async def _come(self) -> MutableMapping[str, Any]:
+        """The next message, waited for as long as the body may take."""
+        now = asyncio.get_running_loop().time()
+        if self._waited_from is None:
+            self._waited_from = now
+        left = self._waited_from + BODY_SECONDS + self._size / LEAST_BYTES_PER_SECOND - now
+        try:
+            async with asyncio.timeout(min(left, BODY_IDLE_SECONDS)):
+                return await self.receive()
+        except TimeoutError:
+            raise BodyTimeout("The rest of the body did not come, or comes too slowly.") from None
+
+    async def discard(self) -> bool:
         """Read what is left of a body that was refused, within bounds: closed with bytes unread, the connection
-        would be reset, and the client might never see why."""
+        would be reset, and the client might never see why. Returns whether anything was left."""
         size = 0
         if self._unasked:
-            return
+            return True
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while not self.ended and size < _DISCARD_BYTES:
                     size += len(await self.piece())
         except (TimeoutError, BodyTimeout, BadRequest, ClientLeft):
-            pass
+            return True
+        return size > 0 or not self.ended
 
     def watch(self, call: Callable[[], None]) -> Callable[[], object]:
         """Have `call` called when the client has left; for when the body has ended. Returns what ends the watch."""

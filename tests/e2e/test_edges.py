@@ -195,3 +195,15 @@ def test_keys_and_users_that_are_off_expired_or_narrowed(upstream: Upstream, tmp
         assert [status("sk-narrow", "oa/long-name"), status("sk-narrow", "oa/o3")] == [403, 403]
         assert status(KEY, "off/m") == 404
         assert status(KEY, "m") == 400
+
+
+def test_a_refusal_without_a_body_leaves_the_connection_to_what_was_sent_behind_it(gateway: Gateway) -> None:
+    url = httpx.URL(gateway.url)
+    head = f"GET {CHAT_PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\n\r\n"
+    with socket.create_connection((url.host, url.port or 0), timeout=5) as sock:
+        sock.sendall(head.encode() + b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        got = b""
+        while data := sock.recv(65536):
+            got += data
+    assert got.startswith(b"HTTP/1.1 405 ")
+    assert got.endswith(b"OK")

@@ -97,7 +97,9 @@ async def test_a_refusal_with_the_body_unread_closes_and_one_after_it_does_not(t
     async with serving(TEXT, tmp_path) as front:
         early = await front.ask(CHAT, BODY, key="sk-wrong")
         late = await front.ask(CHAT, {"model": "nothing"})
+        none = await front.ask(CHAT, b"", key="sk-wrong")
     assert (early.header("connection"), late.header("connection")) == ("close", None)
+    assert none.header("connection") is None, "there was no body"
 
 
 async def test_a_body_that_was_refused_is_read_all_the_same(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -48,6 +49,26 @@ async def test_a_sender_that_falls_silent_is_cut(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(incoming, "BODY_IDLE_SECONDS", 0.01)
     with pytest.raises(BodyTimeout):
         await Incoming(silence).piece()
+
+
+@pytest.mark.parametrize(("each", "whole"), [(b"x", False), (b"x" * 100, True)], ids=["trickle", "slow"])
+async def test_a_body_has_to_keep_up_a_least_rate(
+    monkeypatch: pytest.MonkeyPatch, each: bytes, whole: bool
+) -> None:
+    monkeypatch.setattr(incoming, "BODY_SECONDS", 0.1)
+    count = 0
+
+    async def receive() -> MutableMapping[str, Any]:
+        nonlocal count
+        count += 1
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": each, "more_body": count < 60}
+
+    body = Incoming(receive)
+    with contextlib.nullcontext() if whole else pytest.raises(BodyTimeout):
+        while not body.ended:
+            await body.piece()
+    assert (count == 60) == whole
 
 
 async def test_the_rest_of_a_refused_body_is_read_to_its_end() -> None:

@@ -8,10 +8,9 @@ counts until second s + 60 has passed, so never less than 60 s. A day is the UTC
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache, partial
 from operator import itemgetter
 from pathlib import Path
@@ -23,6 +22,7 @@ from msgspec import structs
 from gproxy.errors import StoreError
 from gproxy.ledger import adjustments, sqlite
 from gproxy.ledger.adjustments import adjust, forget
+from gproxy.ledger.periods import DAY_S, KEPT_DAYS, kept_from, period_key, periods
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.store import MOST_TOKENS, Store, insert, open_store
@@ -30,7 +30,6 @@ from gproxy.values import Admission, Bound, Claim, Record, Standing, Usage
 
 logger = logging.getLogger(__name__)
 
-DAY_S = 86_400
 WINDOW_S = 61
 _SLIDING = frozenset({"rpm", "tpm"})
 _BY_TOKENS = frozenset({"tpm", "tpd"})
@@ -93,9 +92,9 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     taken = [(c.bound.rule, c.bound.kind, c.now, c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
     db.executemany(_COUNT, taken)
-    # The first of a slot ends those that no longer count.
+    # The first of a slot ends those that no longer count, nor will if the clock is set back by hours.
     if firsts := [c for c in counts if c.newest != c.now and c.bound.kind != "concurrency"]:
-        db.executemany(_FORGET, [(c.bound.rule, c.bound.kind, *_slots(c.bound.kind, c.now)) for c in firsts])
+        db.executemany(_FORGET, [(c.bound.rule, c.bound.kind, *_kept(c.bound.kind, c.now)) for c in firsts])
     _add(db, held, held_nano=claim.cost_nano)
     hold = msgspec.json.encode((claim.at, claim.scopes, taken, held, claim.cost_nano)).decode()
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
@@ -133,10 +132,10 @@ def charge(
 ) -> None:
     """Add a cost to the spend and write the row, for a request that reserved nothing. `at` is when it began."""
     if cost_nano:
-        periods = _periods(int(at) // DAY_S)
-        pairs = [(scope, period) for scope in scopes for period in periods.values()]
+        keys = periods(int(at) // DAY_S)
+        pairs = [(scope, period) for scope in scopes for period in keys.values()]
         _add(db, pairs, spent_nano=cost_nano)
-        _account(db, pairs, periods["day"], cost_nano, record)
+        _account(db, pairs, keys["day"], cost_nano, record)
     if record is not None:
         insert(db, record)
 
@@ -180,7 +179,7 @@ def recover(store: Store, worker: int | None) -> int:
 
 
 def _interrupt(db: sqlite3.Connection, request_id: str, row: bytes) -> None:
-    record = _kept(row)
+    record = _read(row)
     tokens, cost = (0, None) if record is None else (record.usage.total_tokens or 0, record.cost_nano)
     settle(db, request_id, tokens, cost, record)
 
@@ -189,7 +188,7 @@ def _drop(db: sqlite3.Connection, request_id: str) -> None:
     db.execute("DELETE FROM reservations WHERE request_id = ?", (request_id,))
 
 
-def _kept(row: bytes) -> Record | None:
+def _read(row: bytes) -> Record | None:
     """The row that `pending` made, None if there is none, or if another version of gproxy wrote it so that it cannot
     be read: what it holds is released all the same."""
     try:
@@ -268,29 +267,19 @@ def _empty() -> sqlite3.Connection:
     return db
 
 
-def period_key(period: str, now: float) -> str:
-    """`total`, the UTC day `2026-11-25`, or the UTC month `2026-11`."""
-    return _periods(int(now) // DAY_S)[period]
-
-
-@lru_cache(maxsize=8)
-def _periods(day: int) -> Mapping[str, str]:
-    """The keys of the periods that a UTC day is in."""
-    date = datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
-    return {"total": "total", "day": date, "month": date[:7]}
-
-
 def _add(
     db: sqlite3.Connection, pairs: Sequence[tuple[str, str]], *, spent_nano: int = 0, held_nano: int = 0
 ) -> None:
-    """Add to periods of scopes. The first of a new day or month ends those before it, which no budget asks for."""
+    """Add to periods of scopes. The first of a new day or month ends those well before it, for no budget asks for
+    them, nor will one if the clock is set back by hours."""
     rows = [(spent_nano, held_nano, scope, period) for scope, period in pairs]
     if db.executemany(_ADD, rows).rowcount == len(rows):
         return
     for row, pair in zip(rows, pairs, strict=True):
         if db.execute(_BEGIN, row).rowcount:
-            db.execute(_END, (pair[0], pair[1], pair[1]))
-            forget(db, *pair)
+            oldest = kept_from(pair[1])
+            db.execute(_END, (pair[0], oldest, oldest))
+            forget(db, pair[0], oldest)
 
 
 def _counted(db: sqlite3.Connection, needs: Sequence[tuple[Bound, int]], now: float) -> list[_Count]:
@@ -362,6 +351,11 @@ def _slots(kind: str, slot: int) -> tuple[int, int]:
     of a clock that was wrong, and would count until that time comes.
     """
     return (slot - (WINDOW_S - 1), slot + WINDOW_S) if kind in _SLIDING else (slot, slot)
+
+
+def _kept(kind: str, slot: int) -> tuple[int, int]:
+    """The first and the last slot that stay when one begins."""
+    return _slots(kind, slot) if kind in _SLIDING else (slot - KEPT_DAYS, slot + KEPT_DAYS)
 
 
 def _standing(count: _Count, now: float) -> Standing:

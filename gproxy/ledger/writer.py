@@ -110,9 +110,10 @@ class Writer:
     def failure(self) -> str | None:
         """Why the last write failed, or the next one will: the files are not there. None if neither: a reason not to
         be ready."""
-        return self._failure or self._missing()
+        return self._failure or self.missing()
 
-    def _missing(self) -> str | None:
+    def missing(self) -> str | None:
+        """Why the files at the store's path are not those that are open, None if they are."""
         try:
             if self._presence is not None:
                 self._presence.check()
@@ -266,7 +267,6 @@ class Writer:
         while not closing:
             batch, closing = self._next_batch(kept)
             kept = self._write(store, batch)
-            self._written(len(batch) - len(kept))
             if self._failure is None and self._queue.empty():
                 self._lane.step(store, lambda: not self._queue.empty())
         for _ in range(CLOSE_TRIES):
@@ -307,7 +307,10 @@ class Writer:
         return batch, False
 
     def _write(self, store: Store, batch: Sequence[_Entry]) -> list[_Entry]:
-        """Write a batch and tell who waits; returns what has to be tried again."""
+        """Write a batch and tell who waits; returns what has to be tried again.
+
+        It is counted before it is told: who hears of a failure asks how much waits.
+        """
         if not batch and self._failure is None:
             return []
         try:
@@ -320,10 +323,13 @@ class Writer:
             if self._failure is None:
                 logger.error("%s", failed)
             self._failure = str(failed)
+            kept = [entry for entry in batch if entry.forsaken]
+            self._written(len(batch) - len(kept))
             _tell(batch, [failed] * len(batch))
-            return [entry for entry in batch if entry.forsaken]
+            return kept
         self._failure = None
         self._count(batch)
+        self._written(len(batch))
         _complain(batch, outcomes)
         _tell(batch, outcomes)
         return []

@@ -67,7 +67,7 @@ class Gateway:
         self._strangers = Strangers()
         self._serving: set[asyncio.Task[Any]] = set()
         self.swap(snapshot)
-        self._reader = StoreReader()
+        self._reader = StoreReader(writer.missing)
         self._quart: Quart | None = None
         self._making = asyncio.Lock()
 

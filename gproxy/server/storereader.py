@@ -25,16 +25,25 @@ class StoreReader:
 
     Threads of their own, not those of the loop: what requests to models wait for is done in those, and a process
     that ends waits for them.
+
+    `missing` tells why the files at the store's path are not those that are served from, None if they are: what is
+    read there would be nothing, or somebody else's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, missing: Callable[[], str | None] = lambda: None) -> None:
+        self._missing = missing
         self._open = 0
         self._room = threading.Semaphore(AT_ONCE)
 
     async def read(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises. Raises Unavailable if too much is being read already."""
+        """What `work` returns or raises. Raises Unavailable if too much is being read, or the store is gone."""
         if self._open >= MOST_OPEN:
             raise Unavailable("Too many reports are being made at once; try again later.")
+        if self._missing() is not None:
+            raise Unavailable(
+                "The usage store was removed or replaced while the server runs, so nothing can be told of it: "
+                "/ready says which file."
+            )
         self._open += 1
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T] = loop.create_future()

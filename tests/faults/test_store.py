@@ -164,6 +164,24 @@ def test_a_store_that_is_removed_lets_nothing_through_until_it_is_back(running: 
     assert spent(running) >= 2 * DIME
 
 
+def test_who_asks_what_is_left_is_told_that_the_store_is_gone_and_not_that_nothing_is_spent(
+    running: Gateway,
+) -> None:
+    def quota() -> tuple[int, str]:
+        answer = running.get("/user/quota", key="sk-client-alice")
+        return answer.status_code, answer.text
+
+    before = quota()
+    assert before[0] == 200
+    away = running.database.rename(running.database.with_name("away"))
+    refused(running, "gproxy.db was removed or replaced")
+    status, text = quota()
+    assert (status, "usage store was removed or replaced" in text) == (503, True)
+    away.rename(running.database)
+    ready(running)
+    assert quota()[0] == 200
+
+
 def test_a_folder_that_is_moved_away_is_missed_and_found_again(running: Gateway) -> None:
     folder = running.database.parent
     away = folder.rename(running.folder / "away")

@@ -69,7 +69,12 @@ def test_older_rows_go_from_reports_and_spend_stays_as_it_was(path: Path) -> Non
     assert set(select(path, "SELECT scope, period, reason, delta_nano FROM spend_adjustments")) == {
         (scope, period, "prune", nano)
         for scope in ("user/alice", "key/k1")
-        for period, nano in (("total", 10**15 + 4), ("2026-11", 10**15 - 1), ("2026-11-25", 10**15 - 1))
+        for period, nano in (
+            ("total", 10**15 + 4),
+            ("2026-10", 5),
+            ("2026-11", 10**15 - 1),
+            ("2026-11-25", 10**15 - 1),
+        )
     }
 
 

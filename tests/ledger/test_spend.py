@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import spend
+from gproxy.ledger.periods import period_key
 from gproxy.ledger.spend import Spent
 from gproxy.ledger.sqlite import connect
 from gproxy.ledger.store import Store, insert, open_store
@@ -190,10 +192,10 @@ def test_a_clock_that_is_set_back_lets_nothing_more_through(books: Books) -> Non
 
 
 @pytest.mark.parametrize("kind", ["rpm", "tpm", "rpd", "tpd"])
-@pytest.mark.parametrize("ahead", [2 * spend.WINDOW_S, DAY, 400 * DAY])
+@pytest.mark.parametrize("ahead", [3 * DAY, 400 * DAY])
 def test_a_clock_that_was_once_ahead_keeps_nobody_out(books: Books, kind: str, ahead: float) -> None:
     bound = Bound("rule", kind, 1)
-    name, _ = books.reserve(bound, at=NOON + DAY + ahead, tokens=1)
+    name, _ = books.reserve(bound, at=NOON + ahead, tokens=1)
     assert books.used(bound) == 0
     assert passed(books.reserve(bound, tokens=1))
     assert len(books.table("counters")) == 1, "it does not stay to count when its time comes"
@@ -255,8 +257,29 @@ def test_a_day_is_the_utc_day_and_survives_a_restart(tmp_path: Path, kind: str, 
     assert (refused.refused, refused.retry_after) == (bound, 0.5)
     assert passed(books.reserve(bound, at=midnight, tokens=tokens))
     assert not passed(books.reserve(bound, at=midnight + DAY - 0.001, tokens=tokens))
-    assert len(books.table("counters")) == 1
     books.store.close()
+
+
+@pytest.mark.parametrize(("kind", "tokens"), [("rpd", 0), ("tpd", 5)])
+@pytest.mark.parametrize("hours", [-36, -1, 1, 36])
+def test_a_clock_that_is_wrong_by_hours_and_set_right_forgets_no_day(
+    books: Books, kind: str, tokens: int, hours: int
+) -> None:
+    """Whether midnight, or two of them, come between or not."""
+    bound = Bound("rule", kind, 2 * max(1, tokens))
+    midnight = (NOON // DAY + 1) * DAY
+    right, wrong = midnight - 60, midnight - 60 + hours * 3600
+    assert passed(books.reserve(bound, at=right, tokens=tokens))
+    assert passed(books.reserve(bound, at=wrong, tokens=tokens))
+    assert passed(books.reserve(bound, at=right, tokens=tokens)) == (hours != -1)
+    assert not passed(books.reserve(bound, at=right, tokens=tokens))
+
+
+def test_days_that_are_well_past_are_forgotten(books: Books) -> None:
+    bound = Bound("rule", "rpd", 9)
+    for day in range(20):
+        books.reserve(bound, at=NOON + day * DAY)
+    assert {row[2] for row in books.table("counters")} == {int(NOON // DAY) + day for day in (17, 18, 19)}
 
 
 def test_tokens_of_a_request_over_midnight_are_of_the_day_it_began(books: Books) -> None:
@@ -352,7 +375,7 @@ Key = tuple[str, str]
 
 
 def key_of(budget: Budget, now: float) -> Key:
-    return budget.scope, spend.period_key(budget.period, now)
+    return budget.scope, period_key(budget.period, now)
 
 
 @dataclass(frozen=True)
@@ -482,6 +505,7 @@ def test_what_is_charged_without_a_row_is_noted_by_the_day(books: Books) -> None
     assert books.table("spend_adjustments") == [
         ("user/a", "2026-11", "unrecorded", midnight, 14),
         ("user/a", "2026-11", "unrecorded", next_midnight, 7),
+        ("user/a", "2026-11-25", "unrecorded", midnight, 14),
         ("user/a", "2026-11-26", "unrecorded", next_midnight, 7),
         ("user/a", "total", "unrecorded", midnight, 14),
         ("user/a", "total", "unrecorded", next_midnight, 7),
@@ -498,20 +522,40 @@ def test_a_row_of_the_day_it_is_charged_in_is_its_own_explanation(books: Books) 
     ]
 
 
-def test_a_new_day_or_month_ends_those_before_it_of_its_scope(books: Books) -> None:
-    for at in (NOON, NOON + DAY, NOON + 10 * DAY):
-        name, _ = books.reserve(at=at)
+def test_a_new_day_or_month_ends_those_well_before_it_of_its_scope(books: Books) -> None:
+    for days in (0, 1, 10, 11, 12, 13, 40):
+        name, _ = books.reserve(at=NOON + days * DAY)
         books.settle(name, cost=7)
+        if days == 13:
+            kept = {row[1] for row in books.table("spend")}
+            assert kept == {"total", "2026-11", "2026-12", "2026-12-06", "2026-12-07", "2026-12-08"}
     for scope in ("user/a", "key/k"):
         assert {row[1:] for row in books.table("spend") if row[0] == scope} == {
-            ("total", 21, 0),
-            ("2026-12", 7, 0),
-            ("2026-12-05", 7, 0),
+            ("total", 49, 0),
+            ("2026-12", 28, 0),
+            ("2027-01", 7, 0),
+            ("2027-01-04", 7, 0),
         }
 
 
+@pytest.mark.parametrize("period", ["day", "month"])
+@pytest.mark.parametrize("hours", [-1, 1, 36])
+def test_a_clock_that_is_wrong_by_hours_and_set_right_forgets_no_spend(
+    books: Books, period: str, hours: int
+) -> None:
+    """Over the end of a month, which is that of a day."""
+    budget = Budget("user/a", period, 10)
+    right = datetime(2026, 11, 30, 23, 30, tzinfo=UTC).timestamp()
+    for at in (right, right + hours * 3600):
+        name, _ = books.reserve(budget, at=at, cost=5)
+        books.settle(name, cost=5)
+    spent_then = 10 if hours < 0 else 5
+    assert books.spent(period=period, now=right) == Spent(spent_then, 0)
+    name, admission = books.reserve(budget, at=right, cost=5)
+    assert (admission.refused is None) == (hours > 0)
+
+
 def test_a_request_over_midnight_is_settled_in_the_day_it_began(books: Books) -> None:
-    """Also where that day has been ended since, as it is for the key, of which nothing is held."""
     budget = Budget("user/a", "day", 100)
     early, _ = books.reserve(budget, cost=40, scopes=("user/a", "key/k"))
     first, _ = books.reserve(budget, cost=10, at=NOON + DAY, scopes=("user/a", "key/k"))
@@ -522,17 +566,9 @@ def test_a_request_over_midnight_is_settled_in_the_day_it_began(books: Books) ->
     later = NOON + DAY
     assert books.spent(period="day", now=later) == books.spent("key/k", "day", later) == Spent(10, 0)
     assert books.spent() == Spent(40, 0)
-    last, _ = books.reserve(at=NOON + 2 * DAY)
+    last, _ = books.reserve(at=NOON + 9 * DAY)
     books.settle(last, cost=1)
-    assert {row[1] for row in books.table("spend")} == {"total", "2026-11", "2026-11-27"}
-
-
-@pytest.mark.parametrize(("period", "key"), [("total", "total"), ("day", "2026-11-25"), ("month", "2026-11")])
-def test_a_period_is_named_by_the_utc_calendar(period: str, key: str) -> None:
-    assert spend.period_key(period, NOON) == key
-    midnight = NOON // DAY * DAY
-    assert spend.period_key(period, midnight) == key
-    assert spend.period_key(period, midnight + DAY - 1e-3) == key
+    assert {row[1] for row in books.table("spend")} == {"total", "2026-11", "2026-12", "2026-12-04"}
 
 
 def test_spend_never_leaves_what_an_integer_of_sqlite_can_hold(books: Books) -> None:

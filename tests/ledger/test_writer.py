@@ -411,12 +411,30 @@ async def test_what_is_offered_is_written_when_the_ledger_has_nothing_to_do(path
 
 
 async def test_the_ledger_goes_before_what_was_offered(path: Path) -> None:
+    handed_over = threading.Event()
     with writing(path) as it:
+        it.offer(lambda: handed_over.wait(10) and None, 10)
         for number in range(200):
             it.offer(lambda number=number: inserting(record(f"offered-{number}")), 10)
-        await it.run(inserting(record("ledger")))
-        assert ids(path).index("ledger") < 100
+        written = asyncio.create_task(it.run(inserting(record("ledger"))))
+        await asyncio.sleep(0)
+        handed_over.set()
+        await written
+        assert ids(path).index("ledger") < 10
     assert len(ids(path)) == 201, "and what was offered is written before the end"
+
+
+async def test_what_failed_no_longer_waits_when_its_failure_is_heard_of(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a flood that a failing store turns away is taken for a longer one than it is."""
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr(writer, "FAILING_PATIENCE_MS", 1)
+    with writing(path) as it, locked(path):
+        for number in range(50):
+            with pytest.raises(StoreError):
+                await it.run(inserting(record(f"{number}")))
+            assert it.waiting == 0
 
 
 @pytest.mark.usefixtures("impatient")

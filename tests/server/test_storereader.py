@@ -20,6 +20,17 @@ async def test_what_is_read_or_raised_comes_back() -> None:
         await reader.read(broken)
 
 
+async def test_of_a_store_that_is_gone_nothing_is_told() -> None:
+    """An empty one would be read as no spend at all."""
+    gone: list[str] = []
+    reader = StoreReader(lambda: gone[0] if gone else None)
+    assert await reader.read(lambda: 7) == 7
+    gone.append("/home/alice/gproxy.db was removed")
+    with pytest.raises(Unavailable, match="removed or replaced") as told:
+        await reader.read(lambda: 7)
+    assert "/home" not in str(told.value)
+
+
 async def test_few_are_made_at_once_and_too_many_are_refused_while_the_loop_goes_on() -> None:
     reader = StoreReader()
     go, running = threading.Event(), []

@@ -15,8 +15,9 @@ from gproxy.errors import StoreError
 from gproxy.ledger.adjustments import PRUNED, RowChange, adjust_rows
 from gproxy.ledger.retention import shrink
 from gproxy.ledger.rollup import drop_unused_groups
+from gproxy.ledger.rows import NANO
 from gproxy.ledger.sqlite import connect_read_only, sqlite3
-from gproxy.ledger.store import NANO, Store, Work, open_store
+from gproxy.ledger.store import Store, Work, open_store
 from gproxy.ledger.when import stamp
 
 STEP_ROWS = 100

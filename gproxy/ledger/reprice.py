@@ -15,8 +15,9 @@ from typing import Any
 from gproxy.errors import StoreError
 from gproxy.ledger.adjustments import REPRICED, RowChange, adjust_rows
 from gproxy.ledger.pricing import Price, settle
+from gproxy.ledger.rows import DETAILS, NANO
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
-from gproxy.ledger.store import DETAILS, NANO, open_store
+from gproxy.ledger.store import open_store
 from gproxy.ledger.when import stamp
 from gproxy.values import Usage
 

@@ -1,12 +1,18 @@
-"""The roll-up `usage_days`: sums of `usage` by UTC day and by everything a report groups by, kept by triggers.
+"""The roll-up `usage_days`: sums of `usage` by UTC day and by everything a report groups by.
 
-So it changes in the transaction that changes a row, whoever writes it: an insert, a price that is corrected, rows
-that are pruned. Reading it is `report.py`'s.
+It changes in the transaction that changes a row. What is inserted is summed up here, for all rows of a commit
+at once; triggers see to rows that change (a price is corrected) or go. Reading it is `report.py`'s.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from operator import attrgetter, itemgetter
+from typing import Any
 
 from gproxy.ledger.sqlite import sqlite3
+from gproxy.values import Record
+
+Sums = dict[tuple[str, Sequence[Any]], list[int]]
+"""By UTC day and the values of `GROUP`: what is to be added to each of the measures of `SUMS`."""
 
 GROUP = (
     "key_id",
@@ -115,6 +121,48 @@ STEP = (
     f"CREATE TRIGGER usage_days_update AFTER UPDATE ON usage BEGIN {_TAKE} {_ADD} END",
 )
 """The migration: the tables, what the rows so far amount to, and the triggers."""
+
+STEP_SUMMED_BY_COMMIT = ("DROP TRIGGER usage_days_insert",)
+"""A later one: who inserts rows calls `add` and `write`."""
+
+_DAY = f"""
+    INSERT INTO usage_days SELECT ?, id{", ?" * len(SUMS)} FROM usage_groups
+    WHERE {" AND ".join(f"{name} IS ?" for name in GROUP)}
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
+"""  # noqa: S608 - constants alone
+
+_GROUP = f"INSERT INTO usage_groups ({', '.join(GROUP)}) VALUES ({', '.join('?' * len(GROUP))})"  # noqa: S608 - constants alone
+
+_group_of = attrgetter(*GROUP)
+_tokens_of = itemgetter(16, 17, 18, 19, 21, 22)
+_dollars_of = itemgetter(24, 25)
+
+
+def add(sums: Sums, record: Record, row: Sequence[Any]) -> None:
+    """Add what one row stands for; `row` are the values of its columns, without `id`, by `rows.row_of`."""
+    key = (record.started_at[:10], _group_of(record))
+    day = sums.get(key)
+    if day is None:
+        day = sums[key] = [0] * len(SUMS)
+    day[0] += 1
+    day[1] += record.status >= 400 or record.outcome != "ok"
+    for place, tokens in enumerate(_tokens_of(row), 2):
+        day[place] += tokens or 0
+    cost, extra = _dollars_of(row)
+    day[8] += round((cost or 0) * 1e9)
+    day[9] += round((extra or 0) * 1e9)
+    day[10] += cost is None
+    day[11] += record.usage_source in ("estimated", "partial")
+
+
+def write(db: sqlite3.Connection, sums: Sums) -> None:
+    """Bring the sums into the roll-up, in the transaction that inserts their rows."""
+    for (day, group), values in sums.items():
+        # The group is looked for each time: another process may have dropped one that no day referred to.
+        if db.execute(_DAY, (day, *values, *group)).rowcount != 1:
+            db.execute(_GROUP, group)
+            db.execute(_DAY, (day, *values, *group))
+
 
 _DIFFERENCES = f"""
     SELECT day, group_id, {", ".join(f"sum({name} * truth), sum({name} * NOT truth)" for name in SUMS)}

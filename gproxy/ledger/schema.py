@@ -266,5 +266,6 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("rollup", rollup.STEP),
     ("cost views", _COST_VIEWS),
     ("cost views with unknown", _COST_VIEWS_WITH_UNKNOWN),
+    ("rollup by commit", rollup.STEP_SUMMED_BY_COMMIT),
 )
 """The migrations, oldest first: a name that is never reused, and the statements it runs."""

@@ -1,7 +1,7 @@
 """Limits and budgets as they are counted: a claim is reserved before a request goes on, and settled when it ends.
 
-Each function is one operation inside the writer's transaction (`BEGIN IMMEDIATE`), so what it reads is still true
-when it writes, for any number of processes. Which bounds and budgets apply is decided in `routing/limits.py`.
+Each is one operation inside the writer's transaction (`BEGIN IMMEDIATE`), so what it reads is still true when it
+writes, for any number of processes. Which bounds and budgets apply is decided in `routing/limits.py`.
 
 A minute is the 60 seconds before this one and this one, counted by the second: a request at any moment of second s
 counts until second s + 60 has passed, so never less than 60 s. A day is the UTC day.
@@ -21,11 +21,12 @@ from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import adjustments, sqlite
-from gproxy.ledger.adjustments import adjust, forget
-from gproxy.ledger.periods import DAY_S, KEPT_DAYS, kept_from, period_key, periods
+from gproxy.ledger.bulk import Bulk, Posting
+from gproxy.ledger.periods import DAY_S, KEPT_DAYS, period_key, periods
+from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
-from gproxy.ledger.store import MOST_TOKENS, Store, insert, open_store
+from gproxy.ledger.store import Store, open_store
 from gproxy.values import Admission, Bound, Claim, Record, Standing, Usage
 
 logger = logging.getLogger(__name__)
@@ -43,19 +44,8 @@ _COUNT = """
     INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET n = n + excluded.n
 """
-_CORRECT = "UPDATE counters SET n = max(0, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
+_CLOSE = "DELETE FROM reservations WHERE request_id = ? RETURNING hold"
 _FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot NOT BETWEEN ? AND ?"
-_RELEASE = "UPDATE spend SET held_nano = max(0, held_nano - ?) WHERE scope = ? AND period = ?"
-_ADD = """
-    UPDATE spend SET spent_nano = min(spent_nano + ?, 9000000000000000000), held_nano = held_nano + ?
-    WHERE scope = ? AND period = ?
-"""
-_BEGIN = "INSERT INTO spend (spent_nano, held_nano, scope, period) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
-# Days are compared with days and months with months. What is held is released where it was held.
-_END = """
-    DELETE FROM spend
-    WHERE scope = ? AND period < ? AND length(period) = length(?) AND held_nano = 0
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,63 +85,83 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     # The first of a slot ends those that no longer count, nor will if the clock is set back by hours.
     if firsts := [c for c in counts if c.newest != c.now and c.bound.kind != "concurrency"]:
         db.executemany(_FORGET, [(c.bound.rule, c.bound.kind, *_kept(c.bound.kind, c.now)) for c in firsts])
-    _add(db, held, held_nano=claim.cost_nano)
+    bulk = Bulk()
+    for scope, period in held:
+        bulk.add_spend(scope, period, 0, claim.cost_nano)
+    bulk.write(db)
     hold = msgspec.json.encode((claim.at, claim.scopes, taken, held, claim.cost_nano)).decode()
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
     return Admission(tuple(_standing(_with_claim(c), claim.at) for c in counts))
 
 
-def settle(
-    db: sqlite3.Connection, request_id: str, tokens: int, cost_nano: int | None, record: Record | None
-) -> None:
-    """Put the truth in the place of what was reserved, and write the row. Does nothing the second time.
+class Settling(Posting):
+    """Puts the truth in the place of what was reserved, and writes the row. Does nothing the second time.
 
     `cost_nano`, from 0 to `pricing.MOST_NANO`, is added to the spend; None is a price that is not known.
     """
-    tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
-    found = db.execute(
-        "DELETE FROM reservations WHERE request_id = ? RETURNING hold", (request_id,)
-    ).fetchall()
-    if not found:
-        return
-    at, scopes, taken, held, held_nano = msgspec.json.decode(found[0][0])
-    db.executemany(
-        _CORRECT,
-        [
-            (tokens - n if kind in _BY_TOKENS else -n, rule, kind, slot)
-            for rule, kind, slot, n in taken
-            if kind in _BY_TOKENS or kind == "concurrency"
-        ],
-    )
-    db.executemany(_RELEASE, [(held_nano, scope, period) for scope, period in held])
-    charge(db, scopes, at, cost_nano, record)
+
+    def __init__(self, request_id: str, tokens: int, cost_nano: int | None, record: Record | None) -> None:
+        self._request_id = request_id
+        self._tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
+        self._cost_nano = cost_nano
+        self._record = record
+
+    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+        found = db.execute(_CLOSE, (self._request_id,)).fetchall()
+        if not found:
+            return
+        at, scopes, taken, held, held_nano = msgspec.json.decode(found[0][0])
+        for rule, kind, slot, n in taken:
+            if kind in _BY_TOKENS:
+                bulk.correct(rule, kind, slot, self._tokens - n)
+            elif kind == "concurrency":
+                bulk.correct(rule, kind, slot, -n)
+        for scope, period in held:
+            bulk.add_spend(scope, period, 0, -held_nano)
+        charge(bulk, scopes, at, self._cost_nano, self._record)
+
+
+class Charging(Posting):
+    """Adds a cost to the spend and writes the row, for a request that reserved nothing. `at` is when it began."""
+
+    def __init__(
+        self, scopes: Sequence[str], at: float, cost_nano: int | None, record: Record | None
+    ) -> None:
+        self._scopes = scopes
+        self._at = at
+        self._cost_nano = cost_nano
+        self._record = record
+
+    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+        charge(bulk, self._scopes, self._at, self._cost_nano, self._record)
 
 
 def charge(
-    db: sqlite3.Connection, scopes: Iterable[str], at: float, cost_nano: int | None, record: Record | None
+    bulk: Bulk, scopes: Iterable[str], at: float, cost_nano: int | None, record: Record | None
 ) -> None:
-    """Add a cost to the spend and write the row, for a request that reserved nothing. `at` is when it began."""
+    """Add a cost to the spend, and the row."""
     if cost_nano:
         keys = periods(int(at) // DAY_S)
         pairs = [(scope, period) for scope in scopes for period in keys.values()]
-        _add(db, pairs, spent_nano=cost_nano)
-        _account(db, pairs, keys["day"], cost_nano, record)
+        for scope, period in pairs:
+            bulk.add_spend(scope, period, cost_nano, 0)
+        _account(bulk, pairs, keys["day"], cost_nano, record)
     if record is not None:
-        insert(db, record)
+        bulk.add_row(record)
 
 
 def _account(
-    db: sqlite3.Connection, pairs: Iterable[tuple[str, str]], day: str, cost_nano: int, record: Record | None
+    bulk: Bulk, pairs: Iterable[tuple[str, str]], day: str, cost_nano: int, record: Record | None
 ) -> None:
     """Note where a charge and the row for it come apart: there is no row, or it is of another day."""
     if record is None:
         for scope, period in pairs:
-            adjust(db, scope, period, adjustments.UNRECORDED, cost_nano, f"{day}T00:00:00.000Z")
+            bulk.adjust(scope, period, adjustments.UNRECORDED, cost_nano, f"{day}T00:00:00.000Z")
     elif not record.started_at.startswith(day):
         for scope, period in pairs:
             if period != "total" and period != (began := record.started_at[: len(period)]):
-                adjust(db, scope, period, adjustments.MIDNIGHT, cost_nano, record.started_at)
-                adjust(db, scope, began, adjustments.MIDNIGHT, -cost_nano, record.started_at)
+                bulk.adjust(scope, period, adjustments.MIDNIGHT, cost_nano, record.started_at)
+                bulk.adjust(scope, began, adjustments.MIDNIGHT, -cost_nano, record.started_at)
 
 
 def recover(store: Store, worker: int | None) -> int:
@@ -162,7 +172,7 @@ def recover(store: Store, worker: int | None) -> int:
     """
     query = "SELECT request_id, record FROM reservations WHERE ? IS NULL OR worker = ?"
     (left,) = store.run([lambda db: db.execute(query, (worker, worker)).fetchall()])
-    outcomes = store.run([partial(_interrupt, request_id=name, row=row) for name, row in left])
+    outcomes = store.run([_interrupting(name, row) for name, row in left])
     for (name, _), outcome in zip(left, outcomes, strict=True):
         if isinstance(outcome, StoreError):
             logger.warning("What the request %s held cannot be settled and is dropped: %s", name, outcome)
@@ -178,10 +188,10 @@ def recover(store: Store, worker: int | None) -> int:
     return len(left)
 
 
-def _interrupt(db: sqlite3.Connection, request_id: str, row: bytes) -> None:
+def _interrupting(request_id: str, row: bytes) -> Settling:
     record = _read(row)
     tokens, cost = (0, None) if record is None else (record.usage.total_tokens or 0, record.cost_nano)
-    settle(db, request_id, tokens, cost, record)
+    return Settling(request_id, tokens, cost, record)
 
 
 def _drop(db: sqlite3.Connection, request_id: str) -> None:
@@ -265,21 +275,6 @@ def _empty() -> sqlite3.Connection:
         for statement in statements:
             db.execute(statement)
     return db
-
-
-def _add(
-    db: sqlite3.Connection, pairs: Sequence[tuple[str, str]], *, spent_nano: int = 0, held_nano: int = 0
-) -> None:
-    """Add to periods of scopes. The first of a new day or month ends those well before it, for no budget asks for
-    them, nor will one if the clock is set back by hours."""
-    rows = [(spent_nano, held_nano, scope, period) for scope, period in pairs]
-    if db.executemany(_ADD, rows).rowcount == len(rows):
-        return
-    for row, pair in zip(rows, pairs, strict=True):
-        if db.execute(_BEGIN, row).rowcount:
-            oldest = kept_from(pair[1])
-            db.execute(_END, (pair[0], oldest, oldest))
-            forget(db, pair[0], oldest)
 
 
 def _counted(db: sqlite3.Connection, needs: Sequence[tuple[Bound, int]], now: float) -> list[_Count]:

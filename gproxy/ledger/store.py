@@ -1,43 +1,23 @@
-"""The usage store: its transactions, its migrations, and how a `Record` becomes a row of the table `usage`.
+"""The usage store: its transactions and its migrations.
 
-Which tables there are is `schema.py`'s. When rows are written is `writer.py`'s; reading them is `report.py`'s.
+Which tables there are is `schema.py`'s, what of several operations is written together `bulk.py`'s. When rows are
+written is `writer.py`'s; reading them is `report.py`'s.
 """
 
 import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger import sqlite
+from gproxy.ledger.bulk import Bulk, Posting
 from gproxy.ledger.presence import Presence
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import CHECKPOINT_PAGES, MIGRATIONS, connect, remedy, sqlite3
-from gproxy.values import Record, Usage
-
-NANO = 1_000_000_000
-"""Nano-dollars in a dollar."""
-
-MOST_TOKENS = 10**12
-"""A count beyond this is an upstream's nonsense; so bounded, millions of rows still sum within 64 bits."""
+from gproxy.values import Record
 
 MIGRATION_SET = "gproxy"
-
-_INSERT = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
-
-DETAILS = (
-    "input_audio_tokens",
-    "input_image_tokens",
-    "cache_read_audio_tokens",
-    "cache_read_image_tokens",
-    "output_audio_tokens",
-    "output_image_tokens",
-    "web_searches",
-)
-"""The counts of `Usage` that have their columns in the table `usage_details`, behind `usage_id, service_tier`."""
-
-_INSERT_DETAILS = f"INSERT INTO usage_details VALUES (?, ?{', ?' * len(DETAILS)})"  # noqa: S608 - as above
 
 _LAST_PATIENCE_MS = 500
 """How long the end of a server waits for another process's lock, to note that it came."""
@@ -52,7 +32,7 @@ _ROW_FAULTS = (
 
 
 Work = Callable[[sqlite3.Connection], Any]
-"""One operation on the store, inside a transaction that others may share."""
+"""One operation on the store, in a transaction that others may share; a `Posting` is one that adds to a `Bulk`."""
 
 
 class Store:
@@ -97,23 +77,28 @@ class Store:
     def _run(self, works: Sequence[Work]) -> list[Any]:
         try:
             try:
-                return self._commit(lambda db: [work(db) for work in works])
+                return self._commit(_together, works)
             except Exception as error:  # whatever it is, it is found out below whose it is
                 if not _is_one_works(error):
                     raise
-                return self._commit(lambda db: [_outcome(db, work) for work in works])
+                return self._commit(_apart, works)
         except sqlite3.Error as error:
             raise StoreError(f"The usage store cannot be written ({error}): {remedy(error)}.") from error
 
-    def _commit(self, act: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
+    def _commit(
+        self, act: Callable[[sqlite3.Connection, Sequence[Work]], list[Any]], works: Sequence[Work]
+    ) -> list[Any]:
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            outcome = act(self._connection)
+            outcomes = act(self._connection, works)
             self._connection.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise
-        return outcome
+        for work, outcome in zip(works, outcomes, strict=True):
+            if isinstance(work, Posting) and not isinstance(outcome, StoreError):
+                work.committed()
+        return outcomes
 
     def relieve(self) -> None:
         """A `Checkpointer` works beside it: commits need not bring the write-ahead log into the main file."""
@@ -150,8 +135,26 @@ def _is_one_works(error: Exception) -> bool:
     return not isinstance(error, sqlite3.Error) or isinstance(error, _ROW_FAULTS)
 
 
+def _together(db: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:
+    """In their order; what follows each other and only adds is written in one go."""
+    bulk = Bulk()
+    outcomes: list[Any] = [None] * len(works)
+    for place, work in enumerate(works):
+        if isinstance(work, Posting):
+            work.post(db, bulk)
+        else:
+            bulk.write(db)
+            outcomes[place] = work(db)
+    bulk.write(db)
+    return outcomes
+
+
+def _apart(db: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:
+    """So that one that fails is undone alone."""
+    return [_outcome(db, work) for work in works]
+
+
 def _outcome(db: sqlite3.Connection, work: Work) -> Any:
-    """What one work of several comes to, which are not undone with it."""
     db.execute("SAVEPOINT one")
     try:
         outcome = work(db)
@@ -191,69 +194,17 @@ def open_store(
     return Store(connection, path, turn, made=made)
 
 
-def insert(db: sqlite3.Connection, record: Record) -> None:
-    """Write one row of `usage`, and what a price needs beyond it."""
-    written = db.execute(_INSERT, row_of(record))
-    details = details_of(record.usage)
-    if details is not None:
-        db.execute(_INSERT_DETAILS, (written.lastrowid, *details))
+def inserting(record: Record) -> Posting:
+    """The work of writing one row of `usage`."""
+    return _Insert(record)
 
 
-def inserting(record: Record) -> Work:
-    """The work of writing one row."""
-    return partial(insert, record=record)
+class _Insert(Posting):
+    def __init__(self, record: Record) -> None:
+        self._record = record
 
-
-def row_of(record: Record) -> tuple[Any, ...]:
-    """The values of the columns in order, without `id`."""
-    usage = record.usage
-    return (
-        record.request_id,
-        record.started_at,
-        record.user,
-        record.key_label,
-        record.key_id,
-        record.provider,
-        record.credential,
-        record.model,
-        record.requested_model,
-        record.alias,
-        record.dialect,
-        record.route,
-        int(record.stream),
-        record.status,
-        record.outcome,
-        record.attempts,
-        _tokens(usage.input_tokens),
-        _tokens(usage.output_tokens),
-        _tokens(usage.cache_read_tokens),
-        _tokens(usage.cache_write_tokens),
-        _tokens(usage.cache_write_1h_tokens),
-        _tokens(usage.reasoning_tokens),
-        _tokens(usage.total_tokens),
-        record.usage_source,
-        _dollars(record.cost_nano),
-        _dollars(record.extra_attempt_cost_nano),
-        int(record.maybe_billed),
-        record.price_source,
-        record.latency_ms,
-        record.ttft_ms,
-        record.error,
-    )
-
-
-def details_of(usage: Usage) -> tuple[Any, ...] | None:
-    """The values of a row of `usage_details` in order, without `usage_id`; None if there are none to keep."""
-    counts = [_tokens(getattr(usage, name)) for name in DETAILS]
-    return (usage.service_tier, *counts) if usage.service_tier or any(counts) else None
-
-
-def _tokens(count: int | None) -> int | None:
-    return None if count is None else min(max(count, 0), MOST_TOKENS)
-
-
-def _dollars(nano: int | None) -> float | None:
-    return None if nano is None else nano / NANO
+    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+        bulk.add_row(self._record)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> bool:

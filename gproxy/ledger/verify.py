@@ -12,11 +12,9 @@ from pathlib import Path
 
 from gproxy.errors import StoreError
 from gproxy.ledger import rollup
+from gproxy.ledger.bulk import MOST_SPENT_NANO
+from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
-from gproxy.ledger.store import MOST_TOKENS
-
-MOST_SPENT_NANO = 9 * 10**18
-"""Spend is kept at this at most, so that it fits an integer of SQLite."""
 
 OUTCOMES = ("ok", "upstream_error", "client_closed", "interrupted", "refused", "error")
 USAGE_SOURCES = ("upstream", "partial", "estimated", "none")

@@ -6,7 +6,6 @@ What a model costs is `prices.py`'s, what is written `ledger/spend.py`'s.
 import asyncio
 import logging
 from collections.abc import Callable
-from functools import partial
 
 from gproxy.errors import StoreError, Unavailable
 from gproxy.ledger import spend
@@ -151,15 +150,8 @@ def _work(journal: Journal, cost: int | None, source: str | None) -> Work | None
     if journal.noting is not None:
         journal.noting.cancel()
     if journal.reserved:
-        return partial(
-            spend.settle,
-            request_id=journal.call.request_id,
-            tokens=journal.usage.total_tokens or 0,
-            cost_nano=cost,
-            record=record,
-        )
+        return spend.Settling(journal.call.request_id, journal.usage.total_tokens or 0, cost, record)
     if journal.admitted:
-        client, at = journal.call.client, journal.call.started_at
-        scopes = (client.user_scope, client.key_scope)
-        return partial(spend.charge, scopes=scopes, at=at, cost_nano=cost, record=record)
+        client = journal.call.client
+        return spend.Charging((client.user_scope, client.key_scope), journal.call.started_at, cost, record)
     return None if record is None else inserting(record)

@@ -137,7 +137,7 @@ class World:
 
     def settle(self, cost: int) -> None:
         store = open_store(self.store)
-        store.run([lambda db: spend.settle(db, "r", 0, cost, None)])
+        store.run([spend.Settling("r", 0, cost, None)])
         store.close()
 
 

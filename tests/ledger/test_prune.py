@@ -1,6 +1,5 @@
 from contextlib import closing
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ def charged(path: Path, *records: Record) -> Path:
             (f"user/{row.user}", f"key/{row.key_id}"),
             datetime.fromisoformat(row.started_at).timestamp(),
         )
-        work = partial(spend.charge, scopes=scopes, at=at, cost_nano=row.cost_nano, record=row)
+        work = spend.Charging(scopes, at, row.cost_nano, row)
         assert store.run([work]) == [None]
     store.close()
     return path

@@ -38,12 +38,11 @@ def charged(path: Path, *records: Record) -> None:
     """Rows whose cost was added to the spend as they were written, each as a server does it."""
     store = open_store(path)
     works = [
-        partial(
-            spend.charge,
-            scopes=(f"user/{row.user}", f"key/{row.key_id}"),
-            at=datetime.fromisoformat(row.started_at).timestamp(),
-            cost_nano=row.cost_nano,
-            record=row,
+        spend.Charging(
+            (f"user/{row.user}", f"key/{row.key_id}"),
+            datetime.fromisoformat(row.started_at).timestamp(),
+            row.cost_nano,
+            row,
         )
         for row in records
     ]

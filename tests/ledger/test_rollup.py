@@ -78,12 +78,14 @@ def test_what_does_not_agree_is_found(store: Store, tampering: str) -> None:
     assert differences(store)
 
 
-def test_the_migration_sums_up_the_rows_there_are_as_the_triggers_would(tmp_path: Path, store: Store) -> None:
+def test_the_migration_sums_up_the_rows_there_are_as_they_would_have_been(
+    tmp_path: Path, store: Store
+) -> None:
     whole = days(store)
     db = store._connection
     db.executescript(
         "DROP VIEW daily_cost; DROP VIEW monthly_cost;"
-        "DROP TRIGGER usage_days_insert; DROP TRIGGER usage_days_update;"
+        "DROP TRIGGER usage_days_update;"
         "DROP TRIGGER usage_days_delete; DROP TABLE usage_days; DROP TABLE usage_groups"
     )
     for statement in dict(STEPS)["rollup"]:

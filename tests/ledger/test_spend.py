@@ -20,7 +20,7 @@ from gproxy.ledger import spend
 from gproxy.ledger.periods import period_key
 from gproxy.ledger.spend import Spent
 from gproxy.ledger.sqlite import connect
-from gproxy.ledger.store import Store, insert, open_store
+from gproxy.ledger.store import Store, inserting, open_store
 from gproxy.values import Admission, Bound, Budget, Claim, Usage
 from tests.ledger.rows import record
 
@@ -97,7 +97,7 @@ class Books:
 
     def settle(self, name: str, *, tokens: int = 0, cost: int | None = 0, row: bool = True) -> None:
         what = record(name, cost_nano=cost) if row else None
-        self.do(lambda db: spend.settle(db, name, tokens, cost, what))
+        self.do(spend.Settling(name, tokens, cost, what))
 
     def recover(self, worker: int | None = None) -> int:
         return spend.recover(self.store, worker)
@@ -515,7 +515,7 @@ def test_what_is_charged_without_a_row_is_noted_by_the_day(books: Books) -> None
 def test_a_row_of_the_day_it_is_charged_in_is_its_own_explanation(books: Books) -> None:
     for at, started_at in ((NOON, "2026-11-25T00:00:00.000Z"), (NOON + DAY, "2026-11-25T23:59:59.999Z")):
         row = record(started_at, started_at=started_at, cost_nano=7)
-        books.do(lambda db, at=at, row=row: spend.charge(db, ["user/a"], at, 7, row))
+        books.do(spend.Charging(["user/a"], at, 7, row))
     assert books.table("spend_adjustments") == [
         ("user/a", "2026-11-25", "midnight", "2026-11-25T23:59:59.999Z", -7),
         ("user/a", "2026-11-26", "midnight", "2026-11-25T23:59:59.999Z", 7),
@@ -637,7 +637,7 @@ def test_a_row_comes_back_as_it_was_kept(books: Books) -> None:
     claim = Claim(request_id="kept", scopes=(), bounds=(), budgets=(), tokens=0, cost_nano=0, at=NOON)
     books.do(lambda db: spend.reserve(db, claim, 0, spend.pending(row)))
     books.recover()
-    books.do(lambda db: insert(db, structs.replace(row, request_id="plain")))
+    books.do(inserting(structs.replace(row, request_id="plain")))
     recovered, plain = books.table("usage")
     assert recovered[2:] == plain[2:]
 

@@ -56,7 +56,7 @@ def charge(
 ) -> None:
     written = record(name, user=user, key_id=user, started_at=moment(began), cost_nano=cost) if row else None
     scopes = (f"user/{user}", f"key/{user}")
-    store.run([partial(spend.charge, scopes=scopes, at=at, cost_nano=cost, record=written)])
+    store.run([spend.Charging(scopes, at, cost, written)])
 
 
 def at(seconds: float) -> datetime:
@@ -88,8 +88,7 @@ def test_whatever_happens_the_ledger_adds_up(
         elif what == "settle" and open_requests:
             settled, whose, began = open_requests.pop(0)
             row = record(settled, user=whose, key_id=whose, started_at=moment(began - 1), cost_nano=cost)
-            settle = partial(spend.settle, request_id=settled, tokens=5, cost_nano=cost)
-            store.run([partial(settle, record=row if number % 3 else None)] * 2)
+            store.run([spend.Settling(settled, 5, cost, row if number % 3 else None)] * 2)
         elif what == "charge":
             charge(store, name, user, now, cost, row=True, began=now - 1)
         elif what == "unrecorded":

@@ -81,7 +81,7 @@ def test_what_is_spent_held_and_counted_is_told(clients: dict[str, Client], path
     for number in range(2):
         request = claim(laptop, f"r{number}", 100_000_000)
         store.run([lambda db, request=request: spend.reserve(db, request, 0, b"")])  # type: ignore[misc]  # bound now
-    store.run([lambda db: spend.settle(db, "r0", 9, 30_000_000, None)])
+    store.run([spend.Settling("r0", 9, 30_000_000, None)])
     store.close()
     told = account.quota(laptop, path, NOW + 1)
     assert (told["user"], told["key"], told["key_id"]) == ("alice", "laptop", laptop.key_id)

@@ -45,7 +45,7 @@ def test_users_and_keys_are_told_with_what_they_spent_hold_and_have_left(tmp_pat
             at=now,
         )
         store.run([partial(spend.reserve, claim=claim, worker=0, pending=b"")])
-    store.run([lambda db: spend.settle(db, "done", 0, 100_000_000, None)])
+    store.run([spend.Settling("done", 0, 100_000_000, None)])
     store.close()
     told = [tuple(row.values()) for row in quotas(config, path, now)]
     assert told == [

@@ -1,0 +1,120 @@
+"""What several operations of one commit add to the store, summed up, so that it is written by few statements.
+
+What an operation adds is `spend.py`'s and `tally.py`'s to say; transactions are `store.py`'s.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+from gproxy.ledger import rollup
+from gproxy.ledger.adjustments import adjust, forget
+from gproxy.ledger.periods import kept_from
+from gproxy.ledger.rows import DETAILS, details_of, row_of
+from gproxy.ledger.sqlite import sqlite3
+from gproxy.values import Record
+
+MOST_SPENT_NANO = 9_000_000_000_000_000_000
+"""Spend is kept at this at most, so that it fits an integer of SQLite, whatever upstreams report."""
+
+_ROW = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
+_DETAILS = f"INSERT INTO usage_details SELECT id, ?{', ?' * len(DETAILS)} FROM usage WHERE request_id = ?"  # noqa: S608 - as above
+_CORRECT = "UPDATE counters SET n = max(0, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
+_SPEND = f"""
+    UPDATE spend SET spent_nano = min(spent_nano + ?, {MOST_SPENT_NANO}), held_nano = max(0, held_nano + ?)
+    WHERE scope = ? AND period = ?
+"""  # noqa: S608 - a constant
+_BEGIN = "INSERT INTO spend (spent_nano, held_nano, scope, period) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# Days are compared with days and months with months. What is held is released where it was held.
+_END = """
+    DELETE FROM spend
+    WHERE scope = ? AND period < ? AND length(period) = length(?) AND held_nano = 0
+"""
+
+
+class Bulk:
+    """Gathers, and writes what it has gathered in the caller's transaction."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[Any, ...]] = []
+        self._details: list[tuple[Any, ...]] = []
+        self._days: rollup.Sums = {}
+        self._corrections: dict[tuple[str, str, int], int] = defaultdict(int)
+        self._spends: dict[tuple[str, str], list[int]] = {}
+        self._adjustments: dict[tuple[str, str, str, str], int] = defaultdict(int)
+
+    def add_row(self, record: Record) -> None:
+        """One row of `usage`, what a price needs beyond it, and its part in the roll-up."""
+        row = row_of(record)
+        self._rows.append(row)
+        rollup.add(self._days, record, row)
+        details = details_of(record.usage)
+        if details is not None:
+            self._details.append((*details, record.request_id))
+
+    def correct(self, rule: str, kind: str, slot: int, by: int) -> None:
+        """Change what is counted in a slot, if anything still is."""
+        self._corrections[rule, kind, slot] += by
+
+    def add_spend(self, scope: str, period: str, spent_nano: int, held_nano: int) -> None:
+        """Spend more, and hold more or (below 0) less, of a period of a scope."""
+        sums = self._spends.get((scope, period))
+        if sums is None:
+            self._spends[scope, period] = [spent_nano, held_nano]
+        else:
+            sums[0] += spent_nano
+            sums[1] += held_nano
+
+    def adjust(self, scope: str, period: str, reason: str, delta_nano: int, at: str) -> None:
+        """As `adjustments.adjust`."""
+        self._adjustments[scope, period, reason, at] += delta_nano
+
+    def write(self, db: sqlite3.Connection) -> None:
+        """All that was gathered since the last time. What is left of it after an error is not known: it is to be
+        undone, and gathered anew."""
+        if self._rows:
+            rows, self._rows = self._rows, []
+            db.executemany(_ROW, rows)
+            days, self._days = self._days, {}
+            rollup.write(db, days)
+        if self._details:
+            details, self._details = self._details, []
+            db.executemany(_DETAILS, details)
+        if self._corrections:
+            corrections, self._corrections = self._corrections, defaultdict(int)
+            db.executemany(_CORRECT, [(by, *key) for key, by in corrections.items()])
+        if self._spends:
+            spends, self._spends = self._spends, {}
+            _spend(db, spends)
+        if self._adjustments:
+            adjustments, self._adjustments = self._adjustments, defaultdict(int)
+            for (scope, period, reason, at), delta in adjustments.items():
+                adjust(db, scope, period, reason, delta, at)
+
+
+def _spend(db: sqlite3.Connection, spends: dict[tuple[str, str], list[int]]) -> None:
+    """The first of a new day or month ends those well before it, for no budget asks for them, nor will one if the
+    clock is set back by hours."""
+    rows = [(min(spent, MOST_SPENT_NANO), held, *pair) for pair, (spent, held) in spends.items()]
+    if db.executemany(_SPEND, rows).rowcount == len(rows):
+        return
+    for spent, held, scope, period in rows:
+        if (spent > 0 or held > 0) and db.execute(_BEGIN, (spent, max(0, held), scope, period)).rowcount:
+            oldest = kept_from(period)
+            db.execute(_END, (scope, oldest, oldest))
+            forget(db, scope, oldest)
+
+
+class Posting:
+    """An operation that adds to the store and asks little of it, so that it is done with others in one go."""
+
+    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+        """Add to `bulk` what is to be written. May be called again if that was undone."""
+        raise NotImplementedError
+
+    def committed(self) -> None:
+        """It is written for good. Called in the thread that wrote it."""
+
+    def __call__(self, db: sqlite3.Connection) -> None:
+        bulk = Bulk()
+        self.post(db, bulk)
+        bulk.write(db)

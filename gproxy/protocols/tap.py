@@ -77,8 +77,6 @@ class StreamTap:
 
     def feed(self, data: bytes) -> bytes:
         """What to send on now. Raises AnswerBroken if one event is too large, or the first one broken JSON."""
-        if self._as_received:
-            return self._pass_on(data, self._framer.feed(data))
         out, at = self._step(data, 0)
         if at == len(data):
             return out
@@ -142,17 +140,21 @@ class StreamTap:
                 return run.sent, run.end
             self._template = None
         if self._ended or not self._tries or len(data) > MAX_EVENT_BYTES:
-            return self._rewrite(self._framer.feed(data[at:])), len(data)
+            return self._read(data[at:])[1], len(data)
         line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"
         found = data.find(line_ends, at)
         end = len(data) if found < 0 else found + len(line_ends)
-        events = self._framer.feed(data[at:end])
         known = self.usage, self.complete
-        out = self._rewrite(events)
+        events, out = self._read(data[at:end])
         if len(events) == 1 and self.first_seen and not self._ended and (self.usage, self.complete) == known:
             self._tries -= 1
             self._template = learn(self._protocol, events[0], self._client_model) or self._template
         return out, end
+
+    def _read(self, data: bytes) -> tuple[list[Event], bytes]:
+        """The events that are whole with `data`, which were read one by one, and what to send."""
+        events = self._framer.feed(data)
+        return events, self._pass_on(data, events) if self._as_received else self._rewrite(events)
 
     def _rewrite(self, events: list[Event]) -> bytes:
         sent: list[bytes] = []

@@ -19,7 +19,7 @@ from gproxy.protocols.base import Event, Protocol
 from gproxy.values import Usage
 
 _MOST_VARYING = 4
-_STRETCH_BYTES = 4 * 1024
+_STRETCH_BYTES = 32 * 1024
 """About so much is looked at for one run. All that came in would be looked at again for each of many short runs."""
 
 _TEXT, _TEXT_BYTES = rb"gproxy\"\u00e9", 9
@@ -66,30 +66,33 @@ class Template(NamedTuple):
     def run(self, data: bytes, at: int) -> Run | None:
         """The whole events of this form from `at` on, where one of them starts; None if there is none that is whole,
         or one of the values is not of its kind."""
-        begin = at + len(self.start)
-        far = data.find(self.stop, begin + _STRETCH_BYTES)
-        inside = data[begin:] if far < 0 else data[begin : far + len(self.stop)]
-        parts = [inside[: -len(self.stop)]]
-        if (
-            not inside.endswith(self.stop) or b"\n" in parts[0]
-        ):  # not a single event, as in a stream that is paced
-            parts = self._parts(inside)
+        parts = self._parts(data, at)
         output_bytes = self._output_bytes(parts) if parts else None
-        if output_bytes is None:
-            return None
+        while output_bytes is None:
+            parts = parts[: len(parts) // 2]  # one of the values is none: those before it may be good
+            if not parts:
+                return None
+            output_bytes = self._output_bytes(parts)
         around = len(self.start) + len(self.stop)
         end = at + len(parts) * around + sum(map(len, parts))
         between = (self.sent_stop + self.sent_start).join(parts)
         return Run(len(parts), b"%b%b%b" % (self.sent_start, between, self.sent_stop), end, output_bytes)
 
-    def _parts(self, inside: bytes) -> list[bytes]:
-        """What stands between `start` and `stop` in each event, the first `start` being cut off."""
-        parts = inside.split(self.stop + self.start)
-        whole = len(parts) - 1
-        if b"\n" in b"".join(parts[:whole]):  # something else stands between them
-            whole = next(place for place, part in enumerate(parts) if b"\n" in part)
-        last, stop, _ = parts[whole].partition(self.stop)
-        parts[whole:] = [last] if stop and b"\n" not in last else []
+    def _parts(self, data: bytes, at: int) -> list[bytes]:
+        """What stands between `start` and `stop` in each event from `at` on."""
+        start, stop = self.start, self.stop
+        before, after = len(start), len(stop)
+        beyond = after - stop.find(b"\n")  # the first line end behind the values is the first of `stop`
+        far = at + _STRETCH_BYTES
+        parts: list[bytes] = []
+        while at < far and data.startswith(start, at):
+            begin = at + before
+            line_end = data.find(b"\n", begin)
+            end = line_end + beyond
+            if line_end < 0 or end - after < begin or not data.startswith(stop, end - after):
+                break
+            parts.append(data[begin : end - after])
+            at = end
         return parts
 
     def _output_bytes(self, parts: Sequence[bytes]) -> int | None:

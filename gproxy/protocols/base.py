@@ -89,8 +89,8 @@ class Protocol:
     error_in_event  what kind of failure an event inside a 200 stands for: an HTTP status, else None
     output_text     bytes of text, reasoning and tool arguments in an event, or in a whole answer given as one:
                     for estimates
-    varying         finds the members of which nothing is ever read but the length of their text (`template.py`);
-                    None: events are read one by one
+    varying         finds the members of which nothing is ever read but the length of their text, and the stamps, of
+                    which nothing is (`template.py`); None: events are read one by one
     error_body      (error, request id) -> answer body, before the first byte
     error_event     (error, request id) -> bytes that end a broken stream
     """

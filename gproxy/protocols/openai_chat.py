@@ -216,7 +216,8 @@ CHAT = Protocol(
     error_in_event=error_in_event,
     output_text=chat_output,
     varying=varying(
-        "content", "reasoning_content", "reasoning", "refusal", "arguments", "text", "obfuscation"
+        *("content", "reasoning_content", "reasoning", "refusal", "arguments", "text", "obfuscation"),
+        stamps=("id", "created"),
     ),
     error_body=envelopes.openai_body,
     error_event=envelopes.openai_event,

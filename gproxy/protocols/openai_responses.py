@@ -185,7 +185,7 @@ RESPONSES = Protocol(
     is_complete=is_terminal,
     error_in_event=error_in_event,
     output_text=output_text,
-    varying=varying("delta", "obfuscation", "sequence_number"),
+    varying=varying("delta", "obfuscation", "sequence_number", stamps=("item_id", "response_id")),
     error_body=envelopes.openai_body,
     error_event=envelopes.responses_event,
 )

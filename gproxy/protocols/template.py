@@ -5,11 +5,15 @@ What an event says is read by the dialects; when this way is taken is `tap.py`'s
 That the result is that of reading each event by itself rests on three things. A value that varies has to be the
 inside of a JSON string, or a number, so it holds no line break, and what stands around it is fixed: the framer would
 cut the same events. Their JSON is the same tree but for those values. And of a member that a dialect names in
-`varying` nothing is ever read but how long its text is, which is tried on the event that is learned from.
+`varying` nothing is ever read but how long its text is, which is tried on an event of the same form.
+
+Streams of one model differ in stamps (an id, a time) of which nothing is read at all: what a form was found to mean
+is remembered without them, and without the text.
 """
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -22,22 +26,36 @@ _MOST_VARYING = 4
 _STRETCH_BYTES = 32 * 1024
 """About so much is looked at for one run. All that came in would be looked at again for each of many short runs."""
 
+_MOST_STAMPS = 8
+_LONGEST_EVENT = 4 * 1024
+"""No form is learned from a longer one: what stands around its text is kept."""
+
 _TEXT, _TEXT_BYTES = rb"gproxy\"\u00e9", 9
 """A text whose size is neither that of its JSON nor the number of its letters."""
 
 _NUMBER = b"730811025500173"
+_STAMP, _STAMP_NUMBER = b"gproxy-730811", b"730811025500179"
 _NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,17})(?: (?:0|[1-9][0-9]{0,17}))*+")
 _ESCAPED_ASCII = rb"\u00"
 _KNOWN = Usage()
 _text = msgspec.json.Decoder(str).decode
 
 
-def varying(*names: str) -> re.Pattern[bytes]:
-    """Finds members of those names in an event: in group 1 the inside of a string, or in group 2 a whole number."""
-    any_name = "|".join(map(re.escape, names)).encode()
-    return re.compile(
-        rb'"(?:%b)"[ ]?:[ ]?(?:"((?:[^"\\\r\n]|\\.)*+)"|(0|[1-9][0-9]{0,17})(?=[,}]))' % any_name
-    )
+_IS_TEXT, _IS_NUMBER, _IS_STAMP, _IS_STAMP_NUMBER = 1, 2, 3, 4
+"""What a slot of a form is: the group that `varying` finds its value in."""
+
+
+def varying(*names: str, stamps: Sequence[str] = ()) -> re.Pattern[bytes]:
+    """Finds members of those names in an event: in group 1 the inside of a string, or in group 2 a whole number.
+
+    Of `stamps`, in group 3 a plain name that stands in quotes, or in group 4 a whole number.
+    """
+    any_name, any_stamp = ("|".join(map(re.escape, each)).encode() for each in (names, stamps))
+    number = rb"(0|[1-9][0-9]{0,17})(?=[,}])"
+    found = rb'"(?:%b)"[ ]?:[ ]?(?:"((?:[^"\\\r\n]|\\.)*+)"|%b)' % (any_name, number)
+    if stamps:
+        found += rb'|"(?:%b)"[ ]?:[ ]?(?:"([0-9A-Za-z_-]{1,128})"|%b)' % (any_stamp, number)
+    return re.compile(found)
 
 
 class Run(NamedTuple):
@@ -125,34 +143,50 @@ def learn(protocol: Protocol, event: Event, client_model: str | None) -> Templat
 
     `client_model` is put into what is sent in place of the upstream's name, if there is one.
     """
-    form = _form(protocol.varying, event) if protocol.varying else None
-    if form is None:
+    raw, data = event.raw, event.data
+    if protocol.varying is None or data is None or len(raw) > _LONGEST_EVENT:
         return None
-    blank = form.filled([b"0" if number else b"" for number in form.numbers])
-    values = [_NUMBER if n else _TEXT * (1 << place) for place, n in enumerate(form.numbers)]
-    tried = form.filled(values)
-    if not _is_plain(protocol, tried) or protocol.output_text(blank):
+    literals: list[bytes] = []
+    slots: list[int] = []
+    stamps: list[bytes] = []
+    at = 0
+    for match in protocol.varying.finditer(raw):
+        slot = match.lastindex or 0
+        if slot >= _IS_STAMP:
+            stamps.append(match[slot])
+        start, end = match.span(slot)
+        slots.append(slot)
+        literals.append(raw[at:start])
+        at = end
+    if len(stamps) > _MOST_STAMPS or not 0 < len(slots) - len(stamps) <= _MOST_VARYING:
         return None
-    counted, uneven = divmod(protocol.output_text(tried), _TEXT_BYTES)
-    if uneven or not 0 < counted < 1 << len(form.numbers):
-        return None
-    kinds = tuple(None if n else bool(counted >> place & 1) for place, n in enumerate(form.numbers))
-    sent = tried.raw if client_model is None else protocol.restore_event(tried, client_model)
-    start, *middles, stop = form.literals
-    sent_start, *sent_middles, sent_stop = _around(sent, values)
-    if sent_middles != middles:
-        return None
-    return Template(start, tuple(middles), stop, sent_start, sent_stop, kinds)
+    literals.append(raw[at:])
+    before = raw.find(data)
+    form = _Form(tuple(literals), tuple(slots), before, len(raw) - before - len(data), event.name)
+    found = _found(protocol, form, client_model)
+    return None if found is None else found.stamped(stamps)
 
 
 class _Form(NamedTuple):
-    """An event without the values that vary. Its data begin and end so many bytes within it."""
+    """An event without the values in its slots. Its data begin and end so many bytes within it."""
 
-    literals: list[bytes]
-    numbers: list[bool]
+    literals: tuple[bytes, ...]
+    slots: tuple[int, ...]
     before: int
     after: int
     name: bytes
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether an event of this form is framed by nothing but itself, and read as it is written."""
+        first, last = self.literals[0], self.literals[-1]
+        # One with empty lines in front, or at the very start of a stream, is framed by more than itself.
+        framed = first[:1] not in (b"\r", b"\n", b"\xef") and last[-1:] == b"\n"
+        inside = self.before <= len(first) and 0 <= self.after <= len(last)
+        everything = b" ".join(self.literals)
+        # A name could be written by escapes, and the dialects look for some as they are before they read an event.
+        plain = _ESCAPED_ASCII not in everything and is_utf8(everything)
+        return framed and inside and plain and not any(value in everything for value in _TRIED)
 
     def filled(self, values: Sequence[bytes]) -> Event:
         pairs = zip(values, self.literals[1:], strict=True)
@@ -160,31 +194,59 @@ class _Form(NamedTuple):
         return Event(raw, raw[self.before : len(raw) - self.after], self.name)
 
 
-def _form(names: re.Pattern[bytes], event: Event) -> _Form | None:
-    raw, data = event.raw, event.data
-    found = list(names.finditer(raw))
-    # An event with empty lines in front, or at the very start of a stream, is framed by more than itself.
-    if not 1 <= len(found) <= _MOST_VARYING or raw[:1] in (b"\r", b"\n", b"\xef") or raw[-1:] != b"\n":
+_TRIED = (_TEXT, _NUMBER, _STAMP, _STAMP_NUMBER)
+_BLANK = (b"", b"0", _STAMP, b"0")
+
+
+class _Found(NamedTuple):
+    """What was found of a form: what goes out in place of its literals, and the kinds of its values."""
+
+    form: _Form
+    sent: list[bytes]
+    kinds: tuple[bool | None, ...]
+
+    def stamped(self, stamps: Sequence[bytes]) -> Template:
+        """What events of this form look like in a stream that has these stamps."""
+        literals, sent = [self.form.literals[0]], [self.sent[0]]
+        stamp = iter(stamps)
+        for slot, literal, new in zip(self.form.slots, self.form.literals[1:], self.sent[1:], strict=True):
+            if slot < _IS_STAMP:
+                literals.append(literal)
+                sent.append(new)
+            else:
+                value = next(stamp)
+                literals[-1] += value + literal
+                sent[-1] += value + new
+        start, *middles, stop = literals
+        return Template(start, tuple(middles), stop, sent[0], sent[-1], self.kinds)
+
+
+@lru_cache(maxsize=256)
+def _found(protocol: Protocol, form: _Form, client_model: str | None) -> _Found | None:
+    """What `learn` says of any event of this form, whatever its stamps are."""
+    if not form.is_safe:
         return None
-    if data is None or raw.count(data) != 1 or _TEXT in raw or _NUMBER in raw:
+    values = [_TRIED[slot - 1] for slot in form.slots]
+    places = [place for place, slot in enumerate(form.slots) if slot < _IS_STAMP]
+    for number, place in enumerate(places):
+        if form.slots[place] == _IS_TEXT:
+            values[place] *= 1 << number
+    tried = form.filled(values)
+    blank = form.filled([_BLANK[slot - 1] for slot in form.slots])
+    if not _is_plain(protocol, tried) or protocol.output_text(blank):
         return None
-    literals: list[bytes] = []
-    numbers: list[bool] = []
-    at = 0
-    for match in found:
-        numbers.append(match.group(1) is None)
-        start, end = match.span(2 if numbers[-1] else 1)
-        literals.append(raw[at:start])
-        at = end
-    literals.append(raw[at:])
-    before = raw.find(data)
-    after = len(raw) - before - len(data)
-    if len(literals[0]) < before or len(literals[-1]) < after:
+    counted, uneven = divmod(protocol.output_text(tried), _TEXT_BYTES)
+    if uneven or not 0 < counted < 1 << len(places):
         return None
-    # A name could be written by escapes, and the dialects look for some as they are before they read an event.
-    if _ESCAPED_ASCII in b"".join(literals) or not is_utf8(raw):
-        return None
-    return _Form(literals, numbers, before, after, event.name)
+    kinds = tuple(
+        bool(counted >> number & 1) if form.slots[place] == _IS_TEXT else None
+        for number, place in enumerate(places)
+    )
+    sent = _around(tried.raw if client_model is None else protocol.restore_event(tried, client_model), values)
+    first, last = places[0] + 1, places[-1] + 1
+    if sent[first:last] != list(form.literals[first:last]):
+        return None  # the name stands between two values
+    return _Found(form, sent, kinds)
 
 
 def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:

@@ -7,10 +7,8 @@ import tempfile
 from pathlib import Path
 
 from gproxy.cli import files, output
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.errors import ConfigError
-
-app = group("The configuration file.")
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
@@ -33,7 +31,6 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         raise files.refused(name, loaded.errors)
 
 
-@app.command("path")
 def show_path(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Print where the configuration file is."""
     path = files.find(config).absolute()
@@ -43,7 +40,6 @@ def show_path(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         print(path)
 
 
-@app.command("show")
 def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Print what is in force, environment and defaults included, without secrets."""
     from gproxy.config.redact import redacted
@@ -57,7 +53,6 @@ def show(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         print(dump(tables), end="")
 
 
-@app.command("edit")
 def edit(config: ConfigOption = None) -> None:
     """Open a copy in $VISUAL or $EDITOR, and take it over if it has no errors."""
     from gproxy.config.edit import replace

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gproxy.cli import files, output
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from gproxy.config.schema import Config
 
-app = group("How the providers' credentials stand: ready, cooling down or disabled.")
 
-
-@app.command("list")
 def list_credentials(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show every credential with its state and last error, and the models that it has last failed for.
 
@@ -50,7 +47,6 @@ def list_credentials(config: ConfigOption = None, as_json: JsonOption = False) -
         )
 
 
-@app.command("reset")
 def reset(
     provider: Annotated[str | None, typer.Argument(metavar="[PROVIDER]", help="Of this provider.")] = None,
     credential: Annotated[str | None, typer.Argument(metavar="[CREDENTIAL]", help="This one alone.")] = None,

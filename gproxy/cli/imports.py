@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gproxy.cli import files, output
-from gproxy.cli.options import ConfigOption, group
+from gproxy.cli.options import ConfigOption
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from gproxy.config.document import Document
     from gproxy.providers.litellm import Imported
-
-app = group("Take over a configuration from elsewhere.")
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The file to read.")]
 DryRunOption = Annotated[
@@ -32,7 +30,6 @@ _LITERAL = re.compile(r'(api_key = )"(?:[^"\\]|\\.)*"')
 _HEAD = "# Imported into gproxy: `gproxy check` validates it, a running server follows its edits.\n"
 
 
-@app.command("litellm")
 def from_litellm(file: FileArgument, dry_run: DryRunOption = False, config: ConfigOption = None) -> None:
     """Take over a LiteLLM proxy's config.yaml.
 
@@ -54,7 +51,6 @@ def from_litellm(file: FileArgument, dry_run: DryRunOption = False, config: Conf
         output.note("Make a key for your clients: `gproxy keys create`.")
 
 
-@app.command("env")
 def from_env(dry_run: DryRunOption = False, config: ConfigOption = None) -> None:
     """Add a provider for each usual key in the environment."""
     from gproxy.cli import offers
@@ -83,7 +79,6 @@ def from_env(dry_run: DryRunOption = False, config: ConfigOption = None) -> None
     _done(", ".join(added) if added else "nothing new", dry_run=dry_run)
 
 
-@app.command("gproxy-v1")
 def from_v1(file: FileArgument, dry_run: DryRunOption = False, config: ConfigOption = None) -> None:
     """Take over the seed file of GPROXY v1.
 

@@ -11,13 +11,11 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.amounts import dollars
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.config.schema import BOUNDS
 
 if TYPE_CHECKING:
     from gproxy.config.document import Document
-
-app = group("The keys that clients call with.")
 
 _BOUNDS = (*BOUNDS, "quota")
 
@@ -82,11 +80,6 @@ def create(
         _print_once(made.key, made.name)
 
 
-app.command("create")(create)
-app.command("add", help="The same as create.")(create)
-
-
-@app.command("list")
 def list_keys(
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Only this user's.")] = None,
     config: ConfigOption = None,
@@ -115,19 +108,16 @@ def list_keys(
     output.show(rows, as_json=as_json, empty="No keys yet: `gproxy keys create` makes one.")
 
 
-@app.command()
 def disable(key: KeyArgument, config: ConfigOption = None) -> None:
     """Refuse a key until it is enabled again."""
     _switch(config, key, False)
 
 
-@app.command()
 def enable(key: KeyArgument, config: ConfigOption = None) -> None:
     """Accept a disabled key again."""
     _switch(config, key, True)
 
 
-@app.command()
 def revoke(key: KeyArgument, config: ConfigOption = None) -> None:
     """Remove a key for good."""
     from gproxy.config import changes
@@ -141,7 +131,6 @@ def revoke(key: KeyArgument, config: ConfigOption = None) -> None:
     output.note(f"Revoked {files.edit(config, change)}.")
 
 
-@app.command()
 def rotate(key: KeyArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Replace a key by a new one of the same label and policy, and print it, once."""
     from gproxy.config import changes
@@ -163,7 +152,6 @@ def rotate(key: KeyArgument, config: ConfigOption = None, as_json: JsonOption = 
         _print_once(new, found.name)
 
 
-@app.command("hash")
 def hash_literals(
     keys: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY]...", help="Labels, user/label or ids; none: all.")

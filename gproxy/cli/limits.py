@@ -6,18 +6,15 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.amounts import NONE, count
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.cli.users import PatternArgument, UserArgument
 from gproxy.config.schema import BOUNDS
-
-app = group("How many requests and tokens users may have; of several rules the most specific applies.")
 
 
 def _bound(flag: str, help: str) -> Any:
     return typer.Option(flag, metavar="N|none", help=help)
 
 
-@app.command("set")
 def set_limit(
     user: UserArgument,
     pattern: PatternArgument,
@@ -47,7 +44,6 @@ def set_limit(
     output.note(f"{user} {'has' if new else 'now has'} for {pattern}: {told}.")
 
 
-@app.command("list")
 def list_limits(
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Only this user's.")] = None,
     config: ConfigOption = None,
@@ -72,7 +68,6 @@ def list_limits(
     output.show(rows, as_json=as_json, empty="No limits: `gproxy limits set USER PATTERN --rpm 60`.")
 
 
-@app.command("remove")
 def remove_limit(user: UserArgument, pattern: PatternArgument, config: ConfigOption = None) -> None:
     """Remove a rule of a user, named by its pattern."""
     from gproxy.config import bounds

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from gproxy.cli import files, logview, output
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -22,19 +21,6 @@ if TYPE_CHECKING:
 _POLL_S = 0.3
 
 
-class ListByDefault(TyperGroup):
-    """`gproxy logs -f` is `gproxy logs list -f`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] != "--help"):
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-
-app = group("Request logs; without a command: list.", cls=ListByDefault)
-
-
-@app.command("list")
 def list_(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on with what comes; Ctrl-C ends it.")
@@ -136,7 +122,6 @@ def _tell_of_none(config: "Config", *, attempts: bool) -> None:
         output.note(f"Nothing is in the logs that fits. They are off: set `{flag} = true` in [global].")
 
 
-@app.command()
 def show(
     request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The id, or its beginning.")],
     config: ConfigOption = None,
@@ -171,7 +156,6 @@ def show(
             print(line)
 
 
-@app.command()
 def clear(
     before: Annotated[str | None, typer.Option(metavar="WHEN", help="Only what began before then.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do it; else only say how much it would be.")] = False,

@@ -7,8 +7,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from gproxy import __version__
 from gproxy.errors import ConfigError, GatewayError, StoreError
@@ -52,12 +51,7 @@ def _run(arguments: list[str]) -> int:
         # Scripts ask this often, and the tree of commands would take many times as long.
         print(f"gproxy {__version__}")
         return 0
-    if arguments[:1] == ["serve"]:
-        from gproxy.cli.root import serve_alone
-
-        command: Callable[..., Any] = serve_alone()
-    else:
-        from gproxy.cli.tree import command
+    from gproxy.cli.tree import command
 
     try:
         command(args=arguments, prog_name="gproxy")

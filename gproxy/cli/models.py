@@ -5,16 +5,12 @@ from typing import Annotated
 import typer
 
 from gproxy.cli import files, output
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.config.schema import Config, ModelAlias, keys_of
-
-alias = group("Names of your own for models.")
-models = group("The models that are configured.")
 
 AliasArgument = Annotated[str, typer.Argument(metavar="NAME", help="The name that clients send.")]
 
 
-@alias.command("set")
 def set_alias(
     name: AliasArgument,
     targets: Annotated[
@@ -40,7 +36,6 @@ def set_alias(
     output.note(f"{name} {'is' if new else 'is now'} {', '.join(targets)}.")
 
 
-@alias.command("list")
 def list_aliases(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the aliases."""
     rows = [
@@ -55,7 +50,6 @@ def list_aliases(config: ConfigOption = None, as_json: JsonOption = False) -> No
     output.show(rows, as_json=as_json, empty="No aliases yet: `gproxy alias set NAME PROVIDER/MODEL`.")
 
 
-@alias.command("remove")
 def remove_alias(name: AliasArgument, config: ConfigOption = None) -> None:
     """Remove an alias."""
     from gproxy.config import changes
@@ -64,7 +58,6 @@ def remove_alias(name: AliasArgument, config: ConfigOption = None) -> None:
     output.note(f"Removed {name}.")
 
 
-@models.command("list")
 def list_models(
     live: Annotated[
         bool, typer.Option("--live", help="Ask the providers for their lists, all at once.")

@@ -6,7 +6,6 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption, JsonOption
-from gproxy.providers.catalog import CHANNELS
 
 if TYPE_CHECKING:
     from gproxy.config.snapshot import Snapshot
@@ -66,7 +65,9 @@ def tree(price: "Price", channel: str) -> dict[str, Any]:
     `classes` are the classes of service that have prices of their own. The price of a search is None where the
     channel's answers do not tell how many there were, so that it is not applied.
     """
-    searches = set(CHANNELS[channel].speaks) != {"gemini"}
+    from gproxy.providers.catalog import CHANNELS
+
+    searches = CHANNELS[channel].tells_searches
     classes = {name: _rates(rates, searches) for name, rates in price.classes.items()}
     return {"source": price.source, **_rates(price.rates, searches), "classes": classes}
 

@@ -9,11 +9,9 @@ from typing import Annotated
 import typer
 
 from gproxy.cli import files, output
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.config.schema import PROTOCOLS, Credential
 from gproxy.errors import ConfigError
-
-app = group("The upstreams that serve the models.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the provider.")]
 EnvOption = Annotated[
@@ -98,7 +96,6 @@ def _asked(provider: str, channel: str) -> str:
     return accounts.read(output.secret(prompt, whole=True), f"the service account of {provider}")
 
 
-@app.command()
 def add(
     name: NameArgument,
     channel: Annotated[str, typer.Option(metavar="CHANNEL", help="What kind of upstream it is.")],
@@ -145,7 +142,6 @@ def add(
     output.note(f"Added {name}. Clients call its models as {name}/MODEL.")
 
 
-@app.command("list")
 def list_providers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the providers, and whether their keys can be read here."""
     from gproxy.config.redact import address
@@ -174,7 +170,6 @@ def list_providers(config: ConfigOption = None, as_json: JsonOption = False) -> 
     output.show(rows, as_json=as_json, empty=empty, whole=("base_url",))
 
 
-@app.command()
 def remove(
     name: NameArgument,
     cascade: Annotated[
@@ -196,7 +191,6 @@ def remove(
     _forget(entries)
 
 
-@app.command("set-key")
 def set_key(
     name: NameArgument,
     env: EnvOption = None,

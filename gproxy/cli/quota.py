@@ -8,11 +8,9 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.amounts import NONE, dollars
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.cli.users import UserArgument
 from gproxy.config.schema import Quota, keys_of
-
-app = group("How much users and keys may spend, and what they have spent.")
 
 PERIODS = keys_of(Quota)["period"].choices
 
@@ -24,7 +22,6 @@ KeyOption = Annotated[
 ]
 
 
-@app.command("set")
 def set_quota(
     user: UserArgument,
     amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="USD, or `none` for no quota.")],
@@ -52,7 +49,6 @@ def set_quota(
     output.note(f"{whose} {told} ({span}).")
 
 
-@app.command("top-up")
 def top_up(
     user: UserArgument,
     amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="USD to add.")],
@@ -77,7 +73,6 @@ def top_up(
     output.note(f"{whose} may now spend {Decimal(str(now)).normalize():f} USD ({span}).")
 
 
-@app.command("show")
 def show_quota(
     user: Annotated[
         str | None, typer.Argument(metavar="[USER]", help="Only this user and its keys; absent: all.")

@@ -10,10 +10,8 @@ from typing import Annotated
 import typer
 
 from gproxy.cli import files, output, units
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.errors import ConfigError
-
-app = group("Gproxy as a service of yours: started at login, and again when it fails.")
 
 MARGIN_S = 30
 """Beyond the drain, in which the server cuts off what is left and closes its books."""
@@ -21,7 +19,6 @@ MARGIN_S = 30
 YesOption = Annotated[bool, typer.Option("--yes", help="Do it, after printing what.")]
 
 
-@app.command("install")
 def install(
     *,
     config: ConfigOption = None,
@@ -68,7 +65,6 @@ def install(
     output.note(f"installed. {unit.hint}")
 
 
-@app.command("uninstall")
 def uninstall(*, yes: YesOption = False) -> None:
     """Stop the service and remove its file; configuration, store and environment file stay."""
     unit = _unit()
@@ -83,7 +79,6 @@ def uninstall(*, yes: YesOption = False) -> None:
     output.note("removed")
 
 
-@app.command("status")
 def status(*, as_json: JsonOption = False) -> None:
     """Say whether the service is installed and runs; exit 1 if it does not."""
     unit = _unit()

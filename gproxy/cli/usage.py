@@ -8,11 +8,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from gproxy.cli import output
 from gproxy.cli import usage_filters as only
-from gproxy.cli.options import ConfigOption, JsonOption, group
+from gproxy.cli.options import ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from gproxy.ledger.report import Report
@@ -47,26 +46,6 @@ _MOST_GROUP = 26
 """How wide a column of names may be before it is folded for the sake of measures."""
 
 
-class ReportByDefault(TyperGroup):
-    """`gproxy usage --by model` is `gproxy usage report --by model`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if not args or (args[0] not in self.commands and args[0] != "--help"):
-            args = ["report", *args]
-        return super().parse_args(ctx, args)
-
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """The options of the report, which need no command before them, and the commands."""
-        records = [param.get_help_record(ctx) for param in self.commands["report"].get_params(ctx)]
-        with formatter.section("Options of the report"):
-            formatter.write_dl([record for record in records if record is not None])
-        self.format_commands(ctx, formatter)
-
-
-app = group("What was used, and what it cost; without a command: report.", cls=ReportByDefault)
-
-
-@app.command()
 def report(
     by: Annotated[
         list[str] | None,

@@ -6,10 +6,7 @@ from typing import Annotated
 import typer
 
 from gproxy.cli import files, output
-from gproxy.cli.options import ConfigOption, JsonOption, group
-
-users = group("The users that keys belong to.")
-permissions = group("Who may use which models; nothing is allowed but what is listed.")
+from gproxy.cli.options import ConfigOption, JsonOption
 
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="Name of the user.")]
 PatternArgument = Annotated[
@@ -20,7 +17,6 @@ ProviderOption = Annotated[
 ]
 
 
-@users.command("add")
 def add_user(
     name: UserArgument,
     admin: Annotated[bool, typer.Option("--admin", help="May read /admin and /metrics.")] = False,
@@ -35,7 +31,6 @@ def add_user(
     )
 
 
-@users.command("list")
 def list_users(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the users."""
     found = files.read(files.find(config))
@@ -52,19 +47,16 @@ def list_users(config: ConfigOption = None, as_json: JsonOption = False) -> None
     output.show(rows, as_json=as_json, empty="No users yet: `gproxy users add NAME` makes one.")
 
 
-@users.command("disable")
 def disable_user(name: UserArgument, config: ConfigOption = None) -> None:
     """Refuse all keys of a user until it is enabled again."""
     _switch(config, name, False)
 
 
-@users.command("enable")
 def enable_user(name: UserArgument, config: ConfigOption = None) -> None:
     """Accept the keys of a disabled user again."""
     _switch(config, name, True)
 
 
-@users.command("remove")
 def remove_user(name: UserArgument, config: ConfigOption = None) -> None:
     """Remove a user with its keys, permissions, limits and quotas; its usage rows stay."""
     from gproxy.config import changes
@@ -73,7 +65,6 @@ def remove_user(name: UserArgument, config: ConfigOption = None) -> None:
     output.note(f"Removed {name} with its keys, permissions, limits and quotas.")
 
 
-@permissions.command()
 def allow(
     user: UserArgument,
     pattern: PatternArgument,
@@ -87,7 +78,6 @@ def allow(
     output.note(f"{user} may use {pattern}." if new else f"{user} might use {pattern} already.")
 
 
-@permissions.command("list")
 def list_permissions(
     user: Annotated[str | None, typer.Option(metavar="NAME", help="Only this user's.")] = None,
     config: ConfigOption = None,
@@ -102,7 +92,6 @@ def list_permissions(
     output.show(rows, as_json=as_json, empty="Nobody may use anything: see `gproxy permissions allow`.")
 
 
-@permissions.command("remove")
 def remove_permission(
     user: UserArgument,
     pattern: PatternArgument,

@@ -72,6 +72,11 @@ class Channel:
     offline: bool = False
 
     @property
+    def tells_searches(self) -> bool:
+        """Whether any answer of its says how many web searches it made: those in Gemini's dialect do not."""
+        return set(self.speaks) != {"gemini"}
+
+    @property
     def needs_address(self) -> bool:
         return not self.root and not self.offline
 

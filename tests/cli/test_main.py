@@ -158,7 +158,7 @@ def test_ctrl_c_while_a_command_is_being_imported_is_no_traceback() -> None:
     program = (
         "import os, signal, sys; from gproxy.cli.main import main\n"
         "def interrupt(event, what):\n"
-        "    if event == 'import' and what[0] == 'gproxy.cli.root': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    if event == 'import' and what[0] == 'gproxy.config.schema': os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.addaudithook(interrupt)\n"
         "sys.exit(main(['serve', '--demo']))"
     )

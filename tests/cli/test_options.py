@@ -1,9 +1,10 @@
-from gproxy.cli.options import group
+from tests.cli.reference import commands
 
 
-def test_a_group_shows_plain_help_and_plain_tracebacks() -> None:
-    """Rich help would import rich at each start, and its tracebacks print the values of variables."""
-    app = group("Things.")
-    assert app.rich_markup_mode is None
-    assert app.pretty_exceptions_enable is False
-    assert app.info.help == "Things."
+def test_an_option_that_many_share_is_told_the_same_everywhere() -> None:
+    told: dict[str, set[str]] = {"--config": set(), "--json": set(), "--url": set()}
+    for _, command in commands():
+        for param in command.params:
+            for name in set(param.opts) & set(told):
+                told[name].add(param.help)
+    assert all(len(helps) == 1 for helps in told.values())

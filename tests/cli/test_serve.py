@@ -24,8 +24,8 @@ NEEDLESS = ("aiohttp", "pydantic", "pygments", "quart", "rich", "sqlite_utils")
 
 def test_a_start_waits_for_nothing_that_serving_does_not_need() -> None:
     program = (
-        "import sys; import gproxy.cli.root, gproxy.config.source, gproxy.server.supervisor;"
-        f"gproxy.cli.root.serve_alone(); print([name for name in {NEEDLESS!r} if name in sys.modules])"
+        "import sys; import gproxy.cli.tree, gproxy.config.source, gproxy.server.supervisor;"
+        f"gproxy.cli.tree.command.commands['serve']; print([name for name in {NEEDLESS!r} if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert told.stdout == "[]\n"

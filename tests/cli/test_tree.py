@@ -77,5 +77,15 @@ def test_serve_has_a_flag_for_every_global_key() -> None:
     assert params(COMMANDS["gproxy", "serve"]) >= set(keys_of(Global)) | {"demo", "config"}
 
 
-def test_the_list_of_commands_breaks_off_no_sentence(run: Run) -> None:
-    assert "..." not in run("--help").out.partition("Commands:")[2]
+@pytest.mark.parametrize("path", [p for p, c in COMMANDS.items() if hasattr(c, "commands")], ids=" ".join)
+def test_a_list_of_commands_has_a_line_for_each(run: Run, path: tuple[str, ...]) -> None:
+    lines = run(*path[1:], "--help").out.partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == list(COMMANDS[path].commands)
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
+
+
+def test_wrong_usage_of_a_command_shows_how_it_is_used(run: Run) -> None:
+    ran = run("serve", "--nope")
+    assert ran.code == 2
+    assert "Usage: gproxy serve [OPTIONS]" in ran.err
+    assert "--nope" in ran.err

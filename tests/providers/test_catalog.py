@@ -80,3 +80,9 @@ def test_the_page_on_channels_has_a_row_for_each_with_its_address_and_what_it_ca
         assert CHANNELS[name].root.rpartition(":1")[0] in address or CHANNELS[name].root in address
         told = {operation for word, operation in words.items() if word in besides}
         assert (EXTRAS if besides == "all" else told) == CHANNELS[name].extras, name
+
+
+def test_who_speaks_gemini_alone_tells_of_no_searches() -> None:
+    assert {name for name, row in CHANNELS.items() if not row.tells_searches} == {
+        *("gemini", "aistudio", "vertexexpress", "vertex"),
+    }

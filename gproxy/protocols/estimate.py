@@ -17,6 +17,8 @@ _STRUCTURE_CHARS = 16
 """A longer name is not the dialect's own but a schema's or an argument's, which is text like any other."""
 
 _ADDRESS = re.compile(r"https?://\S{1,2048}")
+_STEP_CHARS = 256 * 1024
+_DIGITS = re.compile(r"[A-Za-z0-9+/_-]*")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
 _DATA_URI = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,5};base64,")
 
@@ -46,8 +48,17 @@ def _is_elsewhere(name: str, value: str) -> bool:
         return True
     uri = _DATA_URI.match(value)
     if uri is not None:
-        return _BASE64.fullmatch(value, uri.end()) is not None
-    return name in _ENCODED and _BASE64.fullmatch(value) is not None
+        return _is_base64(value, uri.end())
+    return name in _ENCODED and _is_base64(value, 0)
+
+
+def _is_base64(text: str, start: int) -> bool:
+    """In steps: to match a large text keeps the interpreter for long."""
+    for at in range(start, len(text) - _STEP_CHARS, _STEP_CHARS):
+        if _DIGITS.fullmatch(text, at, at + _STEP_CHARS) is None:
+            return False
+        start = at + _STEP_CHARS
+    return _BASE64.fullmatch(text, start) is not None
 
 
 def _leaves(tree: Mapping[str, Any]) -> Iterator[str | int]:

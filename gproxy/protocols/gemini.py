@@ -34,6 +34,7 @@ from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.jsonwalk import Edit, Member, TooMany, members
 from gproxy.protocols.requests import answers_asked, encoded, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.protocols.steps import again
 from gproxy.protocols.strict import checked_model
 from gproxy.values import Usage
 
@@ -117,13 +118,13 @@ def _models_within(body: Body) -> list[Member]:
     text, tree, spans = body.text, body.tree, body.spans
     inner = [spans[name][0] for name in _NESTED_REQUESTS if isinstance(tree.get(name), dict)]
     found = [Member("model", tree["model"], *spans["model"])] if "model" in tree else []
-    left = MAX_NESTED_NAMES
+    left, read = MAX_NESTED_NAMES, again(text)
     try:
         if isinstance(tree.get("requests"), list):
-            batch, _ = members(text, spans["requests"][0], array=True, most=MAX_REQUESTS)
+            batch, _ = members(text, spans["requests"][0], read, array=True, most=MAX_REQUESTS)
             inner += [element.start for element in batch if isinstance(element.value, dict)]
         for at in inner:
-            fields, _ = members(text, at, most=left)
+            fields, _ = members(text, at, read, most=left)
             left -= len(fields)
             found += [member for member in fields if member.name == "model"]
     except TooMany:

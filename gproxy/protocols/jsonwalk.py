@@ -16,7 +16,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 # A name without escapes with what stands behind it, and what stands behind a value: nearly all are read in one step.
 _PLAIN_NAME = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 _AFTER = re.compile(r"[ \t\n\r]*([,\]}])[ \t\n\r]*")
-_LENIENT = JSONDecoder()
+LENIENT: RawDecode = JSONDecoder().raw_decode
+"""Takes what the standard library does."""
 
 
 class TooMany(Exception):
@@ -41,7 +42,7 @@ def skip_space(text: str, at: int) -> int:
 def members(
     text: str,
     at: int,
-    raw_decode: RawDecode = _LENIENT.raw_decode,
+    raw_decode: RawDecode = LENIENT,
     *,
     array: bool = False,
     most: int | None = None,

@@ -29,6 +29,7 @@ from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.jsonwalk import Edit, members
 from gproxy.protocols.requests import answers_asked, encoded, model_edits, read_limited, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.protocols.steps import again
 from gproxy.protocols.template import varying
 from gproxy.values import Usage
 
@@ -88,7 +89,7 @@ def _asking_edits(body: Body) -> list[Edit]:
     if not options:
         return [(*span, _ASKED)]
     if "include_usage" in options:
-        found, _ = members(body.text, span[0])
+        found, _ = members(body.text, span[0], again(body.text))
         return [(m.start, m.end, "true") for m in found if m.name == "include_usage"]
     return [(span[0] + 1, span[0] + 1, _ASKED[1:-1] + ",")]
 

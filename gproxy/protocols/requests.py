@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gproxy.errors import BadRequest
+from gproxy.protocols import writing
 from gproxy.protocols.answers import service_tier
 from gproxy.protocols.base import Body, Facts
 from gproxy.protocols.jsonwalk import Edit, edited
-from gproxy.protocols.strict import model_name, stream_flag
+from gproxy.protocols.strict import LARGE_BYTES, model_name, stream_flag
 
 
 def read_plain(body: Body, _path_model: str | None, _query: str) -> Facts:
@@ -49,6 +50,8 @@ def model_edits(facts: Facts, model: str) -> list[Edit]:
 
 def encoded(body: Body, edits: Iterable[Edit]) -> bytes:
     """The body as bytes with the edits made; the client's bytes if there are none."""
+    if len(body.text) > LARGE_BYTES:
+        return writing.edited(body.text, edits)
     changes = list(edits)
     return (edited(body.text, changes) if changes else body.text).encode()
 

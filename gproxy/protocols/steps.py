@@ -10,13 +10,15 @@ from collections.abc import Callable
 from json import JSONDecodeError
 from typing import Any
 
-from gproxy.protocols.jsonwalk import RawDecode, members
+from gproxy.protocols.jsonwalk import LENIENT, RawDecode, members
 
 STEP_CHARS = 16 * 1024
 """What is decoded at once: less than a millisecond of work, whatever is in it."""
 
 _SHORT_CHARS = 128
 """Most values are no longer, and what is decoded is copied before."""
+
+LARGE_CHARS = 1024 * 1024
 
 TEXT_BYTES = 256 * 1024
 """What of a body is made text at once."""
@@ -39,6 +41,11 @@ def text_of(raw: bytes) -> str:
             error.start += at + len(piece) - len(error.object)
             raise
     return "".join(pieces)
+
+
+def again(text: str) -> RawDecode:
+    """What reads values anew out of a body's text, which was accepted before: in steps if it is large."""
+    return Steps(LENIENT, lambda _piece, _depth: None).value if len(text) > LARGE_CHARS else LENIENT
 
 
 class Steps:

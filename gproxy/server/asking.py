@@ -3,15 +3,16 @@
 Which target and credential it is for is `opening.py`'s, what a target of another dialect is told `crossing.py`'s.
 """
 
-import json
 from dataclasses import dataclass
 from functools import partial
 
 from gproxy.config.snapshot import Provider
+from gproxy.protocols import strict
 from gproxy.protocols.headers import upstream_headers
+from gproxy.protocols.writing import of_tree
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
-from gproxy.server.crossing import QUERY, Crossing, encoded
+from gproxy.server.crossing import QUERY, Crossing
 from gproxy.server.edge import LOOP_HEADER, Call
 from gproxy.server.tokens import Access
 from gproxy.server.upstream import Attempt, Way
@@ -147,4 +148,4 @@ def _own_body(call: Call, model: str, ask: bool) -> bytes:
     sent = protocol.with_model(facts, model, ask)
     if without_foreign(protocol.name, facts.body.tree, model) is None:
         return sent
-    return encoded(without_foreign(protocol.name, json.loads(sent), model) or {})
+    return of_tree(without_foreign(protocol.name, strict.decode(sent).tree, model) or {})

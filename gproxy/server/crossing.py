@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from gproxy.errors import AnswerBroken, BadRequest
-from gproxy.protocols import anthropic_messages, estimate, gemini
+from gproxy.protocols import anthropic_messages, estimate, gemini, strict
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.headers import client_headers
 from gproxy.protocols.openai_chat import CHAT
@@ -21,6 +21,7 @@ from gproxy.protocols.openai_embeddings import EMBEDDINGS
 from gproxy.protocols.openai_responses import RESPONSES
 from gproxy.protocols.sse import SseFramer
 from gproxy.protocols.tap import Framer
+from gproxy.protocols.writing import of_tree
 from gproxy.providers import endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.edge import Call
@@ -32,7 +33,6 @@ from gproxy.translate.registry import DIALECTS
 from gproxy.translate.tap import TranslatingTap
 from gproxy.values import Target, Usage
 
-_LARGE_BODY = 1024 * 1024
 _UNTRANSLATED, _ESTIMATED = b"x-gproxy-untranslated", b"x-gproxy-estimated"
 _JSON, _EVENTS = b"application/json", b"text/event-stream; charset=utf-8"
 
@@ -169,9 +169,17 @@ async def cross(call: Call, target: Target, ask_usage: bool) -> Crossing:
     `ask_usage`: a stream is asked to report usage, where that has to be asked for. Raises BadRequest for what is
     malformed, and for what the target cannot be told and must be.
     """
-    if len(call.facts.body.text) < _LARGE_BODY:
+    if not _is_large(call):
         return _crossing(call, target, ask_usage)
     return await asyncio.to_thread(_crossing, call, target, ask_usage)
+
+
+def _is_large(call: Call) -> bool:
+    return len(call.facts.body.text) > strict.LARGE_BYTES
+
+
+def _asked(call: Call, tree: Tree) -> bytes:
+    return of_tree(tree) if _is_large(call) else encoded(tree)
 
 
 def _crossing(call: Call, target: Target, ask_usage: bool) -> Crossing:
@@ -207,7 +215,7 @@ def _conversation(call: Call, target: Target, ask_usage: bool) -> Crossing:
     )
     return Crossing(
         protocol=protocol,
-        body=encoded(translated.tree),
+        body=_asked(call, translated.tree),
         untranslated=exchange.untranslated(translated.lost),
         tell=lambda tree: exchange.answer(other, client, tree, known),
         talk=Talk(client, other, known),
@@ -232,7 +240,7 @@ def _count(call: Call, target: Target) -> Crossing:
     asked = counting.request(counter, other, tree, TargetFacts(model=target.model))
     return Crossing(
         protocol=_COUNTING[name],
-        body=encoded(asked.tree),
+        body=_asked(call, asked.tree),
         untranslated=exchange.untranslated(asked.lost),
         tell=lambda told: counting.answer(other, counter, told),
         estimate=guess,
@@ -246,14 +254,14 @@ def _embeddings(call: Call, target: Target) -> Crossing:
         guess = estimate.input_tokens(tree)
         return Crossing(
             protocol=gemini.BATCH_EMBED,
-            body=encoded(asked.tree),
+            body=_asked(call, asked.tree),
             untranslated=exchange.untranslated(asked.lost),
             tell=lambda told: embeddings.from_gemini(told, asked, model, guess),
         )
     asked = embeddings.for_openai(tree, target.model)
     return Crossing(
         protocol=EMBEDDINGS,
-        body=encoded(asked.tree),
+        body=_asked(call, asked.tree),
         untranslated=exchange.untranslated(asked.lost),
         tell=lambda told: embeddings.from_openai(told, asked),
     )

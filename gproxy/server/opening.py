@@ -5,6 +5,7 @@ found in `opened.py`, what a target is sent made in `asking.py`; sending the ans
 `relay.py`'s.
 """
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from functools import partial
 
 from gproxy.config.snapshot import Credential, Provider
 from gproxy.errors import BadRequest, GatewayError, UpstreamFault
+from gproxy.protocols import strict
 from gproxy.protocols.complaint import complaint_of
 from gproxy.providers.catalog import CHANNELS
 from gproxy.providers.demo_wire import DemoAnswer
@@ -272,18 +274,32 @@ class Opener:
         ours = ask and call.facts.stream and not call.facts.asked_usage
         if crossing is not None:
             ours = crossing.asks_usage
-        attempt = self.ways.attempt(call, target, access, ask, crossing, deadline)
+        attempt = await self._attempt(call, target, access, ask, crossing, deadline)
         opened = await self._sent(journal, attempt, ours, crossing)
         if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, credential.name)
         if crossing is not None:
             crossing = journal.crossings[target] = await crossings.cross(call, target, False)
-        attempt = self.ways.attempt(call, target, access, False, crossing, deadline)
+        attempt = await self._attempt(call, target, access, False, crossing, deadline)
         again = await self._sent(journal, attempt, False, crossing)
         if again.refused not in _UNREAD:  # else it was the client's own fault, whatever the error named
             self.no_usage.add(provider.name)
         return again
+
+    async def _attempt(
+        self,
+        call: Call,
+        target: Target,
+        access: Access,
+        ask: bool,
+        crossing: Crossing | None,
+        deadline: float | None,
+    ) -> Attempt:
+        """As `Ways.attempt`; a large body is written beside the event loop."""
+        if crossing is not None or len(call.facts.body.text) <= strict.LARGE_BYTES:
+            return self.ways.attempt(call, target, access, ask, crossing, deadline)
+        return await asyncio.to_thread(self.ways.attempt, call, target, access, ask, crossing, deadline)
 
     async def _sent(
         self, journal: Journal, attempt: Attempt, withhold_usage: bool, crossing: Crossing | None

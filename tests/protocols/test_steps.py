@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest
 from gproxy.protocols import steps, strict
+from gproxy.protocols.jsonwalk import LENIENT
 from tests.fuzz.shapes import anything, damaged, odd, text_of, variants, wrong
 
 
@@ -46,6 +47,17 @@ TEXTS = [
     '{"a":' + "9" * 400 + "}",
     '{"a":' + "1" * 310 + "e-5}",
 ]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    "text", ['{"a":["x\\n\\ud83d\\ude00"],"b":{"c":[1,2.5]}}', '["' + "x" * 100 + '"]', "12"]
+)
+def test_what_was_accepted_is_read_again_in_steps(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    whole = steps.again(text)(text, 0)
+    monkeypatch.setattr(steps, "LARGE_CHARS", 0)
+    assert steps.again(text) is not LENIENT
+    assert steps.again(text)(text, 0) == whole == (json.loads(text), len(text))
 
 
 @pytest.mark.usefixtures("small")

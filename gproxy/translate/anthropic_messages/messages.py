@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from gproxy.errors import BadRequest
 from gproxy.translate import fields, ids, media, signatures
+from gproxy.translate.arguments import text_of
 from gproxy.translate.model import (
     File,
     Image,
@@ -187,7 +186,7 @@ def _inner(tree: Mapping[str, Any], where: str, lost: set[str]) -> Iterator[Text
 
 
 def _call(block: Mapping[str, Any], where: str) -> ToolCall:
-    arguments = msgspec.json.encode(fields.an_object(block, "input", where)).decode()
+    arguments = text_of(fields.an_object(block, "input", where))
     call_id = ids.original(fields.required(block, "id", where))
     return ToolCall(call_id, fields.required(block, "name", where), arguments, cache=media.cache_of(block))
 

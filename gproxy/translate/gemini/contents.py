@@ -6,10 +6,9 @@ What else stands in the request is read in `read.py`.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from gproxy.errors import BadRequest
 from gproxy.translate import fields, ids, media
+from gproxy.translate.arguments import text_of
 from gproxy.translate.gemini import carriers, thoughts
 from gproxy.translate.gemini.spelling import one, several
 from gproxy.translate.model import Audio, File, Image, Part, Reasoning, Text, ToolCall, ToolResult, Turn
@@ -83,7 +82,7 @@ class _Contents:
             place = f"{where}.{kind}"
             self._calls += 1
             call_id = ids.original(fields.text(call, "id", place)) or f"call_{self._calls}"
-            arguments = msgspec.json.encode(fields.an_object(call, "args", place)).decode()
+            arguments = text_of(fields.an_object(call, "args", place))
             asked = ToolCall(call_id, fields.required(call, "name", place), arguments, signature)
             self._asked.append(asked)
             yield asked
@@ -133,7 +132,7 @@ class _Contents:
         parts: list[Text | Image | File] = []
         told = next(iter(response.values())) if len(response) == 1 else None
         known = isinstance(told, str) and response.keys() <= {"output", "error"}
-        text = str(told) if known else msgspec.json.encode(response).decode()
+        text = str(told) if known else text_of(response)
         if response and text:
             parts.append(Text(text))
         for at, part in enumerate(several(found, "parts", where)):

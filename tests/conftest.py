@@ -6,6 +6,7 @@ it, both engines have passed everything.
 """
 
 import gc
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,9 @@ from tests.kit.upstream import Upstream
 # How long an example takes says how busy the machine is.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# The processes under test start as installed code does, compiled once: it is a third of the time that they take.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")

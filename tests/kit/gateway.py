@@ -33,6 +33,9 @@ ROOT = str(Path(__file__).resolve().parents[2])
 
 T = TypeVar("T")
 
+START_S = 60.0
+"""Within so long a process serves, on a machine that may be busy with many. How soon it should is no test's."""
+
 _COMMAND = (sys.executable, "-m", "gproxy.cli.main")
 _LISTENING = re.compile(r"listening on (https?://127\.0\.0\.1:\d+)")
 
@@ -92,7 +95,7 @@ class Gateway:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         try:
-            self.url = self.wait_line(_LISTENING).group(1)
+            self.url = self.wait_line(_LISTENING, within=START_S).group(1)
         except BaseException:  # nobody else ends one that was never entered
             if self.process.poll() is None:
                 self.kill()
@@ -149,14 +152,16 @@ class Gateway:
     def stderr(self) -> str:
         return "".join(self.lines)
 
-    def wait_line(self, pattern: str | re.Pattern[str], since: int = 0) -> re.Match[str]:
+    def wait_line(
+        self, pattern: str | re.Pattern[str], since: int = 0, within: float = DEADLINE_S
+    ) -> re.Match[str]:
         """The first match on stderr from line `since` on, waited for."""
 
         def look() -> re.Match[str] | None:
             return re.search(pattern, "".join(self.lines[since:]))
 
         with self._news:
-            self._news.wait_for(lambda: look() or self.process.poll() is not None, DEADLINE_S)
+            self._news.wait_for(lambda: look() or self.process.poll() is not None, within)
             found = look()
         assert found is not None, f"no {pattern!r} on stderr: {self.stderr}"
         return found

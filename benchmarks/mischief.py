@@ -37,7 +37,7 @@ SCRIPTS = {
     "silent": Script(silent=True),
     "stalled": Script(stop_after=1, then="hang"),
     "half": Script(cut_every=20, stop_after=2, then="hang"),
-    "paced": Script(delay_s=0.02),
+    "paced": Script(delay_s=0.2),
     "long": Script(chunks=(*(_EVENT,) * 200, b"data: [DONE]\n\n"), content_type="text/event-stream"),
 }
 """What the models of the upstream do, by their names."""
@@ -157,11 +157,10 @@ async def _slow_reader(session: aiohttp.ClientSession, rng: random.Random) -> st
     """Takes a long stream in small bites, and leaves when it has had enough."""
     reader, writer = await _connected(session)
     writer.write(_request("quick/long", stream=True))
-    with contextlib.suppress(ConnectionError):
-        for _ in range(rng.randrange(1, 300)):
-            if not await reader.read(4096):
-                break
-            await asyncio.sleep(0.01)
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(rng.random() * 3):
+            while await reader.read(4096):
+                await asyncio.sleep(0.05)
     _part(writer, rng)
     return _LEFT
 

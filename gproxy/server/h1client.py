@@ -23,8 +23,11 @@ KEEP_ALIVE_SECONDS = 15.0
 """How long an idle connection is kept: less than upstreams keep theirs, so that theirs seldom ends first."""
 
 STALE_SECONDS = 1.0
-"""A kept connection that had ended before the request came is known for that so soon. One that ends later had an
-upstream at work behind it."""
+LAG_SECONDS = 0.1
+"""A peer that closes an idle connection at the moment a request is sent on it is heard of before an answer to the
+request could come: within the time to the peer and back, which is no more than it took to connect, and what this
+process may be late by. A connection that ends later, or after a second in any case, had an upstream at work behind
+it, which may bill for it."""
 
 MOST_STALE = 2
 """More kept connections do not end by chance under one request: it is what ends them."""
@@ -116,15 +119,15 @@ class H1Transport(httpx.AsyncBaseTransport):
                 async with asyncio.timeout_at(connecting()):
                     connection = await self._pool.add(form.key, self._dialer)
             until = connected()
-            began = self._loop.time()
+            soon = self._loop.time() + min(STALE_SECONDS, self._pool.way(connection) + LAG_SECONDS)
             exchange = connection.start(head, body, bodiless=form.method == "HEAD")
             try:
                 await exchange.head(math.inf if until is None else until)
             except httpx.ReadError:
                 # The peer closed a kept connection at once and before any byte of an answer, which is how an idle one
                 # ends: the request goes out once more.
-                soon = self._loop.time() - began < STALE_SECONDS
-                if not (kept and exchange.unanswered and soon and stale < MOST_STALE):
+                idle = kept and exchange.unanswered and self._loop.time() < soon
+                if not idle or stale == MOST_STALE:
                     raise
                 stale += 1
             except BaseException:  # a request that is given up frees its connection, too
@@ -202,7 +205,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._all: dict[Connection, _Key] = {}
+        self._all: dict[Connection, tuple[_Key, float]] = {}
         self._idle: dict[_Key, list[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -213,22 +216,29 @@ class Pool:
         idle = self._idle.get(key)
         while idle:
             connection = idle.pop()
-            if connection.usable and self._loop.time() - connection.idle_since < KEEP_ALIVE_SECONDS:
+            fresh = connection.usable and self._loop.time() - connection.idle_since < KEEP_ALIVE_SECONDS
+            # What has come unasked is its end, or would be taken for the answer to what is sent next.
+            if fresh and not connection.arrived():
                 return connection
             connection.abort()
         return None
 
+    def way(self, connection: Connection) -> float:
+        """The most that it can take to its peer and back, in seconds."""
+        return self._all[connection][1]
+
     async def add(self, key: _Key, dialer: Dialer) -> Connection:
         """A new connection. Raises httpx.ConnectError."""
+        began = self._loop.time()
         connection = await dialer.connect(*key, lambda: Connection(self))
-        self._all[connection] = key
+        self._all[connection] = (key, self._loop.time() - began)
         if self._closed:
             connection.abort()
             raise httpx.ConnectError("the client is closed")
         return connection
 
     def release(self, connection: Connection) -> None:
-        idle = self._idle.setdefault(self._all[connection], [])
+        idle = self._idle.setdefault(self._all[connection][0], [])
         connection.idle_since = self._loop.time()
         idle.append(connection)
         if len(idle) > MAX_IDLE:
@@ -237,10 +247,10 @@ class Pool:
             self._sweeper = self._loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
 
     def forget(self, connection: Connection) -> None:
-        key = self._all.pop(connection, None)
-        if key is None:
+        known = self._all.pop(connection, None)
+        if known is None:
             return
-        idle = self._idle.get(key, [])
+        idle = self._idle.get(known[0], [])
         if connection in idle:
             idle.remove(connection)
 

@@ -14,7 +14,7 @@ import httptools
 import httpx
 
 from gproxy.server.deadlines import Deadlines
-from gproxy.server.sockets import reset
+from gproxy.server.sockets import arrivals, reset
 
 MAX_HEADERS = 128
 MAX_FIELD_BYTES = 8190
@@ -306,6 +306,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # uvloop's are of no class of asyncio's
+        self.arrived = arrivals(transport)
 
     @property
     def usable(self) -> bool:

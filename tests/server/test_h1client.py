@@ -1,8 +1,10 @@
 """Connections are kept, used and given up as they should be, and a request is what was asked for and nothing else."""
 
 import asyncio
+import contextlib
 import os
 import random
+import socket
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -53,6 +55,57 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not true():
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("unasked", [http(b"unasked"), b""], ids=["an answer", "its end"])
+async def test_what_came_to_an_idle_connection_is_seen_before_it_is_used(
+    transport: H1Transport, unasked: bytes
+) -> None:
+    """Though the loop has had no turn to read it: else it would answer whoever asks next, or lose what is asked."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+
+        async def answer() -> socket.socket:
+            taken, _ = await loop.sock_accept(listener)
+            await loop.sock_recv(taken, 65536)
+            await loop.sock_sendall(taken, GOOD)
+            return taken
+
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        first, answering = await asyncio.gather(transport.fetch("POST", url, []), answer())
+        with answering:
+            assert b"".join([piece async for piece in first]) == GOOD.partition(b"\r\n\r\n")[2]
+            if unasked:
+                answering.send(unasked)
+            else:
+                answering.shutdown(socket.SHUT_WR)
+            second, other = await asyncio.gather(transport.fetch("POST", url, []), answer())
+            with other:
+                assert b"".join([piece async for piece in second]) == GOOD.partition(b"\r\n\r\n")[2]
+                answering.setblocking(True)
+                with contextlib.suppress(ConnectionResetError):  # it said what nobody has read
+                    assert answering.recv(65536) == b"", "it was not asked again"
+
+
+async def test_what_may_have_been_begun_does_not_go_out_again(
+    transport: H1Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that ends later than its peer could have told of before has had somebody at work behind it."""
+    monkeypatch.setattr(h1client, "LAG_SECONDS", 0.0)
+
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if seen.body:
+            await asyncio.sleep(0.3)
+            writer.close()
+        else:
+            await always(GOOD)(seen, writer)
+
+    async with peer(script) as up:
+        await ask(transport, up)
+        with pytest.raises(httpx.ReadError):
+            await ask(transport, up, b"costly")
+    assert [seen.body for seen in up.seen] == [b"", b"costly"]
 
 
 async def test_the_connection_that_was_used_last_is_used_first(transport: H1Transport) -> None:

@@ -114,9 +114,10 @@ async def test_connections_side_by_side_are_not_bounded(transport: Transport) ->
 
 @pytest.mark.parametrize("ending", [closing, resetting])
 async def test_a_kept_connection_that_ends_unanswered_is_replaced(
-    transport: Transport, ending: Script
+    transport: Transport, ending: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That is how an idle connection looks which the peer closed at the same moment."""
+    monkeypatch.setattr(h1client, "LAG_SECONDS", 60.0)  # the machine may be busy
     async with peer(then(always(GOOD), ending, always(http(b"again")))) as up:
         await whole(await send(transport, up.url))
         assert await whole(await send(transport, up.url, content=b"second")) == b"again"
@@ -141,7 +142,10 @@ async def test_a_request_that_was_worked_on_for_a_while_does_not_go_out_again(
     assert [seen.body for seen in up.seen] == [b"{}", b"second"]
 
 
-async def test_a_request_that_ends_every_connection_uses_up_few(transport: Transport) -> None:
+async def test_a_request_that_ends_every_connection_uses_up_few(
+    transport: Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(h1client, "LAG_SECONDS", 60.0)  # the machine may be busy
     arrived = asyncio.Barrier(8)
 
     async def together(seen: Seen, writer: asyncio.StreamWriter) -> None:

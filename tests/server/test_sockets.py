@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
-from gproxy.server.sockets import reset, unacknowledged
+from gproxy.server.sockets import arrivals, reset, unacknowledged
 
 
 @pytest.fixture
@@ -54,3 +55,23 @@ async def test_a_client_that_takes_nothing_is_reset() -> None:
         await reader.read()
     writer.close()
     server.close()
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize("what", ["bytes", "the end", "a reset"])
+async def test_what_has_come_in_and_nobody_has_read_is_known(
+    pair: tuple[socket.socket, socket.socket], what: str
+) -> None:
+    there, here = pair
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=here)
+    arrived = arrivals(transport)
+    assert not arrived()
+    if what == "bytes":
+        there.send(b"x")
+    elif what == "a reset":
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if what != "bytes":
+        there.close()
+    assert arrived(), "before the loop has had a turn"
+    transport.abort()

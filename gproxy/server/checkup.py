@@ -56,7 +56,7 @@ def machine(config: schema.Config, path: Path) -> Iterator[Finding]:
     directory = path.resolve().parent
     folder = data_dir(config, directory)
     yield from _contents(config)
-    yield from _permissions(directory, folder)
+    yield from _permissions(config.globals, directory, folder)
     yield from _keyring(config)
     yield _sqlite()
     yield from _store(folder)
@@ -84,7 +84,7 @@ def _contents(config: schema.Config) -> Iterator[Finding]:
         yield Finding("permissions", "wrong", "there is none: nobody may use a model", fix)
 
 
-def _permissions(directory: Path, folder: Path) -> Iterator[Finding]:
+def _permissions(settings: schema.Global, directory: Path, folder: Path) -> Iterator[Finding]:
     """Loading the file has made that one private already, and told so."""
     if os.name == "nt":
         return
@@ -93,6 +93,8 @@ def _permissions(directory: Path, folder: Path) -> Iterator[Finding]:
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         told = f"{directory} can be written by others, who so can replace the file in it"
         found.append(Finding("permissions", "wrong", told, f"`chmod o-w {directory}`"))
+    if key := hyperconfig.readable_key(settings, directory):
+        found.append(Finding("permissions", "warning", "others can read tls_key", f"`chmod go= {key}`"))
     try:
         inside = [folder, *folder.iterdir()] if folder.is_dir() else []
         open_to_all = [each.name for each in inside if each.stat().st_mode & 0o077]

@@ -4,6 +4,7 @@ When it begins and ends is `supervisor.py`'s; how HTTP/1.1 is spoken, `http1.py`
 """
 
 import logging
+import os
 import socket
 import sys
 from pathlib import Path
@@ -43,3 +44,18 @@ def tls_files(settings: schema.Global, directory: Path) -> tuple[Path, Path] | N
     if not (settings.tls_certificate and settings.tls_key):
         return None
     return located(settings.tls_certificate, directory), located(settings.tls_key, directory)
+
+
+def readable_key(settings: schema.Global, directory: Path) -> Path | None:
+    """The TLS key, if others than who runs gproxy can read it. A group may where root has given it the file, as
+    systems do that keep their keys in one folder."""
+    files = tls_files(settings, directory)
+    if files is None or os.name == "nt":
+        return None
+    key = files[1]
+    try:
+        found = key.stat()
+    except OSError:
+        return None  # which is told by who reads it
+    others = 0o007 if found.st_uid == 0 != os.geteuid() else 0o077
+    return key if found.st_mode & others else None

@@ -105,6 +105,8 @@ def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
     except OSError as error:
         return _refuse(f"tls_certificate and tls_key are not a certificate and its key ({error.strerror}).")
+    if key := hyperconfig.readable_key(settings, server.directory):
+        say(f"warning: others can read tls_key: `chmod go= {key}`.")
     try:
         sockets = listeners.listen(settings)
     except OSError as error:

@@ -30,6 +30,9 @@ MOST_PAUSE_S = 10.0
 HURRY_S = 15.0
 """How long workers that were told to end at once may take, before they are killed."""
 
+MOST_TRIES = 5
+"""So often in turn may a worker die before it serves while none does; then the server ends."""
+
 REFUSED = 1
 """The exit code of a worker that could not begin, and has said why."""
 
@@ -124,6 +127,7 @@ class Workers:
         self._on_ready, self._on_told, self._on_stop = on_ready, on_told, on_stop
         self._deadline: float | None = None  # when what is left is killed; None: nobody was told to stop
         self._served = False
+        self._died_early = 0  # how often in turn, while none served
         self._code = 0
 
     def run(self) -> int:
@@ -188,6 +192,7 @@ class Workers:
     def _hear_workers(self) -> None:
         told = _read(self._ready)
         for slot in (self._slots[number] for number in told):
+            self._died_early = 0
             if not slot.ready:
                 slot.ready, slot.obstacle = True, self._obstacle_beside()
         if not self._served and self._deadline is None and all(slot.ready for slot in self._slots):
@@ -228,16 +233,31 @@ class Workers:
         served, slot.ready, slot.obstacle = slot.ready, False, _no_obstacle
         if self._deadline is not None:
             self._code = self._code or int(code != 0)
-        elif self._served and (served or any(other.ready for other in self._slots)):
+        elif self._may_try_again(served, code):
             steady = time.monotonic() - slot.since >= STEADY_S
             slot.pause_s = 0.0 if steady else min(max(2 * slot.pause_s, FIRST_PAUSE_S), MOST_PAUSE_S)
             slot.due = time.monotonic() + slot.pause_s
-            say(f"worker {slot.number} {how}; another takes its place")
+            when = "" if served or self._serves else " before it served"
+            say(f"worker {slot.number} {how}{when}; another takes its place")
         else:
             if code != REFUSED:
-                say(f"worker {slot.number} {how} before it served: the server ends.")
+                say(
+                    f"worker {slot.number} {how} before it served, as {MOST_TRIES} in turn did: the server ends."
+                )
             self._code = 1
             self._tell_to_stop()
+
+    @property
+    def _serves(self) -> bool:
+        """Whether all have served, and one still does."""
+        return self._served and any(slot.ready for slot in self._slots)
+
+    def _may_try_again(self, served: bool, code: int | None) -> bool:
+        """Whether another may take the place of one that has ended with `code`, and had served before or not."""
+        if self._serves or (self._served and served):
+            return True
+        self._died_early += 1
+        return code != REFUSED and self._died_early < MOST_TRIES
 
     def _kill_late(self) -> None:
         if self._deadline is None or time.monotonic() < self._deadline:

@@ -36,6 +36,7 @@ def certificate(folder: Path) -> None:
     pem = serialization.Encoding.PEM
     text = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "tls.pem").write_bytes(text + signed.public_bytes(pem))
+    (folder / "tls.pem").chmod(0o644)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,10 @@ class Client:
 
 def body_of(events: list[Event]) -> bytes:
     return b"".join(bytes(event.data) for event in events if isinstance(event, DataReceived) and event.data)
+
+
+def test_a_key_that_others_can_read_is_told_of_at_the_start(tls: Gateway) -> None:
+    assert f"gproxy: warning: others can read tls_key: `chmod go= {tls.folder}/tls.pem`.\n" in tls.stderr
 
 
 def test_answers_and_streams_are_whole(tls: Gateway, upstream: Upstream) -> None:

@@ -54,6 +54,14 @@ def test_a_file_that_serves_nobody_is_told_with_what_to_do(path: Path, text: str
     assert wrong[0].fix.startswith("`gproxy ")
 
 
+def test_a_tls_key_that_others_can_read_is_told_with_what_to_do(path: Path) -> None:
+    (path.parent / "key.pem").touch(0o644)
+    tls = config('tls_certificate = "cert.pem"\ntls_key = "key.pem"\n' + CONFIG)
+    assert Finding(
+        "permissions", "warning", "others can read tls_key", f"`chmod go= {path.parent / 'key.pem'}`"
+    ) in about("permissions", path, tls)
+
+
 def test_what_others_can_read_or_replace_is_told(path: Path) -> None:
     open_store(path.parent / "data" / "gproxy.db").close()
     (path.parent / "data" / "gproxy.db").chmod(0o644)

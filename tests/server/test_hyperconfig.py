@@ -4,6 +4,8 @@ import socket
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from gproxy.config.schema import Global
 from gproxy.server import hyperconfig
 
@@ -29,3 +31,25 @@ def test_tls_is_on_where_both_files_are_named_from_the_folder_of_the_configurati
         tmp_path / "cert.pem",
         tmp_path / "elsewhere" / "key.pem",
     )
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
+def test_a_key_that_others_can_read_is_told_of(tmp_path: Path, mode: int, told: bool) -> None:
+    key = tmp_path / "key.pem"
+    key.touch()
+    key.chmod(mode)
+    both = replace(Global(), tls_certificate="cert.pem", tls_key="key.pem")
+    assert hyperconfig.readable_key(both, tmp_path) == (key if told else None)
+    assert hyperconfig.readable_key(Global(), tmp_path) is None
+
+
+def test_roots_key_may_be_read_by_the_group_that_it_was_given_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key.pem"
+    key.touch()
+    monkeypatch.setattr("os.geteuid", lambda: key.stat().st_uid + 1)
+    both = replace(Global(), tls_certificate="cert.pem", tls_key="key.pem")
+    for mode, told in ((0o640, key.stat().st_uid != 0), (0o644, True)):
+        key.chmod(mode)
+        assert (hyperconfig.readable_key(both, tmp_path) == key) == told

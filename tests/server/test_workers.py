@@ -194,19 +194,39 @@ def test_a_worker_that_cannot_begin_ends_the_server_and_is_not_tried_again(tmp_p
         ("raise KeyError", "ended with code 3"),
     ],
 )
-def test_a_worker_that_dies_before_all_have_served_ends_the_server(
+def test_workers_that_die_before_all_have_served_end_the_server_after_some_tries(
     tmp_path: Path, end: str, told: str
 ) -> None:
     work = f"""
     def work(worker):
+        starts(worker.slot)
         if worker.slot == 1:
             {end}
         return serve(worker)
     """
     with running(tmp_path, work) as it:
         assert it.process.wait(20) == 1
+        assert (len(it.starts(0)), len(it.starts(1))) == (1, 5)
         assert ("KeyError" in it.err) == ("KeyError" in end)
-        assert f"gproxy: worker 1 {told} before it served: the server ends.\n" in it.err
+        assert it.err.count(f"gproxy: worker 1 {told} before it served; another takes its place\n") == 4
+        assert f"gproxy: worker 1 {told} before it served, as 5 in turn did: the server ends.\n" in it.err
+
+
+def test_workers_that_are_killed_as_they_start_are_tried_again(tmp_path: Path) -> None:
+    """At first, and again where none is left that serves; what was tried before counts no more then."""
+    work = """
+    def work(worker):
+        if starts(worker.slot) % 3:  # two of three
+            os.kill(os.getpid(), signal.SIGKILL)
+        return serve(worker)
+    """
+    with running(tmp_path, work, 1) as it:
+        it.wait_ready()
+        assert len(it.starts(0)) == 3
+        os.kill(it.starts(0)[-1], signal.SIGKILL)
+        poll(lambda: it.out.count("one serves") == 2, "it serves again")
+        assert len(it.starts(0)) == 6
+        assert it.end() == 0
 
 
 def test_the_pause_before_a_worker_that_dies_again_and_again_grows(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from gproxy.errors import GatewayError
 from gproxy.protocols.jsonwalk import Member
 from gproxy.values import Usage
@@ -49,8 +51,7 @@ class Facts:
     named: tuple[Member, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event of a stream. `raw` is every byte of it as received, framing included.
 
     `data` is the payload (SSE: the data lines joined by LF; JSON array: the element), None for an event without

@@ -18,6 +18,7 @@ _END = re.compile(rb"\n(?:\r?\n|\r(?=[^\n]))|\r\r")
 _LINE_ENDS = re.compile(rb"[\r\n]*")
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\r|\n|\Z)")
 _LONGEST_END = 3
+_DATA = b"data: "
 
 
 class SseFramer:
@@ -88,6 +89,8 @@ class SseFramer:
         if self._first:
             block = raw.removeprefix(_BOM)
             self._first = False
+        if block.startswith(_DATA) and block.find(b"\n") == len(block) - 2 and b"\r" not in block:
+            return Event(raw, block[len(_DATA) : -2])  # as nearly all events are
         name, lines = b"", []
         for line in block.splitlines():
             field, _, value = line.partition(b":")

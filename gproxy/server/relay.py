@@ -107,11 +107,13 @@ async def _deliver(
 async def _stream(
     opened: Opened, tap: StreamTap | TranslatingTap, journal: Journal, reply: Reply, settlement: Settlement
 ) -> None:
-    answer = opened.answer
-    await reply.start_stream(answer.status, opened.headers())
+    """A stream. One that is there from its first to its last event goes out at once, as a whole answer does."""
+    answer, head = opened.answer, opened.headers()
+    held = opened.first if tap.terminal and len(opened.first) <= PIECE_BYTES else None
     fault: UpstreamFault | None = None
     try:
-        if opened.first:
+        if held is None:
+            await reply.start_stream(answer.status, head)
             await reply.piece(opened.first)
         journal.first_byte()
         await _events(answer, tap, reply)
@@ -134,10 +136,14 @@ async def _stream(
         journal.observed(tap.usage, whole=tap.complete, output_bytes=tap.output_bytes)
     journal.ended(answer.status, "upstream_error" if fault else "ok", fault.reason if fault else None)
     try:
-        await settlement.settle(journal, begun=True)
+        await settlement.settle(journal, begun=held is None)
     except GatewayError as unwritten:
+        if held is not None:
+            raise
         ending = tap.abort(unwritten, reply.request_id)
-    await reply.end(ending)
+    if held is not None:
+        await reply.start_stream(answer.status, head)
+    await reply.end((held or b"") + ending)
 
 
 async def _events(answer: Answer, tap: StreamTap | TranslatingTap, reply: Reply) -> None:

@@ -19,8 +19,10 @@ from tests.server.parts import (
     GOOD,
     SECRET,
     STREAM,
+    USAGE_CHUNK,
     Front,
     Peer,
+    Script,
     Seen,
     Visit,
     always,
@@ -107,12 +109,43 @@ async def test_the_row_is_committed_before_a_whole_answer_goes_out(tmp_path: Pat
     assert [count for _, count in visit.counts] == [1, 1]
 
 
+def in_two(go: asyncio.Event) -> Script:
+    """A stream whose second half comes after `go`."""
+
+    async def script(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + chunk("hel"))
+        await writer.drain()
+        await go.wait()
+        writer.write(chunk("lo") + chunk(finish="stop") + USAGE_CHUNK + DONE)
+        writer.close()
+
+    return script
+
+
+async def begun(front: Front, visit: Visit) -> asyncio.Task[Visit]:
+    """Asks for a stream; returns when its first event has come."""
+    task = asyncio.create_task(front.ask("/v1/chat/completions", visit=visit))
+    await visit.until(lambda v: b"hel" in v.body)
+    return task
+
+
 async def test_the_row_is_committed_before_the_end_of_a_stream_goes_out(tmp_path: Path) -> None:
-    async with peer(always(sse())) as up, served(up, tmp_path) as front:
-        visit = await watched(front, stream=True)
+    go = asyncio.Event()
+    async with peer(in_two(go)) as up, served(up, tmp_path) as front:
+        visit = Watched(asking(stream=True), front.path)
+        task = await begun(front, visit)
+        go.set()
+        await task
     for body, count in visit.counts:
         assert count == (1 if b"[DONE]" in body else 0)
     assert visit.body.count(b"[DONE]") == 1
+
+
+async def test_a_stream_that_is_there_at_once_goes_out_at_once_behind_its_row(tmp_path: Path) -> None:
+    async with peer(always(sse())) as up, served(up, tmp_path) as front:
+        visit = await watched(front, stream=True)
+    assert [(bool(body), count) for body, count in visit.counts] == [(False, 1), (True, 1)]
+    assert visit.body.endswith(DONE)
 
 
 async def test_the_row_is_committed_before_an_error_goes_out(tmp_path: Path) -> None:
@@ -126,33 +159,25 @@ async def test_the_row_is_committed_before_an_error_goes_out(tmp_path: Path) -> 
 
 async def test_what_has_come_goes_out_at_once(tmp_path: Path) -> None:
     go = asyncio.Event()
-
-    async def slowly(_: Seen, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + chunk("hel"))
-        await writer.drain()
-        await go.wait()
-        writer.write(chunk("lo") + chunk(finish="stop") + DONE)
-        writer.close()
-
-    async with peer(slowly) as up, served(up, tmp_path) as front:
+    async with peer(in_two(go)) as up, served(up, tmp_path) as front:
         visit = Visit(json.dumps(asking(stream=True)).encode())
-        task = asyncio.create_task(front.ask("/v1/chat/completions", visit=visit))
-        await visit.until(lambda v: b"hel" in v.body)
+        task = await begun(front, visit)
         assert not visit.ended
         go.set()
         await task
     assert visit.body.endswith(DONE)
 
 
+@pytest.mark.parametrize("answer", [GOOD, sse()], ids=["whole", "stream"])
 async def test_a_store_that_takes_no_row_is_503_while_nothing_has_gone_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
-    async with peer(always(GOOD)) as up, served(up, tmp_path) as front:
+    async with peer(always(answer)) as up, served(up, tmp_path) as front:
         with closing(connect(front.path)) as other:
             other.execute("BEGIN IMMEDIATE")
-            answer = await front.chat("up/m")
-            assert (answer.status, answer.json()["error"]["type"]) == (503, "overloaded_error")
+            refused = await front.chat("up/m", stream=answer != GOOD)
+            assert (refused.status, refused.json()["error"]["type"]) == (503, "overloaded_error")
             asked_before = len(up.seen)
             assert (await front.chat("up/m")).status == 503
             assert len(up.seen) == asked_before, "no upstream is asked for what could not be accounted for"
@@ -163,10 +188,13 @@ async def test_nobody_gets_all_of_a_stream_before_its_row_and_the_row_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
-    async with peer(always(sse())) as up, served(up, tmp_path) as front:
+    go = asyncio.Event()
+    async with peer(in_two(go)) as up, served(up, tmp_path) as front:
         with closing(connect(front.path)) as other:
             other.execute("BEGIN IMMEDIATE")
-            answer = await front.chat("up/m", stream=True)
+            task = await begun(front, Visit(json.dumps(asking(stream=True)).encode()))
+            go.set()
+            answer = await task
             assert front.gateway.not_ready()
             other.execute("ROLLBACK")
         (row,) = await front.rows()

@@ -40,8 +40,9 @@ class Engine:
     """What all connections of one process share. Times are seconds.
 
     `idle`: between two requests. `head`: from the first byte of a head to its last. `write`: without the client
-    taking anything of what waits for it. `linger`: reading on after an answer that came before the request's end.
-    `look`: between two looks at all connections; there is no timer for each.
+    taking anything of what waits for it. `linger`: reading on after an answer that came before the request's end,
+    from its last byte on, and `linger_most` in all. `look`: between two looks at all of them, which have no timers of
+    their own.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Engine:
         head: float = 30.0,
         write: float = WRITE_TIMEOUT,
         linger: float = 2.0,
+        linger_most: float = 30.0,
         look: float = 0.5,
     ) -> None:
         self.app = app
@@ -59,6 +61,7 @@ class Engine:
         self.head = head
         self.write = write
         self.linger = linger
+        self.linger_most = linger_most
         self.look = look
         self.draining = False
         self.connections: set[Connection] = set()
@@ -129,20 +132,19 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._buffer = bytearray()  # a head that is not whole yet
         self._kept = bytearray()  # requests that wait for their turn
-        self._paused = False
-        self._deaf = False
+        self._paused = self._deaf = False
         self._left = False  # the client has sent its end
-        self._closed = False
-        self._lost = False
+        self._closed = self._lost = False
+        self._lingers_until = 0.0
         self._deadline = self.loop.time() + engine.idle
-        self._written = 0
-        self._taken = -1
-        self._taken_at = 0.0
+        self._written, self._taken, self._taken_at = 0, -1, 0.0
 
     # What the event loop tells.
 
     def data_received(self, data: bytes) -> None:
         if self._deaf or self._left:
+            if self._lingers_until and not self.draining:
+                self._deadline = min(self._lingers_until, self.loop.time() + self._engine.linger)
             return
         if self._kept or (self._exchange is not None and self._exchange.whole):
             self._keep(data)
@@ -333,7 +335,8 @@ class Connection(asyncio.Protocol):
         """Close, but not with bytes unread: the connection would be reset, and the answer be lost on its way."""
         self._deaf = True
         self._forget()
-        self._deadline = self.loop.time() + self._engine.linger
+        now = self.loop.time()
+        self._lingers_until, self._deadline = now + self._engine.linger_most, now + self._engine.linger
         self._resume()
         with contextlib.suppress(OSError):  # a reset that is not told yet; asyncio's own loop raises it here
             self._transport.write_eof()

@@ -3,13 +3,15 @@
 Hypercorn 0.18 keeps a connection until its idle timer ends, though its client is gone; it does not look for a
 client's leaving while bytes of a next request wait behind the one that is being answered; and it closes a connection
 only when the client has taken everything. In HTTP/2 it takes over an answer as fast as that comes, whether the client
-reads or not, and leaves one that ends early open for ever. Nothing else of it is touched.
+reads or not, and leaves one that ends early open for ever. What is no HTTP/1.1 gets an empty answer, which is
+made one of ours. Nothing else of it is touched.
 """
 
 import asyncio
 import contextlib
 from typing import Any, cast
 
+import h11
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from hypercorn import protocol
@@ -22,9 +24,12 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper
 from priority.priority import MissingStreamError
 
+from gproxy.errors import BadRequest, HeadersTooLarge
+from gproxy.protocols.registry import OPENAI
+from gproxy.server.framing import MALFORMED
 from gproxy.server.http1 import MAX_PIPELINED
 from gproxy.server.incoming import DROP
-from gproxy.server.reply import WRITE_TIMEOUT
+from gproxy.server.reply import WRITE_TIMEOUT, new_request_id
 from gproxy.server.sockets import reset
 
 
@@ -168,6 +173,28 @@ class ResettingH2Protocol(h2.H2Protocol):
         await super().stream_send(event)
 
 
+class TellingH11Protocol(H11Protocol):
+    """HTTP/1.1, where what is no request is refused as any other is: in JSON, and with an id."""
+
+    async def _send_error_response(self, status_code: int) -> None:
+        too_large = status_code == HeadersTooLarge.status
+        error = (
+            HeadersTooLarge("The head of the request is too large.") if too_large else BadRequest(MALFORMED)
+        )
+        request_id = new_request_id()
+        body = OPENAI.error_body(error, request_id)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            (b"x-gproxy-request-id", request_id.encode()),
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=error.status, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
+
 def install() -> None:
     """Put these in the places of Hypercorn's own, if that is where this version of Hypercorn has them."""
     for place, name, own, mended in _SEAMS:
@@ -179,4 +206,5 @@ _SEAMS = (
     (run, "TCPServer", tcp_server.TCPServer, ClosingTCPServer),
     (h2, "StreamBuffer", h2.StreamBuffer, BoundedStreamBuffer),
     (protocol, "H2Protocol", h2.H2Protocol, ResettingH2Protocol),
+    (protocol, "H11Protocol", H11Protocol, TellingH11Protocol),
 )

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import socket
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import KEY, Gateway
+from tests.kit.settings import everything
 from tests.kit.upstream import Upstream
 
 pytestmark = pytest.mark.skipif(
@@ -169,3 +171,29 @@ def test_a_health_check_that_closes_its_side_is_answered(gateway: Gateway) -> No
         sock.shutdown(socket.SHUT_WR)
         got = b"".join(iter(lambda: sock.recv(65536), b""))
     assert got.startswith(b"HTTP/1.1 200 ")
+
+
+def test_what_the_other_engine_cannot_read_is_told_in_json_as_well(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    """It reads some of these otherwise, but none is an empty answer or a 5xx."""
+    body = json.dumps(CHAT.fields("m")).encode()
+    with Gateway(tmp_path, everything(upstream.url), "--http-engine", "hypercorn") as served:
+        for id in (
+            "coded",
+            "coded-unknown",
+            "chunked-twice",
+            "length-signed",
+            "lengths-differ",
+            "no-colon",
+            "nul",
+        ):
+            head, _, told = exchange(served, odd(body)[id]).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 400 "), (id, head)
+            assert b"\r\nx-gproxy-request-id: req_" in head
+            assert json.loads(told)["error"]["type"] == "invalid_request_error"
+        head, _, told = exchange(
+            served, post(*[f"X-{n}: {'b' * 9000}" for n in range(20)], body=b"")
+        ).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 431 "), head
+        assert json.loads(told)["error"]["type"] == "invalid_request_error"

@@ -765,6 +765,26 @@ async def test_an_answer_before_the_end_of_the_request_reaches_its_client() -> N
         await until(lambda: not served.engine.connections)
 
 
+@pytest.mark.parametrize(("most", "whole"), [(30.0, True), (0.5, False)])
+async def test_who_goes_on_sending_is_read_on_for_a_while(most: float, whole: bool) -> None:
+    """A client that sends all before it looks sees its answer, if it is done in time."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await reply(send, b"too much", 413)
+
+    async with listening(app, linger=0.3, linger_most=most, look=0.05) as served:
+        wire = await served.connect()
+        wire.write(request("content-length: 9000000"))
+        with contextlib.nullcontext() if whole else pytest.raises(ConnectionError):
+            for _ in range(15):
+                wire.write(b"x" * 1000)
+                await wire.writer.drain()
+                await asyncio.sleep(0.1)
+            assert (await wire.answer()).body == b"too much"
+        assert served.engine is not None
+        await until(lambda: not served.engine.connections)
+
+
 async def test_any_number_of_lines_that_belong_to_nothing_holds_nobody_up() -> None:
     go = asyncio.Event()
 

@@ -4,16 +4,18 @@ Where the target's dialect cannot count, or the target does not answer, the coun
 is the server's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from gproxy.errors import AnswerBroken
 from gproxy.protocols import estimate
 from gproxy.translate import anthropic_messages, gemini
 from gproxy.translate.base import ReadRequest, TargetFacts, Tree, Written
-from gproxy.translate.gemini.spelling import camel, one
+from gproxy.translate.gemini.spelling import camel, one, several
 from gproxy.translate.model import Conversation
 
 # https://platform.claude.com/docs/en/api/messages/count_tokens
@@ -61,8 +63,27 @@ def _write_anthropic(conversation: Conversation, target: TargetFacts) -> Written
 
 def _read_gemini(tree: Tree) -> ReadRequest:
     """The request to count, which stands alone or under `generateContentRequest`."""
-    inner = one(camel(tree), "generateContentRequest")
-    return gemini.DIALECT.read_request(inner or tree)
+    inner = one(camel(tree), "generateContentRequest") or camel(tree)
+    return gemini.DIALECT.read_request(
+        {**inner, "contents": list(_by_themselves(several(inner, "contents")))}
+    )
+
+
+def _by_themselves(contents: list[Tree]) -> Iterator[Tree]:
+    """The contents, with the responses of functions that nothing in them called as text.
+
+    Gemini CLI (0.61, seen) counts what it is about to send, an image that a tool read, without what came before.
+    """
+    called: set[object] = set()
+    for at, content in enumerate(contents):
+        parts: list[Tree] = []
+        for part in several(content, "parts", f"contents[{at}]"):
+            called.add(one(part, "functionCall").get("name"))
+            told = one(part, "functionResponse")
+            if told and told.get("name") not in called:
+                part = {"text": msgspec.json.encode(told.get("response")).decode()}
+            parts.append(part)
+        yield {**content, "parts": parts}
 
 
 def _write_gemini(conversation: Conversation, target: TargetFacts) -> Written:

@@ -1,5 +1,7 @@
 """Counts of tokens are asked for and told in another dialect, or estimated."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +53,20 @@ def test_geminis_client_counts_by_a_claude(tree: dict[str, Any]) -> None:
     found = counting.request(GEMINI, ANTHROPIC, tree, TargetFacts(model="claude-sonnet-4-5", stream=True))
     assert found.tree == {"model": "claude-sonnet-4-5", "system": "s", "messages": MESSAGES["messages"]}
     assert counting.answer(ANTHROPIC, GEMINI, {"input_tokens": 31}) == {"totalTokens": 31}
+
+
+def test_the_response_of_a_function_is_counted_without_its_call() -> None:
+    """As Gemini CLI 0.61 asks, once a tool of its has read an image."""
+    tree = json.loads(Path("tests/fixtures/translate/gemini_cli_count.json").read_text("utf-8"))
+    found = counting.request(GEMINI, ANTHROPIC, tree, TargetFacts(model="claude-sonnet-4-5")).tree
+    (message,) = found["messages"]
+    assert [block["type"] for block in message["content"]] == ["text", "image"]
+    assert "Binary content provided" in message["content"][0]["text"]
+    called = {"role": "model", "parts": [{"functionCall": {"name": "read_file", "args": {}}}]}
+    asked = {"role": "user", "parts": [{"text": "Read it."}]}
+    whole = {"contents": [asked, called, *tree["contents"]]}
+    found = counting.request(GEMINI, ANTHROPIC, whole, TargetFacts(model="claude-sonnet-4-5")).tree
+    assert found["messages"][-1]["content"][0]["type"] == "tool_result"
 
 
 @pytest.mark.parametrize("tree", [{}, {"totalTokens": "3"}, {"totalTokens": -1}, {"totalTokens": True}])

@@ -129,7 +129,7 @@ def test_leaving_lets_the_upstream_go(tls: Gateway, upstream: Upstream, how: str
             client.flush()
         else:
             client.sock.close()
-        assert upstream.closed_within(model, time.monotonic(), 1.0)
+        assert upstream.closed_within(model, time.monotonic())
     row = tls.wait_row(model=model)
     assert (row["status"], row["outcome"]) == (499, "client_closed")
 

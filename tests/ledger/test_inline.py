@@ -58,7 +58,7 @@ def test_another_programs_lock_is_not_waited_for(it: Inline, path: Path) -> None
         began = time.monotonic()
         with pytest.raises(Busy):
             it.commit([inserting(record("a"))])
-        assert time.monotonic() - began < 1, "SQLite's own patience is 5 s"
+        assert time.monotonic() - began < 4, "SQLite's own patience is 5 s"
         other.execute("ROLLBACK")
     assert count(path) == 0
     assert it.commit([inserting(record("a"))]) == [None]

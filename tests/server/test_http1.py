@@ -883,7 +883,7 @@ async def test_nobody_is_waited_for_any_more_whose_answer_is_made_or_whose_reque
         await until(lambda: any(c.blocked for c in engine.connections))
         served.drain()
         engine.cut_off()
-        await until(lambda: len(engine.connections) == 1, within=1)
+        await until(lambda: len(engine.connections) == 1)
         assert await part.rest() == b""
         go.set()
         assert (await busy.answer()).body == b"x"

@@ -109,7 +109,7 @@ async def test_a_client_that_takes_nothing_is_told_of_in_time() -> None:
     began = loop.time()
     sending = asyncio.create_task(reply.start_stream(200, []))
     assert await asyncio.wait_for(stalled, 5) == "the client took nothing for 0.2 s"
-    assert 0.19 < loop.time() - began < 1
+    assert 0.19 < loop.time() - began < 5
     sending.cancel()
     await asyncio.wait([sending])
     reply.close()
@@ -130,7 +130,7 @@ async def test_it_is_the_last_piece_whose_time_counts() -> None:
     began = loop.time()
     sending = asyncio.create_task(reply.piece(b"b"))
     await asyncio.wait_for(stalled, 5)
-    assert 0.19 < loop.time() - began < 1
+    assert 0.19 < loop.time() - began < 5
     sending.cancel()
     await asyncio.wait([sending])
     reply.close()

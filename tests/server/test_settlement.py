@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gproxy.errors import Unavailable
-from gproxy.ledger import sqlite
+from gproxy.ledger import sqlite, writer
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.spend import spent
 from gproxy.ledger.sqlite import connect
@@ -202,13 +202,14 @@ async def test_a_store_that_takes_no_row_is_unavailable_and_the_row_follows_when
 async def test_once_a_store_is_known_to_fail_a_refusal_waits_for_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 400)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    monkeypatch.setattr(writer, "FAILING_PATIENCE_MS", 60_000)
     async with books(tmp_path) as it:
         with closing(connect(it.path)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable):
                 await it.settlement.settle(answered())
-            async with asyncio.timeout(0.2):
+            async with asyncio.timeout(10):
                 with pytest.raises(Unavailable):
                     await it.settlement.settle(answered(status=502))
             other.execute("ROLLBACK")

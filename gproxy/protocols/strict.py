@@ -33,6 +33,7 @@ MAX_CONTAINERS = 100_000
 LARGE_BYTES = 1024 * 1024
 _LARGE_COMMAS = 20_000
 
+_SHORT_CHARS = 16 * 1024
 _LONGEST_INTEGER = 309  # digits of the largest finite double
 _SHOWN_CHARS = 40  # of a name out of the body in a message
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -101,7 +102,7 @@ def decode(raw: bytes) -> Body:
     if len(tree) != len(found):
         raise BadRequest(f"The body has the name {_repeated([m.name for m in found])} more than once.")
     if not large:  # else it was done on the way
-        if text.count("{") + text.count("[") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        if _holds_more(text, MAX_DEPTH) and _depth(_structure(text)) > MAX_DEPTH:
             raise _too_deep()
         _refuse_lone_surrogates(text)
     return Body(text, tree, {member.name: (member.start, member.end) for member in found})
@@ -155,14 +156,14 @@ class _Census:
     def look(self, piece: str, depth: int) -> None:
         """Raises BadRequest at the first piece that goes beyond a limit, or holds half a surrogate pair."""
         _refuse_lone_surrogates(piece)
-        structure = _structure(piece) if len(piece) > 1 else piece
+        structure = "" if piece.startswith('"') else _structure(piece) if len(piece) > 1 else piece
         self._values += 1 + structure.count(",")
         self._containers += structure.count("{") + structure.count("[")
         if self._values > MAX_VALUES or self._containers > MAX_CONTAINERS:
             raise BadRequest(
                 f"The body holds more than {MAX_VALUES} values, or {MAX_CONTAINERS} that hold others."
             )
-        if piece.count("{") + piece.count("[") > MAX_DEPTH - depth and depth + _depth(piece) > MAX_DEPTH:
+        if _holds_more(structure, MAX_DEPTH - depth) and depth + _depth(structure) > MAX_DEPTH:
             raise _too_deep()
 
 
@@ -171,13 +172,25 @@ def _structure(text: str) -> str:
     return "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
 
 
-def _depth(text: str) -> int:
-    """The deepest nesting of a valid JSON text; counted there, since a tree hides what repeated names held."""
-    return max(accumulate(_STEP.get(mark, 0) for mark in _structure(text)), default=0)
+def _holds_more(text: str, most: int) -> bool:
+    """Whether more than `most` brackets open in a text, those inside strings too."""
+    if len(text) < _SHORT_CHARS:
+        return text.count("{") + text.count("[") > most
+    for mark in "{[":  # a mark that is looked for is found many times faster than it is counted
+        at = text.find(mark)
+        while at >= 0 and most >= 0:
+            most -= 1
+            at = text.find(mark, at + 1)
+    return most < 0
+
+
+def _depth(structure: str) -> int:
+    """The deepest nesting in what `_structure` leaves; counted there, since a tree hides what repeated names held."""
+    return max(accumulate(_STEP.get(mark, 0) for mark in structure), default=0)
 
 
 def _refuse_lone_surrogates(text: str) -> None:
-    if "\\u" not in text:
+    if "\\" not in text or "\\u" not in text:  # to look for the first alone is many times faster
         return
     # With escaped backslashes out of the way (as many characters, so that nothing moves together), each that is
     # left starts an escape.

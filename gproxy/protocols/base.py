@@ -5,32 +5,49 @@ There is no base class and so no stub method. The functions themselves live in o
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import msgspec
+from msgspec import Struct
 
 from gproxy.errors import GatewayError
-from gproxy.protocols.jsonwalk import Member
+from gproxy.protocols.jsonwalk import Member, spans_of, value_after
 from gproxy.values import Usage
 
+Span = tuple[int, int]
+"""(start, end) of a value in a text."""
 
-@dataclass(frozen=True, slots=True)
+
 class Body:
     """A request body that passed the strict decoder.
 
-    `text` is the body decoded; `text.encode()` is the bytes that came. `tree` is the parsed object. `spans` maps
-    each top-level name to the (start, end) of its value in `text`, and so allows one value to be changed in
-    place without touching another byte.
+    `text` is the body decoded; `text.encode()` is the bytes that came. `tree` is the parsed object. `spans`, which
+    are found when they are first asked for, allow one value to be changed in place without touching another byte.
     """
 
-    text: str = field(repr=False)
-    tree: Mapping[str, Any] = field(repr=False)
-    spans: Mapping[str, tuple[int, int]] = field(repr=False)
+    __slots__ = ("_spans", "text", "tree")
+
+    def __init__(self, text: str, tree: Mapping[str, Any], spans: Mapping[str, Span] | None = None) -> None:
+        """`spans` None: each name of `tree` stands in `text` once as it is, in double quotes, and nowhere else."""
+        self.text = text
+        self.tree = tree
+        self._spans = spans
+
+    @property
+    def spans(self) -> Mapping[str, Span]:
+        """Where the value of each top-level name stands."""
+        if self._spans is None:
+            self._spans = spans_of(self.text)
+        return self._spans
+
+    def span(self, name: str) -> Span | None:
+        """The same of one name, None if it is not there."""
+        if self._spans is not None:
+            return self._spans.get(name)
+        return value_after(self.text, f'"{name}"') if name in self.tree else None
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True):
     """What gproxy must know of a request: read once, by the dialect.
 
     `model` is the name the client sent. `asked_usage`: it asked itself for usage in the stream.
@@ -51,7 +68,7 @@ class Facts:
     named: tuple[Member, ...] = ()
 
 
-class Event(msgspec.Struct, frozen=True, gc=False):
+class Event(Struct, frozen=True, gc=False):
     """One event of a stream. `raw` is every byte of it as received, framing included.
 
     `data` is the payload (SSE: the data lines joined by LF; JSON array: the element), None for an event without

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import msgspec
+from msgspec import structs
 
 from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
@@ -95,7 +96,7 @@ def read(body: Body, path_model: str | None, query: str) -> Facts:
 
 def read_stream(body: Body, path_model: str | None, query: str) -> Facts:
     """Facts of a request that is answered by a stream: SSE with `alt=sse`, else a JSON array."""
-    return replace(read(body, path_model, query), stream=True, sse=_wants_sse(query))
+    return structs.replace(read(body, path_model, query), stream=True, sse=_wants_sse(query))
 
 
 def with_model(facts: Facts, model: str, _ask_usage: bool) -> bytes:

@@ -81,9 +81,11 @@ def with_model(facts: Facts, model: str, ask_usage: bool) -> bytes:
 
 
 def _asking_edits(body: Body) -> list[Edit]:
-    span = body.spans.get("stream_options")
+    span = body.span("stream_options")
     if span is None:
-        after_stream = body.spans["stream"][1]
+        stream = body.span("stream")
+        assert stream is not None
+        after_stream = stream[1]
         return [(after_stream, after_stream, f',"stream_options":{_ASKED}')]
     options = body.tree["stream_options"]
     if not options:

@@ -4,7 +4,8 @@ Which fields a dialect has, and what they mean, is its own module's.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from gproxy.errors import BadRequest
@@ -45,15 +46,22 @@ def model_edits(facts: Facts, model: str) -> list[Edit]:
     """What makes the top-level `model` of the body `model`: nothing if it is that already."""
     if facts.model == model:
         return []
-    return [(*facts.body.spans["model"], json.dumps(model))]
+    span = facts.body.span("model")
+    assert span is not None
+    return [(*span, quoted(model))]
 
 
-def encoded(body: Body, edits: Iterable[Edit]) -> bytes:
+@lru_cache(maxsize=256)
+def quoted(value: str) -> str:
+    """`value` as JSON has it."""
+    return json.dumps(value)
+
+
+def encoded(body: Body, edits: Sequence[Edit]) -> bytes:
     """The body as bytes with the edits made; the client's bytes if there are none."""
     if len(body.text) > LARGE_BYTES:
         return writing.edited(body.text, edits)
-    changes = list(edits)
-    return (edited(body.text, changes) if changes else body.text).encode()
+    return (edited(body.text, edits) if edits else body.text).encode()
 
 
 def token_limit(tree: Mapping[str, Any], *names: str) -> int | None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from itertools import accumulate
 from typing import Any, NoReturn
 
+import msgspec
+
 from gproxy.errors import BadRequest
 from gproxy.protocols.base import Body
 from gproxy.protocols.jsonwalk import TooMany, members, skip_space
@@ -63,6 +65,13 @@ def _float(digits: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer, parse_float=_float)
 
 
+_QUICK = msgspec.json.Decoder(dict[str, Any])
+_DIGIT = re.compile("[0-9]")
+_LONG_NUMBER = re.compile("[0-9]{%d}" % _LONGEST_INTEGER)
+_ESCAPED_ASCII = r"\u00"
+"""How else a name of plain letters could be written."""
+
+
 def is_large(raw: bytes) -> bool:
     """Whether decoding `raw` takes longer than others should wait for, so that it is a thread's work."""
     return len(raw) > LARGE_BYTES or (len(raw) > _LARGE_COMMAS and raw.count(b",") > _LARGE_COMMAS)
@@ -81,6 +90,8 @@ def decode(raw: bytes) -> Body:
         text = text_of(raw) if large else raw.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8: invalid byte at position {error.start}.") from None
+    if not large and (tree := _plain_tree(text)) is not None:
+        return Body(text, tree)
     if text.startswith("\ufeff"):
         raise BadRequest("The body starts with a byte order mark; send UTF-8 without one.")
     start = skip_space(text, 0)
@@ -106,6 +117,28 @@ def decode(raw: bytes) -> Body:
             raise _too_deep()
         _refuse_lone_surrogates(text)
     return Body(text, tree, {member.name: (member.start, member.end) for member in found})
+
+
+def _plain_tree(text: str) -> dict[str, Any] | None:
+    """The object that `text` is, if it surely is one to be taken; None if it has to be looked at more closely.
+
+    Nearly every body is plain, and is read so in a tenth of the time. msgspec refuses what is no JSON, constants, lone
+    surrogates and floats beyond a finite double; it lets repeated names pass, and integers of any length.
+    """
+    try:
+        tree = _QUICK.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    if len(tree) > MAX_NAMES or text.count("{") + text.count("[") > MAX_DEPTH or _ESCAPED_ASCII in text:
+        return None
+    for name in tree:
+        # Written in one way alone, and found once in quotes, it is there once, and at the top.
+        if not (name.isidentifier() and name.isascii()) or text.count(f'"{name}"') != 1:
+            return None
+    # So many digits in a row have one at one of these places.
+    if _DIGIT.search(text[_LONGEST_INTEGER - 1 :: _LONGEST_INTEGER]) and _LONG_NUMBER.search(text):
+        return None
+    return tree
 
 
 def model_name(tree: Mapping[str, Any]) -> str:

@@ -4,10 +4,11 @@ import json
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest
+from gproxy.protocols import strict
 from gproxy.protocols.strict import MAX_DEPTH, MAX_NAMES, decode, model_name, stream_flag
 
 json_values = st.recursive(
@@ -31,6 +32,65 @@ def test_any_json_object_passes_with_the_spans_of_its_values(
     assert body.tree == tree
     assert body.text == text
     assert {name: json.loads(text[start:end]) for name, (start, end) in body.spans.items()} == tree
+
+
+pieces = st.lists(
+    st.sampled_from(
+        [
+            *(
+                '"a"',
+                '"model"',
+                '"mod\\u0065l"',
+                '"\\"a"',
+                '"\\\\a"',
+                '"\\ud800"',
+                '"\\ud83d\\ude00"',
+                '"é"',
+                '"\x01"',
+            ),
+            *(
+                ":",
+                ",",
+                "{",
+                "}",
+                "[",
+                "]",
+                " ",
+                "\n",
+                "\x0b",
+                "1",
+                "-0",
+                "01",
+                "1e5",
+                "1e999",
+                "1.",
+                "NaN",
+                "true",
+            ),
+            *("9" * 309, "1" * 310, "1" * 308, "null", '"x":1', '"x":{"x":1}', '"a":"model"', '"a b":1'),
+        ]
+    ),
+    max_size=12,
+).map("".join)
+
+
+@given(pieces.map(lambda text: f'{{"model":"m"{text}}}') | pieces)
+@example('{"a":{"x":%s,"x":1}}' % ("9" * 400))
+@example('{"a":{"b":1},"b":2}')
+@example('{"a":"\\"b\\"","b":"\\\\"}')
+def test_what_is_read_in_one_step_is_what_is_read_step_by_step(text: str) -> None:
+    def told() -> object:
+        try:
+            body = decode(text.encode())
+        except BadRequest as error:
+            return error.message
+        assert {name: body.span(name) for name in body.tree} == body.spans
+        return json.dumps(body.tree), body.spans
+
+    quick = told()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict, "_plain_tree", lambda text: None)
+        assert told() == quick
 
 
 @given(st.binary() | st.text().map(str.encode) | json_values.map(lambda v: json.dumps(v).encode()))

@@ -97,7 +97,9 @@ def _kind(event: Event) -> str:
 
 def read_speech(body: Body, path_model: str | None, query: str) -> Facts:
     """Speech streams when it is asked for in its own way."""
-    return structs.replace(read_plain(body, path_model, query), stream=body.tree.get("stream_format") == "sse")
+    return structs.replace(
+        read_plain(body, path_model, query), stream=body.tree.get("stream_format") == "sse"
+    )
 
 
 def _operation(name: str, operation: str, path: str) -> Protocol:

@@ -4,6 +4,7 @@ What is asked, and what must come of it, is `targets.py`'s.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from gproxy.config.schema import PROTOCOLS
+from gproxy.server import repair
 from tests.kit import answers
 from tests.kit.calls import CALLS, Call
+from tests.server.listening import Served, listening
 from tests.server.parts import ALICE, Front, Peer, Seen, Visit, peer, provider, serving
 
 T = TypeVar("T")
@@ -25,6 +28,10 @@ SPEAKERS = {name.replace("_", "-"): (name,) for name in PROTOCOLS} | {"all": tup
 """A provider that speaks each dialect alone, and one that speaks all of them. All serve the model `m` alone."""
 
 DEADLINE_S = 20.0
+QUIET_S = 0.05
+"""A connection on which nothing comes for so long is closed by its client."""
+
+_SEAMS = repair._SEAMS
 
 
 @dataclass
@@ -45,6 +52,8 @@ class House:
         self._folder = folder
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
+        self._sockets = AsyncExitStack()
+        self._served: dict[str, Served] = {}
         self.says: Says | None = None
         self.faults: list[str] = []
         self._handler = _Faults(self.faults)
@@ -58,6 +67,7 @@ class House:
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger().removeHandler(self._handler)
+        self._runner.run(self._sockets.aclose())
         self._runner.run(self._stack.aclose())
         self._runner.close()
 
@@ -68,6 +78,52 @@ class House:
             text += provider(self._peer.url, name, protocols=protocols)
             text += f'[[models]]\nprovider_name = "{name}"\nmodel_id = "m"\n{PRICES}'
         self._front = await self._stack.enter_async_context(serving(text, self._folder))
+
+    async def _listen(self, engine: str) -> Served:
+        """The gateway behind sockets, as `engine` serves it; Hypercorn is mended, as it is in a server."""
+        if engine not in self._served:
+            await self._sockets.aclose()
+            self._served.clear()
+            self._sockets.callback(
+                _put_back, [(place, name, getattr(place, name)) for place, name, *_ in _SEAMS]
+            )
+            if engine == "hypercorn":
+                repair.install()
+            listened = listening(self._front.gateway, engine)
+            self._served[engine] = await self._sockets.enter_async_context(listened)
+        return self._served[engine]
+
+    def tell(self, engine: str, pieces: Sequence[bytes]) -> tuple[bytes, list[Seen]]:
+        """All that is answered to bytes on one connection, and what the upstream was asked for their sake.
+
+        The client closes its side when nothing more comes. Raises TimeoutError if the server does not close then.
+        """
+        got = self.run(lambda: self._told(engine, pieces))
+        seen = list(self._peer.seen)
+        del self._peer.seen[:]
+        return got, seen
+
+    async def _told(self, engine: str, pieces: Sequence[bytes]) -> bytes:
+        served = await self._listen(engine)
+        wire = await served.connect()
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                wire.write(piece)
+                await wire.writer.drain()
+                await asyncio.sleep(0)
+            with contextlib.suppress(TimeoutError):
+                while data := await asyncio.wait_for(wire.reader.read(65536), QUIET_S):
+                    got += data
+            with contextlib.suppress(OSError):  # it is closed already
+                wire.writer.write_eof()
+            got += await wire.rest()
+        wire.close()
+        served.seen.clear()
+        served.forget()
+        while served.engine is not None and served.engine.connections:
+            await asyncio.sleep(0.001)
+        return got
 
     async def _answer(self, seen: Seen, writer: asyncio.StreamWriter) -> None:
         says = self.says or self._well(seen)
@@ -119,6 +175,11 @@ def good_answer(target: str, fields: Any) -> answers.Answer:
     known = [end for end in answers.BY_PATH if path.endswith(end)]
     say = answers.BY_PATH[max(known, key=len)] if known else answers.BY_ACTION[path.rpartition(":")[2]]
     return say(answers.Ask("u1", "m", fields, query, random.Random(5)))
+
+
+def _put_back(found: list[tuple[Any, str, Any]]) -> None:
+    for place, name, value in found:
+        setattr(place, name, value)
 
 
 TRANSLATED = [call for call in CALLS if call.column and "count" not in call.id]

@@ -4,6 +4,7 @@ Each takes the shared `House` and what is drawn. `test_targets.py` runs each bri
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gproxy.protocols import strict
 from gproxy.providers.catalog import CHANNELS
 from tests.fuzz.house import SPEAKERS, TRANSLATED, House, Says, good_answer
 from tests.fuzz.shapes import anything, changed, damaged, odd, pieces, places, text_of, variants, wrong
+from tests.fuzz.wires import answers, conversations
 from tests.kit.calls import CALLS, Call
 from tests.kit.settings import everything
 from tests.server.parts import KEY, Visit
@@ -235,10 +237,37 @@ def decoder(house: House, draw: Draw) -> None:
         assert json.loads(body.text[start:end]) == body.tree[name]
 
 
+def _framing(engine: str) -> Callable[[House, Draw], None]:
+    def framing(house: House, draw: Draw) -> None:
+        """Bytes that are nearly requests, at a socket: answers that are whole, in JSON where they refuse, and no
+        more than there are requests; what goes upstream is a request that was sent."""
+        raw = draw(conversations())
+        cuts = draw(st.lists(st.integers(0, 10_000), max_size=4))
+        house.says = None
+        got, seen = house.tell(engine, pieces(raw, cuts))
+        _no_faults(house)
+        told = answers(got, bodiless=b"HEAD" in raw)
+        assert len(told) <= len(LINE_ENDS.findall(raw)) + 1
+        assert len({answer.headers["x-gproxy-request-id"] for answer in told}) == len(told)
+        for answer in told:
+            assert answer.status < 500, answer
+            if answer.status >= 400 and answer.body:
+                assert answer.json()["error"]["message"]
+        assert len(seen) <= raw.count(b"POST")
+        for request in seen:
+            strict.decode(request.body)
+
+    return framing
+
+
+LINE_ENDS = re.compile(rb"\n")
+
 TARGETS: Mapping[str, Callable[[House, Draw], None]] = {
     "request-bodies": request_bodies,
     "upstream-answers": upstream_answers,
     "requests": requests,
     "configurations": configurations,
     "decoder": decoder,
+    "framing-fast": _framing("fast"),
+    "framing-hypercorn": _framing("hypercorn"),
 }

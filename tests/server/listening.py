@@ -34,10 +34,8 @@ class Served:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             return await lifespan(receive, send)
-        if scope["type"] == "http":
-            self.seen.append(scope)
-            return await self.app(scope, receive, send)
-        raise AssertionError(scope)
+        self.seen.append(scope)
+        return await self.app(scope, receive, send)
 
     async def connect(self) -> "Wire":
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -48,6 +46,10 @@ class Served:
         """Close what clients have open."""
         for wire in self._wires:
             wire.close()
+
+    def forget(self) -> None:
+        """Keep nothing of connections that are over."""
+        self._wires.clear()
 
     def drain(self) -> None:
         self.stop.set()

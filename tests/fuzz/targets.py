@@ -17,7 +17,7 @@ from gproxy.protocols import strict
 from gproxy.providers.catalog import CHANNELS
 from tests.fuzz.house import SPEAKERS, TRANSLATED, House, Says, good_answer
 from tests.fuzz.shapes import anything, changed, damaged, odd, pieces, places, text_of, variants, wrong
-from tests.fuzz.wires import answers, conversations
+from tests.fuzz.wires import CHAT, answers, conversations
 from tests.kit.calls import CALLS, Call
 from tests.kit.settings import everything
 from tests.server.parts import KEY, Visit
@@ -241,7 +241,7 @@ def _framing(engine: str) -> Callable[[House, Draw], None]:
     def framing(house: House, draw: Draw) -> None:
         """Bytes that are nearly requests, at a socket: answers that are whole, in JSON where they refuse, and no
         more than there are requests; what goes upstream is a request that was sent."""
-        raw = draw(conversations())
+        raw, kind, count = draw(conversations())
         cuts = draw(st.lists(st.integers(0, 10_000), max_size=4))
         house.says = None
         got, seen = house.tell(engine, pieces(raw, cuts))
@@ -254,8 +254,12 @@ def _framing(engine: str) -> Callable[[House, Draw], None]:
             if answer.status >= 400 and answer.body:
                 assert answer.json()["error"]["message"]
         assert len(seen) <= raw.count(b"POST")
-        for request in seen:
-            strict.decode(request.body)
+        bodies = [strict.decode(request.body).tree for request in seen]
+        if kind != "damaged":
+            assert len(told) <= count
+            assert all(body == json.loads(CHAT) for body in bodies)
+        if kind == "plain":
+            assert [answer.status for answer in told] == [200] * count
 
     return framing
 

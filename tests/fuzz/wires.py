@@ -121,10 +121,27 @@ def requests(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
-def conversations(draw: st.DrawFn) -> bytes:
-    """Some requests one behind the other, perhaps with some bytes changed."""
-    raw = b"".join(draw(st.lists(requests(), min_size=1, max_size=3)))
-    return draw(damaged(raw)) if draw(st.booleans()) else raw
+def plain(draw: st.DrawFn) -> bytes:
+    """One request that anybody frames so."""
+    head = (
+        b"POST /all/v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Api-Key: " + KEY.encode() + b"\r\n"
+    )
+    if draw(st.booleans()):
+        return head + b"Content-Length: %d\r\n\r\n" % len(CHAT) + CHAT
+    size = draw(st.integers(1, len(CHAT)))
+    chunks = (CHAT[at : at + size] for at in range(0, len(CHAT), size))
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return head + b"Transfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> tuple[bytes, str, int]:
+    """Some requests one behind the other, what they are ("plain", "odd", or "damaged": with some bytes changed), and
+    how many."""
+    kind = draw(st.sampled_from(["plain", "odd", "odd", "damaged", "damaged"]))
+    sent = draw(st.lists(plain() if kind == "plain" else requests(), min_size=1, max_size=3))
+    raw = b"".join(sent)
+    return draw(damaged(raw)) if kind == "damaged" else raw, kind, len(sent)
 
 
 @dataclass(frozen=True)

@@ -93,17 +93,18 @@ class House:
             self._served[engine] = await self._sockets.enter_async_context(listened)
         return self._served[engine]
 
-    def tell(self, engine: str, pieces: Sequence[bytes]) -> tuple[bytes, list[Seen]]:
+    def tell(self, engine: str, pieces: Sequence[bytes], least: int) -> tuple[bytes, list[Seen]]:
         """All that is answered to bytes on one connection, and what the upstream was asked for their sake.
 
-        The client closes its side when nothing more comes. Raises TimeoutError if the server does not close then.
+        The client closes its side when so many answers have begun and nothing more comes. Raises TimeoutError if
+        they do not come, or if the server does not close then.
         """
-        got = self.run(lambda: self._told(engine, pieces))
+        got = self.run(lambda: self._told(engine, pieces, least))
         seen = list(self._peer.seen)
         del self._peer.seen[:]
         return got, seen
 
-    async def _told(self, engine: str, pieces: Sequence[bytes]) -> bytes:
+    async def _told(self, engine: str, pieces: Sequence[bytes], least: int) -> bytes:
         served = await self._listen(engine)
         wire = await served.connect()
         got = b""
@@ -112,6 +113,8 @@ class House:
                 wire.write(piece)
                 await wire.writer.drain()
                 await asyncio.sleep(0)
+            while got.count(b"HTTP/1.1 ") < least and (data := await wire.reader.read(65536)):
+                got += data
             with contextlib.suppress(TimeoutError):
                 while data := await asyncio.wait_for(wire.reader.read(65536), QUIET_S):
                     got += data

@@ -244,7 +244,7 @@ def _framing(engine: str) -> Callable[[House, Draw], None]:
         raw, kind, count = draw(conversations())
         cuts = draw(st.lists(st.integers(0, 10_000), max_size=4))
         house.says = None
-        got, seen = house.tell(engine, pieces(raw, cuts))
+        got, seen = house.tell(engine, pieces(raw, cuts), count if kind == "plain" else 0)
         _no_faults(house)
         told = answers(got, bodiless=b"HEAD" in raw)
         assert len(told) <= len(LINE_ENDS.findall(raw)) + 1

@@ -61,7 +61,7 @@ def init(
     else:
         taken = [] if demo else _found() if yes else offers.asked(path)
     if alias is None and taken and not yes and channel is None and sys.stdin.isatty():
-        alias = offers.asked_alias()
+        alias = offers.asked_alias(taken)
     tables = templates.DEMO_PROVIDER if demo else "\n".join(offer.table for offer in taken)
     key = make_key()
     create(
@@ -71,7 +71,8 @@ def init(
         environ=os.environ,
         beside=offers.storing(taken),
     )
-    _tell(path, config, key, tables, alias, demo=demo)
+    model = alias.partition("=")[0] if alias else next(iter(offers.suggested(taken)), None)
+    _tell(path, config, key, model, demo=demo, empty=not tables)
     if test and taken:
         pairs = zip(taken, offers.tried(taken), strict=True)
         if [pair for pair in pairs if not offers.tell(*pair)]:
@@ -96,7 +97,7 @@ def _target(alias: str) -> tuple[str, str, str]:
     return name, provider, model
 
 
-def _tell(path: Path, config: Path | None, key: str, tables: str, alias: str | None, *, demo: bool) -> None:
+def _tell(path: Path, config: Path | None, key: str, model: str | None, *, demo: bool, empty: bool) -> None:
     """What was made, and what to paste next."""
     from gproxy.cli import templates
 
@@ -104,10 +105,8 @@ def _tell(path: Path, config: Path | None, key: str, tables: str, alias: str | N
     print(f"Wrote {files.shown(path)}. Your first key, shown only now:\n\n{key}\n")
     print(f"Next:\n\ngproxy serve{where}\n")
     print(f"Then, in a second terminal, what you call it with:\n\n{templates.pastes(key, where)}\n")
-    model = alias.partition("=")[0] if alias else None
+    print(templates.list_curl(templates.URL, key))
     if demo or model:
         print(templates.chat_curl(templates.URL, key, model))
-    else:
-        print(templates.list_curl(templates.URL, key))
-    if not tables:
+    if empty:
         output.note(f"It has no provider yet: `gproxy providers add NAME --channel CHANNEL{where}`.")

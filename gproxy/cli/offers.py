@@ -5,6 +5,7 @@ What becomes of them is `init.py`'s.
 
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One provider, and where its key is."""
+    """One provider, where its key is, and the ids of its models as far as it told them."""
 
     name: str
     channel: str
     base_url: str | None = None
     secret: Secret | None = None
+    models: tuple[str, ...] = ()
 
     @property
     def table(self) -> str:
@@ -94,10 +96,8 @@ def asked(path: Path) -> list[Offer]:
     if at_terminal:
         for offer in found():
             where = offer.secret.value if offer.secret else ""
-            if typer.confirm(f"{where} is set. Take it as {offer.name}?", default=True, err=True) and _stands(
-                offer
-            ):
-                offers.append(offer)
+            if typer.confirm(f"{where} is set. Take it as {offer.name}?", default=True, err=True):
+                offers += _standing(offer)
     _show_channels()
     while True:
         which = "another" if offers else "the first"
@@ -109,14 +109,32 @@ def asked(path: Path) -> list[Offer]:
         offer = _described(path, channel, offers)
         if not at_terminal:
             return [offer]
-        if _stands(offer):
-            offers.append(offer)
+        offers += _standing(offer)
 
 
-def asked_alias() -> str:
+def suggested(offers: Sequence[Offer]) -> list[str]:
+    """Models of theirs to begin with, as PROVIDER/MODEL, a few of each: those that the catalogue names and the
+    provider has, else the first of its list that are none for sound, pictures or embeddings."""
+    from gproxy.providers.catalog import CHANNELS
+
+    found = []
+    for offer in offers:
+        named = CHANNELS[offer.channel].models
+        known = [model for model in named if model in offer.models or not (offer.models or offer.base_url)]
+        talking = [model for model in offer.models if not _OTHERS.search(model)]
+        found += [f"{offer.name}/{model}" for model in (known or talking)[:_MOST_SUGGESTED]]
+    return found
+
+
+def asked_alias(offers: Sequence[Offer]) -> str:
     """`NAME=PROVIDER/MODEL` of an alias that the user wants; "" for none."""
     name = prompt("An alias for a model, such as chat-default (empty: none)", "")
-    return f"{name}={prompt('The model that it stands for, as PROVIDER/MODEL', None)}" if name else ""
+    if not name:
+        return ""
+    models = suggested(offers)
+    if models:
+        output.note("Some that there are: " + ", ".join(models))
+    return f"{name}={prompt('The model that it stands for, as PROVIDER/MODEL', next(iter(models), None))}"
 
 
 def tried(offers: Sequence[Offer]) -> "list[Outcome | None]":
@@ -171,6 +189,12 @@ def prompt(question: str, default: str | None) -> str:
 
 
 _PATIENCE_S = 15.0
+_MOST_SUGGESTED = 3
+_OTHERS = re.compile(
+    "embed|whisper|tts|audio|speech|realtime|live|image|dall-e|sora|veo|imagen|moderation|guard|rerank|ocr|transcribe",
+    re.IGNORECASE,
+)
+"""In the names of models that do not talk."""
 
 
 def _show_channels() -> None:
@@ -222,7 +246,9 @@ def _usual_place(channel: str) -> str:
     return "keyring"
 
 
-def _stands(offer: Offer) -> bool:
-    """Try it at once; whether it is taken: one that fails only if the user says so."""
+def _standing(offer: Offer) -> list[Offer]:
+    """Try it at once; it, with what it told, if it is taken: one that fails only if the user says so."""
     (outcome,) = tried([offer])
-    return tell(offer, outcome) or typer.confirm("Take it all the same?", default=False, err=True)
+    if tell(offer, outcome):
+        return [dataclasses.replace(offer, models=outcome.models) if outcome else offer]
+    return [offer] if typer.confirm("Take it all the same?", default=False, err=True) else []

@@ -20,6 +20,8 @@ _EVERYTHING = {**_OPENAI, "anthropic_messages": "/v1", "gemini": "/v1beta"}
 EXTRAS = frozenset({"images_generations", "moderations", "audio_speech", "rerank"})
 """Operations that an upstream of OpenAI's dialects may have or lack, each by itself."""
 
+_GEMINIS = ("gemini-3.8-flash", "gemini-2.5-flash", "gemini-2.5-pro")
+
 _BEARER = {"": "bearer"}
 _NATIVE_KEYS = {"": "bearer", "anthropic_messages": "x-api-key", "gemini": "x-goog-api-key"}
 
@@ -49,6 +51,7 @@ class Channel:
     deployments   True: the paths name a deployment, as `azure.py` says
     service_account  True: its secret is a service account, and its address as `vertex.py` says
     configurable  True: `settings.protocols` says which of `speaks` an upstream has
+    models        ids of a few of its models of November 2026 that talk, to suggest where its own list is not at hand
     offline       True: it is answered here, by `demo.py`, and has no address
     """
 
@@ -69,6 +72,7 @@ class Channel:
     deployments: bool = False
     service_account: bool = False
     configurable: bool = False
+    models: tuple[str, ...] = ()
     offline: bool = False
 
     @property
@@ -88,6 +92,7 @@ def _extras(*operations: str) -> frozenset[str]:
 _ROWS = (
     Channel(
         name="openai",
+        models=("gpt-5.4-mini", "gpt-5.5", "gpt-4.1-mini"),
         top_k=False,
         root="https://api.openai.com",
         speaks=_OPENAI,
@@ -96,6 +101,7 @@ _ROWS = (
     ),
     Channel(
         name="anthropic",
+        models=("claude-sonnet-5-5", "claude-haiku-5-5", "claude-sonnet-4-5"),
         root="https://api.anthropic.com",
         speaks={"anthropic_messages": "/v1"},
         auth={"": "x-api-key"},
@@ -107,6 +113,7 @@ _ROWS = (
             root="https://generativelanguage.googleapis.com",
             speaks={"gemini": "/v1beta"},
             auth={"": "x-goog-api-key"},
+            models=_GEMINIS,
             prices="google",
             other_variables=others,
         )
@@ -114,6 +121,7 @@ _ROWS = (
     ),
     Channel(
         name="vertexexpress",
+        models=_GEMINIS,
         root="https://aiplatform.googleapis.com",
         speaks={"gemini": "/v1/publishers/google"},
         auth={"": "x-goog-api-key"},
@@ -122,6 +130,7 @@ _ROWS = (
     ),
     Channel(
         name="vertex",
+        models=_GEMINIS,
         root="https://aiplatform.googleapis.com",
         speaks={"gemini": "/v1"},
         prices="google",
@@ -143,6 +152,7 @@ _ROWS = (
     ),
     Channel(
         name="openrouter",
+        models=("anthropic/claude-sonnet-5.5", "deepseek/deepseek-chat"),
         root="https://openrouter.ai",
         speaks=dict.fromkeys((*_OPENAI, "anthropic_messages"), "/api/v1"),
         prices="openrouter",
@@ -153,6 +163,7 @@ _ROWS = (
     ),
     Channel(
         name="groq",
+        models=("llama-3.3-70b-versatile",),
         top_k=False,
         root="https://api.groq.com",
         speaks={"openai_chat": "/openai/v1", "openai_responses": "/openai/v1"},
@@ -161,6 +172,7 @@ _ROWS = (
     ),
     Channel(
         name="deepseek",
+        models=("deepseek-v4-flash", "deepseek-v4-pro"),
         root="https://api.deepseek.com",
         speaks={"openai_chat": "", "openai_responses": "", "anthropic_messages": "/anthropic/v1"},
         auth={"": "bearer", "anthropic_messages": "x-api-key"},
@@ -168,6 +180,7 @@ _ROWS = (
     ),
     Channel(
         name="mistral",
+        models=("mistral-medium-latest", "mistral-small-latest"),
         root="https://api.mistral.ai",
         speaks={"openai_chat": "/v1", "openai_embeddings": "/v1"},
         prices="mistral",
@@ -176,6 +189,7 @@ _ROWS = (
     ),
     Channel(
         name="xai",
+        models=("grok-4.7", "grok-4-fast-reasoning"),
         top_k=False,
         root="https://api.x.ai",
         speaks={"openai_chat": "/v1", "openai_responses": "/v1"},
@@ -184,6 +198,7 @@ _ROWS = (
     ),
     Channel(
         name="together",
+        models=("deepseek-ai/DeepSeek-V4.1-Flash",),
         root="https://api.together.ai",
         speaks={"openai_chat": "/v1", "openai_embeddings": "/v1"},
         prices="together",

@@ -76,6 +76,7 @@ class Outcome:
     asked    what was asked for: "list", "key", or a model; "" if nothing was
     status   the HTTP status of a refusal, None if it came to none
     told     one line, without a secret; advice what to do next, "" if nothing has to be done
+    models   what the list of models held, in the upstream's order, where that is what was asked for
     """
 
     kind: str
@@ -84,6 +85,7 @@ class Outcome:
     status: int | None = None
     told: str = ""
     advice: str = ""
+    models: tuple[str, ...] = ()
 
 
 async def probe(
@@ -108,17 +110,17 @@ async def probe(
     call = _Call(upstream, tokens, provider, credential, proxy, began + within_s)
     try:
         try:
-            told = await call.ask(asked)
+            told, models = await call.ask(asked)
         except StatusRefused as refusal:
             known = next(iter(provider.models or ()), "")
             if asked != _LIST or refusal.status not in _NO_LIST or not known:
                 raise
             asked = known
-            told = await call.ask(asked)
-        outcome = Outcome("ok", asked, 0, told=told)
+            told, models = await call.ask(asked)
+        outcome = Outcome("ok", asked, 0, told=told, models=models)
         if asked == _LIST and CHANNELS[provider.channel].open_list and not model:
             advice = "to test it, name a model with --model"
-            outcome = Outcome("ok", asked, 0, told="reachable; its list asks for no key", advice=advice)
+            outcome = replace(outcome, told="reachable; its list asks for no key", advice=advice)
     except StatusRefused as refusal:
         outcome = _refused(snapshot, provider, asked, refusal)
     except CredentialRefused as fault:
@@ -171,20 +173,23 @@ class _Call:
     proxy: str
     deadline: float
 
-    async def ask(self, what: str) -> str:
-        """What came of it, in words. Raises UpstreamFault, and BadRequest for a name that cannot be asked for."""
+    async def ask(self, what: str) -> tuple[str, tuple[str, ...]]:
+        """What came of it in words, and the list if that was asked for.
+
+        Raises UpstreamFault, and BadRequest for a name that cannot be asked for.
+        """
         if what == _LIST:
             found = await listing.fetch(
                 self.upstream, self.tokens, self.provider, self.credential, self.proxy, self.deadline
             )
-            return f"{len(found)} models"
+            return f"{len(found)} models", tuple(entry.id for entry in found)
         access = await self.tokens.access(self.provider, self.credential, self.proxy, self.deadline)
         channel, settings = CHANNELS[self.provider.channel], self.provider.settings
         if what == _KEY:
             where = endpoints.check_url(channel, settings)
             assert where is not None
             await self._sent(access, *where)
-            return "its key is accepted"
+            return "its key is accepted", ()
         spoken = endpoints.speaks(channel, settings)
         carrier = next(name for name in schema.PROTOCOLS if name in spoken)
         protocol, fields = _BY_NAME[carrier]
@@ -200,7 +205,7 @@ class _Call:
             ):
                 raise
             await self._sent(access, url, carrier, what, _NEWER)
-        return "it answered"
+        return "it answered", ()
 
     async def _sent(
         self, access: Access, url: str, carrier: str, model: str = "", fields: dict[str, Any] | None = None

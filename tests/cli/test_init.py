@@ -49,6 +49,7 @@ def test_yes_takes_what_the_environment_offers(
         {"name": "anthropic-main", "channel": "anthropic", "credentials": [{"env": "ANTHROPIC_API_KEY"}]}
     ]
     assert "sk-secret" not in (tmp_path / "gproxy.toml").read_text() + ran.out + ran.err
+    assert '"model": "anthropic-main/claude-' in ran.out.splitlines()[-1]
     assert run("check").code == 0
 
 
@@ -215,6 +216,34 @@ def test_what_to_paste_is_printed_for_every_client(run: Run) -> None:
     out = run("init", "--demo").out
     for client in ("env openai", "env anthropic", "env gemini", "-- claude", "-- codex", "curl "):
         assert client in out
+
+
+def test_an_alias_is_offered_what_the_provider_said_that_it_has(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    argv = [sys.executable, "-m", "gproxy", "init"]
+    environ = os.environ | {"PYTHONPATH": os.getcwd()}
+    environ.pop("GPROXY_CONFIG", None)
+    with Upstream() as up:
+        up.lists(Script(body=b'{"data": [{"id": "embed-1"}, {"id": "talk-1"}]}'))
+        with subprocess.Popen(
+            argv,
+            cwd=tmp_path,
+            env=environ,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        ) as process:
+            os.close(theirs)
+            for answer in (b"custom", b"main", up.url.encode(), b"none", b"", b"chat", b""):
+                until_prompt(ours)
+                os.write(ours, answer + b"\n")
+            while read(ours):
+                pass
+            assert process.wait() == 0
+    os.close(ours)
+    tree = tomllib.loads((tmp_path / "gproxy.toml").read_text())
+    assert tree["model_aliases"] == [{"alias": "chat", "provider_name": "main", "model_id": "talk-1"}]
 
 
 def until_prompt(terminal: int) -> bytes:

@@ -78,6 +78,33 @@ def test_keys_for_the_ring_are_kept_together_or_not_at_all() -> None:
 
 
 def test_an_alias_is_a_name_and_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter(["chat", "openai-main/gpt"])
-    monkeypatch.setattr(offers, "prompt", lambda *_: next(answers))
-    assert offers.asked_alias() == "chat=openai-main/gpt"
+    asked: list[str | None] = []
+
+    def prompt(question: str, default: str | None) -> str:
+        asked.append(default)
+        return "chat" if len(asked) == 1 else str(default)
+
+    monkeypatch.setattr(offers, "prompt", prompt)
+    assert offers.asked_alias([Offer("o", "custom", "http://h", models=("m-1", "m-2"))]) == "chat=o/m-1"
+    assert asked == ["", "o/m-1"]
+
+
+@pytest.mark.parametrize(
+    ("offer", "found"),
+    [
+        (
+            Offer("o", "openai", models=("whisper-1", "gpt-5.5", "gpt-4.1-mini")),
+            ["o/gpt-5.5", "o/gpt-4.1-mini"],
+        ),
+        (Offer("o", "openai", models=("text-embedding-3-small", "new-1", "tts-1")), ["o/new-1"]),
+        (Offer("l", "ollama", models=("llama3.2:3b", "nomic-embed-text")), ["l/llama3.2:3b"]),
+        (Offer("c", "custom", "http://h"), []),
+        (Offer("r", "openai", "http://relay"), []),
+    ],
+)
+def test_what_is_suggested_is_what_the_provider_has_and_talks(offer: Offer, found: list[str]) -> None:
+    assert offers.suggested([offer]) == found
+
+
+def test_without_a_list_the_catalogue_suggests(up: Upstream) -> None:
+    assert offers.suggested([Offer("a", "anthropic")])[0].startswith("a/claude-")

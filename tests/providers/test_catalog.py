@@ -50,6 +50,14 @@ def test_prices_name_a_provider_that_the_price_table_has(channel) -> None:
     assert channel.prices in {provider.id for provider in providers}
 
 
+@pytest.mark.parametrize("channel", [c for c in CHANNELS.values() if c.models], ids=lambda c: c.name)
+def test_a_suggested_model_is_one_that_the_price_table_knows(channel) -> None:
+    from genai_prices.data import providers
+
+    (provider,) = (each for each in providers if each.id == channel.prices)
+    assert [name for name in channel.models if provider.find_model(name) is None] == []
+
+
 def test_only_local_and_offline_channels_and_custom_ones_go_without_a_key() -> None:
     free = {c.name for c in CHANNELS.values() if not c.needs_key}
     assert free == {"ollama", "lmstudio", "vllm", "custom", "demo"}

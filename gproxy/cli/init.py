@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +62,7 @@ def init(
     else:
         taken = [] if demo else _found() if yes else offers.asked(path)
     if alias is None and taken and not yes and channel is None and sys.stdin.isatty():
-        alias = offers.asked_alias(taken)
+        alias = offers.asked_alias(path, taken)
     tables = templates.DEMO_PROVIDER if demo else "\n".join(offer.table for offer in taken)
     key = make_key()
     create(
@@ -71,8 +72,7 @@ def init(
         environ=os.environ,
         beside=offers.storing(taken),
     )
-    model = alias.partition("=")[0] if alias else next(iter(offers.suggested(taken)), None)
-    _tell(path, config, key, model, demo=demo, empty=not tables)
+    _tell(path, config, key, alias, taken, demo=demo)
     if test and taken:
         pairs = zip(taken, offers.tried(taken), strict=True)
         if [pair for pair in pairs if not offers.tell(*pair)]:
@@ -97,16 +97,19 @@ def _target(alias: str) -> tuple[str, str, str]:
     return name, provider, model
 
 
-def _tell(path: Path, config: Path | None, key: str, model: str | None, *, demo: bool, empty: bool) -> None:
+def _tell(
+    path: Path, config: Path | None, key: str, alias: str | None, taken: "Sequence[Offer]", *, demo: bool
+) -> None:
     """What was made, and what to paste next."""
-    from gproxy.cli import templates
+    from gproxy.cli import offers, templates
 
     where = "" if config is None else f" --config {shlex.quote(str(path))}"
     print(f"Wrote {files.shown(path)}. Your first key, shown only now:\n\n{key}\n")
     print(f"Next:\n\ngproxy serve{where}\n")
     print(f"Then, in a second terminal, what you call it with:\n\n{templates.pastes(key, where)}\n")
     print(templates.list_curl(templates.URL, key))
+    model = alias.partition("=")[0] if alias else next(iter(offers.suggested(taken)), None)
     if demo or model:
         print(templates.chat_curl(templates.URL, key, model))
-    if empty:
+    if not taken and not demo:
         output.note(f"It has no provider yet: `gproxy providers add NAME --channel CHANNEL{where}`.")

@@ -4,14 +4,16 @@ What becomes of them is `init.py`'s.
 """
 
 import dataclasses
+import difflib
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -21,6 +23,8 @@ from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from gproxy.server.probe import Outcome
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,6 @@ def given(
 
 def asked(path: Path) -> list[Offer]:
     """Those that the user describes: at a terminal any number, each tried at once, else one or none."""
-    from gproxy.providers.catalog import CHANNELS
 
     offers: list[Offer] = []
     at_terminal = sys.stdin.isatty()
@@ -100,13 +103,10 @@ def asked(path: Path) -> list[Offer]:
                 offers += _standing(offer)
     _show_channels()
     while True:
-        which = "another" if offers else "the first"
-        channel = prompt(f"Channel of {which} provider (empty: none{'' if offers else ' yet'})", "")
+        channel = _until_right(partial(_asked_channel, first=not offers))
         if not channel:
             return offers
-        if channel not in CHANNELS:
-            raise ConfigError(f"there is no channel {channel}: choose one of those listed")
-        offer = _described(path, channel, offers)
+        offer = _until_right(partial(_described, path, channel, offers))
         if not at_terminal:
             return [offer]
         offers += _standing(offer)
@@ -126,7 +126,7 @@ def suggested(offers: Sequence[Offer]) -> list[str]:
     return found
 
 
-def asked_alias(offers: Sequence[Offer]) -> str:
+def asked_alias(path: Path, offers: Sequence[Offer]) -> str:
     """`NAME=PROVIDER/MODEL` of an alias that the user wants; "" for none."""
     name = prompt("An alias for a model, such as chat-default (empty: none)", "")
     if not name:
@@ -134,7 +134,7 @@ def asked_alias(offers: Sequence[Offer]) -> str:
     models = suggested(offers)
     if models:
         output.note("Some that there are: " + ", ".join(models))
-    return f"{name}={prompt('The model that it stands for, as PROVIDER/MODEL', next(iter(models), None))}"
+    return _until_right(lambda: _alias(path, offers, name, next(iter(models), None)))
 
 
 def tried(offers: Sequence[Offer]) -> "list[Outcome | None]":
@@ -205,6 +205,45 @@ def _show_channels() -> None:
         output.note(
             f"  {name:<14} {row.root or ('answered here, offline' if row.offline else 'an address of yours')}"
         )
+
+
+def _until_right(ask: Callable[[], _Answer]) -> _Answer:
+    """What is answered; at a terminal what cannot be is told and asked for again, so that nothing is lost by it."""
+    while True:
+        try:
+            return ask()
+        except ConfigError as error:
+            if not sys.stdin.isatty():
+                raise
+            for line in (*error.problems, error.message):
+                output.note(line)
+
+
+def _asked_channel(*, first: bool) -> str:
+    from gproxy.providers.catalog import CHANNELS
+
+    which = "the first provider (empty: none yet)" if first else "another provider (empty: none)"
+    channel = prompt(f"Channel of {which}", "")
+    if channel and channel not in CHANNELS:
+        near = difflib.get_close_matches(channel, CHANNELS, 1)
+        meant = f", did you mean {near[0]}?" if near else ": choose one of those listed"
+        raise ConfigError(f"there is no channel {channel}{meant}")
+    return channel
+
+
+def _alias(path: Path, offers: Sequence[Offer], name: str, default: str | None) -> str:
+    from gproxy.config.edit import refuse_new
+    from gproxy.config.keys import make_key
+    from gproxy.providers.catalog import CHANNELS
+
+    target = prompt("The model that it stands for, as PROVIDER/MODEL", default)
+    provider, _, model = target.partition("/")
+    if not (provider and model):
+        raise ConfigError(f"{target} is not PROVIDER/MODEL")
+    tables = "\n".join(offer.table for offer in offers)
+    text = templates.first_file(tables, make_key(), (name, provider, model))
+    refuse_new(path, text, channels=CHANNELS, environ=os.environ)
+    return f"{name}={target}"
 
 
 def _described(path: Path, channel: str, before: Sequence[Offer]) -> Offer:

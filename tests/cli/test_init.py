@@ -135,28 +135,54 @@ def test_commands_are_printed_as_a_shell_takes_them(run: Run, tmp_path: Path) ->
     assert f"--config '{path}'`" in ran.err
 
 
-def test_a_key_typed_at_a_terminal_is_not_echoed(tmp_path: Path) -> None:
+def typed(folder: Path, *answers: str) -> str:
+    """What a terminal shows of `init` in `folder` with these answers, of which it needs no more."""
     ours, theirs = pty.openpty()
     argv = [sys.executable, "-m", "gproxy", "init"]
-    environ = os.environ | {"PYTHONPATH": os.getcwd()}
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    environ["PYTHONPATH"] = os.getcwd()
     environ.pop("GPROXY_CONFIG", None)
     with subprocess.Popen(
-        argv, cwd=tmp_path, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+        argv, cwd=folder, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
     ) as process:
         os.close(theirs)
         seen = b""
-        url = f"http://127.0.0.1:{closed_port()}".encode()
-        for answer in (b"custom", b"main", url, b"literal", b"sk-typed", b"y", b"", b"chat", b"main/m-1"):
+        for answer in answers:
             seen += until_prompt(ours)
-            os.write(ours, answer + b"\n")
+            os.write(ours, answer.encode() + b"\n")
         while chunk := read(ours):
             seen += chunk
-        assert process.wait() == 0
+        assert process.wait() == 0, seen
     os.close(ours)
-    assert b"sk-typed" not in seen
-    assert b"connection refused" in seen
+    return seen.decode()
+
+
+def test_a_key_typed_at_a_terminal_is_not_echoed(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    seen = typed(tmp_path, "custom", "main", url, "literal", "sk-typed", "y", "", "chat", "main/m-1")
+    assert "sk-typed" not in seen
+    assert "connection refused" in seen
     tree = tomllib.loads((tmp_path / "gproxy.toml").read_text())
     assert tree["providers"][0]["credentials"] == [{"api_key": "sk-typed"}]
+    assert tree["model_aliases"] == [{"alias": "chat", "provider_name": "main", "model_id": "m-1"}]
+
+
+def test_an_alias_is_offered_what_the_provider_said_that_it_has(tmp_path: Path) -> None:
+    with Upstream() as up:
+        up.lists(Script(body=b'{"data": [{"id": "embed-1"}, {"id": "talk-1"}]}'))
+        typed(tmp_path, "custom", "main", up.url, "none", "", "chat", "")
+    tree = tomllib.loads((tmp_path / "gproxy.toml").read_text())
+    assert tree["model_aliases"] == [{"alias": "chat", "provider_name": "main", "model_id": "talk-1"}]
+
+
+def test_a_wrong_answer_at_a_terminal_is_asked_for_again(tmp_path: Path) -> None:
+    with Upstream() as up:
+        described = ("Bad Name", up.url, "main", up.url, "safe", "main", up.url, "none")
+        seen = typed(tmp_path, "custm", "custom", *described, "", "chat", "m-1", "other/m-1", "main/m-1")
+    for told in ("did you mean custom?", "is no place for a key", "m-1 is not PROVIDER/MODEL", "other"):
+        assert told in seen
+    tree = tomllib.loads((tmp_path / "gproxy.toml").read_text())
+    assert [row["name"] for row in tree["providers"]] == ["main"]
     assert tree["model_aliases"] == [{"alias": "chat", "provider_name": "main", "model_id": "m-1"}]
 
 
@@ -216,34 +242,6 @@ def test_what_to_paste_is_printed_for_every_client(run: Run) -> None:
     out = run("init", "--demo").out
     for client in ("env openai", "env anthropic", "env gemini", "-- claude", "-- codex", "curl "):
         assert client in out
-
-
-def test_an_alias_is_offered_what_the_provider_said_that_it_has(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    argv = [sys.executable, "-m", "gproxy", "init"]
-    environ = os.environ | {"PYTHONPATH": os.getcwd()}
-    environ.pop("GPROXY_CONFIG", None)
-    with Upstream() as up:
-        up.lists(Script(body=b'{"data": [{"id": "embed-1"}, {"id": "talk-1"}]}'))
-        with subprocess.Popen(
-            argv,
-            cwd=tmp_path,
-            env=environ,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        ) as process:
-            os.close(theirs)
-            for answer in (b"custom", b"main", up.url.encode(), b"none", b"", b"chat", b""):
-                until_prompt(ours)
-                os.write(ours, answer + b"\n")
-            while read(ours):
-                pass
-            assert process.wait() == 0
-    os.close(ours)
-    tree = tomllib.loads((tmp_path / "gproxy.toml").read_text())
-    assert tree["model_aliases"] == [{"alias": "chat", "provider_name": "main", "model_id": "talk-1"}]
 
 
 def until_prompt(terminal: int) -> bytes:

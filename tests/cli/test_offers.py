@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import keyring
 import pytest
@@ -77,7 +78,7 @@ def test_keys_for_the_ring_are_kept_together_or_not_at_all() -> None:
     assert offers.storing([Offer("d", "demo")]) is None
 
 
-def test_an_alias_is_a_name_and_what_it_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alias_is_a_name_and_what_it_stands_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str | None] = []
 
     def prompt(question: str, default: str | None) -> str:
@@ -85,7 +86,8 @@ def test_an_alias_is_a_name_and_what_it_stands_for(monkeypatch: pytest.MonkeyPat
         return "chat" if len(asked) == 1 else str(default)
 
     monkeypatch.setattr(offers, "prompt", prompt)
-    assert offers.asked_alias([Offer("o", "custom", "http://h", models=("m-1", "m-2"))]) == "chat=o/m-1"
+    offer = Offer("o", "custom", "http://h", models=("m-1", "m-2"))
+    assert offers.asked_alias(tmp_path / "gproxy.toml", [offer]) == "chat=o/m-1"
     assert asked == ["", "o/m-1"]
 
 

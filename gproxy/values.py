@@ -61,8 +61,7 @@ class Usage(Struct, frozen=True, omit_defaults=True):
         return (self.input_tokens or 0) + (self.output_tokens or 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """One place that may serve a request: a provider's name and the model id that it knows."""
 
     provider: str

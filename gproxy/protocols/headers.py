@@ -4,7 +4,8 @@ Keys of clients and upstreams, our own headers and content length are the server
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import lru_cache
 
 from gproxy.errors import BadRequest
 
@@ -52,7 +53,6 @@ CLIENT_ACROSS = frozenset(
 """What such an upstream may say to the client; what its answer is, is not the upstream's to say."""
 
 _SDK_PREFIX = b"x-stainless-"
-_NONE = b"\x00"  # what no name begins with
 # What no header may hold (RFC 9110, 5.5). Not every server refuses all of it, and no client can send it on.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -60,41 +60,46 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 
 
-def upstream_headers(client_headers: Iterable[Header], *, across: bool = False) -> list[Header]:
+def upstream_headers(client_headers: Sequence[Header], *, across: bool = False) -> list[Header]:
     """What goes up of a client's headers, values byte for byte, and `accept-encoding: identity`.
 
     `across`: to an upstream of another dialect. Raises BadRequest if any value holds a line break or another
     control character than a tab.
     """
-    received = [(name.lower(), value) for name, value in client_headers]
-    if _CONTROL.search(b"".join([value for _, value in received])):
-        name = next(name for name, value in received if _CONTROL.search(value))
+    if _CONTROL.search(b"".join([value for _, value in client_headers])):
+        name = next(name.lower() for name, value in client_headers if _CONTROL.search(value))
         raise BadRequest(
             f"The header {name.decode('latin-1')} holds a line break or another control character."
         )
-    dropped = _listed_in_connection(received)
-    allowed, prefix = (UPSTREAM_ACROSS, _NONE) if across else (UPSTREAM, _SDK_PREFIX)
-    passed = [
-        (name, value)
-        for name, value in received
-        if (name in allowed or (name.startswith(prefix) and _TOKEN.fullmatch(name))) and name not in dropped
-    ]
-    return [*passed, (b"accept-encoding", b"identity")]
+    passed = [(known, value) for name, value in client_headers if (known := _goes_up(name, across))]
+    passed.append((b"accept-encoding", b"identity"))
+    return _unlisted(passed, client_headers)
 
 
-def client_headers(upstream: Iterable[Header], *, across: bool = False) -> list[Header]:
+def client_headers(upstream: Sequence[Header], *, across: bool = False) -> list[Header]:
     """What goes down of an upstream's headers, values byte for byte. `across`: one of another dialect."""
-    received = [(name.lower(), value) for name, value in upstream]
-    dropped = _listed_in_connection(received)
     allowed = CLIENT_ACROSS if across else CLIENT
-    return [
-        (name, value)
-        for name, value in received
-        if name in allowed and name not in dropped and not _CONTROL.search(value)
+    passed = [
+        (known, value)
+        for name, value in upstream
+        if (known := name.lower()) in allowed and not _CONTROL.search(value)
     ]
+    return _unlisted(passed, upstream)
 
 
-def _listed_in_connection(headers: Iterable[Header]) -> set[bytes]:
-    """The names that `connection` says are for this hop alone."""
-    lists = [value for name, value in headers if name == b"connection"]
-    return {listed.strip().lower() for names in lists for listed in names.split(b",")} if lists else set()
+@lru_cache(maxsize=1024)
+def _goes_up(name: bytes, across: bool) -> bytes:
+    """The name in lower case, b"" if such a header is not for an upstream."""
+    name = name.lower()
+    if across:
+        return name if name in UPSTREAM_ACROSS else b""
+    return name if name in UPSTREAM or (name.startswith(_SDK_PREFIX) and _TOKEN.fullmatch(name)) else b""
+
+
+def _unlisted(passed: list[Header], received: Sequence[Header]) -> list[Header]:
+    """Without what `connection` says is for this hop alone."""
+    lists = [value for name, value in received if len(name) == 10 and name.lower() == b"connection"]
+    if not lists:
+        return passed
+    dropped = {listed.strip().lower() for names in lists for listed in names.split(b",")}
+    return [(name, value) for name, value in passed if name not in dropped]

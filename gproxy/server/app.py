@@ -118,20 +118,18 @@ class Gateway:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI: once for the process itself (lifespan, at whose ends nothing is to be done) and for each request."""
-        if scope["type"] == "lifespan":
-            for kind in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{kind}.complete"})
-            return
-        request_id = new_request_id()
         if scope["type"] != "http":
-            await _refuse_websocket(scope, receive, send, request_id)
+            await (
+                _live(receive, send)
+                if scope["type"] == "lifespan"
+                else _refuse_websocket(scope, receive, send)
+            )
             return
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
         try:
-            await self._http(scope, receive, send, request_id)
+            await self._http(scope, receive, send, new_request_id())
         finally:
             self._serving.discard(task)
 
@@ -261,12 +259,18 @@ def _needs_key(channel: str) -> bool:
     return row is None or row.needs_key
 
 
-async def _refuse_websocket(scope: Any, receive: Receive, send: Send, request_id: str) -> None:
+async def _live(receive: Receive, send: Send) -> None:
+    for kind in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{kind}.complete"})
+
+
+async def _refuse_websocket(scope: Any, receive: Receive, send: Send) -> None:
     """There are no WebSocket routes: the handshake is answered as any unknown path."""
     await receive()
 
     async def send_as_http(message: MutableMapping[str, Any]) -> None:
         await send({**message, "type": f"websocket.{message['type']}"})
 
-    reply = Reply(send_as_http, request_id, edge.shape_of(scope).error_body)
+    reply = Reply(send_as_http, new_request_id(), edge.shape_of(scope).error_body)
     await reply.error(NotFound("There is no such route."), close=True)

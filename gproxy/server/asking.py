@@ -41,7 +41,7 @@ class Ways:
     """
 
     def __init__(self, own_id: str) -> None:
-        self._own_id = own_id
+        self._own_id = own_id.encode()
         self._carriers: dict[tuple[str, str], str] = {}
         self._known: dict[tuple[str | None, ...], _Known] = {}
 
@@ -92,8 +92,8 @@ class Ways:
         for default in known.defaults:
             if all(name != default[0] for name, _ in passed):
                 passed.append(default)
-        came_by = next((value.strip() for name, value in call.headers if name == LOOP_HEADER), b"")
-        own = self._own_id.encode()
+        came_by = next(iter([value.strip() for name, value in call.headers if name == LOOP_HEADER]), b"")
+        own = self._own_id
         passed.append((LOOP_HEADER, b"%s, %s" % (came_by, own) if came_by else own))
         return passed
 

@@ -6,7 +6,7 @@ of the attempt is `opening.py`'s.
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,7 +129,7 @@ class Crossing:
         return Crossed(encoded(told), usage, output)
 
     def headers(
-        self, upstream: Iterable[tuple[bytes, bytes]], *, stream: bool = False, estimated: bool = False
+        self, upstream: Sequence[tuple[bytes, bytes]], *, stream: bool = False, estimated: bool = False
     ) -> list[tuple[bytes, bytes]]:
         """Those of the answer to the client: what an upstream says of its own dialect stays behind."""
         sse = stream and self.talk is not None and self.talk.facts.sse

@@ -8,11 +8,12 @@ import hashlib
 import ipaddress
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 from urllib.parse import unquote_plus
+
+from msgspec import Struct
 
 from gproxy.config.schema import RESERVED_NAMES, Global
 from gproxy.config.snapshot import Client, Snapshot
@@ -42,6 +43,8 @@ MAX_HEADER_BYTES = 64 * 1024
 LOOP_HEADER = b"x-gproxy-via"
 """Names the gproxy processes that a request came through, so that one can see itself in it."""
 
+_KEY_HEADERS = (b"x-api-key", b"x-goog-api-key")
+
 _NO_PATH = (
     "The request target must be a path: this is no forward proxy. Point the client's base URL here instead of its"
     " proxy setting."
@@ -52,8 +55,7 @@ _INVALID = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Struct, frozen=True, kw_only=True):
     """One request that has passed the door. `query` is the raw query without `key`.
 
     `snapshot` is the configuration that it is served under to its end. `started` is the event loop's clock,
@@ -135,7 +137,7 @@ def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
     Raises BadRequest, HeadersTooLarge, MisdirectedRequest or LoopDetected.
     """
     headers = Fields(tuple(scope["headers"]))
-    if len(headers.raw) > MAX_HEADERS or sum(map(len, chain.from_iterable(headers.raw))) > MAX_HEADER_BYTES:
+    if len(headers.raw) > MAX_HEADERS or len(b"".join(chain.from_iterable(headers.raw))) > MAX_HEADER_BYTES:
         raise HeadersTooLarge(
             f"More than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them."
         )
@@ -146,20 +148,22 @@ def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
     host = headers.one(b"host")
     if not host and scope["http_version"] == "1.1":
         raise BadRequest("The request has no Host header.")  # RFC 9112, 3.2
-    _check_host(host, settings, scope.get("server"))
-    if own_id in headers.one(LOOP_HEADER).replace(" ", "").split(","):
+    server = scope.get("server")
+    if not _is_served(host, settings.host, settings.allowed_hosts, server[0] if server else ""):
+        raise MisdirectedRequest("This Host is not served here; `allowed_hosts` in [global] can add it.")
+    if LOOP_HEADER in headers and own_id in headers.one(LOOP_HEADER).replace(" ", "").split(","):
         raise LoopDetected("This request has already come through this proxy: a base_url points back at it.")
     return headers
 
 
-def _check_host(host: str, settings: Global, server: tuple[str, int | None] | None) -> None:
+@lru_cache(maxsize=256)
+def _is_served(host: str, configured: str, allowed: tuple[str, ...], local: str) -> bool:
     """DNS rebinding: a page of the web may name any host, but not make a browser send another Host header."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     name = name.strip("[]").lower()
-    if name == "localhost" or name == settings.host.lower() or name in map(str.lower, settings.allowed_hosts):
-        return
-    if not _is_here(name, server[0] if server else ""):
-        raise MisdirectedRequest("This Host is not served here; `allowed_hosts` in [global] can add it.")
+    if name == "localhost" or name == configured.lower() or name in map(str.lower, allowed):
+        return True
+    return _is_here(name, local)
 
 
 def _is_here(name: str, local: str) -> bool:
@@ -188,11 +192,12 @@ def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float
 
 def _keys(headers: Fields, query: str) -> set[str]:
     """All keys that came, from wherever."""
-    found = {
-        *map(_bearer, headers.all(b"authorization")),
-        *headers.all(b"x-api-key"),
-        *headers.all(b"x-goog-api-key"),
-    }
+    found = set[str]()
+    if b"authorization" in headers:
+        found.update(map(_bearer, headers.all(b"authorization")))
+    for name in _KEY_HEADERS:
+        if name in headers:
+            found.update(headers.all(name))
     if query:
         found.update(unquote_plus(value) for name, value in _pairs(query) if name == "key")
     found.discard("")
@@ -282,11 +287,15 @@ async def read(
         raise NotFound("No such provider.")
     query = without_key(query)
     pieces = await _read_body(headers, incoming, snapshot.config.globals.max_body_bytes)
+    if len(pieces) == 1 and not strict.is_large(pieces[0]):  # a thread costs more than a small one takes
+        facts = protocol.read(strict.decode(pieces[0]), model, query)
+    else:
+        facts = await _facts(protocol, pieces, model, query)
     call = Call(
         request_id=request_id,
         client=client,
         protocol=protocol,
-        facts=await _facts(protocol, pieces, model, query),
+        facts=facts,
         headers=headers.raw,
         query=query,
         scoped=scoped,
@@ -305,24 +314,33 @@ async def read(
 async def _facts(protocol: Protocol, pieces: list[bytes], model: str | None, query: str) -> Facts:
     if sum(map(len, pieces)) <= strict.LARGE_BYTES:  # else to put them together takes long already
         pieces = [b"".join(pieces)]
-        if not strict.is_large(pieces[0]):  # a thread costs more than a small one takes
+        if not strict.is_large(pieces[0]):
             return protocol.read(strict.decode(pieces[0]), model, query)
     return await asyncio.to_thread(lambda: protocol.read(strict.decode(b"".join(pieces)), model, query))
 
 
+@lru_cache(maxsize=256)
+def _media(content_type: str) -> str:
+    """The type without its parameters, lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> list[bytes]:
     """The pieces of the whole body, decoded."""
-    media = headers.one(b"content-type").partition(";")[0].strip().lower()
+    media = _media(headers.one(b"content-type"))
     if media and media != "application/json" and not media.endswith("+json"):
         raise UnsupportedEncoding(f"The body must be application/json, not {media[:80]}.")
     length = headers.one(b"content-length")
     if length.isdigit() and int(length) > cap:
         raise BodyTooLarge(f"The body is larger than {cap} bytes.")
-    decoder = coding.request_decoder(headers.one(b"content-encoding"), cap)
+    coded = b"content-encoding" in headers
+    decoder = coding.request_decoder(headers.one(b"content-encoding"), cap) if coded else None
     pieces: list[bytes] = []
     size = 0
     while not incoming.ended:
-        data = await incoming.piece()
+        data = incoming.at_hand()
+        if data is None:
+            data = await incoming.piece()
         if decoder is not None:
             # However little has come, as much as the cap allows may come of it: nobody should wait for that.
             undo = partial(coding.decode_request, last=incoming.ended, cap=cap)

@@ -9,8 +9,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import Struct
 
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import StoreError
@@ -39,15 +40,17 @@ _FOR_PEOPLE = (Cause.BAD_KEY, Cause.BILLING)
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(Struct, frozen=True):
     """The candidate that is asked next, from `began` on (seconds since the epoch). `claim`: what it probes, and until
     when that holds others off. `identity`: what it was then, "" where that is not known."""
 
     candidate: Candidate
     began: float
     claim: tuple[Key, float] | None = None
-    identity: str = field(default="", repr=False)
+    identity: str = ""
+
+    def __repr__(self) -> str:
+        return f"Turn({self.candidate})"  # `identity` is secret
 
 
 class HealthBook:
@@ -90,6 +93,10 @@ class HealthBook:
             return _FINE
         whole, model = _keys(candidate)
         return credentials.condition(self._entries.get(whole, READY), self._entries.get(model, READY), now)
+
+    def first(self, left: Sequence[Candidate]) -> Turn | None:
+        """The first of those left to try, if all credentials are well; else None, and `turn` has to find it."""
+        return None if self._entries or not left else self._begun(left[0], time.time())
 
     async def turn(self, left: Sequence[Candidate]) -> Turn | None:
         """The next of those left to try, None if none may be asked now."""

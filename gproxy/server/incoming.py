@@ -87,10 +87,16 @@ class Incoming:
 
         Raises BodyTimeout, ClientLeft, or BadRequest for a body that is broken.
         """
+        data = self.at_hand()
+        return self._piece_of(await self._come()) if data is None else data
+
+    def at_hand(self) -> bytes | None:
+        """The same, None if it has not come yet, or may have come unseen. Raises as `piece` does."""
         self._unasked = False
         message = None if self._ready is None else self._ready()
-        if message is None:
-            message = await self._come()
+        return None if message is None else self._piece_of(message)
+
+    def _piece_of(self, message: MutableMapping[str, Any]) -> bytes:
         if message["type"] == "http.disconnect":
             self.ended = True
             raise ClientLeft

@@ -122,12 +122,14 @@ class Metrics:
     def begun(self) -> None:
         """A request to a model has come."""
         self._in_flight += 1
-        self._arm()
+        if self._timer is None:
+            self._arm()
 
     def over(self) -> None:
         """It is over, whatever became of it."""
         self._in_flight -= 1
-        self._arm()
+        if self._timer is None:
+            self._arm()
 
     def refused(self, dialect: str, error: GatewayError) -> None:
         """It was refused by a rule of ours, and leaves no row."""

@@ -77,7 +77,7 @@ async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Cross
     if _is_json(media):
         if call.facts.stream and not call.facts.sse:
             return await _first_event(answer, _tap(call, JsonArrayFramer(), withhold_usage))
-        body = await _json_body(answer)
+        body = _json_body(await answer.whole())
         if not is_json(body):
             raise AnswerRefused("it answered 200 with broken JSON")
         return _failed_whole(answer, body, call.protocol) or Opened(answer, body=body)
@@ -101,7 +101,7 @@ async def _across(call: Call, answer: Answer, crossing: Crossing) -> Opened:
         return Opened(answer, crossed=found, crossing=crossing)
     if not _is_json(media):
         raise _is_none(media)
-    body = await _json_body(answer)
+    body = _json_body(await answer.whole())
     if failed := _failed_whole(answer, body, crossing.protocol):
         failed.crossing = crossing
         return failed
@@ -119,8 +119,7 @@ def _is_none(media: str) -> AnswerRefused:
     return AnswerRefused(f"it answered 200 with {media or 'no content type'}")
 
 
-async def _json_body(answer: Answer) -> bytes:
-    body = await answer.whole()
+def _json_body(body: bytes) -> bytes:
     if body.lstrip()[:1] not in (b"{", b"[") or body.rstrip()[-1:] not in (b"}", b"]"):
         raise AnswerRefused("it answered 200 without a JSON body")
     if _EMPTY.fullmatch(body):

@@ -56,6 +56,10 @@ class Opener:
     no_usage: set[str] = field(default_factory=set)
     """Providers that have refused `stream_options`: they are not asked again until the next reload."""
 
+    def speaks(self, call: Call, route: Route) -> bool:
+        """Whether `speakers` has nothing to choose: there is one target, and it carries the call as it came."""
+        return len(route.targets) == 1 and self.ways.carrier(call, route.targets[0]) != ""
+
     async def speakers(self, journal: Journal, route: Route) -> Route:
         """The route with only those targets that can be asked in the call's dialect or in another, as they are to be
         tried; the first of them can be told all that it must be.
@@ -63,7 +67,7 @@ class Opener:
         Raises BadRequest.
         """
         call = journal.call
-        if len(route.targets) == 1 and self.ways.carrier(call, route.targets[0]):
+        if self.speaks(call, route):
             return route
         native = {t for t in route.targets if self.ways.carrier(call, t)}
         targets = tuple(t for t in route.targets if t in native or crossings.carrier(call, t))
@@ -119,7 +123,7 @@ class Opener:
 
         A count that has to be asked for in another dialect, and that nobody gives, is estimated.
         """
-        first = journal.crossings.get(route.targets[0])
+        first = journal.crossings.get(route.targets[0]) if journal.crossings else None
         if first is not None and not first.asks:
             return await self._estimated(journal, route, first)
         try:
@@ -129,7 +133,9 @@ class Opener:
             if guess is None:
                 raise
             return await self._estimated(journal, route, guess)
-        guess = _guess(journal) if opened.refused else None
+        if not opened.refused:
+            return opened
+        guess = _guess(journal)
         if guess is None:
             return opened
         opened.answer.close()
@@ -155,7 +161,7 @@ class Opener:
         refusal: BadRequest | None = None
         most = failover.max_attempts(snapshot, route)
         while most:
-            turn = await self.health.turn(left)
+            turn = self.health.first(left) or await self.health.turn(left)
             if turn is None:
                 break
             left.remove(turn.candidate)
@@ -194,7 +200,9 @@ class Opener:
             journal.attempt(target, credential.name)
             self.foresee(target)
             opened = await self._one(journal, target, credential, crossing, deadline)
-            failure = _failure_in(journal.call, opened, keyless=credential.secret is None)
+            failure = None
+            if opened.refused:
+                failure = _failure_in(journal.call, opened, keyless=credential.secret is None)
         except UpstreamFault as caught:
             fault, failure = caught, verdicts.fault_of(caught)
         except BaseException:  # cancelled, or the client has left: nothing is known of the credential
@@ -244,70 +252,73 @@ class Opener:
         crossing: Crossing | None,
         deadline: float | None,
     ) -> Opened:
+        """What a target answers; asked again where it says what to leave out, or that a token is over."""
         call = journal.call
         provider = call.snapshot.providers[target.provider]
-        proxy = asking.proxy(call, provider)
-        access = await self.tokens.access(provider, credential, proxy, deadline)
-        opened = await self._asked(journal, target, credential, access, crossing, deadline)
+        ask = self._asks_usage(provider)
+        access = self.tokens.plain(provider, credential)
+        if access is None:
+            proxy = asking.proxy(call, provider)
+            access = await self.tokens.access(provider, credential, proxy, deadline)
+        opened = await self._sent(journal, target, access, ask, crossing, deadline)
+        if not opened.refused:
+            return opened
+        opened = await self._unasked(opened, journal, credential, access, crossing, deadline)
         if opened.refused == 401 and self.tokens.forget(access):
             # A token may be taken back before its end.
             journal.attempt(target, credential.name)
-            access = await self.tokens.access(provider, credential, proxy, deadline)
-            opened = await self._asked(journal, target, credential, access, crossing, deadline)
+            access = await self.tokens.access(provider, credential, asking.proxy(call, provider), deadline)
+            crossing = journal.crossings.get(target)
+            opened = await self._sent(journal, target, access, self._asks_usage(provider), crossing, deadline)
+            opened = await self._unasked(opened, journal, credential, access, crossing, deadline)
         if opened.refused and opened.body:
             opened.body = access.scrubbed(opened.body)
         return opened
 
-    async def _asked(
+    async def _unasked(
         self,
+        opened: Opened,
         journal: Journal,
-        target: Target,
         credential: Credential,
         access: Access,
         crossing: Crossing | None,
         deadline: float | None,
     ) -> Opened:
-        call = journal.call
+        """The same answer, or that to the request without our asking for usage, if it was refused for that."""
+        target, call = journal.target, journal.call
+        assert target is not None
         provider = call.snapshot.providers[target.provider]
-        ask = self._asks_usage(provider)
-        # Usage that we ask for in a client's name is for us alone.
-        ours = ask and call.facts.stream and not call.facts.asked_usage
-        if crossing is not None:
-            ours = crossing.asks_usage
-        attempt = await self._attempt(call, target, access, ask, crossing, deadline)
-        opened = await self._sent(journal, attempt, ours, crossing)
+        ours = _asks_for_us(call, self._asks_usage(provider), crossing)
         if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, credential.name)
         if crossing is not None:
             crossing = journal.crossings[target] = await crossings.cross(call, target, False)
-        attempt = await self._attempt(call, target, access, False, crossing, deadline)
-        again = await self._sent(journal, attempt, False, crossing)
+        again = await self._sent(journal, target, access, False, crossing, deadline)
         if again.refused not in _UNREAD:  # else it was the client's own fault, whatever the error named
             self.no_usage.add(provider.name)
         return again
 
-    async def _attempt(
+    async def _sent(
         self,
-        call: Call,
+        journal: Journal,
         target: Target,
         access: Access,
         ask: bool,
         crossing: Crossing | None,
         deadline: float | None,
-    ) -> Attempt:
-        """As `Ways.attempt`; a large body is written beside the event loop."""
-        if crossing is not None or len(call.facts.body.text) <= strict.LARGE_BYTES:
-            return self.ways.attempt(call, target, access, ask, crossing, deadline)
-        return await asyncio.to_thread(self.ways.attempt, call, target, access, ask, crossing, deadline)
-
-    async def _sent(
-        self, journal: Journal, attempt: Attempt, withhold_usage: bool, crossing: Crossing | None
     ) -> Opened:
-        trace = _traced(journal, attempt)
+        call = journal.call
+        if crossing is not None or len(call.facts.body.text) <= strict.LARGE_BYTES:
+            attempt = self.ways.attempt(call, target, access, ask, crossing, deadline)
+        else:  # written beside the event loop
+            attempt = await asyncio.to_thread(
+                self.ways.attempt, call, target, access, ask, crossing, deadline
+            )
+        trace = None if call.trace is None else _traced(journal, attempt)
         answer = await self.upstream.send(attempt, journal.on_its_way, trace)
         try:
-            return await look(journal.call, answer, withhold_usage, crossing)
+            return await look(call, answer, _asks_for_us(call, ask, crossing), crossing)
         except (
             BaseException
         ) as error:  # a client that leaves cancels this, and its upstream is to be closed all the same
@@ -324,15 +335,20 @@ class _Unsayable(Exception):
         self.refusal = refusal
 
 
+def _asks_for_us(call: Call, ask: bool, crossing: Crossing | None) -> bool:
+    """Whether usage is asked for in the client's name: then it is for us alone."""
+    if crossing is not None:
+        return crossing.asks_usage
+    return ask and call.facts.stream and not call.facts.asked_usage
+
+
 def _guess(journal: Journal) -> Crossing | None:
     """A crossing whose answer can be estimated, if there is one."""
     return next((crossing for crossing in journal.crossings.values() if crossing.estimate), None)
 
 
 def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
-    """Why another attempt has to be made, None for an answer that goes to the client."""
-    if not opened.refused:
-        return None
+    """Why another attempt has to be made, None for an error that goes to the client."""
     complaint = complaint_of(opened.answer.header, opened.body or b"", time.time())
     said = _Said(call) if opened.refused in verdicts.TELLING else ()
     if verdicts.judge(opened.refused, complaint, said) is Verdict.PASS:

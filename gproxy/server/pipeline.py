@@ -58,9 +58,11 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         async with Departure(incoming, partial(_unheard, journal, reply, stages.drains)):
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
-            speaking = await stages.opener.speakers(journal, route)
-            admitted, told = await stages.door.admit(journal, speaking)
-            reply.add_headers(told)
+            if not stages.opener.speaks(call, route):
+                route = await stages.opener.speakers(journal, route)
+            admitted, told = await stages.door.admit(journal, route)
+            if told:
+                reply.add_headers(told)
             opened = await stages.opener.open(journal, admitted)
             reply.write_timeout_s = min(WRITE_TIMEOUT, journal.settings.idle_timeout_s)
             await relay(opened, journal, reply, settlement, stages.tasks)

@@ -25,6 +25,8 @@ from gproxy.server.upstream import Attempt, Upstream, Way
 TOKEN_SECONDS = 30.0
 """The most that one exchange may take, whatever the provider's own time-outs are."""
 
+_MOST_PLAIN = 1024
+
 _EARLY_SECONDS = 60.0
 _LONGEST_SECONDS = 3600.0
 _GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -77,17 +79,32 @@ class Tokens:
     def __init__(self, upstream: Upstream, tasks: Tasks) -> None:
         self._upstream = upstream
         self._tasks = tasks
+        self._plain: dict[str | None, Access] = {}
         self._kept: dict[str, _Kept] = {}
         self._asking: dict[str, asyncio.Task[Access | UpstreamFault]] = {}
+
+    def plain(self, provider: Provider, credential: Credential) -> Access | None:
+        """What to send for a credential that is a key, or none; None for a service account."""
+        secret = credential.secret
+        if secret is not None and CHANNELS[provider.channel].service_account:
+            return None
+        known = self._plain.get(secret)
+        if known is None:
+            if len(self._plain) >= _MOST_PLAIN:
+                self._plain.clear()  # those of configurations that are gone
+            known = self._plain[secret] = Access(secret)
+        return known
 
     async def access(
         self, provider: Provider, credential: Credential, proxy: str, deadline: float | None = None
     ) -> Access:
         """What to send for `credential`. Raises CredentialRefused, ConnectFailed and ConnectTimedOut where a token
         cannot be had; nothing that its endpoint said is in them."""
+        plain = self.plain(provider, credential)
+        if plain is not None:
+            return plain
         secret = credential.secret
-        if secret is None or not CHANNELS[provider.channel].service_account:
-            return Access(secret)
+        assert secret is not None
         kept = self._kept.get(secret)
         if kept is not None and kept.until > asyncio.get_running_loop().time():
             return kept.access

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import httpx
+from msgspec import Struct
 
 from gproxy.config import schema
 from gproxy.errors import (
@@ -47,19 +48,21 @@ class Way:
     form: Form | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True):
     """One request to one upstream, by `way` with further `headers`. `offline`: instead of sending, play this.
 
     `deadline` is on the event loop's clock, None for none.
     """
 
     way: Way
-    headers: Headers = field(default=(), repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: Headers = ()
+    body: bytes = b""
     settings: schema.Settings
     deadline: float | None = None
     offline: Callable[[], DemoAnswer] | None = None
+
+    def __repr__(self) -> str:
+        return f"Attempt({self.way})"  # the rest may hold secrets
 
 
 class Source(Protocol):
@@ -75,6 +78,9 @@ class Source(Protocol):
 
     async def read(self, until: float) -> bytes:
         """The next piece, b"" at the end. Raises TimeoutError at `until` on the loop's clock."""
+
+    def at_hand(self) -> bytes | None:
+        """All that is left of the body, if all of it has come."""
 
     async def pour(self, take: Take, until: float) -> bool:
         """Pieces go to `take` as they come, until that returns False; whether it was the end. Raises as `read`."""
@@ -190,13 +196,14 @@ class Answer:
 
     async def whole(self, cap: int = MAX_WHOLE_ANSWER) -> bytes:
         """All of the body. Raises as `read` does, and AnswerBroken beyond `cap` bytes."""
+        if self._decoder is None and self.trace is None and (come := self._source.at_hand()) is not None:
+            return _within(cap, come)
         pieces: list[bytes] = []
         size = 0
         while data := await self.read(first=not pieces):
             pieces.append(data)
             size += len(data)
-            if size > cap:
-                raise AnswerBroken(f"the answer is larger than {cap} bytes")
+            _within(cap, data, size)
             if self.over:
                 break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -295,6 +302,13 @@ class Upstream:
         await self._transport.aclose()
 
 
+def _within(cap: int, data: bytes, size: int = 0) -> bytes:
+    """`data`, which is all or, of `size` so far, the last piece of an answer. Raises AnswerBroken beyond `cap`."""
+    if max(size, len(data)) > cap:
+        raise AnswerBroken(f"the answer is larger than {cap} bytes")
+    return data
+
+
 def _earlier(moment: float, deadline: float | None) -> float:
     return moment if deadline is None else min(moment, deadline)
 
@@ -316,6 +330,9 @@ class _Played:
             async with asyncio.timeout_at(until):
                 await asyncio.sleep(pause)
         return data
+
+    def at_hand(self) -> bytes | None:
+        return None
 
     async def pour(self, take: Take, until: float) -> bool:
         data = await self.read(until)

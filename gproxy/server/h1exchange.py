@@ -238,10 +238,6 @@ class Exchange(httpx.AsyncByteStream):
             await self._news(until)
         return self._taken()
 
-    def at_hand(self) -> bytes | None:
-        """All that is left of the body, if all of it has come."""
-        return self._taken() if self.complete else None
-
     async def pour(self, take: Take, until: float) -> bool:
         """Hand each piece to `take` as it comes in, from the event loop, until that returns False; whether the answer
         has ended.

@@ -4,6 +4,7 @@ Which attempt is made, and what its answer means, is decided in `routing/failove
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -66,10 +67,11 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 
 class Source(Protocol):
-    """An answer as it comes in. `over`: all of it has been read. `heard`: when the last piece came, on the loop's
-    clock, where they are poured."""
+    """An answer as it comes in. `complete`: all of it has come. `over`: and been read. `heard`: when the last piece
+    came, on the loop's clock, where they are poured."""
 
     status: int
+    complete: bool
     heard: float
     headers: list[tuple[bytes, bytes]]
 
@@ -78,9 +80,6 @@ class Source(Protocol):
 
     async def read(self, until: float) -> bytes:
         """The next piece, b"" at the end. Raises TimeoutError at `until` on the loop's clock."""
-
-    def at_hand(self) -> bytes | None:
-        """All that is left of the body, if all of it has come."""
 
     async def pour(self, take: Take, until: float) -> bool:
         """Pieces go to `take` as they come, until that returns False; whether it was the end. Raises as `read`."""
@@ -196,8 +195,8 @@ class Answer:
 
     async def whole(self, cap: int = MAX_WHOLE_ANSWER) -> bytes:
         """All of the body. Raises as `read` does, and AnswerBroken beyond `cap` bytes."""
-        if self._decoder is None and self.trace is None and (come := self._source.at_hand()) is not None:
-            return _within(cap, come)
+        if self._source.complete and self._decoder is None and self.trace is None:
+            return _within(cap, await self._source.read(math.inf))
         pieces: list[bytes] = []
         size = 0
         while data := await self.read(first=not pieces):
@@ -316,7 +315,7 @@ def _earlier(moment: float, deadline: float | None) -> float:
 class _Played:
     """An answer that is made here: its pauses are waited for, nothing is sent."""
 
-    over = False
+    complete = over = False
     heard = 0.0
 
     def __init__(self, answer: DemoAnswer) -> None:
@@ -330,9 +329,6 @@ class _Played:
             async with asyncio.timeout_at(until):
                 await asyncio.sleep(pause)
         return data
-
-    def at_hand(self) -> bytes | None:
-        return None
 
     async def pour(self, take: Take, until: float) -> bool:
         data = await self.read(until)

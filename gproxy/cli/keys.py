@@ -104,7 +104,7 @@ def list_keys(
                 | {name: getattr(key, name) for name in _BOUNDS}
             )
     if not as_json:
-        rows = [_with_one_column_of_bounds(row) for row in rows]
+        rows = _narrow(rows)
     output.show(rows, as_json=as_json, empty="No keys yet: `gproxy keys create` makes one.")
 
 
@@ -237,10 +237,16 @@ def expiry(text: str) -> datetime:
     return moment.replace(microsecond=0)
 
 
-def _with_one_column_of_bounds(row: dict[str, object]) -> dict[str, object]:
-    """So that a table of keys fits a terminal."""
-    bounds = [f"{name} {row[name]}" for name in _BOUNDS if row[name] is not None]
-    return {name: value for name, value in row.items() if name not in _BOUNDS} | {"bounds": bounds}
+def _narrow(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """So that a table of keys fits a terminal: bounds in one column, ends by this machine's clock, nothing that no
+    key has."""
+    for row in rows:
+        row["bounds"] = [f"{name} {row[name]}" for name in _BOUNDS if row[name] is not None]
+        ends = row.pop("expires_at")
+        row["expires"] = ends and f"{datetime.fromisoformat(str(ends)).astimezone():%Y-%m-%d %H:%M}"
+    shown = ["user", "label", "id", "hint", "enabled"]
+    shown += [name for name in ("expires", "models", "bounds") if any(row[name] for row in rows)]
+    return [{name: row[name] for name in shown} for row in rows]
 
 
 def _iso(moment: object) -> str | None:

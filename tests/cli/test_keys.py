@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -55,6 +56,20 @@ def test_json_has_the_key_as_key(run: Run, file: Path) -> None:
 def test_an_expiry_may_be_a_time(run: Run, file: Path) -> None:
     assert run("keys", "create", "--expires", "2099-01-01T00:00:00+02:00").code == 0
     assert users(file)[0]["keys"][1]["expires_at"] == datetime(2098, 12, 31, 22, tzinfo=UTC)
+
+
+def test_a_table_of_keys_has_their_ends_in_the_local_zone_and_json_in_utc(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("keys", "create", "--expires", "2098-12-31T22:00:00Z").code == 0
+    monkeypatch.setenv("TZ", "Etc/GMT-2")
+    time.tzset()
+    try:
+        assert run("keys", "list").out.splitlines()[2].endswith("yes      2099-01-01 00:00")
+        assert json.loads(run("keys", "list", "--json").out)[1]["expires_at"] == "2098-12-31T22:00:00Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("when", ["soon", "2001-01-01T00:00:00Z", "0s", "30"])

@@ -184,15 +184,15 @@ def chat_output(event: Event) -> int:
 
 
 def _message_size(message: Mapping[str, Any]) -> int:
+    reasoning = message.get("reasoning_content")
+    if reasoning is None:
+        reasoning = message.get("reasoning")
+    said = size(message.get("content"), reasoning, message.get("refusal"))
+    if "tool_calls" not in message and "function_call" not in message:
+        return said
     calls = [mapping(call.get("function")) for call in objects(message.get("tool_calls"))]
     calls.append(mapping(message.get("function_call")))
-    reasoning = message.get("reasoning_content")
-    return size(
-        message.get("content"),
-        message.get("reasoning") if reasoning is None else reasoning,
-        message.get("refusal"),
-        *(call.get("arguments") for call in calls),
-    )
+    return said + size(*(call.get("arguments") for call in calls))
 
 
 def text_output(event: Event) -> int:

@@ -36,6 +36,8 @@ class SseFramer:
     def feed(self, data: bytes) -> list[Event]:
         """The events that are whole with `data`. Raises AnswerBroken on an event over MAX_EVENT_BYTES."""
         source: bytes | bytearray = data
+        if not self._buffer and _is_single(data):
+            return [self._event(data)]
         if self._buffer:
             self._buffer += data
             source = self._buffer
@@ -90,7 +92,7 @@ class SseFramer:
             block = raw.removeprefix(_BOM)
             self._first = False
         if block.startswith(_DATA) and block.find(b"\n") == len(block) - 2 and b"\r" not in block:
-            return Event(raw, block[len(_DATA) : -2])  # as nearly all events are
+            return Event(raw, block[len(_DATA) : -2])
         name, lines = b"", []
         for line in block.splitlines():
             field, _, value = line.partition(b":")
@@ -104,6 +106,8 @@ class SseFramer:
 def with_data(event: Event, data: bytes) -> bytes:
     """The event's raw bytes with `data` in place of its own, which must have as many lines."""
     old = event.data or b""
+    if len(event.raw) == len(old) + len(_DATA) + 2 and event.raw.startswith(_DATA):  # nothing but its data
+        return b"%b%b%b" % (_DATA, data, event.raw[-2:])
     if event.raw.count(old) == 1:
         return event.raw.replace(old, data)
     new_lines = iter(data.split(b"\n"))
@@ -118,6 +122,11 @@ def with_data(event: Event, data: bytes) -> bytes:
         return field + colon + space + next(new_lines, b"") + found.group(2)
 
     return _LINE.sub(line, event.raw)
+
+
+def _is_single(data: bytes) -> bool:
+    """Whether `data` surely is one event and no more, as what comes of a paced stream is."""
+    return data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 > 0 and b"\r" not in data
 
 
 def _after(found: re.Match[bytes] | None) -> int:

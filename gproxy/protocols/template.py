@@ -120,7 +120,7 @@ class Template(NamedTuple):
             values = parts
             if place < len(self.middles):
                 middle = self.middles[place]
-                values, found, parts = zip(*(part.partition(middle) for part in parts), strict=True)
+                values, found, parts = zip(*[part.partition(middle) for part in parts], strict=True)
                 if b"" in found:
                     return None
             joined = b" ".join(values)

@@ -29,6 +29,9 @@ _LONE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 EMPTY_LINES = re.compile(rb"\A(?:\r\n)*+")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
+_MOST_DIGITS = 15
+_MOST_KEPT_BYTES = 4 * 1024
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"expect"))
 
 MALFORMED = "The request is malformed."
@@ -169,6 +172,37 @@ def read_head(raw: bytes) -> Head:
     return Head(method.decode(), target, version, found.headers, body, persistent, expects)
 
 
+class Heads:
+    """Reads the heads of one connection, which are nearly all alike: one that is the one before again, byte for byte
+    but for the length of its body, is not parsed again.
+    """
+
+    def __init__(self) -> None:
+        self._known: Head | None = None
+        self._before = self._after = b""  # of the head that is known, around its length
+        self._place = 0  # of the length among its headers
+
+    def read(self, raw: bytes) -> Head:
+        """As `read_head`."""
+        known = self._known
+        if known is not None and raw.startswith(self._before) and raw.endswith(self._after):
+            length = raw[len(self._before) : len(raw) - len(self._after)]
+            if length.isdigit() and len(length) <= _MOST_DIGITS:
+                headers = known.headers.copy()
+                headers[self._place] = (b"content-length", length)
+                return known._replace(headers=headers, body=_sized(length))
+        head = read_head(raw)
+        found = _LENGTH.search(raw) if head.body is not None and not head.expects else None
+        self._known = None
+        if found is not None and len(raw) <= _MOST_KEPT_BYTES:
+            self._known = head
+            self._before, self._after = raw[: found.start(1)], raw[found.end(1) :]
+            self._place = next(
+                place for place, (name, _) in enumerate(head.headers) if name == b"content-length"
+            )
+        return head
+
+
 def _parsed(raw: bytes) -> _Collector:
     """What llhttp finds in a head. Raises HttpParserInvalidMethodError or BadRequest."""
     found = _Collector()
@@ -202,13 +236,16 @@ def _framing(headers: list[tuple[bytes, bytes]], is_1_1: bool) -> tuple[Sized | 
 
 def _body(name: bytes, value: bytes, is_1_1: bool) -> Sized | Chunked | None:
     if name == b"content-length":
-        if not value.isdigit() or len(value) > 15:
+        if not value.isdigit() or len(value) > _MOST_DIGITS:
             raise BadRequest("The Content-Length is no length.")
-        length = int(value)
-        return Sized(length) if length else None
+        return _sized(value)
     if value.lower() != b"chunked" or not is_1_1:
         raise BadRequest("The only Transfer-Encoding is chunked, and not in version 1.0.")
     return Chunked()
+
+
+def _sized(length: bytes) -> Sized | None:
+    return Sized(int(length)) if int(length) else None
 
 
 def is_hopeless(raw: bytes, start: int) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge, InternalFault
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.exchange import Exchange
-from gproxy.server.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, is_hopeless, read_head
+from gproxy.server.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, Heads, is_hopeless
 from gproxy.server.incoming import Receive
 from gproxy.server.reply import WRITE_TIMEOUT, Reply, Send, new_request_id
 from gproxy.server.sockets import reset, unacknowledged
@@ -121,13 +121,13 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, engine: Engine, transport: asyncio.Transport, scope: MutableMapping[str, Any]) -> None:
         self.loop = asyncio.get_running_loop()
-        self.over = asyncio.Event()
+        self.over, self.flow = asyncio.Event(), asyncio.Event()
         self.blocked = False
-        self.flow = asyncio.Event()
         self._descriptor: int = transport.get_extra_info("socket").fileno()
         self._engine = engine
         self._transport = transport
         self._scope = scope
+        self._heads = Heads()
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._buffer = bytearray()  # a head that is not whole yet
@@ -243,7 +243,7 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, raw: bytes, rest: bytes) -> bytes:
         try:
-            head = read_head(raw)
+            head = self._heads.read(raw)
         except GatewayError as error:
             self._refuse(error)
             return b""

@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+from collections.abc import Callable
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -17,6 +19,7 @@ from gproxy.server.framing import (
     MAX_LINES_AT_ONCE,
     Chunked,
     Head,
+    Heads,
     Sized,
     is_hopeless,
     read_head,
@@ -32,6 +35,64 @@ def test_a_head_is_read_as_asgi_has_it() -> None:
     assert (got.method, got.target, got.version) == ("POST", b"/x?y", "1.1")
     assert got.headers == [(b"host", b"a"), (b"x-empty", b""), (b"x-odd", b"a b"), (b"x-latin", b"\xe9")]
     assert got.body is None
+
+
+def as_read(read: Callable[[bytes], Head], raw: bytes) -> object:
+    """What comes of a head, in values that can be compared."""
+    try:
+        found = read(raw)
+    except (BadRequest, HeadersTooLarge) as error:
+        return type(error), error.message
+    left = None if found.body is None else (type(found.body), getattr(found.body, "_left", None))
+    return found._replace(body=None), left
+
+
+LINES = [
+    "Host: a",
+    "authorization: Bearer k",
+    "x: 12",
+    "connection: close",
+    "expect: 100-continue",
+    "transfer-encoding: chunked",
+]
+LENGTHS = ["0", "1", "12", "007", "", "x", "1 2", "-1", "+1", "1_0", "9" * 15, "9" * 16, "\xb2", "1\r\nx: 2"]
+KINDS = st.tuples(
+    st.lists(st.sampled_from(LINES), max_size=3),
+    st.sampled_from(
+        ["Content-Length: %s", "content-length:%s", "content-length: \t%s \t", "x-content-length: %s"]
+    ),
+    st.lists(st.sampled_from([*LINES, "content-length: 3"]), max_size=2),
+    st.sampled_from(["POST / HTTP/1.1", "GET /12 HTTP/1.1"]),
+)
+
+
+@given(st.lists(KINDS, min_size=1, max_size=2), st.data())
+def test_heads_of_one_connection_are_read_as_each_by_itself(kinds: list[Any], data: st.DataObject) -> None:
+    heads = Heads()
+    for _ in range(6):
+        before, length, after, line = data.draw(st.sampled_from(kinds))
+        lines = [line, *before, length % data.draw(st.sampled_from(LENGTHS)), *after, "", ""]
+        raw = "\r\n".join(lines).encode("latin-1")
+        assert as_read(heads.read, raw) == as_read(read_head, raw)
+
+
+def test_a_head_that_is_the_last_again_is_not_parsed_again() -> None:
+    heads = Heads()
+    with patch.object(framing, "_parsed", side_effect=framing._parsed) as parsed:
+        read = [
+            heads.read(b"POST / HTTP/1.1\r\ncontent-length: %d\r\nx: y\r\n\r\n" % n) for n in (3, 4, 50, 0)
+        ]
+    assert parsed.call_count == 1
+    assert [each.headers[0][1] for each in read] == [b"3", b"4", b"50", b"0"]
+    assert read[0].headers[0] == (b"content-length", b"3")
+    assert len({id(each.body) for each in read}) == 4
+    assert read[3].body is None
+
+
+def test_a_body_that_is_waited_for_is_one_that_there_is() -> None:
+    heads = Heads()
+    raw = b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    assert [heads.read(raw % length).expects for length in (3, 0)] == [True, False]
 
 
 @pytest.mark.parametrize(

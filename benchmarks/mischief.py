@@ -137,12 +137,13 @@ async def _in_its_request(session: aiohttp.ClientSession, rng: random.Random) ->
 
 
 def _leaving(*names: str, stream: bool) -> Callable[[aiohttp.ClientSession, random.Random], Awaitable[str]]:
-    """Away after its request, at once or a moment later, maybe with a part of a next one said."""
+    """Away after its request, at once or a moment later, maybe with a part of the next one said."""
 
     async def leave(session: aiohttp.ClientSession, rng: random.Random) -> str:
         reader, writer = await _connected(session)
-        more = _request("oa/whole", stream=False)[: rng.randrange(1, 300)] if rng.random() < 0.3 else b""
-        writer.write(_request(rng.choice(names), stream=stream) + more)
+        following = _request("oa/whole", stream=False)
+        part = following[: rng.randrange(1, len(following))] if rng.random() < 0.3 else b""
+        writer.write(_request(rng.choice(names), stream=stream) + part)
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(rng.random() * 0.3):
                 while await reader.read(4096):

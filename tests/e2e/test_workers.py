@@ -19,7 +19,7 @@ import pytest
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import KEY, ROOT, UPSTREAM_KEY, Gateway, poll
 from tests.kit.settings import alias, everything, provider
-from tests.kit.upstream import Script, Upstream
+from tests.kit.upstream import SOON_S, Script, Upstream
 
 CHAT, STREAM = BY_ID["chat"], BY_ID["chat-stream"]
 OPEN = 16
@@ -138,7 +138,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_along(
             slot = int(
                 gateway.wait_line(r"worker (\d) was killed by signal 9; another takes its place").group(1)
             )
-            poll(lambda: len(workers(gateway)) == 2 and before[0] not in workers(gateway), "a new one", 1.0)
+            poll(lambda: len(workers(gateway)) == 2 and before[0] not in workers(gateway), "a new one")
             seen = len(made)
             poll(lambda: len(made) > seen + 50, "more load")
         lost = {model for model in streams.models if held[model] == slot}
@@ -158,7 +158,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_along(
     assert [each for each in failed if not each[0] <= killed_at <= each[1] + 0.2] == []
     assert len(failed) <= 8
     after = [(ended - begun) for begun, ended, _ in made if begun > killed_at]
-    assert max(after) < 2
+    assert max(after) < 2 * SOON_S
 
 
 @pytest.mark.parametrize("count", ["1", "2"])
@@ -291,7 +291,7 @@ def test_an_edit_reaches_every_worker_and_is_told_of_once(upstream: Upstream, tm
             answers = [gateway.post("/v1/chat/completions", CHAT.fields("fresh")) for _ in range(12)]
             return all(answer.status_code == 200 for answer in answers)
 
-        poll(everywhere, "the alias", within=4.0)
+        poll(everywhere, "the alias")
         assert gateway.stderr.count("configuration reloaded") == 1
         seen = len(gateway.lines)
         gateway.edit(lambda text: text + "nonsense")
@@ -319,7 +319,7 @@ def test_workers_that_die_while_the_file_is_bad_are_replaced_by_the_last_good_ve
     with two(tmp_path, upstream) as gateway:
         whole = gateway.path.read_text()
         gateway.edit(lambda text: text + alias("fresh", "oa", "m"))
-        poll(lambda: served(gateway, "fresh"), "the alias", within=4.0)
+        poll(lambda: served(gateway, "fresh"), "the alias")
         gateway.edit(lambda text: text + "nonsense")
         gateway.wait_line("the edit is not in force")
         for _ in range(2):
@@ -329,7 +329,7 @@ def test_workers_that_die_while_the_file_is_bad_are_replaced_by_the_last_good_ve
         assert {answer.status_code for answer in answers} == {503}
         assert all("not in force" in answer.text for answer in answers)
         gateway.edit(lambda text: whole + alias("mended", "oa", "m"))
-        poll(lambda: served(gateway, "mended"), "the mended file", within=4.0)
+        poll(lambda: served(gateway, "mended"), "the mended file")
         assert {gateway.get("/ready").status_code for _ in range(12)} == {200}
 
 
@@ -372,7 +372,7 @@ def test_a_worker_that_takes_a_place_leaves_to_a_restart_what_needs_one(
         gateway.edit(lambda text: text.replace("[global]\n", f"[global]\n{tls}") + alias("fresh", "oa", "m"))
         gateway.wait_line(r"restart to apply \[global\] tls_certificate, tls_key")
         replace(gateway, workers(gateway)[:1])
-        poll(lambda: served(gateway, "fresh"), "the rest of the edit", within=4.0)
+        poll(lambda: served(gateway, "fresh"), "the rest of the edit")
         assert not gateway.stderr.count("before it served")
 
 
@@ -402,7 +402,7 @@ def test_a_loop_through_another_worker_ends_at_once(upstream: Upstream, tmp_path
             answered += stopped
             return stopped == 12
 
-        poll(everywhere, "the provider", within=4.0)
+        poll(everywhere, "the provider")
         # The second time around is refused at the door, whichever worker it came to, and leaves no row.
         assert len(gateway.rows(provider="loop")) == answered
 

@@ -9,9 +9,11 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from types import TracebackType
 
 MOST_WAITING = 10_000
 _CLOSE_SECONDS = 1.0
+_logger = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.1
 _WHOLE_CHARS = 1000
 """Of at most four bytes each: 4096 bytes are written in one piece."""
@@ -103,6 +105,28 @@ class LinesHandler(logging.Handler):
 
 LOG = LinesHandler()
 """This process's."""
+
+
+def log_faults() -> None:
+    """Have faults that nobody caught, in any thread or in a destructor, told by the log, and so without secrets."""
+
+    def in_thread(fault: threading.ExceptHookArgs) -> None:
+        if fault.exc_value is not None:  # None: as the interpreter ends
+            _logger.critical(
+                "a fault in the thread %s", fault.thread and fault.thread.name, exc_info=fault.exc_value
+            )
+
+    def unraisable(fault: "sys.UnraisableHookArgs") -> None:
+        _logger.error("a fault in %s", type(fault.object).__name__, exc_info=fault.exc_value)
+
+    def anywhere(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, Exception):
+            sys.__excepthook__(kind, error, trace)
+            return
+        _logger.critical("a fault ends the process", exc_info=error)
+        LINES.close()
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = anywhere, in_thread, unraisable
 
 
 def _write(line: str) -> None:

@@ -74,6 +74,9 @@ class Call(Struct, frozen=True, kw_only=True):
     started_at: float
     trace: Trace | None = None
 
+    def __repr__(self) -> str:
+        return f"Call({self.request_id})"  # its headers hold a key
+
 
 DataRoute = tuple[Protocol, str | None, str | None]
 """An operation, the model in the path, and the provider in the path; None where the path has none."""

@@ -32,7 +32,7 @@ from gproxy.ledger.spend import recover_store
 from gproxy.ledger.writer import Writer
 from gproxy.server import coredumps, descriptors, handover, hyperconfig, listeners, metricfiles, repair
 from gproxy.server.app import Gateway
-from gproxy.server.console import LINES, LOG, say
+from gproxy.server.console import LINES, LOG, log_faults, say
 from gproxy.server.ending import FORCED_END_SECONDS, Ending
 from gproxy.server.http1 import Engine
 from gproxy.server.lock import held
@@ -77,6 +77,7 @@ def run(
     `directory` is what relative paths in it start from. `announce` gets the base URL before anything is accepted.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[LOG])
+    log_faults()
     if first.config is None:
         return _refuse(_BROKEN)
     settings = first.config.globals

@@ -44,7 +44,7 @@ class Way:
 
     url: str
     headers: Headers = field(default=(), repr=False)
-    proxy: str = ""
+    proxy: str = field(default="", repr=False)
     method: str = "POST"
     form: Form | None = None
 

@@ -16,6 +16,8 @@ import pytest
 
 from tests.kit.gateway import ROOT, Gateway, poll
 
+pytestmark = pytest.mark.both_engines
+
 CANARIES = {
     "client": "op_canaryClientKey0123456789abcdefghijklmnop",
     "query": "op_canaryQueryKey0123456789abcdefghijklmnopq",
@@ -165,7 +167,9 @@ def hits(where: str, data: bytes) -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, list[str]]]:
+def served(
+    http_engine: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Gateway, list[str]]]:
     """The gateway after all those requests, and the errors that its clients got."""
     folder = tmp_path_factory.mktemp("canaries")
     (folder / "debug").mkdir()

@@ -13,7 +13,7 @@ from gproxy.server.edge import Call
 from gproxy.server.tokens import Access
 from gproxy.server.upstream import Attempt
 from gproxy.values import Target
-from tests.server.parts import ALICE, Headers, call, provider, snapshot
+from tests.server.parts import ALICE, KEY, Headers, call, provider, snapshot
 
 UP = Target("up", "target")
 SENT: Headers = [
@@ -145,3 +145,26 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for model in "abc":
         ways.attempt(given, Target("up", model), Access("sk-up"), True, None, None)
     assert len(ways._known) == 1
+
+
+def test_nothing_that_is_handed_on_shows_a_secret_where_it_is_printed() -> None:
+    here = snapshot(
+        f'[global]\nproxy = "http://me:canary-proxy@127.0.0.1:9"\n{ALICE}'
+        '[[providers]]\nname = "up"\nchannel = "openai"\n'
+        'settings = { base_url = "http://127.0.0.1:9", headers = { "x-team" = "canary-header" } }\n'
+        'credentials = [{ api_key = "canary-provider" }]\n'
+    )
+    it = call(here, BODY, headers=[(b"authorization", f"Bearer {KEY}".encode())])
+    ways = Ways("id")
+    attempt = ways.attempt(it, UP, Access("canary-provider"), False, None, None)
+    for each in (
+        here,
+        here.config,
+        here.providers["up"],
+        it,
+        attempt,
+        attempt.way,
+        list(ways._known.values()),
+    ):
+        assert "canary" not in repr(each)
+    assert KEY not in repr(it)

@@ -2,6 +2,7 @@ import contextlib
 import io
 import logging
 import os
+import subprocess
 import sys
 
 import pytest
@@ -79,3 +80,44 @@ def test_a_traceback_is_told_without_what_is_secret(monkeypatch: pytest.MonkeyPa
     said = "".join(stream.all)
     assert said.startswith("gproxy: a fault\nTraceback")
     assert said.endswith("KeyError: '[redacted]'\n")
+
+
+@pytest.mark.parametrize(
+    ("where", "code"),
+    [
+        ("raise RuntimeError(SECRET)", 1),
+        ("threading.Thread(target=fail).start()", 0),
+        ("Fails()", 0),
+    ],
+    ids=["main", "thread", "destructor"],
+)
+def test_a_fault_that_nobody_caught_is_told_without_secrets(where: str, code: int) -> None:
+    program = f"""
+import logging, threading
+from gproxy.config.scrub import Known, Scrubber
+from gproxy.server.console import LINES, LOG, log_faults
+SECRET = "sk-canary-0123456789"
+logging.basicConfig(handlers=[LOG])
+log_faults()
+LOG.scrub = Scrubber(Known(keys=frozenset([SECRET]))).text
+def fail(*_):
+    raise RuntimeError(SECRET)
+class Fails:
+    __del__ = fail
+{where}
+for thread in threading.enumerate():
+    if thread is not threading.current_thread() and not thread.daemon:
+        thread.join()
+LINES.close()
+"""
+    done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "canary" not in done.stderr + done.stdout
+    assert "RuntimeError: [redacted]" in done.stderr
+    assert "Traceback" in done.stderr
+
+
+def test_who_interrupts_a_command_is_told_as_ever() -> None:
+    program = "from gproxy.server.console import log_faults; log_faults(); raise KeyboardInterrupt"
+    done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=False)
+    assert done.stderr.endswith("KeyboardInterrupt\n")

@@ -18,6 +18,7 @@ from gproxy.errors import BadRequest, GatewayError, QuotaExceeded, Unauthenticat
 from gproxy.ledger import credential_state, spend
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricing import Price
+from gproxy.ledger.weighing import Spent
 from gproxy.providers import endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import access, failover, limits, resolve
@@ -84,7 +85,7 @@ class DryRun:
     permissions: list[Permitted] = field(default_factory=list)
     charged: Target | None = None
     limits: list[Limited] = field(default_factory=list)
-    quotas: list[tuple[Budget, spend.Spent]] = field(default_factory=list)
+    quotas: list[tuple[Budget, Spent]] = field(default_factory=list)
     price: Price | None = None
     attempts: list[tuple[failover.Candidate, Condition]] = field(default_factory=list)
     error: GatewayError | None = None

@@ -19,6 +19,12 @@ MOST_SPENT_NANO = 9_000_000_000_000_000_000
 _ROW = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
 _DETAILS = f"INSERT INTO usage_details SELECT id, ?{', ?' * len(DETAILS)} FROM usage WHERE request_id = ?"  # noqa: S608 - as above
 _CORRECT = "UPDATE counters SET n = max(0, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
+_FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot = ?"
+_COUNT = """
+    INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, max(0, ?4))
+    ON CONFLICT DO UPDATE SET n = max(0, n + ?4)
+"""
+_CLOSE = "DELETE FROM reservations WHERE request_id = ?"
 _SPEND = f"""
     UPDATE spend SET spent_nano = min(spent_nano + ?, {MOST_SPENT_NANO}), held_nano = max(0, held_nano + ?)
     WHERE scope = ? AND period = ?
@@ -31,14 +37,27 @@ _END = """
 """
 
 
+Slot = tuple[str, str, int]
+"""Rule, kind and slot of a counter."""
+
+Counts = dict[Slot, int]
+
+
 class Bulk:
     """Gathers, and writes what it has gathered in the caller's transaction."""
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was gathered."""
         self._rows: list[tuple[Any, ...]] = []
         self._details: list[tuple[Any, ...]] = []
         self._days: rollup.Sums = {}
-        self._corrections: dict[tuple[str, str, int], int] = defaultdict(int)
+        self._corrections: Counts = defaultdict(int)
+        self._forgotten: list[Slot] = []
+        self._counts: Counts = defaultdict(int)
+        self._closed: list[tuple[str]] = []
         self._spends: dict[tuple[str, str], list[int]] = {}
         self._adjustments: dict[tuple[str, str, str, str], int] = defaultdict(int)
 
@@ -55,6 +74,19 @@ class Bulk:
         """Change what is counted in a slot, if anything still is."""
         self._corrections[rule, kind, slot] += by
 
+    def count(self, rule: str, kind: str, slot: int, by: int) -> None:
+        """Count in a slot, whether or not anything was; never below 0."""
+        self._counts[rule, kind, slot] += by
+
+    def forget(self, rule: str, kind: str, slot: int) -> None:
+        """What was counted in a slot is gone; what comes after begins anew."""
+        self._counts.pop((rule, kind, slot), None)
+        self._forgotten.append((rule, kind, slot))
+
+    def close(self, request_id: str) -> None:
+        """Take out the reservation of a request."""
+        self._closed.append((request_id,))
+
     def add_spend(self, scope: str, period: str, spent_nano: int, held_nano: int) -> None:
         """Spend more, and hold more or (below 0) less, of a period of a scope."""
         sums = self._spends.get((scope, period))
@@ -69,26 +101,25 @@ class Bulk:
         self._adjustments[scope, period, reason, at] += delta_nano
 
     def write(self, db: sqlite3.Connection) -> None:
-        """All that was gathered since the last time. What is left of it after an error is not known: it is to be
-        undone, and gathered anew."""
+        """All that was gathered since the last time. After an error it is to be undone, and `clear`ed."""
         if self._rows:
-            rows, self._rows = self._rows, []
-            db.executemany(_ROW, rows)
-            days, self._days = self._days, {}
-            rollup.write(db, days)
+            db.executemany(_ROW, self._rows)
+            rollup.write(db, self._days)
         if self._details:
-            details, self._details = self._details, []
-            db.executemany(_DETAILS, details)
+            db.executemany(_DETAILS, self._details)
         if self._corrections:
-            corrections, self._corrections = self._corrections, defaultdict(int)
-            db.executemany(_CORRECT, [(by, *key) for key, by in corrections.items()])
+            db.executemany(_CORRECT, [(by, *slot) for slot, by in self._corrections.items()])
+        if self._forgotten:
+            db.executemany(_FORGET, self._forgotten)
+        if self._counts:
+            db.executemany(_COUNT, [(*slot, n) for slot, n in self._counts.items()])
+        if self._closed:
+            db.executemany(_CLOSE, self._closed)
         if self._spends:
-            spends, self._spends = self._spends, {}
-            _spend(db, spends)
-        if self._adjustments:
-            adjustments, self._adjustments = self._adjustments, defaultdict(int)
-            for (scope, period, reason, at), delta in adjustments.items():
-                adjust(db, scope, period, reason, delta, at)
+            _spend(db, self._spends)
+        for (scope, period, reason, at), delta in self._adjustments.items():
+            adjust(db, scope, period, reason, delta, at)
+        self.clear()
 
 
 def _spend(db: sqlite3.Connection, spends: dict[tuple[str, str], list[int]]) -> None:
@@ -118,3 +149,29 @@ class Posting:
         bulk = Bulk()
         self.post(db, bulk)
         bulk.write(db)
+
+
+class Entry(Posting):
+    """The end of a request. Handed over again, because nobody knows whether it was written, it is written once.
+
+    `record` is its row, None for none; another may be put in its place until it is written.
+    """
+
+    def __init__(self, record: Record | None) -> None:
+        self.record = record
+        self._bulk: Bulk | None = None
+        self._written = False
+
+    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+        if not self._written and self._bulk is not bulk:
+            self._bulk = bulk
+            self.add(db, bulk)
+
+    def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+        """What is to be written of it."""
+        if self.record is not None:
+            bulk.add_row(self.record)
+
+    def committed(self) -> None:
+        self._written = True
+        self._bulk = None

@@ -40,6 +40,7 @@ class Inline:
         self._store = Store(connection, path)
         self._store.relieve()
         self._turn = turn
+        self._version: int | None = None
         self._not_before = 0.0
         self._pause_s = FIRST_PAUSE_S
 
@@ -61,6 +62,15 @@ class Inline:
         finally:
             self._turn.release()
             self._mind(began, time.monotonic())
+
+    def ask(self, query: str, values: Sequence[Any]) -> list[Any]:
+        """What the store finds, as it is committed. Raises `StoreError`."""
+        return self._store.ask(query, values)
+
+    def overtaken(self) -> bool:
+        """Whether another connection has written since this was asked last, or nobody can say."""
+        known, self._version = self._version, self._store.version()
+        return self._version is None or self._version != known
 
     def _mind(self, began: float, ended: float) -> None:
         if ended - began > SLOW_S:

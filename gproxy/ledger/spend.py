@@ -1,39 +1,41 @@
 """Limits and budgets as they are counted: a claim is reserved before a request goes on, and settled when it ends.
 
 Each is one operation inside the writer's transaction (`BEGIN IMMEDIATE`), so what it reads is still true when it
-writes, for any number of processes. Which bounds and budgets apply is decided in `routing/limits.py`.
-
-A minute is the 60 seconds before this one and this one, counted by the second: a request at any moment of second s
-counts until second s + 60 has passed, so never less than 60 s. A day is the UTC day.
+writes, for any number of processes. What fits is decided in `weighing.py`; how one process counts by itself is
+`tally.py`'s.
 """
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
-from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import adjustments, sqlite
-from gproxy.ledger.bulk import Bulk, Posting
-from gproxy.ledger.periods import DAY_S, KEPT_DAYS, period_key, periods
+from gproxy.ledger.bulk import Bulk, Entry
+from gproxy.ledger.periods import DAY_S, period_key, periods
 from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.store import Store, open_store
+from gproxy.ledger.weighing import (
+    BY_TOKENS,
+    Count,
+    Spent,
+    kept_of,
+    need_of,
+    refusal,
+    slot_of,
+    slots_of,
+    standing,
+)
 from gproxy.values import Admission, Bound, Claim, Record, Standing, Usage
 
 logger = logging.getLogger(__name__)
-
-WINDOW_S = 61
-_SLIDING = frozenset({"rpm", "tpm"})
-_BY_TOKENS = frozenset({"tpm", "tpd"})
 
 _USED = """
     SELECT {place}, ifnull(sum(n), 0), max(CASE WHEN n > 0 THEN slot END) FROM counters
@@ -44,26 +46,24 @@ _COUNT = """
     INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET n = n + excluded.n
 """
+_WITHIN = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ? ORDER BY slot"
+_SPENT = "SELECT spent_nano, held_nano FROM spend WHERE scope = ? AND period = ?"
 _CLOSE = "DELETE FROM reservations WHERE request_id = ? RETURNING hold"
 _FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot NOT BETWEEN ? AND ?"
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What one scope has spent and holds in one period, in nano-dollars."""
+class _Books:
+    """Where things stand in the store."""
 
-    spent_nano: int = 0
-    held_nano: int = 0
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
 
+    def within(self, rule: str, kind: str, first: int, last: int) -> list[tuple[int, int]]:
+        return self._db.execute(_WITHIN, (rule, kind, first, last)).fetchall()
 
-class _Count(NamedTuple):
-    """What counts against a bound in its slot `now`, and the last slot in which anything does; what a claim needs."""
-
-    bound: Bound
-    now: int
-    used: int
-    newest: int | None
-    need: int = 0
+    def spent(self, scope: str, key: str) -> Spent:
+        row = self._db.execute(_SPENT, (scope, key)).fetchone()
+        return Spent(*row) if row else Spent()
 
 
 def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
@@ -76,64 +76,64 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     `worker` is the slot of the process that serves the request; `pending` the encoded row that is written if
     that process dies, empty for none.
     """
-    counts = _counted(db, _needs(claim), claim.at)
-    if refusal := _refusal(db, counts, claim):
-        return structs.replace(refusal, standings=tuple(_standing(c, claim.at) for c in counts))
+    counts = _counted(db, [(bound, need_of(claim, bound)) for bound in claim.bounds], claim.at)
+    if refused := refusal(_Books(db), counts, claim):
+        return structs.replace(refused, standings=tuple(standing(c, claim.at) for c in counts))
     taken = [(c.bound.rule, c.bound.kind, c.now, c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
     db.executemany(_COUNT, taken)
     # The first of a slot ends those that no longer count, nor will if the clock is set back by hours.
     if firsts := [c for c in counts if c.newest != c.now and c.bound.kind != "concurrency"]:
-        db.executemany(_FORGET, [(c.bound.rule, c.bound.kind, *_kept(c.bound.kind, c.now)) for c in firsts])
+        db.executemany(_FORGET, [(c.bound.rule, c.bound.kind, *kept_of(c.bound.kind, c.now)) for c in firsts])
     bulk = Bulk()
     for scope, period in held:
         bulk.add_spend(scope, period, 0, claim.cost_nano)
     bulk.write(db)
     hold = msgspec.json.encode((claim.at, claim.scopes, taken, held, claim.cost_nano)).decode()
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
-    return Admission(tuple(_standing(_with_claim(c), claim.at) for c in counts))
+    return Admission(tuple(standing(c, claim.at, c.need) for c in counts))
 
 
-class Settling(Posting):
+class Settling(Entry):
     """Puts the truth in the place of what was reserved, and writes the row. Does nothing the second time.
 
     `cost_nano`, from 0 to `pricing.MOST_NANO`, is added to the spend; None is a price that is not known.
     """
 
     def __init__(self, request_id: str, tokens: int, cost_nano: int | None, record: Record | None) -> None:
+        super().__init__(record)
         self._request_id = request_id
         self._tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
         self._cost_nano = cost_nano
-        self._record = record
 
-    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+    def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         found = db.execute(_CLOSE, (self._request_id,)).fetchall()
         if not found:
             return
         at, scopes, taken, held, held_nano = msgspec.json.decode(found[0][0])
         for rule, kind, slot, n in taken:
-            if kind in _BY_TOKENS:
+            if kind in BY_TOKENS:
                 bulk.correct(rule, kind, slot, self._tokens - n)
             elif kind == "concurrency":
                 bulk.correct(rule, kind, slot, -n)
         for scope, period in held:
             bulk.add_spend(scope, period, 0, -held_nano)
-        charge(bulk, scopes, at, self._cost_nano, self._record)
+        charge(bulk, scopes, at, self._cost_nano, self.record)
 
 
-class Charging(Posting):
+class Charging(Entry):
     """Adds a cost to the spend and writes the row, for a request that reserved nothing. `at` is when it began."""
 
     def __init__(
         self, scopes: Sequence[str], at: float, cost_nano: int | None, record: Record | None
     ) -> None:
+        super().__init__(record)
         self._scopes = scopes
         self._at = at
         self._cost_nano = cost_nano
-        self._record = record
 
-    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
-        charge(bulk, self._scopes, self._at, self._cost_nano, self._record)
+    def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+        charge(bulk, self._scopes, self._at, self._cost_nano, self.record)
 
 
 def charge(
@@ -242,7 +242,8 @@ def pending(record: Record, usage: Usage | None = None, **instead: object) -> by
 def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tuple[str, str], Spent]:
     """What each (scope, period) stands at; zero where there is no store or no row. Raises `StoreError`."""
     with _reading(path) as db:
-        return {pair: _spent(db, pair[0], period_key(pair[1], now)) for pair in pairs}
+        books = _Books(db)
+        return {pair: books.spent(pair[0], period_key(pair[1], now)) for pair in pairs}
 
 
 def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing, ...]:
@@ -250,13 +251,14 @@ def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing
     needs = [(bound, 0) for bound in bounds]
     steps = [needs[at : at + _MOST_COUNTED] for at in range(0, len(needs), _MOST_COUNTED)]
     with _reading(path) as db:
-        return tuple(_standing(count, now) for step in steps for count in _counted(db, step, now))
+        return tuple(standing(count, now) for step in steps for count in _counted(db, step, now))
 
 
 def foresee(path: Path, claim: Claim) -> Admission:
     """What `reserve` would answer, without counting anything and without standings. Raises `StoreError`."""
     with _reading(path) as db:
-        return _refusal(db, _counted(db, _needs(claim), claim.at), claim) or Admission()
+        counts = _counted(db, [(bound, need_of(claim, bound)) for bound in claim.bounds], claim.at)
+        return refusal(_Books(db), counts, claim) or Admission()
 
 
 @contextmanager
@@ -277,17 +279,17 @@ def _empty() -> sqlite3.Connection:
     return db
 
 
-def _counted(db: sqlite3.Connection, needs: Sequence[tuple[Bound, int]], now: float) -> list[_Count]:
+def _counted(db: sqlite3.Connection, needs: Sequence[tuple[Bound, int]], now: float) -> list[Count]:
     """Where each bound stands, beside what is needed of it."""
     if not needs:
         return []
-    slots = [_slot(bound.kind, now) for bound, _ in needs]
+    slots = [slot_of(bound.kind, now) for bound, _ in needs]
     asked: list[str | int] = []
     for (bound, _), slot in zip(needs, slots, strict=True):
-        asked += (bound.rule, bound.kind, *_slots(bound.kind, slot))
+        asked += (bound.rule, bound.kind, *slots_of(bound.kind, slot))
     found = sorted(db.execute(_used(len(needs)), asked).fetchall())
     return [
-        _Count(bound, slot, used, newest, need)
+        Count(bound, slot, used, newest, need)
         for (bound, need), slot, (_, used, newest) in zip(needs, slots, found, strict=True)
     ]
 
@@ -295,95 +297,3 @@ def _counted(db: sqlite3.Connection, needs: Sequence[tuple[Bound, int]], now: fl
 @lru_cache(maxsize=64)
 def _used(bounds: int) -> str:
     return " UNION ALL ".join(_USED.format(place=place) for place in range(bounds))
-
-
-def _with_claim(count: _Count) -> _Count:
-    """As it stands once what is needed is counted."""
-    newest = count.now if count.newest is None else max(count.newest, count.now)
-    return _Count(
-        count.bound, count.now, count.used + count.need, newest if count.need else count.newest, count.need
-    )
-
-
-def _refusal(db: sqlite3.Connection, counts: Iterable[_Count], claim: Claim) -> Admission | None:
-    return _too_many(db, counts, claim.at) or _too_much(db, claim)
-
-
-def _too_many(db: sqlite3.Connection, counts: Iterable[_Count], now: float) -> Admission | None:
-    """The refusal by the bound that will be full for longest: waiting for another would not help."""
-    waits = [(_wait(db, c, now), c.bound) for c in counts if c.used + c.need > c.bound.most]
-    if not waits:
-        return None
-    seconds, bound = max(waits, key=itemgetter(0))
-    return Admission(refused=bound, retry_after=seconds)
-
-
-def _too_much(db: sqlite3.Connection, claim: Claim) -> Admission | None:
-    """The refusal by the first budget that neither has room beside what is held, nor is free and not yet spent."""
-    for budget in claim.budgets:
-        stands = _spent(db, budget.scope, period_key(budget.period, claim.at))
-        spent = stands.spent_nano + budget.carried_nano
-        fits = spent + stands.held_nano + claim.cost_nano <= budget.most_nano
-        if not fits and (stands.held_nano > 0 or spent >= budget.most_nano):
-            return Admission(refused=budget, fits_alone=spent < budget.most_nano)
-    return None
-
-
-def _needs(claim: Claim) -> list[tuple[Bound, int]]:
-    return [(b, min(claim.tokens, b.most) if b.kind in _BY_TOKENS else 1) for b in claim.bounds]
-
-
-def _slot(kind: str, now: float) -> int:
-    if kind == "concurrency":
-        return 0
-    return int(now) if kind in _SLIDING else int(now) // DAY_S
-
-
-def _slots(kind: str, slot: int) -> tuple[int, int]:
-    """The first and the last slot that count in one.
-
-    A clock set back a little must let nothing more through, so a minute reaches as far ahead. What is later comes
-    of a clock that was wrong, and would count until that time comes.
-    """
-    return (slot - (WINDOW_S - 1), slot + WINDOW_S) if kind in _SLIDING else (slot, slot)
-
-
-def _kept(kind: str, slot: int) -> tuple[int, int]:
-    """The first and the last slot that stay when one begins."""
-    return _slots(kind, slot) if kind in _SLIDING else (slot - KEPT_DAYS, slot + KEPT_DAYS)
-
-
-def _standing(count: _Count, now: float) -> Standing:
-    if not count.used:
-        resets = 0.0
-    elif count.bound.kind in _SLIDING:
-        resets = (count.now if count.newest is None else count.newest) + WINDOW_S - now
-    else:
-        resets = _until_tomorrow(now)
-    return Standing(count.bound, max(0, count.bound.most - count.used), resets)
-
-
-def _until_tomorrow(now: float) -> float:
-    return (now // DAY_S + 1) * DAY_S - now
-
-
-def _wait(db: sqlite3.Connection, count: _Count, now: float) -> float:
-    """Seconds until there is room for what is needed, if nothing else comes; a guess for requests at once."""
-    kind = count.bound.kind
-    if kind == "concurrency":
-        return 1.0
-    if kind not in _SLIDING:
-        return _until_tomorrow(now)
-    missing = count.used + count.need - count.bound.most
-    query = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ? ORDER BY slot"
-    for slot, n in db.execute(query, (count.bound.rule, kind, *_slots(kind, count.now))).fetchall():
-        missing -= n
-        if missing <= 0:
-            return float(slot + WINDOW_S - now)
-    return float(WINDOW_S)
-
-
-def _spent(db: sqlite3.Connection, scope: str, key: str) -> Spent:
-    query = "SELECT spent_nano, held_nano FROM spend WHERE scope = ? AND period = ?"
-    row = db.execute(query, (scope, key)).fetchone()
-    return Spent(*row) if row else Spent()

@@ -11,7 +11,7 @@ from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger import sqlite
-from gproxy.ledger.bulk import Bulk, Posting
+from gproxy.ledger.bulk import Bulk, Entry, Posting
 from gproxy.ledger.presence import Presence
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import CHECKPOINT_PAGES, MIGRATIONS, connect, remedy, sqlite3
@@ -104,6 +104,21 @@ class Store:
         """A `Checkpointer` works beside it: commits need not bring the write-ahead log into the main file."""
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}").fetchall()
 
+    def ask(self, query: str, values: Sequence[Any]) -> list[Any]:
+        """What a query finds, outside of any transaction. Raises `StoreError`."""
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"The usage store cannot be read ({error}): {remedy(error)}.") from error
+
+    def version(self) -> int | None:
+        """Another number when another connection has written; None if it cannot be asked."""
+        try:
+            found = self._connection.execute("PRAGMA data_version").fetchone()
+        except sqlite3.Error:
+            return None
+        return int(found[0])
+
     @property
     def in_use(self) -> bool:
         """Whether a server has it open, or did not come to its end."""
@@ -151,17 +166,24 @@ def _together(db: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:
 
 def _apart(db: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:
     """So that one that fails is undone alone."""
-    return [_outcome(db, work) for work in works]
+    bulk = Bulk()
+    return [_outcome(db, work, bulk) for work in works]
 
 
-def _outcome(db: sqlite3.Connection, work: Work) -> Any:
+def _outcome(db: sqlite3.Connection, work: Work, bulk: Bulk) -> Any:
+    outcome: Any = None
     db.execute("SAVEPOINT one")
     try:
-        outcome = work(db)
+        if isinstance(work, Posting):
+            work.post(db, bulk)
+            bulk.write(db)
+        else:
+            outcome = work(db)
     except Exception as error:
         if not _is_one_works(error):
             raise
         db.execute("ROLLBACK TO one")
+        bulk.clear()
         outcome = StoreError(f"The usage store refused it: {error}.")
     db.execute("RELEASE one")
     return outcome
@@ -194,17 +216,9 @@ def open_store(
     return Store(connection, path, turn, made=made)
 
 
-def inserting(record: Record) -> Posting:
+def inserting(record: Record) -> Entry:
     """The work of writing one row of `usage`."""
-    return _Insert(record)
-
-
-class _Insert(Posting):
-    def __init__(self, record: Record) -> None:
-        self._record = record
-
-    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
-        bulk.add_row(self._record)
+    return Entry(record)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> bool:

@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 BATCH_ROWS = 500
 """Most rows in one commit, so that the first of a flood does not wait for the last."""
 
+PROMPT_S = 0.05
+"""How long after a commit of the loop's the next is taken to come as promptly."""
+
 SIBLINGS = 4
 """Where the last commit carried so many, one that carries fewer than it waits for another turn of the loop, in which
 those beside it come: at 16 connections that makes 14 to a commit where there were 7. Nobody waits for a clock."""
@@ -75,22 +78,25 @@ _NUDGE = _Entry(lambda db: None)
 class Writer:
     """Writes the store at `path`. Made, started and closed in one process, never carried over a fork.
 
-    `worker` is the slot of this process among the server's. Nothing is ever dropped for want of room; what comes by
-    `offer` may be.
+    `worker` is the slot of this process among the server's, None for one that serves the store alone; that is slot 0.
+    `inline` is the loop's own connection, once `start` has returned; None where SQLite has a known fault.
+    Nothing is ever dropped for want of room; what comes by `offer` may be.
 
     `_gathered` is what one loop, the first that comes, has handed over in its turn. `_queue` is what the thread is to
     write, and while that has something to do the loop only gathers: so all is written in its order.
     """
 
-    def __init__(self, path: Path, worker: int = 0) -> None:
-        self.worker = worker
+    def __init__(self, path: Path, worker: int | None = None) -> None:
+        self.alone = worker is None
+        self.worker = worker or 0
         self.path = path
         self._turn = threading.Lock()
-        self._inline: Inline | None = None
+        self.inline: Inline | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathered: list[_Entry] = []
         self._due = False
         self._tries = 0
+        self._committed = -PROMPT_S
         self._carried, self._held = 0, False
         self._unwritten = 0
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
@@ -130,6 +136,13 @@ class Writer:
     def dropped(self) -> int:
         """How much that came by `offer` was given up, from the beginning."""
         return self._lane.dropped
+
+    @property
+    def prompt(self) -> bool:
+        """Whether what the loop hands over now is committed at the end of its turn, as far as can be told: so it was
+        a moment ago, and nothing waits since."""
+        at_work = self._unwritten or self._tries or self._failure is not None
+        return not at_work and time.monotonic() - self._committed < PROMPT_S
 
     def start(self) -> None:
         """Open the store in the writer's thread and wait until it is. Raises `StoreError`."""
@@ -181,7 +194,7 @@ class Writer:
         with self._last:
             if self._closed:
                 raise StoreError("The usage store is closed.")
-            if loop is None or self._inline is None or (self._loop or loop) is not loop:
+            if loop is None or self.inline is None or (self._loop or loop) is not loop:
                 self._to_thread([entry])
                 return
             self._loop = loop
@@ -221,17 +234,18 @@ class Writer:
             if outcomes is None:
                 self._to_thread(batch)
                 return
+            self._committed = time.monotonic()
         self._count(batch)
         _complain(batch, outcomes)
         _resolve([(e.waiter, o) for e, o in zip(batch, outcomes, strict=True) if e.waiter is not None])
 
     def _at_once(self, batch: Sequence[_Entry]) -> list[Any] | None:
         """None if it is the thread's to do. Raises `Busy` if the loop should try again."""
-        assert self._inline is not None
+        assert self.inline is not None
         if self._failure is not None:
             return None
         try:
-            return self._inline.commit([entry.work for entry in batch])
+            return self.inline.commit([entry.work for entry in batch])
         except Busy:
             if self._tries < MOST_TRIES:
                 raise
@@ -243,7 +257,7 @@ class Writer:
             store.begin_use()
             self._presence = Presence(self.path)
             if known_fault() is None:
-                self._inline = Inline(self.path, self._turn)
+                self.inline = Inline(self.path, self._turn)
                 store.relieve()
         except BaseException as error:  # whatever it is, `start` waits for it
             self._opened.set_exception(error)
@@ -255,8 +269,8 @@ class Writer:
             self._checkpointer.close()
             store.end_use()
             store.close()
-            if self._inline is not None:
-                self._inline.close()
+            if self.inline is not None:
+                self.inline.close()
 
     def _count(self, batch: Sequence[_Entry]) -> None:
         self._checkpointer.wrote(COMMIT_BYTES + WORK_BYTES * len(batch))

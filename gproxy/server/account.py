@@ -10,6 +10,7 @@ from typing import Any
 
 from gproxy.config.snapshot import Client
 from gproxy.ledger import spend
+from gproxy.ledger.weighing import Spent
 from gproxy.server import admin
 from gproxy.server.queries import UsageQuery
 from gproxy.values import Budget, Standing
@@ -47,7 +48,7 @@ def usage(client: Client, store: Path, asked: UsageQuery) -> dict[str, Any]:
     return who | admin.usage(store, own)
 
 
-def _quota(budget: Budget, stands: spend.Spent) -> dict[str, Any]:
+def _quota(budget: Budget, stands: Spent) -> dict[str, Any]:
     spent = budget.carried_nano + stands.spent_nano
     return {
         "scope": budget.scope.partition("/")[0],

@@ -1,6 +1,6 @@
 """The door to the upstreams: each request claims its limits and budgets here before its first attempt.
 
-Which rules apply and what a refusal says is `routing/limits.py`'s, the counting `ledger/spend.py`'s.
+Which rules apply and what a refusal says is `routing/limits.py`'s, the counting `ledger/accounts.py`'s.
 """
 
 import asyncio
@@ -9,32 +9,26 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from msgspec import structs
-
 from gproxy.config.snapshot import Client, Snapshot
 from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
 from gproxy.ledger import spend
+from gproxy.ledger.accounts import Accounts
 from gproxy.ledger.pricing import Price, most_nano, settle
-from gproxy.ledger.sqlite import sqlite3
-from gproxy.ledger.writer import Writer
 from gproxy.protocols import estimate
 from gproxy.routing import limits
 from gproxy.server.journal import Journal
 from gproxy.server.prices import Prices
-from gproxy.values import Admission, Bound, Claim, Route, Target, Usage
+from gproxy.values import Bound, Claim, Route, Target, Usage
 
 _MOST_REMEMBERED = 4096
 _LARGE_BODY = 1024 * 1024
-
-NOTED_AFTER_SECONDS = 0.05
-"""A request that nothing limits is written down as open when it has been so for this long."""
 
 
 class Doorkeeper:
     """Admits requests, for one process and one version of the configuration."""
 
-    def __init__(self, writer: Writer, prices: Prices, snapshot: Snapshot) -> None:
-        self._writer = writer
+    def __init__(self, accounts: Accounts, prices: Prices, snapshot: Snapshot) -> None:
+        self._accounts = accounts
         self._prices = prices
         self._snapshot = snapshot
         self._remembered: dict[tuple[str, Target, str | None], tuple[Bound, ...]] = {}
@@ -50,7 +44,7 @@ class Doorkeeper:
         target = route.targets[0]
         bounds = self._bounds(call.client, target, journal.route.alias)
         if not (call.client.budgets or bounds):
-            self._note(journal, target)
+            self._open(journal, target)
             return route, ()
         prices = await self._prices_of(journal, route)
         if len(prices) < len(route.targets):
@@ -58,32 +52,22 @@ class Doorkeeper:
             target = route.targets[0]
             bounds = self._bounds(call.client, target, journal.route.alias)
         given = await _input_estimate(journal, bounds)
-        claim = self._claim(journal, bounds, given, prices.values())
-        pending = _pending(journal, target, given, prices[target])
         # From here on there is something to settle, also for a client that leaves.
-        journal.admitted = journal.reserved = True
+        journal.claim = claim = self._claim(journal, bounds, given, prices.values())
         try:
-            admission: Admission = await self._writer.run(
-                partial(_reserve, claim=claim, worker=self._writer.worker, pending=pending)
+            admission = await self._accounts.reserve(
+                claim, partial(_pending, journal, target, given, prices[target])
             )
         except StoreError:
-            journal.reserved = False
             raise Unavailable("The limits cannot be counted now; try again later.") from None
         error = limits.refusal(admission, self._snapshot.config.globals.quota_status)
         if error is not None:
             raise _without_row(journal, error)
         return route, limits.rate_headers(admission)
 
-    def _note(self, journal: Journal, target: Target) -> None:
-        """A request that nothing limits waits for nothing. That it is open is written only if it stays so: most end
-        before it would be worth a row that is taken out again."""
-        journal.admitted = True
-        loop = asyncio.get_running_loop()
-        journal.noting = loop.call_later(NOTED_AFTER_SECONDS, self._note_open, journal, target)
-
-    def _note_open(self, journal: Journal, target: Target) -> None:
+    def _open(self, journal: Journal, target: Target) -> None:
         call = journal.call
-        claim = Claim(
+        journal.claim = claim = Claim(
             request_id=call.request_id,
             scopes=(call.client.user_scope, call.client.key_scope),
             bounds=(),
@@ -92,14 +76,16 @@ class Doorkeeper:
             cost_nano=0,
             at=call.started_at,
         )
-        journal.reserved = True
-        given = estimate.output_tokens(len(call.facts.body.text))
-        pending = _pending(journal, target, given, self._prices.at_hand(self._snapshot, target))
-        self._writer.put(partial(_reserve, claim=claim, worker=self._writer.worker, pending=pending))
+        self._accounts.open(claim, partial(self._pending_open, journal, target))
+
+    def _pending_open(self, journal: Journal, target: Target) -> bytes:
+        given = estimate.output_tokens(len(journal.call.facts.body.text))
+        return _pending(journal, target, given, self._prices.at_hand(self._snapshot, target))
 
     def _claim(
         self, journal: Journal, bounds: tuple[Bound, ...], given: int, prices: Iterable[Price | None]
     ) -> Claim:
+        """Made when it is counted: a body sent slowly would else put a request into a minute that is over."""
         call = journal.call
         facts, client, protocol = call.facts, call.client, call.protocol
         tokens = cost = 0
@@ -115,10 +101,10 @@ class Doorkeeper:
             request_id=call.request_id,
             scopes=(client.user_scope, client.key_scope),
             bounds=bounds,
-            budgets=client.budgets if call.protocol.metered else (),
+            budgets=client.budgets if protocol.metered else (),
             tokens=tokens,
             cost_nano=cost,
-            at=call.started_at,
+            at=time.time(),
         )
 
     async def _prices_of(self, journal: Journal, route: Route) -> dict[Target, Price | None]:
@@ -170,15 +156,9 @@ async def _input_estimate(journal: Journal, bounds: Iterable[Bound]) -> int:
     return await asyncio.to_thread(estimate.input_tokens, body.tree)
 
 
-def _reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
-    """Counted at the time of the counting: a body sent slowly, or a wait for the store, would else put a request
-    into a minute or day that is over."""
-    return spend.reserve(db, structs.replace(claim, at=time.time()), worker, pending)
-
-
 def _without_row(journal: Journal, error: GatewayError) -> GatewayError:
     """A refusal of ours leaves no row (SPEC section 6)."""
-    journal.admitted = journal.reserved = False
+    journal.claim = None
     journal.settled = True
     journal.refusal = error
     return error

@@ -8,7 +8,8 @@ from typing import Any
 
 from gproxy.config.callers import Caller, callers
 from gproxy.config.schema import Config
-from gproxy.ledger.spend import Spent, spent
+from gproxy.ledger.spend import spent
+from gproxy.ledger.weighing import Spent
 from gproxy.values import Budget
 
 

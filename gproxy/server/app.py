@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.strays import without_hashed, without_keys
 from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound, Unavailable
+from gproxy.ledger.accounts import accounts
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricechild import KEEP_S
 from gproxy.ledger.writer import Writer
@@ -58,7 +59,8 @@ class Gateway:
         self.prices = Prices(PriceBook(keep_s=KEEP_S), tasks)
         self.health = HealthBook(writer)
         self.metrics = Metrics(writer)
-        self.settlement = Settlement(writer, self.prices, tasks, self.metrics.settled)
+        self._accounts = accounts(writer)
+        self.settlement = Settlement(writer, self._accounts, self.prices, tasks, self.metrics.settled)
         self.draining = False
         self.reload_failure: str | None = None
         self._tasks = tasks
@@ -84,7 +86,7 @@ class Gateway:
             frozenset(keyless),
             lambda target: self.prices.foresee(snapshot, target),
         )
-        door = Doorkeeper(self._writer, self.prices, snapshot)
+        door = Doorkeeper(self._accounts, self.prices, snapshot)
         self._version = (snapshot, Stages(door, opener, self.settlement, self._tasks, self._drains))
         self._recorder = recorder(snapshot, self._writer)
         self.lists.forget()

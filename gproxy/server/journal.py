@@ -19,7 +19,7 @@ from gproxy.protocols.conversation import conversation_key
 from gproxy.routing.failover import Skipped, Tried
 from gproxy.server.edge import Call
 from gproxy.server.incoming import ClientLeft
-from gproxy.values import Record, Route, Target, Usage
+from gproxy.values import Claim, Record, Route, Target, Usage
 
 if TYPE_CHECKING:
     from gproxy.server.crossing import Crossing
@@ -31,8 +31,8 @@ CLIENT_CLOSED = 499
 class Journal:
     """The story of one request. `status` is what the client got, 0 as long as nothing went out.
 
-    `admitted`: it has passed the door, and what it costs is spend. `reserved`: the store holds a claim for it, which
-    its settlement ends. `settled`: that, and its row, are done. `noting`: when it will be written down as open.
+    `claim`: what it has passed the door with, None before that; what it costs is spend then. `settled`: that, and its
+    row, are done.
     `refusal`: a limit or a quota did not let it pass the door, and it has no row.
     `passed` are attempts that could not be made, `extra_nano` is what failed ones have cost, or may have.
     `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen. `left`: why nobody
@@ -57,9 +57,7 @@ class Journal:
     maybe_billed: bool = False
     ttft_ms: int | None = None
     error: str | None = None
-    admitted: bool = False
-    reserved: bool = False
-    noting: asyncio.TimerHandle | None = None
+    claim: Claim | None = None
     settled: bool = False
     refusal: GatewayError | None = None
     crossings: "dict[Target, Crossing]" = field(default_factory=dict)

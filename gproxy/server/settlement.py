@@ -1,6 +1,6 @@
 """The end of a request's accounts: what was reserved becomes what was used, before the client sees the end.
 
-What a model costs is `prices.py`'s, what is written `ledger/spend.py`'s.
+What a model costs is `prices.py`'s, what is written `ledger/accounts.py`'s.
 """
 
 import asyncio
@@ -8,9 +8,9 @@ import logging
 from collections.abc import Callable
 
 from gproxy.errors import StoreError, Unavailable
-from gproxy.ledger import spend
+from gproxy.ledger.accounts import Accounts
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.pricing import settle
-from gproxy.ledger.store import Work, inserting
 from gproxy.ledger.writer import Writer
 from gproxy.protocols import estimate
 from gproxy.server.journal import Journal
@@ -30,6 +30,7 @@ class Settlement:
     def __init__(
         self,
         writer: Writer,
+        accounts: Accounts,
         prices: Prices,
         tasks: Tasks,
         told: Callable[[Journal, int | None], None] = lambda journal, cost_nano: None,
@@ -37,6 +38,7 @@ class Settlement:
         self._told = told
         self._told_of_loss = False
         self._writer = writer
+        self._accounts = accounts
         self._prices = prices
         self._tasks = tasks
 
@@ -59,20 +61,20 @@ class Settlement:
             self._told(journal, cost)
 
     async def _commit(self, journal: Journal, cost: int | None, source: str | None, *, begun: bool) -> None:
-        work = _work(journal, cost, source)
-        if work is None:
+        entry = self._entry(journal, cost, source)
+        if entry is None:
             return
         try:
             if self.failure is not None and journal.status >= 400 and not begun:
                 raise StoreError(self.failure)  # refused whatever comes: nobody need wait for a lock
-            await self._writer.run(work)
+            await self._writer.run(entry)
         except StoreError:
             error = Unavailable("The usage record cannot be written now; try again later.")
             journal.ended(journal.status if begun else error.status, "error", error.message)
-            if journal.admitted or self._writer.waiting < MOST_WAITING:
-                again = _work(journal, cost, source)
-                assert again is not None
-                self._writer.put(again)
+            if journal.claim is not None or self._writer.waiting < MOST_WAITING:
+                if entry.record is not None:
+                    entry.record = journal.record(cost, source)
+                self._writer.put(entry)
             elif not self._told_of_loss:
                 self._told_of_loss = True
                 logger.error(
@@ -81,9 +83,9 @@ class Settlement:
                 )
             raise error from None
         except asyncio.CancelledError:
-            if journal.reserved:
+            if journal.claim is not None:
                 # The writer may have failed with nobody left to tell. What is settled twice is settled once.
-                self._writer.put(work)
+                self._writer.put(entry)
             raise
 
     def settle_late(self, journal: Journal) -> None:
@@ -102,10 +104,18 @@ class Settlement:
         self._hand_over(journal, cost, source)
 
     def _hand_over(self, journal: Journal, cost: int | None, source: str | None) -> None:
-        work = _work(journal, cost, source)
-        if work is not None:
-            self._writer.put(work)
+        entry = self._entry(journal, cost, source)
+        if entry is not None:
+            self._writer.put(entry)
         self._told(journal, cost)
+
+    def _entry(self, journal: Journal, cost: int | None, source: str | None) -> Entry | None:
+        """What is to be written of a request that has ended, None if nothing is."""
+        wanted = journal.call.snapshot.config.globals.enable_usage
+        record = journal.record(cost, source) if wanted else None
+        if journal.claim is not None:
+            return self._accounts.settle(journal.claim, journal.usage.total_tokens or 0, cost, record)
+        return None if record is None else Entry(record)
 
     async def _cost(self, journal: Journal) -> tuple[int | None, str | None]:
         if any(tried.maybe_billed for tried in journal.tried):
@@ -141,17 +151,3 @@ class Settlement:
         if configured is None and usage.cost_nano is None:
             builtin = await self._prices.builtin(snapshot, target, journal.call.started_at)
         return settle(usage, configured, builtin)
-
-
-def _work(journal: Journal, cost: int | None, source: str | None) -> Work | None:
-    """What is to be written of a request that has ended, None if nothing is."""
-    wanted = journal.call.snapshot.config.globals.enable_usage
-    record = journal.record(cost, source) if wanted else None
-    if journal.noting is not None:
-        journal.noting.cancel()
-    if journal.reserved:
-        return spend.Settling(journal.call.request_id, journal.usage.total_tokens or 0, cost, record)
-    if journal.admitted:
-        client = journal.call.client
-        return spend.Charging((client.user_scope, client.key_scope), journal.call.started_at, cost, record)
-    return None if record is None else inserting(record)

@@ -199,7 +199,7 @@ def _work(
         assert loaded.snapshot is not None
     snapshot = _as_started(loaded.snapshot, server.started)
     LOG.scrub = Scrubber(known(snapshot)).text
-    writer = Writer(server.store, worker=worker.slot if worker else 0)
+    writer = Writer(server.store, worker=worker.slot if worker else None)
     try:
         recover_store(server.store, worker.slot if worker else None)
         writer.start()

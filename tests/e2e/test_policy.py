@@ -382,6 +382,9 @@ async def test_a_day_s_count_survives_a_stop_and_a_kill(
     with Gateway(tmp_path, text, *flags) as gateway:
         open_requests = asyncio.create_task(at_once(gateway, chats(hanging, "sk-daily", 3)))
         await asyncio.to_thread(upstream.wait_for, hanging, 3)
+        async with asyncio.timeout(10):  # that they are open is written down a moment later
+            while open_now(gateway) != 3:
+                await asyncio.sleep(0.01)
         await asyncio.to_thread(gateway.kill)
         assert statuses(await open_requests) == {0: 3}
     with Gateway(tmp_path, text, *flags) as gateway:

@@ -18,9 +18,9 @@ from msgspec import structs
 from gproxy.errors import StoreError
 from gproxy.ledger import spend
 from gproxy.ledger.periods import period_key
-from gproxy.ledger.spend import Spent
 from gproxy.ledger.sqlite import connect
 from gproxy.ledger.store import Store, inserting, open_store
+from gproxy.ledger.weighing import WINDOW_S, Spent
 from gproxy.values import Admission, Bound, Budget, Claim, Usage
 from tests.ledger.rows import record
 
@@ -181,7 +181,7 @@ def test_a_minute_takes_no_more_rows_than_it_has_seconds(books: Books) -> None:
     bound = Bound("rule", "rpm", 10**6)
     for second in range(200):
         books.reserve(bound, at=NOON + second)
-    assert len(books.table("counters")) == spend.WINDOW_S
+    assert len(books.table("counters")) == WINDOW_S
     assert books.used(bound, NOON + 199) == 61
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gproxy.errors import Unavailable
 from gproxy.ledger import sqlite, writer
+from gproxy.ledger.accounts import accounts
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.spend import spent
 from gproxy.ledger.sqlite import connect
@@ -23,7 +25,7 @@ from gproxy.server.journal import Journal
 from gproxy.server.prices import Prices
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
-from gproxy.values import Route, Target, Usage
+from gproxy.values import Claim, Route, Target, Usage
 from tests.server.parts import ALICE, SECRET, call, rows, snapshot, table_price
 
 FILE = f"""
@@ -55,9 +57,10 @@ class Books:
     def __init__(self, path: Path, command: tuple[str, ...]) -> None:
         self.path = path
         self.writer = Writer(path)
+        self.writer.start()
         self.tasks = Tasks()
         prices = Prices(PriceBook(command), self.tasks)
-        self.settlement = Settlement(self.writer, prices, self.tasks)
+        self.settlement = Settlement(self.writer, accounts(self.writer), prices, self.tasks)
 
     async def rows(self) -> list[dict[str, Any]]:
         """All rows, those under way included."""
@@ -69,7 +72,6 @@ class Books:
 @asynccontextmanager
 async def books(folder: Path, command: tuple[str, ...] = TABLE) -> AsyncIterator[Books]:
     it = Books(folder / "gproxy.db", command)
-    it.writer.start()
     try:
         yield it
     finally:
@@ -84,6 +86,20 @@ def answered(model: str = "priced", usage: Usage = USED, status: int = 200) -> J
     it.observed(usage, whole=True)
     it.ended(status, "ok")
     return it
+
+
+def claim_of(journal: Journal) -> Claim:
+    """One that the request has passed the door with, by no limit."""
+    client = journal.call.client
+    return Claim(
+        request_id=journal.call.request_id,
+        scopes=(client.user_scope, client.key_scope),
+        bounds=(),
+        budgets=(),
+        tokens=0,
+        cost_nano=0,
+        at=journal.call.started_at,
+    )
 
 
 async def test_the_row_is_there_for_anyone_when_settling_returns(tmp_path: Path) -> None:
@@ -226,8 +242,8 @@ async def test_a_flood_that_a_failing_store_turns_away_is_not_kept_in_memory(
             other.execute("BEGIN IMMEDIATE")
             for number in range(8):
                 journal = answered(status=503)
-                journal.call = replace(journal.call, request_id=f"req_{number}")
-                journal.admitted = number == 7
+                journal.call = structs.replace(journal.call, request_id=f"req_{number}")
+                journal.claim = claim_of(journal) if number == 7 else None
                 with pytest.raises(Unavailable):
                     await it.settlement.settle(journal)
             other.execute("ROLLBACK")
@@ -287,7 +303,7 @@ async def test_what_nothing_is_feared_of_and_what_has_no_price_is_unknown(tmp_pa
 async def test_what_may_have_been_billed_is_no_spend(tmp_path: Path) -> None:
     async with books(tmp_path) as it:
         journal = answered("priced")
-        journal.admitted = True
+        journal.claim = claim_of(journal)
         journal.tried.append(BILLED)
         await it.settlement.settle(journal)
         pair = (journal.call.client.user_scope, "total")

@@ -1,0 +1,130 @@
+"""Whether a claim fits beside what is counted, spent and held, and where its bounds stand. Pure.
+
+Where it is counted is `spend.py`'s, for several processes, and `tally.py`'s, for one. Which bounds and budgets apply
+is decided in `routing/limits.py`.
+
+A minute is the 60 seconds before this one and this one, counted by the second: a request at any moment of second s
+counts until second s + 60 has passed, so never less than 60 s. A day is the UTC day.
+"""
+
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import NamedTuple, Protocol
+
+from gproxy.ledger.periods import DAY_S, KEPT_DAYS, period_key
+from gproxy.values import Admission, Bound, Claim, Standing
+
+WINDOW_S = 61
+SLIDING = frozenset({"rpm", "tpm"})
+BY_TOKENS = frozenset({"tpm", "tpd"})
+
+
+class Spent(NamedTuple):
+    """What one scope has spent and holds in one period, in nano-dollars."""
+
+    spent_nano: int = 0
+    held_nano: int = 0
+
+
+class Count(NamedTuple):
+    """What counts against a bound in its slot `now`, and the last slot in which anything does; what a claim needs."""
+
+    bound: Bound
+    now: int
+    used: int
+    newest: int | None
+    need: int = 0
+
+
+class Books(Protocol):
+    """Where things stand."""
+
+    def within(self, rule: str, kind: str, first: int, last: int) -> Iterable[tuple[int, int]]:
+        """The slots between the two that count anything, and what, in their order."""
+
+    def spent(self, scope: str, key: str) -> Spent:
+        """What a scope has spent and holds in the period of that key."""
+
+
+def need_of(claim: Claim, bound: Bound) -> int:
+    """What a claim needs of one of its bounds."""
+    return min(claim.tokens, bound.most) if bound.kind in BY_TOKENS else 1
+
+
+def slot_of(kind: str, now: float) -> int:
+    """Where it is counted now: in the second, in the day since 1970, or in 0 for what is open."""
+    if kind in SLIDING:
+        return int(now)
+    return 0 if kind == "concurrency" else int(now) // DAY_S
+
+
+def slots_of(kind: str, slot: int) -> tuple[int, int]:
+    """The first and the last slot that count in one.
+
+    A clock set back a little must let nothing more through, so a minute reaches as far ahead. What is later comes
+    of a clock that was wrong, and would count until that time comes.
+    """
+    return (slot - (WINDOW_S - 1), slot + WINDOW_S) if kind in SLIDING else (slot, slot)
+
+
+def kept_of(kind: str, slot: int) -> tuple[int, int]:
+    """The first and the last slot that stay when one begins: those too that count if the clock goes back by hours."""
+    return slots_of(kind, slot) if kind in SLIDING else (slot - KEPT_DAYS, slot + KEPT_DAYS)
+
+
+def refusal(books: Books, counts: Iterable[Count], claim: Claim) -> Admission | None:
+    """Why a claim does not fit, without standings; None if it does."""
+    full = [count for count in counts if count.used + count.need > count.bound.most]
+    return _too_many(books, full, claim.at) if full else _too_much(books, claim)
+
+
+def standing(count: Count, now: float, need: int = 0) -> Standing:
+    """Where a bound stands once `need` of it is counted as well."""
+    bound, slot, used, newest, _ = count
+    if need:
+        used += need
+        newest = slot if newest is None else max(newest, slot)
+    if not used:
+        resets = 0.0
+    elif bound.kind in SLIDING:
+        resets = (slot if newest is None else newest) + WINDOW_S - now
+    else:
+        resets = _until_tomorrow(now)
+    return Standing(bound, max(0, bound.most - used), resets)
+
+
+def _too_many(books: Books, full: Iterable[Count], now: float) -> Admission:
+    """The refusal by the bound that will be full for longest: waiting for another would not help."""
+    waits = [(_wait(books, count, now), count.bound) for count in full]
+    seconds, bound = max(waits, key=itemgetter(0))
+    return Admission(refused=bound, retry_after=seconds)
+
+
+def _too_much(books: Books, claim: Claim) -> Admission | None:
+    """The refusal by the first budget that neither has room beside what is held, nor is free and not yet spent."""
+    for budget in claim.budgets:
+        spent_nano, held_nano = books.spent(budget.scope, period_key(budget.period, claim.at))
+        spent = spent_nano + budget.carried_nano
+        fits = spent + held_nano + claim.cost_nano <= budget.most_nano
+        if not fits and (held_nano > 0 or spent >= budget.most_nano):
+            return Admission(refused=budget, fits_alone=spent < budget.most_nano)
+    return None
+
+
+def _until_tomorrow(now: float) -> float:
+    return (now // DAY_S + 1) * DAY_S - now
+
+
+def _wait(books: Books, count: Count, now: float) -> float:
+    """Seconds until there is room for what is needed, if nothing else comes; a guess for requests at once."""
+    kind = count.bound.kind
+    if kind == "concurrency":
+        return 1.0
+    if kind not in SLIDING:
+        return _until_tomorrow(now)
+    missing = count.used + count.need - count.bound.most
+    for slot, n in books.within(count.bound.rule, kind, *slots_of(kind, count.now)):
+        missing -= n
+        if missing <= 0:
+            return float(slot + WINDOW_S - now)
+    return float(WINDOW_S)

@@ -1,0 +1,300 @@
+"""One process in memory decides as several do in the store, and leaves the same in it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gproxy.errors import StoreError
+from gproxy.ledger import spend
+from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Posting
+from gproxy.ledger.periods import kept_from
+from gproxy.ledger.sqlite import sqlite3
+from gproxy.ledger.store import Store, open_store
+from gproxy.ledger.tally import Changes, Tally
+from gproxy.ledger.weighing import Spent
+from gproxy.values import Admission, Bound, Budget, Claim
+
+NOON = 1_795_608_000.25
+DAY = 86_400
+SCOPES = ("user/a", "key/k")
+BOUNDS = (
+    *(Bound("user/a/*", kind, most) for kind, most in (("rpm", 3), ("rpd", 6), ("tpm", 50), ("tpd", 90))),
+    Bound("user/a/*", "concurrency", 2),
+    Bound("key/k", "rpm", 2),
+    Bound("key/k", "tpm", 20),
+)
+BUDGETS = (
+    Budget("user/a", "total", 200, 5),
+    Budget("user/a", "day", 90),
+    Budget("user/a", "month", 150),
+    Budget("key/k", "total", 120),
+)
+TABLES = {
+    "counters": "kind != 'concurrency' AND n != 0",
+    "spend": "spent_nano != 0",
+    "spend_adjustments": "1",
+}
+
+
+class Charge(Posting):
+    """What a request costs, as its entry writes it."""
+
+    def __init__(self, at: float, cost: int) -> None:
+        self.at, self.cost = at, cost
+
+    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+        spend.charge(bulk, SCOPES, self.at, self.cost, None)
+
+
+@dataclass
+class Both:
+    """The same requests, counted in a store and in memory beside another."""
+
+    store: Store
+    beside: Store
+    tally: Tally = field(init=False)
+    under_way: list[Changes] = field(default_factory=list)
+
+    def restart(self) -> None:
+        """Whatever is in memory and not written is lost."""
+        self.under_way.clear()
+        self.tally = Tally(lambda query, values: self.beside._connection.execute(query, values).fetchall())
+
+    def clear(self) -> None:
+        for store in (self.store, self.beside):
+            store._connection.executescript(
+                "DELETE FROM spend; DELETE FROM counters; DELETE FROM reservations; DELETE FROM spend_adjustments"
+            )
+        self.restart()
+
+    def reserve(self, claim: Claim) -> tuple[Admission, Admission]:
+        (there,) = self.store.run([lambda db: spend.reserve(db, claim, 0, b"")])
+        return there, self.tally.reserve(claim)
+
+    def settle(self, claim: Claim, tokens: int, cost: int) -> None:
+        assert self.store.run([spend.Settling(claim.request_id, tokens, cost, None)]) == [None]
+        assert self.tally.settle(claim.request_id, tokens) is not None
+        self.tally.charge(SCOPES, claim.at, cost)
+        assert self.beside.run([Charge(claim.at, cost)]) == [None]
+
+    def write(self, undone: bool) -> None:
+        """What was counted, by a commit that may come to nothing the first time."""
+        if changes := self.tally.changes():
+            self.under_way.append(changes)
+        works: list[Any] = list(self.under_way)
+        if undone:
+            with pytest.raises(StoreError):
+                self.beside.run([*works, fail])
+            return
+        assert self.beside.run(works) == [None] * len(works)
+        self.under_way.clear()
+
+    def tables(self) -> list[dict[str, list[tuple[Any, ...]]]]:
+        """Of both, but for days and months that are well past: what is counted in one then may stay or not."""
+        found = [
+            {
+                name: store._connection.execute(f"SELECT * FROM {name} WHERE {which}").fetchall()  # noqa: S608 - constants
+                for name, which in TABLES.items()
+            }
+            for store in (self.store, self.beside)
+        ]
+        latest: dict[int, str] = {}
+        for _, period, *_ in (row for tables in found for row in tables["spend"]):
+            latest[len(period)] = max(period, latest.get(len(period), ""))
+        for tables in found:
+            for name in ("spend", "spend_adjustments"):
+                tables[name] = [row for row in tables[name] if row[1] >= kept_from(latest[len(row[1])])]
+        return found
+
+
+def fail(db: sqlite3.Connection) -> None:
+    raise sqlite3.OperationalError("the disk is full")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    folder = tmp_path_factory.mktemp("tally")
+    it = Both(open_store(folder / "a.db"), open_store(folder / "b.db"))
+    for store in (it.store, it.beside):
+        store._connection.execute("PRAGMA synchronous = OFF")
+    it.clear()
+    yield it
+    it.store.close()
+    it.beside.close()
+
+
+def claim(name: str, *limits: Bound | Budget, at: float = NOON, tokens: int = 0, cost: int = 0) -> Claim:
+    return Claim(
+        request_id=name,
+        scopes=SCOPES,
+        bounds=tuple(it for it in limits if isinstance(it, Bound)),
+        budgets=tuple(it for it in limits if isinstance(it, Budget)),
+        tokens=tokens,
+        cost_nano=cost,
+        at=at,
+    )
+
+
+MOVES = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("time"),
+            st.sampled_from(
+                [0.25, 0.75, 1.0, 30.0, 60.0, 61.0, -0.5, -30.0, 3600.0, -3600.0, DAY, 3 * DAY, -DAY]
+            ),
+        ),
+        st.tuples(
+            st.just("reserve"),
+            st.integers(0, 127),
+            st.integers(0, 15),
+            st.integers(0, 60),
+            st.integers(0, 90),
+        ),
+        st.tuples(st.just("settle"), st.integers(0, 9), st.integers(-5, 70), st.integers(0, 90)),
+        st.tuples(st.just("write"), st.booleans()),
+        st.tuples(st.just("restart")),
+    ),
+    max_size=40,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(MOVES)
+def test_it_decides_as_the_store_does_and_leaves_the_same_in_it(
+    both: Both, moves: list[tuple[Any, ...]]
+) -> None:
+    both.clear()
+    now = NOON
+    names = count()
+    open_now: list[Claim] = []
+
+    def settle(which: int, tokens: int, cost: int) -> None:
+        both.settle(open_now.pop(which % len(open_now)), tokens, cost)
+
+    for what, *values in moves:
+        if what == "time":
+            now += values[0]
+        elif what == "reserve":
+            bounds, budgets, tokens, cost = values
+            limits = [
+                *(it for place, it in enumerate(BOUNDS) if bounds >> place & 1),
+                *(it for place, it in enumerate(BUDGETS) if budgets >> place & 1),
+            ]
+            asked = claim(f"r{next(names)}", *limits, at=now, tokens=tokens, cost=cost)
+            there, here = both.reserve(asked)
+            assert here == there
+            if here.refused is None:
+                open_now.append(asked)
+        elif what == "settle" and open_now:
+            settle(*values)
+        elif what == "write":
+            both.write(*values)
+        elif what == "restart":
+            while open_now:
+                settle(0, 7, 5)
+            both.write(undone=False)
+            both.restart()
+    while open_now:
+        settle(0, 3, 9)
+    both.write(undone=False)
+    there, here = both.tables()
+    assert here == there
+
+
+def test_what_was_undone_counts_nowhere(both: Both) -> None:
+    both.clear()
+    tally = both.tally
+    limits = (*BOUNDS, *BUDGETS)
+    assert tally.reserve(claim("a", *limits, tokens=20, cost=100)).refused is None
+    assert tally.reserve(claim("b", *limits, tokens=20, cost=100)).refused == BOUNDS[-1]
+    tally.undo("a")
+    assert tally.hold("a") is None
+    assert tally.spent("user/a", "total") == Spent(0, 0)
+    assert tally.reserve(claim("b", *limits, tokens=20, cost=100)).refused is None
+
+
+def test_a_request_that_is_not_open_has_nothing_to_settle(both: Both) -> None:
+    both.clear()
+    both.tally.reserve(claim("a", *BOUNDS, cost=5))
+    assert both.tally.settle("a", 5) is not None
+    assert both.tally.settle("a", 5) is None
+
+
+def test_what_the_store_cannot_tell_lets_nothing_through_and_is_asked_again(both: Both) -> None:
+    both.clear()
+    answers: list[Any] = [StoreError("locked"), [], StoreError("locked"), [(7,)]]
+
+    def ask(query: str, values: tuple[str, ...]) -> list[Any]:
+        answer = answers.pop(0)
+        if isinstance(answer, StoreError):
+            raise answer
+        return list(answer)
+
+    tally = Tally(ask)
+    asked = claim("a", BOUNDS[0], BUDGETS[3], cost=1)
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            tally.reserve(asked)
+    assert tally.reserve(asked).standings[0].left == 2, "the refusals have counted nothing"
+    assert tally.spent("key/k", "total") == Spent(7, 1)
+
+
+def test_a_charge_that_the_store_cannot_be_asked_about_is_seen_once_it_is_written() -> None:
+    stands: list[int] = []
+
+    def ask(query: str, values: tuple[str, ...]) -> list[Any]:
+        if not stands:
+            raise StoreError("locked")
+        return [(stands[0],)]
+
+    tally = Tally(ask)
+    tally.charge(("user/a",), NOON, 5)
+    stands.append(5)  # by who wrote it
+    assert tally.spent("user/a", "total") == Spent(5, 0)
+
+
+def test_spend_stays_within_an_integer_of_sqlite() -> None:
+    tally = Tally(lambda query, values: [])
+    for _ in range(2):
+        tally.charge(("user/a",), NOON, MOST_SPENT_NANO)
+    assert tally.spent("user/a", "total") == Spent(MOST_SPENT_NANO, 0)
+
+
+def test_what_is_counted_while_changes_are_written_goes_with_the_next(both: Both) -> None:
+    both.clear()
+    tally = both.tally
+    tally.reserve(claim("a", BOUNDS[0]))
+    first = tally.changes()
+    assert first is not None
+    assert tally.changes() is None, "that one will take what comes until then"
+    tally.reserve(claim("b", BOUNDS[0]))
+    both.beside.run([first])
+    tally.reserve(claim("c", BOUNDS[0]))
+    second = tally.changes()
+    assert second is not None
+    query = "SELECT n FROM counters"
+    assert both.beside._connection.execute(query).fetchall() == [(2,)]
+    both.beside.run([second])
+    assert both.beside._connection.execute(query).fetchall() == [(3,)]
+
+
+@pytest.mark.parametrize("kind", ["rpm", "tpm"])
+def test_a_refusal_tells_when_the_last_of_a_window_ends_as_the_store_does(both: Both, kind: str) -> None:
+    """By a second that has been looked at already, and by one whose tokens were given back."""
+    both.clear()
+    bound = Bound("user/a/*", kind, 20)
+    requests = [claim(f"r{n}", bound, at=NOON + n // 2 * 0.5, tokens=5) for n in range(30)]
+    open_now = []
+    for number, asked in enumerate(requests):
+        there, here = both.reserve(asked)
+        assert here == there
+        if here.refused is None:
+            open_now.append(asked)
+        if number % 4 == 3 and open_now:
+            both.settle(open_now.pop(), 0, 0)
+    assert len(open_now) < len(requests) - 7

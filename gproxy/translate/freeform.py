@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from gproxy.translate.model import Tool, ToolCall
+from gproxy.translate import traits
+from gproxy.translate.model import Conversation, Tool, ToolCall
 
 _INPUT = "input"
 _SCHEMA: dict[str, Any] = {
@@ -29,6 +30,13 @@ def as_function(tool: Tool) -> Tool:
         grammar = json.dumps(tool.grammar, ensure_ascii=False)
         described = f"{described}\n\n`{_INPUT}` must be a text of this grammar: {grammar}".strip()
     return replace(tool, description=described, schema=_SCHEMA, freeform=False, grammar=None)
+
+
+def suited(conversation: Conversation, model: str) -> Conversation:
+    """A conversation whose tools take text only if a model of OpenAI's dialects knows such."""
+    if traits.takes_text_tools(model) or not any(tool.freeform for tool in conversation.tools):
+        return conversation
+    return replace(conversation, tools=tuple(map(as_function, conversation.tools)))
 
 
 def arguments_of(call: ToolCall) -> str:

@@ -96,6 +96,15 @@ def is_of_openai(model: str) -> bool:
     return _OF_OPENAI.search(model) is not None
 
 
+def takes_text_tools(model: str) -> bool:
+    """Whether it is one of OpenAI's that know tools of the type `custom`: from GPT-5 on, which brought them.
+
+    https://developers.openai.com/api/docs/guides/function-calling#custom-tools
+    """
+    gpt = _GPT.search(model)
+    return is_of_openai(model) and gpt is not None and _gpt_version(gpt) >= (5, 0)
+
+
 def refuses_sampling(model: str, effort: Effort | None) -> bool:
     """Whether an OpenAI model takes no temperature, top_p and penalties: those that reason, while they do."""
     return is_of_openai(model) and bool(efforts_of(model)) and effort != "none"

@@ -166,3 +166,12 @@ def test_rules_of_single_makers_are_known_by_their_models() -> None:
     assert not traits.has_short_ids("gpt-5")
     assert traits.is_of_openai("openai/gpt-4o")
     assert not traits.is_of_openai("openai/gpt-oss-120b")
+
+
+@pytest.mark.parametrize(
+    ("model", "takes"),
+    [("gpt-5", True), ("openai/gpt-5.5-mini", True), ("gpt-6-luna", True)]
+    + [(older, False) for older in ("gpt-4.1", "gpt-4o", "gpt-35-turbo", "o3", "gpt-oss-120b", "qwen3", "")],
+)
+def test_tools_that_take_text_came_with_gpt_5(model: str, takes: bool) -> None:
+    assert traits.takes_text_tools(model) is takes

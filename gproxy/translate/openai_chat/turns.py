@@ -57,6 +57,7 @@ class _Turns:
     def __init__(self, model: str, lost: set[str]) -> None:
         self._lost = lost
         self._native = traits.is_of_openai(model)
+        self._text_tools = traits.takes_text_tools(model)
         self._keeps_reasoning = traits.wants_reasoning_back(model)
         self._signs_calls = "gemini" in model
         self._short_ids = traits.has_short_ids(model)
@@ -156,7 +157,7 @@ class _Turns:
     def _call(self, call: ToolCall) -> Message:
         call_id = self._id(call.id)
         name = ids.fitting_name(call.name, _LONGEST_NAME)
-        if call.freeform and self._native:
+        if call.freeform and self._text_tools:
             return {"id": call_id, "type": "custom", "custom": {"name": name, "input": call.arguments}}
         function = {"name": name, "arguments": freeform.arguments_of(call) or "{}"}
         written: Message = {"id": call_id, "type": "function", "function": function}

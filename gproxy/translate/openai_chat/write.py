@@ -24,6 +24,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     """The request for `target`. Raises BadRequest for what cannot be said and cannot be left out."""
     lost: set[str] = set()
     native = traits.is_of_openai(target.known)
+    conversation = freeform.suited(conversation, target.known)
     tree: dict[str, Any] = {"model": target.model}
     tree["messages"] = written_turns(conversation, target.known, lost)
     if target.stream:

@@ -43,6 +43,7 @@ class _Items:
     def __init__(self, model: str, lost: set[str]) -> None:
         self._lost = lost
         self._native = traits.is_of_openai(model)
+        self._text_tools = traits.takes_text_tools(model)
         self._custom: set[str] = set()  # ids of the calls of tools that take text
 
     def written(self, turn: Turn) -> Iterator[Item]:
@@ -123,7 +124,7 @@ class _Items:
     def _call(self, call: ToolCall) -> Item:
         call_id = ids.fitting(call.id, _VALID_ID, _LONGEST_ID)
         name = ids.fitting_name(call.name, LONGEST_NAME)
-        if call.freeform and self._native:
+        if call.freeform and self._text_tools:
             self._custom.add(call.id)
             return {"type": "custom_tool_call", "call_id": call_id, "name": name, "input": call.arguments}
         arguments = freeform.arguments_of(call) or "{}"

@@ -22,6 +22,7 @@ def write_request(conversation: Conversation, target: TargetFacts) -> Written:
     """The request for `target`, of which nothing is to be stored. Raises BadRequest for what cannot be left out."""
     lost: set[str] = set()
     native = traits.is_of_openai(target.known)
+    conversation = freeform.suited(conversation, target.known)
     tree: dict[str, Any] = {"model": target.model, "store": False}
     _add_input(tree, conversation, target.known, lost)
     if target.stream:

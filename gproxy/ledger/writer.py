@@ -337,9 +337,15 @@ class Writer:
             if self._failure is None:
                 logger.error("%s", failed)
             self._failure = str(failed)
-            kept = [entry for entry in batch if entry.forsaken]
-            self._written(len(batch) - len(kept))
-            _tell(batch, [failed] * len(batch))
+            kept: list[_Entry] = []
+            told: list[_Entry] = []
+            for entry in batch:
+                (kept if entry.forsaken else told).append(entry)
+            self._written(len(told))
+            for entry in told:
+                assert entry.waiter is not None
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    entry.waiter.get_loop().call_soon_threadsafe(self._fail, entry, failed)
             return kept
         self._failure = None
         self._count(batch)
@@ -347,6 +353,13 @@ class Writer:
         _complain(batch, outcomes)
         _tell(batch, outcomes)
         return []
+
+    def _fail(self, entry: _Entry, failed: StoreError) -> None:
+        """On the loop of who waits, who may have been cancelled meanwhile: then it is as if it had been `put`."""
+        if entry.forsaken:
+            self.put(entry.work)
+        elif entry.waiter is not None:
+            entry.waiter.set_exception(failed)
 
 
 def _free_and_total(folder: Path) -> tuple[int, int]:

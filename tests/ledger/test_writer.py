@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -422,6 +423,24 @@ async def test_the_ledger_goes_before_what_was_offered(path: Path) -> None:
         await written
         assert ids(path).index("ledger") < 10
     assert len(ids(path)) == 201, "and what was offered is written before the end"
+
+
+async def test_who_is_cancelled_at_the_moment_of_a_failure_has_still_handed_its_work_over(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 1)
+    with writing(path) as it:
+        with locked(path):
+            left = asyncio.create_task(it.run(inserting(record("left"))))
+            while it._queue.empty() and not it._unwritten:
+                await asyncio.sleep(0)
+            while it.failure is None:  # the loop has no turn, so it hears nothing of the failure yet
+                time.sleep(0.001)
+            left.cancel()
+            await asyncio.wait({left})
+        assert left.cancelled()
+        await it.run(inserting(record("later")))
+    assert sorted(ids(path)) == ["later", "left"]
 
 
 async def test_what_failed_no_longer_waits_when_its_failure_is_heard_of(

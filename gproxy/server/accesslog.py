@@ -6,6 +6,7 @@ The ledger has the figures for good; this is for a person who watches, or a log 
 import json
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from gproxy.ledger.when import stamp
 from gproxy.server.console import LINES
@@ -39,7 +40,7 @@ def _json(method: str, path: str, status: int, milliseconds: int, journal: Journ
 
 
 def _text(method: str, path: str, status: int, milliseconds: int, journal: Journal | None) -> str:
-    line = f"{time.strftime('%H:%M:%S')} {method} {path} {status} {milliseconds} ms"
+    line = f"{_clock(int(time.time()))} {method} {path} {status} {milliseconds} ms"
     if journal is not None:
         client, usage = journal.call.client, journal.usage
         line += f" {client.user}/{client.key_label} {_served_by(journal) or journal.call.facts.model}"
@@ -49,6 +50,12 @@ def _text(method: str, path: str, status: int, milliseconds: int, journal: Journ
             line += f" {journal.outcome}"
     # Names come from clients: nothing in them may move the cursor of the terminal that shows this line.
     return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
+
+
+@lru_cache(maxsize=1)
+def _clock(second: int) -> str:
+    """The time of day; `second` is since the epoch."""
+    return time.strftime("%H:%M:%S", time.localtime(second))
 
 
 def _served_by(journal: Journal) -> str | None:

@@ -1,7 +1,7 @@
 """What one process counts for Prometheus: whole numbers by name and labels, every set of labels bounded.
 
-Where the counts of all processes meet is `metricfiles.py`'s, how they are told `exposition.py`'s. A request leaves a
-line here as it is settled, and the lines are added up a moment later, beside the requests.
+Where the counts of all processes meet is `metricfiles.py`'s, how they are told `exposition.py`'s. A request is added
+to those that are like it as it is settled, and these are counted a moment later, beside the requests.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import logging
 import time
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
@@ -34,7 +35,7 @@ OTHER = "other"
 NONE = "none"
 
 _AT_ONCE = 50
-"""So many lines are added up at once: some 4 µs each, for which requests wait."""
+"""So many sums are counted at once: some 5 µs each, for which requests wait."""
 
 DURATION_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 20_000, 40_000, 60_000, 120_000, 300_000, 600_000)
 TTFT_MS = (25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 20_000, 40_000, 60_000, 120_000)
@@ -55,17 +56,11 @@ REASONS = {
 }
 """The word for a refusal of ours, by the name of the error; any other is `other`."""
 
-_TOKENS = {
-    "input": "input_tokens",
-    "output": "output_tokens",
-    "cache_read": "cache_read_tokens",
-    "cache_write": "cache_write_tokens",
-    "reasoning": "reasoning_tokens",
-}
+_TOKENS = ("input", "output", "cache_read", "cache_write", "reasoning")
 
 
-class _Line(NamedTuple):
-    """What is kept of a request until it is added up. None of it holds the request's body."""
+class _Kind(NamedTuple):
+    """What requests have in common that are added up."""
 
     dialect: str
     provider: str | None
@@ -74,10 +69,37 @@ class _Line(NamedTuple):
     outcome: str
     attempts: int
     tried: tuple[Tried, ...]
-    usage: Usage
-    cost_nano: int | None
-    latency_ms: int
-    ttft_ms: int | None
+    begun: bool  # it has a time to its first byte
+
+
+class _Sum:
+    """Requests of one kind. None of it holds a request's body."""
+
+    __slots__ = ("cost_nano", "duration_ms", "durations", "n", "tokens", "ttft_ms", "ttfts", "unpriced")
+
+    def __init__(self) -> None:
+        self.n = self.unpriced = self.cost_nano = self.duration_ms = self.ttft_ms = 0
+        self.tokens = [0] * len(_TOKENS)
+        self.durations = [0] * (len(DURATION_MS) + 1)
+        self.ttfts = [0] * (len(TTFT_MS) + 1)
+
+    def add(self, usage: Usage, cost_nano: int | None, latency_ms: int, ttft_ms: int | None) -> None:
+        self.n += 1
+        tokens = self.tokens
+        tokens[0] += usage.input_tokens or 0
+        tokens[1] += usage.output_tokens or 0
+        tokens[2] += usage.cache_read_tokens or 0
+        tokens[3] += usage.cache_write_tokens or 0
+        tokens[4] += usage.reasoning_tokens or 0
+        if cost_nano is None:
+            self.unpriced += 1
+        else:
+            self.cost_nano += cost_nano
+        self.duration_ms += latency_ms
+        self.durations[bisect_left(DURATION_MS, latency_ms)] += 1
+        if ttft_ms is not None:
+            self.ttft_ms += ttft_ms
+            self.ttfts[bisect_left(TTFT_MS, ttft_ms)] += 1
 
 
 class Metrics:
@@ -92,7 +114,7 @@ class Metrics:
         self.reload_failed = False
         self._writer = writer
         self._counts: Counter[Key] = Counter(metricfiles.counts_of(self.folder, self.slot))
-        self._lines: list[_Line] = []
+        self._sums: dict[_Kind, _Sum] = {}
         self._in_flight = 0
         self._dropped = 0
         self._configured: frozenset[tuple[str, str]] = frozenset()
@@ -138,24 +160,24 @@ class Metrics:
     def settled(self, journal: Journal, cost_nano: int | None) -> None:
         """Its accounts are closed: what its row says is counted, a moment later."""
         target = journal.target
-        self._lines.append(
-            _Line(
-                journal.call.protocol.name,
-                target.provider if target else None,
-                target.model if target else None,
-                journal.status,
-                journal.outcome,
-                journal.attempts,
-                tuple(journal.tried),
-                journal.usage,
-                cost_nano,
-                journal.elapsed_ms(),
-                journal.ttft_ms,
-            )
+        kind = _Kind(
+            journal.call.protocol.name,
+            target.provider if target else None,
+            target.model if target else None,
+            journal.status,
+            journal.outcome,
+            journal.attempts,
+            tuple(journal.tried),
+            journal.ttft_ms is not None,
         )
-        if len(self._lines) == _AT_ONCE:
-            asyncio.get_running_loop().call_soon(self._add_up)
-        self._arm()
+        found = self._sums.get(kind)
+        if found is None:
+            found = self._sums[kind] = _Sum()
+            if len(self._sums) == _AT_ONCE:
+                asyncio.get_running_loop().call_soon(self._add_up)
+        found.add(journal.usage, cost_nano, journal.elapsed_ms(), journal.ttft_ms)
+        if self._timer is None:
+            self._arm()
 
     async def published(self) -> tuple[dict[Key, int], Gauges]:
         """What was counted until now, when the file has it too: what was once told is not forgotten by a death."""
@@ -178,9 +200,9 @@ class Metrics:
             self._thread.submit(self._write, *self._state())
 
     def _add_up(self) -> None:
-        lines, self._lines = self._lines, []
-        for line in lines:
-            self._add(line)
+        sums, self._sums = self._sums, {}
+        for kind, found in sums.items():
+            self._add(kind, found)
 
     def _state(self) -> tuple[dict[Key, int], Gauges]:
         self._add_up()
@@ -204,47 +226,48 @@ class Metrics:
                 logger.warning("The metrics of this process cannot be written (%s).", error.strerror)
             self._complained = True
 
-    def _add(self, line: _Line) -> None:
+    def _add(self, kind: _Kind, found: _Sum) -> None:
         counts = self._counts
-        provider, model = pair = self._pair(line.provider, line.model)
-        kind = f"{line.status // 100}xx"
-        counts["requests", line.dialect, provider, model, kind, line.outcome] += 1
-        self._add_attempts(line, provider)
-        for word, name in _TOKENS.items():
-            if tokens := getattr(line.usage, name):
+        provider, model = pair = self._pair(kind.provider, kind.model)
+        counts["requests", kind.dialect, provider, model, f"{kind.status // 100}xx", kind.outcome] += found.n
+        self._add_attempts(kind, found.n, provider)
+        for word, tokens in zip(_TOKENS, found.tokens, strict=True):
+            if tokens:
                 counts["tokens", *pair, word] += tokens
-        if line.cost_nano is None:
-            counts["unpriced", *pair] += 1
-        else:
-            counts["cost", *pair] += line.cost_nano
-        self._time("duration", pair, DURATION_MS, line.latency_ms)
-        if line.ttft_ms is not None:
-            self._time("ttft", pair, TTFT_MS, line.ttft_ms)
+        if found.unpriced:
+            counts["unpriced", *pair] += found.unpriced
+        if found.unpriced < found.n:
+            counts["cost", *pair] += found.cost_nano
+        self._time("duration", pair, found.durations, found.duration_ms)
+        if kind.begun:
+            self._time("ttft", pair, found.ttfts, found.ttft_ms)
 
-    def _add_attempts(self, line: _Line, provider: str) -> None:
+    def _add_attempts(self, kind: _Kind, n: int, provider: str) -> None:
         """Each attempt by how it ended; a failover is one that failed and had another after it."""
         counts = self._counts
         # What an upstream answers itself and is passed on is 400, 404, 413 or 422.
-        all_failed = line.outcome == "upstream_error" and line.status >= 429
-        last = len(line.tried) - 1
-        for place, tried in enumerate(line.tried):
+        all_failed = kind.outcome == "upstream_error" and kind.status >= 429
+        last = len(kind.tried) - 1
+        for place, tried in enumerate(kind.tried):
             at = tried.provider if tried.provider in self._providers else OTHER
             cause = "timeout" if tried.timed_out else tried.cause.name.lower()
-            counts["attempts", at, cause] += 1
+            counts["attempts", at, cause] += n
             if place < last or not all_failed:
-                counts["failovers", at, cause] += 1
-        left = line.attempts - len(line.tried)
+                counts["failovers", at, cause] += n
+        left = kind.attempts - len(kind.tried)
         if left > 0 and not all_failed:
-            cut_off = line.ttft_ms is None and (line.status == CLIENT_CLOSED or line.outcome == "interrupted")
-            counts["attempts", provider, "cut_off" if cut_off else "answered"] += 1
+            cut_off = not kind.begun and (kind.status == CLIENT_CLOSED or kind.outcome == "interrupted")
+            counts["attempts", provider, "cut_off" if cut_off else "answered"] += n
             left -= 1
         if (
             left > 0
         ):  # asked again by the same key: with a new token, or without a field that it does not know
-            counts["attempts", provider, "repeated"] += left
+            counts["attempts", provider, "repeated"] += left * n
 
-    def _time(self, name: str, pair: tuple[str, str], ends: tuple[int, ...], milliseconds: int) -> None:
-        self._counts[f"{name}_bucket", *pair, str(bisect_left(ends, milliseconds))] += 1
+    def _time(self, name: str, pair: tuple[str, str], buckets: Sequence[int], milliseconds: int) -> None:
+        for place, n in enumerate(buckets):
+            if n:
+                self._counts[f"{name}_bucket", *pair, str(place)] += n
         self._counts[f"{name}_sum", *pair] += milliseconds
 
     def _pair(self, provider: str | None, model: str | None) -> tuple[str, str]:

@@ -59,6 +59,7 @@ class Client:
     `expires_at` is seconds since the epoch. `models` None narrows nothing.
     `limits` are its user's rules, of which the most specific applies; `key_bounds` and `budgets` always do.
     `key_id` is stable under renaming and gives nothing away about the key or its stored hash's preimage.
+    `user_scope` and `key_scope` are the names under which the spend of both, and the key's limits, are counted.
     """
 
     user: str
@@ -71,16 +72,12 @@ class Client:
     limits: tuple[LimitRule, ...] = ()
     key_bounds: tuple[Bound, ...] = ()
     budgets: tuple[Budget, ...] = ()
+    user_scope: str = field(init=False)
+    key_scope: str = field(init=False)
 
-    @property
-    def user_scope(self) -> str:
-        """Under which name the user's spend is counted."""
-        return user_scope(self.user)
-
-    @property
-    def key_scope(self) -> str:
-        """Under which name the key's spend and limits are counted."""
-        return key_scope(self.key_id)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "user_scope", user_scope(self.user))
+        object.__setattr__(self, "key_scope", key_scope(self.key_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,9 +112,7 @@ def json_size(value: object) -> int:
 
 def tokens(value: object) -> int | None:
     """A token count: None if unreported, which what is no whole number from 0 to 2**53 counts as."""
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= _MOST_TOKENS else None
 
@@ -131,9 +129,10 @@ def reported_cost(usage: Mapping[str, Any]) -> int | None:
     brings a key of his own it is the fee alone, beside `upstream_inference_cost` (openrouter.ai/docs, "Usage
     Accounting").
     """
-    ticks, cost = usage.get("cost_in_usd_ticks"), nano_usd(usage.get("cost"))
+    ticks, told = usage.get("cost_in_usd_ticks"), usage.get("cost")
     if ticks is not None:
         return _nano(ticks, _NANO_OF_TICK)
+    cost = None if told is None else nano_usd(told)
     if cost is not None and usage.get("is_byok") is True:
         cost += nano_usd(mapping(usage.get("cost_details")).get("upstream_inference_cost")) or 0
     return cost
@@ -148,7 +147,7 @@ def web_searches(usage: Mapping[str, Any]) -> int | None:
 def service_tier(*names: object) -> str | None:
     """The first of the names that is a class of service with a price of its own; None for the ordinary one."""
     for name in names:
-        if isinstance(name, str) and (lower := name.lower()) in _SERVICE_TIERS:
+        if name and isinstance(name, str) and (lower := name.lower()) in _SERVICE_TIERS:
             return lower
     return None
 
@@ -184,11 +183,16 @@ def consistent(usage: Usage) -> Usage:
 
     `ledger/pricing.py` prices them by the same rule.
     """
+    cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
+    if (
+        cached <= (usage.input_tokens or 0)
+        and (usage.reasoning_tokens or 0) <= (usage.output_tokens or 0)
+        and (usage.cache_write_1h_tokens or 0) <= (usage.cache_write_tokens or 0)
+    ):
+        return usage
     written = _at_least(usage.cache_write_tokens, usage.cache_write_1h_tokens)
     given = _at_least(usage.input_tokens, total(usage.cache_read_tokens, written))
     answered = _at_least(usage.output_tokens, usage.reasoning_tokens)
-    if (written, given, answered) == (usage.cache_write_tokens, usage.input_tokens, usage.output_tokens):
-        return usage
     return structs.replace(usage, cache_write_tokens=written, input_tokens=given, output_tokens=answered)
 
 

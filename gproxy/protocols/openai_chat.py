@@ -39,6 +39,22 @@ _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _ASKED = '{"include_usage":true}'
 
 
+_PARTS = {
+    "prompt_tokens_details": {
+        "cached_tokens": "cache_read_tokens",
+        "cache_write_tokens": "cache_write_tokens",
+        "audio_tokens": "input_audio_tokens",
+        "image_tokens": "input_image_tokens",
+    },
+    "completion_tokens_details": {
+        "reasoning_tokens": "reasoning_tokens",
+        "audio_tokens": "output_audio_tokens",
+        "image_tokens": "output_image_tokens",
+    },
+}
+"""What of a count is told apart, and what it is here."""
+
+
 class _Chunk(msgspec.Struct):
     choices: Any = None
     usage: Any = None
@@ -104,26 +120,25 @@ def usage_of(fields: object, tier: object = None) -> Usage | None:
     """
     if not isinstance(fields, dict):
         return None
-    prompt = mapping(fields.get("prompt_tokens_details"))
-    completion = mapping(fields.get("completion_tokens_details"))
-    cached = prompt.get("cached_tokens")
-    if cached is None:
+    counts: dict[str, int | None] = {}
+    for details, names in _PARTS.items():
+        for part, value in mapping(fields.get(details)).items():
+            if value is not None and part in names:
+                counts[names[part]] = tokens(value)
+    if "cache_read_tokens" not in counts:
         cached = fields.get("prompt_cache_hit_tokens", fields.get("cached_tokens"))
+        counts["cache_read_tokens"] = tokens(cached)
     read_tokens, written = tokens(fields.get("prompt_tokens")), tokens(fields.get("completion_tokens"))
-    reasoning = tokens(completion.get("reasoning_tokens"))
+    reasoning = counts.get("reasoning_tokens")
+    if reasoning:
+        written = with_reasoning(read_tokens, written, reasoning, fields.get("total_tokens"))
     return Usage(
         input_tokens=read_tokens,
-        output_tokens=with_reasoning(read_tokens, written, reasoning, fields.get("total_tokens")),
-        cache_read_tokens=tokens(cached),
-        cache_write_tokens=tokens(prompt.get("cache_write_tokens")),
-        reasoning_tokens=reasoning,
-        input_audio_tokens=tokens(prompt.get("audio_tokens")),
-        input_image_tokens=tokens(prompt.get("image_tokens")),
-        output_audio_tokens=tokens(completion.get("audio_tokens")),
-        output_image_tokens=tokens(completion.get("image_tokens")),
+        output_tokens=written,
         web_searches=web_searches(fields),
         service_tier=service_tier(tier),
         cost_nano=reported_cost(fields),
+        **counts,
     )
 
 

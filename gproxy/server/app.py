@@ -202,7 +202,7 @@ class Gateway:
         snapshot, stages = self._version  # one version, from the first check to the row
         try:
             headers = edge.guard(scope, snapshot.config.globals, self.own_id)
-            if b"origin" in headers and await _answer_page(scope, headers, snapshot, reply):
+            if b"origin" in headers.by_name and await _answer_page(scope, headers, snapshot, reply):
                 return None
             if found is None:
                 if scope["raw_path"].startswith(b"//"):
@@ -244,7 +244,7 @@ async def _answer_page(scope: Any, headers: edge.Fields, snapshot: Snapshot, rep
     """Let a web page have the answer, or refuse it. True: it only asked whether it may, and has its answer."""
     allowed = snapshot.config.globals.cors_origins
     reply.add_headers(cors.admit(headers.one(b"origin"), headers.one(b"host"), allowed))
-    if scope["method"] != "OPTIONS" or b"access-control-request-method" not in headers:
+    if scope["method"] != "OPTIONS" or b"access-control-request-method" not in headers.by_name:
         return False
     await reply.whole(200, cors.preflight(headers.one(b"access-control-request-headers")), b"")
     return True

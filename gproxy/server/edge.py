@@ -107,19 +107,16 @@ def _scoped(path: str) -> tuple[str | None, str]:
 class Fields:
     """The headers of one request by their names, which are lower case."""
 
-    __slots__ = ("_by_name", "_repeated", "raw")
+    __slots__ = ("_repeated", "by_name", "raw")
 
     def __init__(self, raw: RawHeaders) -> None:
         self.raw = raw
-        self._by_name = dict(raw)
-        self._repeated = len(self._by_name) < len(raw)
-
-    def __contains__(self, name: bytes) -> bool:
-        return name in self._by_name
+        self.by_name = dict(raw)
+        self._repeated = len(self.by_name) < len(raw)
 
     def one(self, name: bytes) -> str:
         """The value of a header that comes at most once, "" if it is absent. Raises BadRequest if it is repeated."""
-        value = self._by_name.get(name)
+        value = self.by_name.get(name)
         if value is None:
             return ""
         if self._repeated and len(self.all(name)) > 1:
@@ -129,7 +126,7 @@ class Fields:
     def all(self, name: bytes) -> list[str]:
         """The values of a header, however often it comes."""
         if not self._repeated:
-            value = self._by_name.get(name)
+            value = self.by_name.get(name)
             return [] if value is None else [value.decode("latin-1").strip()]
         return [value.decode("latin-1").strip() for key, value in self.raw if key == name]
 
@@ -146,7 +143,8 @@ def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
         )
     if not scope["raw_path"].startswith(b"/"):
         raise BadRequest(_NO_PATH)
-    if b"transfer-encoding" in headers and b"content-length" in headers:
+    known = headers.by_name
+    if b"transfer-encoding" in known and b"content-length" in known:
         raise BadRequest("Content-Length and Transfer-Encoding exclude each other.")
     host = headers.one(b"host")
     if not host and scope["http_version"] == "1.1":
@@ -154,7 +152,7 @@ def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
     server = scope.get("server")
     if not _is_served(host, settings.host, settings.allowed_hosts, server[0] if server else ""):
         raise MisdirectedRequest("This Host is not served here; `allowed_hosts` in [global] can add it.")
-    if LOOP_HEADER in headers and own_id in headers.one(LOOP_HEADER).replace(" ", "").split(","):
+    if LOOP_HEADER in known and own_id in headers.one(LOOP_HEADER).replace(" ", "").split(","):
         raise LoopDetected("This request has already come through this proxy: a base_url points back at it.")
     return headers
 
@@ -196,10 +194,10 @@ def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float
 def _keys(headers: Fields, query: str) -> set[str]:
     """All keys that came, from wherever."""
     found = set[str]()
-    if b"authorization" in headers:
+    if b"authorization" in headers.by_name:
         found.update(map(_bearer, headers.all(b"authorization")))
     for name in _KEY_HEADERS:
-        if name in headers:
+        if name in headers.by_name:
             found.update(headers.all(name))
     if query:
         found.update(unquote_plus(value) for name, value in _pairs(query) if name == "key")
@@ -336,7 +334,7 @@ async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> list[byte
     length = headers.one(b"content-length")
     if length.isdigit() and int(length) > cap:
         raise BodyTooLarge(f"The body is larger than {cap} bytes.")
-    coded = b"content-encoding" in headers
+    coded = b"content-encoding" in headers.by_name
     decoder = coding.request_decoder(headers.one(b"content-encoding"), cap) if coded else None
     pieces: list[bytes] = []
     size = 0

@@ -31,8 +31,10 @@ class Prices:
 
     def foresee(self, snapshot: Snapshot, target: Target) -> None:
         """A request for `target` is on its way: have its price at hand when it ends."""
+        if self.configured(snapshot, target) is not None:
+            return
         prices_id = _prices_id(snapshot, target)
-        if not self._book.known(prices_id, target.model) and self.configured(snapshot, target) is None:
+        if not self._book.known(prices_id, target.model):
             self._tasks.spawn(self._book.get(prices_id, target.model))
 
     def configured(self, snapshot: Snapshot, target: Target) -> Price | None:

@@ -41,9 +41,9 @@ async def relay(opened: Opened, journal: Journal, reply: Reply, settlement: Sett
             opened.lingering = True
             tasks.spawn(_linger(opened))
     elif opened.crossed is not None:
-        await _crossed(opened, opened.crossed, journal, reply, settlement)
+        await _deliver(opened, _crossed(opened.crossed, journal), journal, reply, settlement)
     elif opened.body is not None:
-        await _whole(opened, opened.body, journal, reply, settlement)
+        await _deliver(opened, _whole(opened, opened.body, journal), journal, reply, settlement)
     else:
         await _raw(opened, journal, reply, settlement)
 
@@ -60,23 +60,20 @@ async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: S
     await reply.whole(opened.refused, [*headers, (b"content-type", b"application/json")], body)
 
 
-async def _whole(opened: Opened, body: bytes, journal: Journal, reply: Reply, settlement: Settlement) -> None:
+def _whole(opened: Opened, body: bytes, journal: Journal) -> bytes:
+    """The answer as it goes out, its usage read."""
     call = journal.call
     usage = call.protocol.usage_in_body(body)
     told = usage is not None and usage.output_tokens is not None
     output = 0 if told else call.protocol.output_text(Event(body, body))
     journal.observed(usage, whole=True, output_bytes=output)
-    restored = call.protocol.restore_body(body, call.facts.model)
-    opened.body = None
-    del body  # the answer is held once, for as long as its client takes over it
-    await _deliver(opened, restored, journal, reply, settlement)
+    opened.body = None  # the answer is held once, for as long as its client takes over it
+    return call.protocol.restore_body(body, call.facts.model)
 
 
-async def _crossed(
-    opened: Opened, crossed: Crossed, journal: Journal, reply: Reply, settlement: Settlement
-) -> None:
+def _crossed(crossed: Crossed, journal: Journal) -> bytes:
     journal.observed(crossed.usage, whole=True, output_bytes=crossed.output_bytes)
-    await _deliver(opened, crossed.body, journal, reply, settlement)
+    return crossed.body
 
 
 async def _deliver(

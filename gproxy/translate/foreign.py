@@ -81,7 +81,7 @@ def _responses(tree: Tree, _model: str) -> dict[str, Any] | None:
 def _chat(tree: Tree, _model: str) -> dict[str, Any] | None:
     """Those of chat completions, where only OpenRouter and the like know of signatures."""
     given = objects(tree.get("messages"))
-    if not any("reasoning_details" in message for message in given):
+    if not [message for message in given if "reasoning_details" in message]:
         return None
     messages: list[Any] = []
     changed = False

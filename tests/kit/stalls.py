@@ -1,4 +1,5 @@
-"""Measures for how long a server answers nobody while its store is busy, beside a process that does nothing else.
+"""Measures for how long a server answers nobody while its store is busy, beside a process that does nothing else; and
+for how long a thread keeps others from going on.
 
 What a machine with other work holds up, it holds up in both: only what the server takes longer is told.
 """
@@ -109,6 +110,21 @@ BUSY: dict[str, Callable[[Gateway], None]] = {
 
 def _run(gateway: Gateway, arguments: tuple[str, ...]) -> None:
     gateway.cli(*arguments, code=None)  # `verify` finds rows that were never charged
+
+
+def longest_hold(work: Callable[[], object]) -> float:
+    """For how long a thread that does `work` kept this one from going on, at most, in seconds."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    thread = threading.Thread(target=work)
+    worst, last = 0.0, time.perf_counter()
+    thread.start()
+    while thread.is_alive():
+        time.sleep(0.0005)
+        now = time.perf_counter()
+        worst, last = max(worst, now - last), now
+    sys.setswitchinterval(before)
+    return worst
 
 
 @contextmanager

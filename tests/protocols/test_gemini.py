@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gproxy.errors import BadRequest
-from gproxy.protocols.base import Event, Protocol
+from gproxy.protocols.base import Body, Event, Protocol
 from gproxy.protocols.gemini import (
     BATCH_EMBED,
     COUNT_TOKENS,
@@ -17,6 +17,7 @@ from gproxy.protocols.gemini import (
 )
 from gproxy.protocols.strict import decode
 from gproxy.values import Usage
+from tests.kit.stalls import longest_hold
 
 
 @pytest.mark.parametrize("model", ["gemini", "models/gemini"])
@@ -102,6 +103,14 @@ def test_models_in_the_body_become_the_one_in_the_path(
 def test_a_model_in_the_body_is_a_name(raw: bytes) -> None:
     with pytest.raises(BadRequest, match="model"):
         BATCH_EMBED.read(decode(raw), "m", "")
+
+
+def test_one_large_request_of_a_batch_is_read_in_steps() -> None:
+    part = r"\n\u00e9" * 12_000_000
+    text = f'{{"requests":[{{"model":"m","content":{{"parts":[{{"text":"{part}"}}]}}}}]}}'
+    body = Body(text, json.loads(text), {"requests": (text.index("["), len(text) - 1)})
+    worst = min(longest_hold(lambda: BATCH_EMBED.read(body, "m", "")) for _ in range(3))
+    assert worst < 0.1, "at once it is 0.2 s and more"
 
 
 def test_a_batch_has_a_bound_and_so_have_the_names_in_it() -> None:

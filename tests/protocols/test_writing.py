@@ -1,10 +1,6 @@
 """Written in steps, however small, a text or a tree is what it is when written at once; and no step is long."""
 
 import json
-import sys
-import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,6 +10,7 @@ from hypothesis import strategies as st
 
 from gproxy.protocols import jsonwalk, writing
 from tests.fuzz.shapes import anything, text_of
+from tests.kit.stalls import longest_hold
 
 
 @pytest.fixture(params=[1, 3, 1000])
@@ -44,21 +41,6 @@ LONG = {
     "escapes": '\n\x01"\\' * 5_000_000,
     "no ASCII": "é雪😀" * 10_000_000,
 }
-
-
-def longest_hold(work: Callable[[], object]) -> float:
-    """For how long a thread that does `work` kept this one from going on, at most, in seconds."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    thread = threading.Thread(target=work)
-    worst, last = 0.0, time.perf_counter()
-    thread.start()
-    while thread.is_alive():
-        time.sleep(0.0005)
-        now = time.perf_counter()
-        worst, last = max(worst, now - last), now
-    sys.setswitchinterval(before)
-    return worst
 
 
 @pytest.mark.parametrize("kind", LONG)

@@ -24,7 +24,7 @@ MAX_HEAD_BYTES = 64 * 1024
 is not whole."""
 
 MAX_UNREAD_BYTES = 128 * 1024
-"""Of an answer that nobody takes; then its connection is not read."""
+"""Of an answer that nobody takes, as it came in; then its connection is not read."""
 
 WRITE_BYTES = 64 * 1024
 """A larger body goes out in pieces of this size, as the connection takes them."""
@@ -70,12 +70,13 @@ class Exchange(httpx.AsyncByteStream):
         self._connection = connection
         self._bodiless = bodiless
         self._begun = False
-        self._fed = 0
         self._head_bytes = 0
         self._status_bytes = 0
         self._delimited = False  # by a length or by chunks; otherwise the connection's end is the body's
         self._pieces: list[bytes] = []
-        self._unread = 0
+        self._most_pieces = 0  # those of the answer, once it is complete: what follows was not asked for
+        self._unread = 0  # of what has come since some was taken
+        self.on_body = self._pieces.append
         self.heard = connection.loop.time()
         self._take: Take | None = None
         self._thrown: Exception | None = None
@@ -135,18 +136,12 @@ class Exchange(httpx.AsyncByteStream):
             self.complete = True
             self.keep = self._delimited and self._parser.should_keep_alive()
 
-    def on_body(self, data: bytes) -> None:
-        if self.complete:
-            self.keep = False
-            return
-        self._pieces.append(data)
-        self._unread += len(data)
-
     def on_message_complete(self) -> None:
         if self.status and not self.complete:
             assert self._parser is not None
             self.complete = True
             self.keep = self._parser.should_keep_alive()
+            self._most_pieces = len(self._pieces)
 
     # What the connection tells.
 
@@ -160,15 +155,17 @@ class Exchange(httpx.AsyncByteStream):
             self.keep = False
             if not self.complete:
                 self.fault = f"malformed: {error}"
-        if not self.status and self.fault is None:
-            self._fed += len(data)
-            if self._fed > MAX_HEAD_BYTES:
-                self.fault = "the head is too large"
+        self._unread += len(data)
+        if not self.status and self.fault is None and self._unread > MAX_HEAD_BYTES:
+            self.fault = "the head is too large"
+        if self.complete and len(self._pieces) > self._most_pieces:
+            del self._pieces[self._most_pieces :]
+            self.keep = False
         if self.complete or self.fault is not None:
             self._parser = None  # which refers to this exchange
         if self._pieces and self._take is not None:
             self._hand_on(self._take)
-        elif self._unread > MAX_UNREAD_BYTES and not self.paused:
+        elif self._pieces and self._unread > MAX_UNREAD_BYTES and not self.paused:
             self.paused = True
             self._connection.pause()
         if self._take is None or self._parser is None:
@@ -270,7 +267,7 @@ class Exchange(httpx.AsyncByteStream):
 
     def _taken(self) -> bytes:
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces = []
+        self._pieces.clear()
         self._unread = 0
         if self.paused:
             self.paused = False

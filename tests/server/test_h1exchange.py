@@ -408,6 +408,16 @@ async def test_what_is_not_taken_while_nobody_pours_is_kept_and_then_poured_at_o
     await transport.aclose()
 
 
+async def test_trailers_that_nobody_takes_do_not_stop_the_reading() -> None:
+    trailers = "X: y\r\n" * MAX_UNREAD_BYTES
+    transport = H1Transport()
+    async with peer(always(answer(CHUNKED, body=f"3\r\none\r\n0\r\n{trailers}\r\n"))) as up:
+        it = await transport.fetch("GET", up.url + "/", [])
+        assert await it.read() == b"one"
+        assert await asyncio.wait_for(it.read(), 30) == b""
+    await transport.aclose()
+
+
 async def test_whoever_pours_is_told_what_broke() -> None:
     async def two_pieces(_: Seen, writer: asyncio.StreamWriter) -> None:
         writer.write(answer("Content-Length: 9", body="one"))

@@ -4,7 +4,7 @@ What a text must be to be accepted is not decided here (`strict.py`), nor what i
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, NamedTuple
 
@@ -105,8 +105,11 @@ def _escaped_name(text: str, at: int, raw_decode: RawDecode) -> tuple[str, int]:
     return name, skip_space(text, at + 1)
 
 
-def edited(text: str, edits: Iterable[Edit]) -> str:
+def edited(text: str, edits: Sequence[Edit]) -> str:
     """`text` with each piece replaced; the pieces do not overlap and may come in any order."""
+    if len(edits) == 1:
+        ((start, end, new),) = edits
+        return f"{text[:start]}{new}{text[end:]}"
     pieces: list[str] = []
     last = 0
     for start, end, new in sorted(edits):

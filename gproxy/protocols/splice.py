@@ -101,7 +101,7 @@ def _replace_exactly(data: bytes, path: Path, value: str) -> bytes:
     except (ValueError, RecursionError):
         return data
     new = json.dumps(value)
-    return edited(text, ((start, end, new) for start, end in spans)).encode()
+    return edited(text, [(start, end, new) for start, end in spans]).encode()
 
 
 def _spans(text: str, at: int, path: Path) -> Iterator[tuple[int, int]]:

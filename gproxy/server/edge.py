@@ -193,7 +193,7 @@ def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float
 
 def _keys(headers: Fields, query: str) -> set[str]:
     """All keys that came, from wherever."""
-    found = set[str]()
+    found: set[str] = set()
     if b"authorization" in headers.by_name:
         found.update(map(_bearer, headers.all(b"authorization")))
     for name in _KEY_HEADERS:
@@ -248,7 +248,7 @@ def _holds_known_key(model: str, snapshot: Snapshot) -> bool:
 def _bearer(authorization: str) -> str:
     """The key in an Authorization header, "" if it holds something else."""
     scheme, _, token = authorization.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return token.strip() if scheme == "Bearer" or scheme.lower() == "bearer" else ""
 
 
 def without_key(query: str) -> str:

@@ -65,7 +65,7 @@ class Opened:
 
 async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Crossing | None) -> Opened:
     """Read enough of an answer to know what it is. Raises UpstreamFault."""
-    if verdicts.judge(answer.status) is not Verdict.ANSWER:
+    if answer.status != 200 and verdicts.judge(answer.status) is not Verdict.ANSWER:
         body = await _error_body(answer)
         answer.close()
         return Opened(answer, body=body, refused=answer.status, crossing=crossing)

@@ -7,6 +7,7 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 import httpx
@@ -106,7 +107,8 @@ class Answer:
         self._idle = attempt.settings.idle_timeout_s
         self._deadline = attempt.deadline
         self.trace: AttemptTrace | None = None
-        self._decoder = self._decoder_for(self.header(b"content-encoding"))
+        coded = b"content-encoding" in self._first
+        self._decoder = self._decoder_for(self.header(b"content-encoding")) if coded else None
 
     def header(self, name: bytes) -> str:
         """The first value of a header, "" if it is absent. `name` is lower case."""
@@ -116,7 +118,7 @@ class Answer:
     @property
     def media(self) -> str:
         """The content type without its parameters, lower case."""
-        return self.header(b"content-type").partition(";")[0].strip().lower()
+        return _media(self._first.get(b"content-type", b""))
 
     def read(self, *, first: bool = False) -> Coroutine[Any, Any, bytes]:
         """The next piece, decoded; b"" at the end. Raises FirstByteTimedOut, IdleTimedOut or AnswerBroken.
@@ -299,6 +301,11 @@ class Upstream:
 
     async def close(self) -> None:
         await self._transport.aclose()
+
+
+@lru_cache(maxsize=256)
+def _media(content_type: bytes) -> str:
+    return content_type.decode("latin-1").partition(";")[0].strip().lower()
 
 
 def _within(cap: int, data: bytes, size: int = 0) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from gproxy.config.callers import callers
 from gproxy.config.load import load
-from gproxy.ledger.spend import reserve, settle
+from gproxy.ledger.spend import Settling, reserve
 from gproxy.ledger.store import open_store
 from gproxy.providers.catalog import CHANNELS
 from gproxy.values import Claim
@@ -45,7 +45,7 @@ def spend(path: Path, *, settled: int, held: int) -> None:
             at=time.time(),
         )
         store.run([partial(reserve, claim=claim, worker=0, pending=b"")])
-    store.run([lambda db: settle(db, "done", 0, settled, None)])
+    store.run([Settling("done", 0, settled, None)])
     store.close()
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-import msgspec
 from msgspec import structs
 
 from gproxy.errors import StoreError
@@ -209,8 +208,15 @@ class _Opening(Posting):
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         rows = []
         for claim, hold, pending in self._opened:
-            rows.append((claim.request_id, 0, msgspec.json.encode(structs.astuple(hold)).decode(), pending))
-            for rule, kind, slot, n in hold.taken:
+            rows.append(
+                (
+                    claim.request_id,
+                    0,
+                    hold.encoded(),
+                    pending,
+                )
+            )
+            for rule, kind, slot, n in hold.counted:
                 if kind == "concurrency":
                     bulk.count(rule, kind, slot, n)
             for scope, period in hold.held:
@@ -238,7 +244,7 @@ class _Closing(Entry):
         spend.charge(bulk, self._claim.scopes, self._claim.at, self._cost_nano, self.record)
 
     def _release(self, bulk: Bulk, hold: Hold) -> None:
-        for rule, kind, slot, n in hold.taken:
+        for rule, kind, slot, n in hold.counted:
             if kind == "concurrency":
                 bulk.count(rule, kind, slot, -n)
         for scope, period in hold.held:

@@ -8,9 +8,10 @@ meanwhile; a change by hand is seen after `reread`. When it is written is `accou
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from msgspec import Struct, structs
+import msgspec
+from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Counts, Posting, Slot
@@ -19,10 +20,10 @@ from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.weighing import (
     BY_TOKENS,
+    SLIDING,
     Count,
     Spent,
     kept_of,
-    need_of,
     refusal,
     slot_of,
     slots_of,
@@ -36,33 +37,40 @@ Ask = Callable[[str, tuple[str, ...]], list[Any]]
 _COUNTERS = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ?"
 _SPENT = "SELECT spent_nano FROM spend WHERE scope = ? AND period = ?"
 
-
-class Hold(Struct, frozen=True):
-    """What an open request has counted and holds: (rule, kind, slot, count); (scope, period) of its budgets."""
-
-    at: float
-    scopes: tuple[str, ...]
-    taken: tuple[tuple[str, str, int, int], ...]
-    held: tuple[tuple[str, str], ...]
-    cost_nano: int
+_MOST_PLANS = 4096
 
 
 class _Window:
-    """What is counted of one kind of a rule, slot by slot; `used` and `newest` as they are in slot `now`."""
+    """What is counted of one kind of a rule, slot by slot. `used` and `newest` are as they are in slot `now`, -1 for
+    none; `known`: as the store has it, and what came since."""
 
-    __slots__ = ("first", "kind", "last", "newest", "now", "slots", "used")
+    __slots__ = (
+        "by_tokens",
+        "first",
+        "kind",
+        "known",
+        "last",
+        "newest",
+        "now",
+        "rule",
+        "sliding",
+        "slots",
+        "used",
+    )
 
-    def __init__(self, kind: str, slots: dict[int, int]) -> None:
+    def __init__(self, rule: str, kind: str) -> None:
+        self.rule = rule
         self.kind = kind
-        self.slots = slots
+        self.sliding = kind in SLIDING
+        self.by_tokens = kind in BY_TOKENS
+        self.known = kind == "concurrency"  # what is open is so here, and nowhere else
+        self.slots: dict[int, int] = {}
         self.now = -1
         self.used = self.first = self.last = 0
         self.newest: int | None = None
 
     def look(self, now: int) -> None:
         """Make it stand in that slot."""
-        if now == self.now:
-            return
         self.now = now
         self.first, self.last = slots_of(self.kind, now)
         counting = {slot: n for slot, n in self.slots.items() if n > 0 and self.first <= slot <= self.last}
@@ -72,20 +80,31 @@ class _Window:
     def add(self, slot: int, by: int) -> None:
         """Not below 0. Whoever looks next sees it."""
         had = self.slots.get(slot, 0)
-        has = max(0, had + by)
-        self.slots[slot] = has
-        if not self.first <= slot <= self.last:
-            return
-        self.used += has - had
-        if not has or self.newest is None or slot > self.newest:
-            self.now = -1
+        has = self.slots[slot] = max(0, had + by)
+        if self.first <= slot <= self.last:
+            self.used += has - had
+            if not has or self.newest is None or slot > self.newest:
+                self.now = -1
 
-    def forget(self, first: int, last: int) -> list[int]:
-        """Drop the slots that are not between the two."""
-        gone = [slot for slot in self.slots if not first <= slot <= last]
-        for slot in gone:
-            del self.slots[slot]
-        return gone
+
+class Hold(NamedTuple):
+    """What an open request has counted, slot by slot, and holds of each (scope, period) of its budgets."""
+
+    at: float
+    scopes: tuple[str, ...]
+    taken: Sequence[tuple[_Window, int, int]]
+    held: Sequence[tuple[str, str]]
+    cost_nano: int
+
+    @property
+    def counted(self) -> list[tuple[str, str, int, int]]:
+        """Rule, kind, slot and how much, of each."""
+        return [(window.rule, window.kind, slot, n) for window, slot, n in self.taken]
+
+    def encoded(self) -> str:
+        """As it stands in a reservation."""
+        hold = (self.at, self.scopes, self.counted, self.held, self.cost_nano)
+        return msgspec.json.encode(hold).decode()
 
 
 class Tally:
@@ -94,6 +113,7 @@ class Tally:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._windows: dict[tuple[str, str], _Window] = {}
+        self._plans: dict[int, tuple[Sequence[Bound], list[_Window]]] = {}
         self._spent: dict[tuple[str, str], int] = {}
         self._held: dict[tuple[str, str], int] = {}
         self._day = 0
@@ -105,22 +125,35 @@ class Tally:
 
     def reserve(self, claim: Claim) -> Admission:
         """As `spend.reserve`, but for what is written. Raises `StoreError` if it does not know how things stand."""
-        self._turn(claim.at)
-        counts = [self._count(claim, bound) for bound in claim.bounds]
+        now = claim.at
+        self._turn(now)
+        windows = self._plan(claim.bounds)
+        second, tokens = int(now), claim.tokens
+        counts = []
+        for bound, window in zip(claim.bounds, windows, strict=True):
+            slot = second if window.sliding else slot_of(bound.kind, now)
+            if not window.known:
+                self._read(window)
+            if slot != window.now:
+                window.look(slot)
+            need = min(tokens, bound.most) if window.by_tokens else 1
+            counts.append(Count(bound, slot, window.used, window.newest, need))
         if refused := refusal(self, counts, claim):
-            return structs.replace(refused, standings=tuple([standing(c, claim.at) for c in counts]))
+            return structs.replace(refused, standings=tuple([standing(c, now) for c in counts]))
         taken = []
-        for count in counts:
-            bound = count.bound
-            taken.append((bound.rule, bound.kind, count.now, count.need))
-            if count.newest != count.now and bound.kind != "concurrency":
-                self._forget(bound.rule, bound.kind, count.now)
-            self._add(bound.rule, bound.kind, count.now, count.need)
-        held = tuple([(b.scope, period_key(b.period, claim.at)) for b in claim.budgets])
+        standings = []
+        with self._changing:
+            for count, window in zip(counts, windows, strict=True):
+                standings.append(standing(count, now, count.need))
+                taken.append((window, count.now, count.need))
+                if count.newest != count.now:
+                    self._forget(window, count.now)
+                self._add(window, count.now, count.need)
+        held = [(budget.scope, period_key(budget.period, now)) for budget in claim.budgets]
         for pair in held:
             self._held[pair] = self._held.get(pair, 0) + claim.cost_nano
-        self._open[claim.request_id] = Hold(claim.at, claim.scopes, tuple(taken), held, claim.cost_nano)
-        return Admission(tuple([standing(c, claim.at, c.need) for c in counts]))
+        self._open[claim.request_id] = Hold(now, claim.scopes, taken, held, claim.cost_nano)
+        return Admission(tuple(standings))
 
     def hold(self, request_id: str) -> Hold | None:
         """What an open request holds."""
@@ -133,34 +166,40 @@ class Tally:
         if hold is None:
             return None
         tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
-        for rule, kind, slot, n in hold.taken:
-            if kind in BY_TOKENS:
-                self._correct(rule, kind, slot, tokens - n)
-            elif kind == "concurrency":
-                self._correct(rule, kind, slot, -n)
+        with self._changing:
+            for window, slot, n in hold.taken:
+                if window.by_tokens:
+                    self._correct(window, slot, tokens - n)
+                elif window.kind == "concurrency":
+                    self._correct(window, slot, -n)
         self._release(hold)
         return hold
 
     def undo(self, request_id: str) -> None:
         """As if it had not been let through."""
         hold = self._open.pop(request_id)
-        for rule, kind, slot, n in hold.taken:
-            self._correct(rule, kind, slot, -n)
+        with self._changing:
+            for window, slot, n in hold.taken:
+                self._correct(window, slot, -n)
         self._release(hold)
 
     def charge(self, scopes: Iterable[str], at: float, cost_nano: int) -> None:
         """Add to what is spent. Who calls it sees to it that the store is told, and after this."""
         keys = periods(int(at) // DAY_S).values()
+        spent = self._spent
         for scope in scopes:
             for key in keys:
+                pair = (scope, key)
+                if pair in spent:
+                    spent[pair] = min(spent[pair] + cost_nano, MOST_SPENT_NANO)
+                    continue
                 with contextlib.suppress(
                     StoreError
                 ):  # it will be asked when it matters, and will have been told
-                    total = self._spent_of(scope, key) + cost_nano
-                    self._spent[scope, key] = min(total, MOST_SPENT_NANO)
+                    spent[pair] = min(self._spent_of(scope, key) + cost_nano, MOST_SPENT_NANO)
 
     def within(self, rule: str, kind: str, first: int, last: int) -> Sequence[tuple[int, int]]:
-        slots = self._window(rule, kind).slots
+        slots = self._windows[rule, kind].slots
         return sorted([(slot, n) for slot, n in slots.items() if first <= slot <= last])
 
     def spent(self, scope: str, key: str) -> Spent:
@@ -168,7 +207,8 @@ class Tally:
 
     def reread(self) -> None:
         """Ask the store anew how things stand, now that all of this is written there."""
-        self._windows = {key: it for key, it in self._windows.items() if it.kind == "concurrency"}
+        for window in self._windows.values():
+            window.known = window.kind == "concurrency"
         self._spent.clear()
 
     def changes(self) -> "Changes | None":
@@ -190,42 +230,46 @@ class Tally:
         for slot, n in more.items():
             added[slot] = added.get(slot, 0) + n
 
-    def _count(self, claim: Claim, bound: Bound) -> Count:
-        window = self._window(bound.rule, bound.kind)
-        now = slot_of(bound.kind, claim.at)
-        window.look(now)
-        return Count(bound, now, window.used, window.newest, need_of(claim, bound))
+    def _plan(self, bounds: Sequence[Bound]) -> list[_Window]:
+        """Where bounds are counted; the same ones come again and again, and are known by what they are in memory."""
+        known = self._plans.get(id(bounds))
+        if known is not None and known[0] is bounds:
+            return known[1]
+        if len(self._plans) >= _MOST_PLANS:
+            self._plans.clear()
+        windows = [self._windows.setdefault((b.rule, b.kind), _Window(b.rule, b.kind)) for b in bounds]
+        self._plans[id(bounds)] = (bounds, windows)
+        return windows
 
-    def _window(self, rule: str, kind: str) -> _Window:
-        window = self._windows.get((rule, kind))
-        if window is None:
-            # What is open is so here, and nowhere else.
-            found = self._ask(_COUNTERS, (rule, kind)) if kind != "concurrency" else []
-            window = self._windows[rule, kind] = _Window(kind, dict(found))
-        return window
+    def _read(self, window: _Window) -> None:
+        window.slots = dict(self._ask(_COUNTERS, (window.rule, window.kind)))
+        window.known = True
+        window.now = -1
 
-    def _add(self, rule: str, kind: str, slot: int, by: int) -> None:
-        self._windows[rule, kind].add(slot, by)
-        if kind != "concurrency":  # also by 0: who settles for a process that has died corrects what is there
-            with self._changing:
-                key = (rule, kind, slot)
-                self._added[key] = self._added.get(key, 0) + by
+    def _add(self, window: _Window, slot: int, by: int) -> None:
+        window.add(slot, by)
+        if (
+            window.kind != "concurrency"
+        ):  # also by 0: who settles for a process that has died corrects what is there
+            key = (window.rule, window.kind, slot)
+            self._added[key] = self._added.get(key, 0) + by
 
-    def _correct(self, rule: str, kind: str, slot: int, by: int) -> None:
-        """A slot that was forgotten stays so."""
-        try:
-            known = slot in self._window(rule, kind).slots
-        except StoreError:
-            return  # an estimate that stays
-        if known:
-            self._add(rule, kind, slot, by)
+    def _correct(self, window: _Window, slot: int, by: int) -> None:
+        """A slot that was forgotten stays so; where the store cannot be asked, an estimate does."""
+        if not window.known:
+            with contextlib.suppress(StoreError):
+                self._read(window)
+        if slot in window.slots:
+            self._add(window, slot, by)
 
-    def _forget(self, rule: str, kind: str, slot: int) -> None:
+    def _forget(self, window: _Window, slot: int) -> None:
         """The first of a slot ends those that no longer count."""
-        for gone in self._windows[rule, kind].forget(*kept_of(kind, slot)):
-            with self._changing:
-                self._added.pop((rule, kind, gone), None)
-                self._gone.add((rule, kind, gone))
+        first, last = kept_of(window.kind, slot)
+        for gone in [it for it in window.slots if not first <= it <= last]:
+            del window.slots[gone]
+            key = (window.rule, window.kind, gone)
+            self._added.pop(key, None)
+            self._gone.add(key)
 
     def _spent_of(self, scope: str, key: str) -> int:
         spent = self._spent.get((scope, key))

@@ -22,6 +22,9 @@ SERVICE = "gproxy"
 _PATIENCE_S = 5.0
 """A locked ring may wait for a prompt that nobody sees, and a D-Bus call blocks."""
 
+_LIKE_A_KEY_CHARS = 20
+"""No key is shorter, and names of variables are shorter or in capitals."""
+
 _INSTEAD = "use `env` or `api_key` instead"
 
 T = TypeVar("T")
@@ -43,10 +46,17 @@ def read(
     return accounts.read(secret, source) if credential.service_account else checked(secret, source)
 
 
+def names_variable(env: str) -> bool:
+    """Whether it can be shown as a variable's name: it is none that might be the key itself, put there by mistake."""
+    return env.isidentifier() and (env.isupper() or len(env) < _LIKE_A_KEY_CHARS)
+
+
 def _stored(credential: schema.Credential, environ: Mapping[str, str], patience_s: float) -> tuple[str, str]:
     """The secret as it stands where the credential says, and what to call that place."""
     if credential.env:
         secret = environ.get(credential.env, "")
+        if not secret and not names_variable(credential.env):
+            raise ConfigError("`env` is no name of a variable that is set: a key itself goes into `api_key`")
         if not secret:
             state = "empty" if credential.env in environ else "not set"
             raise ConfigError(f"the environment variable {credential.env} is {state}: set it and start again")

@@ -128,7 +128,7 @@ def _unreadable(row: schema.Provider, unread: Unread, *, served: bool) -> Iterat
             continue
         fix = f"`gproxy providers set-key {row.name}` gives it another"
         state: State = "wrong"
-        if credential.env:
+        if credential.env and secrets.names_variable(credential.env):
             fix = f"export {credential.env} where `gproxy serve` is started"
             why = f"{why.partition(':')[0]}, judged by this terminal's environment"
             if served:

@@ -82,6 +82,14 @@ def test_a_variable_is_read_from_the_environment_given() -> None:
     assert secrets.read(Credential(env="KEY"), {"KEY": "sk-1"}) == "sk-1"
 
 
+@pytest.mark.parametrize("key", ["sk-canary-0123456789", "AIzaCanaryCanaryCanary0123", "canary with blanks"])
+def test_a_key_that_stands_where_a_variables_name_belongs_is_not_shown(key: str) -> None:
+    with pytest.raises(ConfigError, match="`api_key`") as caught:
+        secrets.read(Credential(env=key), {})
+    assert "anary" not in str(caught.value)
+    assert secrets.read(Credential(env=key), {key: "secret"}) == "secret"
+
+
 @pytest.mark.parametrize(("environ", "state"), [({}, "not set"), ({"KEY": ""}, "empty")])
 def test_a_variable_that_is_unset_or_empty_is_refused_by_name(environ: dict[str, str], state: str) -> None:
     with pytest.raises(ConfigError, match=f"environment variable KEY is {state}"):

@@ -63,6 +63,7 @@ class Gateway:
         self.settlement = Settlement(writer, self._accounts, self.prices, tasks, self.metrics.settled)
         self.draining = False
         self.reload_failure: str | None = None
+        self._loop = asyncio.get_running_loop()
         self._tasks = tasks
         self._writer = writer
         self._drains: set[str] = set()
@@ -127,7 +128,7 @@ class Gateway:
                 else _refuse_websocket(scope, receive, send)
             )
             return
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         self._serving.add(task)
         try:

@@ -58,8 +58,8 @@ _INVALID = (
 class Call(Struct, frozen=True, kw_only=True):
     """One request that has passed the door. `query` is the raw query without `key`.
 
-    `snapshot` is the configuration that it is served under to its end. `started` is the event loop's clock,
-    `started_at` seconds since the epoch. `trace` hears of it where requests are logged.
+    `snapshot` is the configuration that it is served under to its end. `started` is `time.monotonic()`'s
+    clock, `started_at` seconds since the epoch. `trace` hears of it where requests are logged.
     """
 
     request_id: str
@@ -277,7 +277,7 @@ async def read(
 
     Raises Unauthenticated, NotFound, BodyTooLarge, UnsupportedEncoding, BadRequest, BodyTimeout or ClientLeft.
     """
-    started, started_at = asyncio.get_running_loop().time(), time.time()
+    started, started_at = time.monotonic(), time.time()
     query = scope["query_string"].decode("latin-1")
     keys = _keys(headers, query)
     client = _client(keys, snapshot, started_at)

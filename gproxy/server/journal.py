@@ -3,8 +3,8 @@
 Deciding and counting happen elsewhere: the stages of the pipeline tell this what they saw.
 """
 
-import asyncio
 import secrets
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -144,7 +144,7 @@ class Journal:
         return self.call.snapshot.providers[self.target.provider].settings
 
     def elapsed_ms(self) -> int:
-        return round((asyncio.get_running_loop().time() - self.call.started) * 1000)
+        return round((time.monotonic() - self.call.started) * 1000)
 
     @property
     def free(self) -> bool:

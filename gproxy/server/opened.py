@@ -39,9 +39,10 @@ class Opened:
     """An answer with its head read, before anything of it has gone to the client.
 
     Exactly one holds: `tap` is set (a stream: `first` is what it already let through), or `body` is the whole
-    answer, or `crossed` is that in the client's dialect, or none: bytes to pass on unread. `refused`: an error of
-    the upstream's that is the client's own; `spent`: what it reported, inside a 200, of its usage. `crossing`: the
-    upstream was asked in another dialect. `lingering`: the answer has been given to a task that closes it.
+    answer and `usage` what it reported, or `crossed` is that in the client's dialect, or none: bytes to pass on
+    unread. `refused`: an error of the upstream's that is the client's own; `spent`: what it reported, inside a 200,
+    of its usage. `crossing`: the upstream was asked in another dialect. `lingering`: the answer has been given to a
+    task that closes it.
     """
 
     answer: Answer
@@ -49,6 +50,7 @@ class Opened:
     tap: StreamTap | TranslatingTap | None = None
     first: bytes = b""
     body: bytes | None = None
+    usage: Usage | None = None
     refused: int = 0
     spent: Usage | None = None
     crossing: Crossing | None = None
@@ -78,9 +80,10 @@ async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Cross
         if call.facts.stream and not call.facts.sse:
             return await _first_event(answer, _tap(call, JsonArrayFramer(), withhold_usage))
         body = _json_body(await answer.whole())
-        if not is_json(body):
+        usage = call.protocol.usage_in_body(body)
+        if usage is None and not is_json(body):  # what has told its usage has been read as JSON
             raise AnswerRefused("it answered 200 with broken JSON")
-        return _failed_whole(answer, body, call.protocol) or Opened(answer, body=body)
+        return _failed_whole(answer, body, call.protocol) or Opened(answer, body=body, usage=usage)
     if call.protocol.binary and media not in ("", "text/html"):
         return Opened(answer)
     raise _is_none(media)

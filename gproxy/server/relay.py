@@ -63,7 +63,7 @@ async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: S
 def _whole(opened: Opened, body: bytes, journal: Journal) -> bytes:
     """The answer as it goes out, its usage read."""
     call = journal.call
-    usage = call.protocol.usage_in_body(body)
+    usage = opened.usage
     told = usage is not None and usage.output_tokens is not None
     output = 0 if told else call.protocol.output_text(Event(body, body))
     journal.observed(usage, whole=True, output_bytes=output)

@@ -116,11 +116,15 @@ class Doorkeeper:
         call, allowed = journal.call, self._snapshot.config.globals.allow_unpriced
         if not (call.client.budgets and call.protocol.metered):
             return dict.fromkeys(route.targets)
-        prices = {target: await self._prices.of(self._snapshot, target) for target in route.targets}
-        # What is not billed by its text can be neither estimated nor, if its usage is not reported, settled: there a
-        # price by the call is needed.
-        known = {t: p and (call.protocol.estimable or p.rates.per_call) for t, p in prices.items()}
-        kept = {target: price for target, price in prices.items() if known[target] or allowed}
+        kept: dict[Target, Price | None] = {}
+        for target in route.targets:
+            price = self._prices.configured(self._snapshot, target)
+            if price is None:
+                price = await self._prices.builtin(self._snapshot, target)
+            # What is not billed by its text can be neither estimated nor, if its usage is not reported, settled:
+            # there a price by the call is needed.
+            if allowed or (price is not None and (call.protocol.estimable or price.rates.per_call)):
+                kept[target] = price
         if not kept:
             target = route.targets[0]
             error = QuotaExceeded(
@@ -135,11 +139,12 @@ class Doorkeeper:
     def _bounds(self, client: Client, target: Target, alias: str | None) -> tuple[Bound, ...]:
         """What bounds this request; a thousand rules are matched once for each name, not for each request."""
         known = (client.key_id, target, alias)
-        if known not in self._remembered:
+        bounds = self._remembered.get(known)
+        if bounds is None:
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()  # names come from clients: there is no end of them
-            self._remembered[known] = limits.bounds_for(client, target, alias)
-        return self._remembered[known]
+            bounds = self._remembered[known] = limits.bounds_for(client, target, alias)
+        return bounds
 
 
 _SETTABLE = {True: "price_tiers or price_each_call", False: "price_each_call"}

@@ -118,7 +118,7 @@ class Settlement:
         return None if record is None else Entry(record)
 
     async def _cost(self, journal: Journal) -> tuple[int | None, str | None]:
-        if any(tried.maybe_billed for tried in journal.tried):
+        if journal.tried and any(tried.maybe_billed for tried in journal.tried):
             journal.extra_nano = await self._feared(journal)
         if journal.free or journal.target is None:
             return 0, None

@@ -146,6 +146,7 @@ def test_a_body_that_was_cut_short_is_refused(tree: dict[str, object], data: st.
         (_nested(100_000), "deeper than 128"),
         (b'{"a":' * 200 + b"1" + b"}" * 200, "deeper than 128"),
         (b'{"a":{"b":' + b"[" * 127 + b"]" * 127 + b',"b":1}}', "deeper than 128"),
+        (b'{"long":"' + b"x" * 20_000 + b'",' + _nested(MAX_DEPTH + 1)[1:], "deeper than 128"),
     ],
 )
 def test_what_upstreams_could_read_differently_is_refused(raw: bytes, says: str) -> None:
@@ -157,6 +158,8 @@ def test_what_upstreams_could_read_differently_is_refused(raw: bytes, says: str)
     "raw",
     [
         _nested(MAX_DEPTH),
+        b'{"long":"' + b"x" * 20_000 + b'",' + _nested(MAX_DEPTH)[1:],
+        b'{"long":"' + b"[{" * 20_000 + b'",' + _nested(MAX_DEPTH)[1:],
         b'{"a":"' + b"[{" * 500 + b'"}',
         b'{"a":"' + b'\\"[' * 500 + b'\\\\"}',
         b'{"a":[' + b"[]," * 300 + b"{}]}",

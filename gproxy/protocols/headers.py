@@ -52,6 +52,9 @@ CLIENT_ACROSS = frozenset(
 )
 """What such an upstream may say to the client; what its answer is, is not the upstream's to say."""
 
+_LONGEST_NAME = 128
+"""Of a header that goes up: what is remembered of names is bounded."""
+
 _SDK_PREFIX = b"x-stainless-"
 # What no header may hold (RFC 9110, 5.5). Not every server refuses all of it, and no client can send it on.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -71,7 +74,11 @@ def upstream_headers(client_headers: Sequence[Header], *, across: bool = False) 
         raise BadRequest(
             f"The header {name.decode('latin-1')} holds a line break or another control character."
         )
-    passed = [(known, value) for name, value in client_headers if (known := _goes_up(name, across))]
+    passed = [
+        (known, value)
+        for name, value in client_headers
+        if len(name) <= _LONGEST_NAME and (known := _goes_up(name, across))
+    ]
     passed.append((b"accept-encoding", b"identity"))
     return _unlisted(passed, client_headers)
 

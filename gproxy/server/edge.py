@@ -40,6 +40,9 @@ RawHeaders = tuple[tuple[bytes, bytes], ...]
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
 
+_LONGEST_HOST, _LONGEST_MEDIA = 300, 200
+"""No name of a host, and no media type, is so long: what is remembered of them is bounded."""
+
 LOOP_HEADER = b"x-gproxy-via"
 """Names the gproxy processes that a request came through, so that one can see itself in it."""
 
@@ -150,7 +153,8 @@ def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
     if not host and scope["http_version"] == "1.1":
         raise BadRequest("The request has no Host header.")  # RFC 9112, 3.2
     server = scope.get("server")
-    if not _is_served(host, settings.host, settings.allowed_hosts, server[0] if server else ""):
+    local = server[0] if server else ""
+    if len(host) > _LONGEST_HOST or not _is_served(host, settings.host, settings.allowed_hosts, local):
         raise MisdirectedRequest("This Host is not served here; `allowed_hosts` in [global] can add it.")
     if LOOP_HEADER in known and own_id in headers.one(LOOP_HEADER).replace(" ", "").split(","):
         raise LoopDetected("This request has already come through this proxy: a base_url points back at it.")
@@ -328,7 +332,7 @@ def _media(content_type: str) -> str:
 
 async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> list[bytes]:
     """The pieces of the whole body, decoded."""
-    media = _media(headers.one(b"content-type"))
+    media = _media(headers.one(b"content-type")[:_LONGEST_MEDIA])
     if media and media != "application/json" and not media.endswith("+json"):
         raise UnsupportedEncoding(f"The body must be application/json, not {media[:80]}.")
     length = headers.one(b"content-length")

@@ -39,10 +39,13 @@ _random: list[str] = []
 
 def _random_hex() -> str:
     """Twelve random digits. They are asked of the system for many ids at once."""
-    if not _random:
+    try:
+        return _random.pop()
+    except IndexError:
         drawn = os.urandom(512 * _RANDOM_BYTES).hex()
-        _random.extend(drawn[at : at + 2 * _RANDOM_BYTES] for at in range(0, len(drawn), 2 * _RANDOM_BYTES))
-    return _random.pop()
+        first, *rest = [drawn[at : at + 2 * _RANDOM_BYTES] for at in range(0, len(drawn), 2 * _RANDOM_BYTES)]
+        _random.extend(rest)
+        return first
 
 
 if hasattr(os, "register_at_fork"):  # two processes would draw the same

@@ -82,3 +82,7 @@ def test_what_belongs_to_one_dialect_does_not_go_to_another() -> None:
     assert [name.decode() for name, _ in upstream_headers(sent, across=True)] == [*of_all, "accept-encoding"]
     answered = [(name, b"v") for name in (b"content-type", b"openai-version", b"retry-after", b"request-id")]
     assert [name for name, _ in client_headers(answered, across=True)] == [b"retry-after", b"request-id"]
+
+
+def test_a_name_that_no_client_has_stays_here_however_long() -> None:
+    assert upstream_headers([(b"x-stainless-" + b"a" * 200, b"1")]) == [IDENTITY]

@@ -85,7 +85,7 @@ def test_a_host_that_is_this_machine_or_configured_is_served(host: str) -> None:
     [
         "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.8", "0.0.0.0", "[::]",
         "[::2]:80", "my.host.", "evil.example:127", "xlocalhost", "2130706433", "0x7f.1", "127.1",
-        "user@localhost", "localhost/x", ":80",
+        "user@localhost", "localhost/x", ":80", f"localhost:{'0' * 300}",
     ],
 )  # fmt: skip
 def test_any_other_host_is_421(host: str) -> None:

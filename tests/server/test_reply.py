@@ -1,4 +1,5 @@
 import asyncio
+import os
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 
 from gproxy.errors import BadRequest, RateLimited
 from gproxy.protocols import envelopes
-from gproxy.server.reply import PIECE_BYTES, Reply
+from gproxy.server.reply import PIECE_BYTES, Reply, new_request_id
 from tests.server.parts import Visit
 
 
@@ -267,3 +268,23 @@ async def test_a_wire_that_was_blocked_by_a_push_is_waited_for() -> None:
     tape.flow.set()
     await waiting
     reply.close()
+
+
+def test_ids_are_of_one_length_and_none_comes_twice() -> None:
+    ids = [new_request_id() for _ in range(2000)]
+    assert len(set(ids)) == 2000
+    assert {len(each) for each in ids} == {28}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_process_and_its_child_draw_others() -> None:
+    new_request_id()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, new_request_id().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 100)[-12:].decode() != new_request_id()[-12:]
+    os.close(reading)
+    os.close(writing)

@@ -1,5 +1,7 @@
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
@@ -276,15 +278,18 @@ def test_ids_are_of_one_length_and_none_comes_twice() -> None:
     assert {len(each) for each in ids} == {28}
 
 
+_FORKED = """
+import os
+from gproxy.server.reply import new_request_id
+new_request_id()
+child = os.fork()
+os.write(1, b"%b\\n" % new_request_id()[-12:].encode())
+if child:
+    os.waitpid(child, 0)
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 def test_a_process_and_its_child_draw_others() -> None:
-    new_request_id()
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.write(writing, new_request_id().encode())
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert os.read(reading, 100)[-12:].decode() != new_request_id()[-12:]
-    os.close(reading)
-    os.close(writing)
+    told = subprocess.run((sys.executable, "-c", _FORKED), capture_output=True, check=True).stdout
+    assert len(set(told.split())) == 2

@@ -17,7 +17,7 @@ from gproxy.ledger import spend
 from gproxy.ledger.bulk import Bulk, Entry, Posting
 from gproxy.ledger.inline import Inline
 from gproxy.ledger.sqlite import sqlite3
-from gproxy.ledger.tally import Hold, Tally
+from gproxy.ledger.tally import Hold, Settled, Tally
 from gproxy.ledger.writer import Writer
 from gproxy.values import Admission, Claim, Record
 
@@ -167,12 +167,10 @@ class Alone:
         self._noting.opened(claim, pending)
 
     def settle(self, claim: Claim, tokens: int, cost_nano: int | None, record: Record | None) -> Entry:
-        hold = self._tally.settle(claim.request_id, tokens)
-        if hold is not None:
-            self._write()
+        settled = self._tally.settle(claim.request_id, tokens)
         if cost_nano:
             self._tally.charge(claim.scopes, claim.at, cost_nano)
-        return _Closing(claim, hold, self._noting.ended(claim.request_id), cost_nano, record)
+        return _Closing(claim, settled, self._noting.ended(claim.request_id), cost_nano, record)
 
     def _write(self) -> None:
         changes = self._tally.changes()
@@ -225,22 +223,29 @@ class _Opening(Posting):
 
 
 class _Closing(Entry):
-    """The end of a request that was counted in memory; with one that was `noted` goes what `_Opening` wrote."""
+    """The end of a request that was counted in memory; with one that was `noted` goes what `_Opening` wrote.
+
+    Its tokens are corrected with that, not by `Changes`: who settles for a process that was killed does it by what
+    `_Opening` wrote.
+    """
 
     def __init__(
-        self, claim: Claim, hold: Hold | None, noted: bool, cost_nano: int | None, record: Record | None
+        self, claim: Claim, settled: Settled | None, noted: bool, cost_nano: int | None, record: Record | None
     ) -> None:
         super().__init__(record)
         self._claim = claim
-        self._hold = hold
+        self._settled = settled
         self._noted = noted
         self._cost_nano = cost_nano
 
     def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         if self._noted:
             bulk.close(self._claim.request_id)
-            if self._hold is not None:
-                self._release(bulk, self._hold)
+        if self._settled is not None:
+            for correction in self._settled.corrected:
+                bulk.correct(*correction)
+            if self._noted:
+                self._release(bulk, self._settled.hold)
         spend.charge(bulk, self._claim.scopes, self._claim.at, self._cost_nano, self.record)
 
     def _release(self, bulk: Bulk, hold: Hold) -> None:

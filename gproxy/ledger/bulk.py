@@ -81,6 +81,7 @@ class Bulk:
     def forget(self, rule: str, kind: str, slot: int) -> None:
         """What was counted in a slot is gone; what comes after begins anew."""
         self._counts.pop((rule, kind, slot), None)
+        self._corrections.pop((rule, kind, slot), None)
         self._forgotten.append((rule, kind, slot))
 
     def close(self, request_id: str) -> None:
@@ -107,12 +108,12 @@ class Bulk:
             rollup.write(db, self._days)
         if self._details:
             db.executemany(_DETAILS, self._details)
-        if self._corrections:
-            db.executemany(_CORRECT, [(by, *slot) for slot, by in self._corrections.items()])
         if self._forgotten:
             db.executemany(_FORGET, self._forgotten)
         if self._counts:
             db.executemany(_COUNT, [(*slot, n) for slot, n in self._counts.items()])
+        if self._corrections:
+            db.executemany(_CORRECT, [(by, *slot) for slot, by in self._corrections.items()])
         if self._closed:
             db.executemany(_CLOSE, self._closed)
         if self._spends:

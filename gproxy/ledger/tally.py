@@ -107,6 +107,13 @@ class Hold(NamedTuple):
         return msgspec.json.encode(hold).decode()
 
 
+class Settled(NamedTuple):
+    """What a request that has ended held, and what its tokens came to: rule, kind, slot, and how much more."""
+
+    hold: Hold
+    corrected: Sequence[tuple[str, str, int, int]]
+
+
 class Tally:
     """For one thread; `Changes` are for the one that writes."""
 
@@ -148,7 +155,8 @@ class Tally:
                 taken.append((window, count.now, count.need))
                 if count.newest != count.now:
                     self._forget(window, count.now)
-                self._add(window, count.now, count.need)
+                window.add(count.now, count.need)
+                self._count(window, count.now, count.need)
         held = [(budget.scope, period_key(budget.period, now)) for budget in claim.budgets]
         for pair in held:
             self._held[pair] = self._held.get(pair, 0) + claim.cost_nano
@@ -159,28 +167,32 @@ class Tally:
         """What an open request holds."""
         return self._open.get(request_id)
 
-    def settle(self, request_id: str, tokens: int) -> Hold | None:
+    def settle(self, request_id: str, tokens: int) -> Settled | None:
         """Put the tokens that were used in the place of those that were reserved, and release the rest. None, and
-        nothing is done, for a request that is not open."""
+        nothing is done, for a request that is not open.
+
+        Who calls it sees to it that the store is told of what was corrected, together with the end of the request.
+        """
         hold = self._open.pop(request_id, None)
         if hold is None:
             return None
         tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
-        with self._changing:
-            for window, slot, n in hold.taken:
-                if window.by_tokens:
-                    self._correct(window, slot, tokens - n)
-                elif window.kind == "concurrency":
-                    self._correct(window, slot, -n)
+        corrected = []
+        for window, slot, n in hold.taken:
+            if window.kind == "concurrency":
+                self._correct(window, slot, -n)
+            elif window.by_tokens and self._correct(window, slot, tokens - n):
+                corrected.append((window.rule, window.kind, slot, tokens - n))
         self._release(hold)
-        return hold
+        return Settled(hold, corrected)
 
     def undo(self, request_id: str) -> None:
         """As if it had not been let through."""
         hold = self._open.pop(request_id)
         with self._changing:
             for window, slot, n in hold.taken:
-                self._correct(window, slot, -n)
+                if self._correct(window, slot, -n):
+                    self._count(window, slot, -n)
         self._release(hold)
 
     def charge(self, scopes: Iterable[str], at: float, cost_nano: int) -> None:
@@ -246,21 +258,22 @@ class Tally:
         window.known = True
         window.now = -1
 
-    def _add(self, window: _Window, slot: int, by: int) -> None:
-        window.add(slot, by)
-        if (
-            window.kind != "concurrency"
-        ):  # also by 0: who settles for a process that has died corrects what is there
+    def _count(self, window: _Window, slot: int, by: int) -> None:
+        """What the store is to be told; of 0, too: who settles for a process that has died corrects what is there."""
+        if window.kind != "concurrency":
             key = (window.rule, window.kind, slot)
             self._added[key] = self._added.get(key, 0) + by
 
-    def _correct(self, window: _Window, slot: int, by: int) -> None:
-        """A slot that was forgotten stays so; where the store cannot be asked, an estimate does."""
+    def _correct(self, window: _Window, slot: int, by: int) -> bool:
+        """Whether the slot still counts: one that was forgotten stays so. An estimate does where the store cannot be
+        asked."""
         if not window.known:
             with contextlib.suppress(StoreError):
                 self._read(window)
-        if slot in window.slots:
-            self._add(window, slot, by)
+        if slot not in window.slots:
+            return False
+        window.add(slot, by)
+        return True
 
     def _forget(self, window: _Window, slot: int) -> None:
         """The first of a slot ends those that no longer count."""

@@ -13,6 +13,7 @@ from gproxy.errors import StoreError
 from gproxy.ledger import accounts as module
 from gproxy.ledger import sqlite, writer
 from gproxy.ledger.accounts import Accounts, Alone, Noting, Shared, accounts
+from gproxy.ledger.inline import MOST_WORKS
 from gproxy.ledger.spend import pending, recover_store, spent
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.verify import verify
@@ -266,3 +267,26 @@ async def test_where_sqlite_has_its_fault_all_is_counted_in_the_store(
     monkeypatch.setattr(writer, "known_fault", lambda: "lost rows")
     async with serving(tmp_path, None) as (books, _):
         assert isinstance(books, Shared)
+
+
+async def test_alone_a_kill_between_two_commits_corrects_no_count_twice(tmp_path: Path) -> None:
+    """What one turn leaves may take several commits: a request's tokens are corrected in that which ends it."""
+    copy = tmp_path / "copy.db"
+    async with serving(tmp_path, None) as (books, it):
+        one, other = claim("one", tokens=60), claim("other")
+        await books.reserve(one, lambda: row("one"))
+        await until(it.path, OPEN)
+        await books.reserve(other, lambda: row("other"))
+        await it.run(lambda db: None)
+        it.put(books.settle(other, 0, None, None))
+        for _ in range(MOST_WORKS):
+            it.put(lambda db: None)
+        it.put(books.settle(one, 50, 5, finished("one", 5)))
+        while it.waiting > MOST_WORKS // 2:
+            await asyncio.sleep(0)
+        assert it.waiting
+        with closing(connect(it.path)) as db, closing(sqlite.sqlite3.connect(copy)) as to:
+            db.backup(to)
+    assert recover_store(copy, None) == 1
+    assert table(it.path, COUNTED) == [("rpm", 2), ("tpd", 50)]
+    assert table(copy, COUNTED) == [("rpm", 2), ("tpd", 15)]  # as the row of the killed one says

@@ -15,7 +15,7 @@ from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Posting
 from gproxy.ledger.periods import kept_from
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.store import Store, open_store
-from gproxy.ledger.tally import Changes, Tally
+from gproxy.ledger.tally import Settled, Tally
 from gproxy.ledger.weighing import Spent
 from gproxy.values import Admission, Bound, Budget, Claim
 
@@ -51,6 +51,17 @@ class Charge(Posting):
         spend.charge(bulk, SCOPES, self.at, self.cost, None)
 
 
+class Correction(Posting):
+    """What a request's tokens came to, as its entry writes it."""
+
+    def __init__(self, settled: Settled) -> None:
+        self.settled = settled
+
+    def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
+        for correction in self.settled.corrected:
+            bulk.correct(*correction)
+
+
 @dataclass
 class Both:
     """The same requests, counted in a store and in memory beside another."""
@@ -58,7 +69,7 @@ class Both:
     store: Store
     beside: Store
     tally: Tally = field(init=False)
-    under_way: list[Changes] = field(default_factory=list)
+    under_way: list[Posting] = field(default_factory=list)
 
     def restart(self) -> None:
         """Whatever is in memory and not written is lost."""
@@ -78,7 +89,11 @@ class Both:
 
     def settle(self, claim: Claim, tokens: int, cost: int) -> None:
         assert self.store.run([spend.Settling(claim.request_id, tokens, cost, None)]) == [None]
-        assert self.tally.settle(claim.request_id, tokens) is not None
+        settled = self.tally.settle(claim.request_id, tokens)
+        assert settled is not None
+        if changes := self.tally.changes():
+            self.under_way.append(changes)
+        self.under_way.append(Correction(settled))
         self.tally.charge(SCOPES, claim.at, cost)
         assert self.beside.run([Charge(claim.at, cost)]) == [None]
 

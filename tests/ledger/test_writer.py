@@ -418,7 +418,9 @@ async def test_the_ledger_goes_before_what_was_offered(path: Path) -> None:
         for number in range(200):
             it.offer(lambda number=number: inserting(record(f"offered-{number}")), 10)
         written = asyncio.create_task(it.run(inserting(record("ledger"))))
-        await asyncio.sleep(0)
+        await asyncio.wait(
+            {written}, timeout=1
+        )  # by the loop it is written now; else by the thread, which waits
         handed_over.set()
         await written
         assert ids(path).index("ledger") < 10

@@ -210,8 +210,10 @@ async def test_a_store_that_takes_no_row_is_unavailable_and_the_row_follows_when
                 await it.settlement.settle(answered())
             assert it.settlement.failure
             other.execute("ROLLBACK")
+        async with asyncio.timeout(10):
+            while it.settlement.failure is not None:
+                await asyncio.sleep(0.01)
         (row,) = await it.rows()
-        assert it.settlement.failure is None
     assert (row["status"], row["outcome"]) == (503, "error")
 
 

@@ -48,9 +48,9 @@ def holds_key(text: str, keys: Collection[str]) -> bool:
 
 def hashed_key(word: str, digests: Container[str], config: Config) -> bool:
     """Whether a word is a client's key, of which the hash may be all that is known; `digests` are SHA-256 in hex."""
-    if len(word) < SHORTEST or published(word, config):
+    if len(word) < SHORTEST or hashlib.sha256(word.encode("utf-8", "replace")).hexdigest() not in digests:
         return False
-    return hashlib.sha256(word.encode("utf-8", "replace")).hexdigest() in digests
+    return not published(word, config)
 
 
 def without_hashed(raw: str, digests: Container[str], config: Config) -> str:
@@ -77,5 +77,7 @@ def _found(text: str, keys: Collection[str]) -> bool:
 
 def _decoded(text: str) -> str:
     for _ in range(_MOST_CODINGS):
-        text = unquote(text)
+        before, text = text, unquote(text)
+        if text == before:
+            break
     return text

@@ -138,7 +138,8 @@ class Gateway:
 
     async def _http(self, scope: Any, receive: Receive, send: Send, request_id: str) -> None:
         path = scope["raw_path"].decode("latin-1")
-        found = edge.data_route(path)
+        long = edge.is_long(scope)
+        found = None if long else edge.data_route(path)
         shape = found[0] if found else edge.shape_of(scope)
         more = scope["extensions"]
         incoming = Incoming(
@@ -149,7 +150,7 @@ class Gateway:
             expected=EXPECTED in more,
         )
         recording = self._recorder
-        trace = recording.trace(scope, request_id) if recording is not None else None
+        trace = recording.trace(scope, request_id) if recording is not None and not long else None
         wire = more.get(WIRE)
         if trace is not None:  # which hears of messages
             incoming.trace, send, wire = trace, trace.sending(send), None

@@ -39,9 +39,13 @@ RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
+MAX_TARGET_BYTES = 8 * 1024
+"""Of path and query, which are taken apart before it is known who asks, and looked through for keys."""
 
 _LONGEST_HOST, _LONGEST_MEDIA = 300, 200
 """No name of a host, and no media type, is so long: what is remembered of them is bounded."""
+
+LONG_TARGET = f"The path and the query are longer than {MAX_TARGET_BYTES} bytes."
 
 LOOP_HEADER = b"x-gproxy-via"
 """Names the gproxy processes that a request came through, so that one can see itself in it."""
@@ -95,8 +99,15 @@ def data_route(path: str) -> DataRoute | None:
     return None if found is None else (*found, provider)
 
 
+def is_long(scope: Scope) -> bool:
+    """Whether path and query are longer than any is served: not even where they lead is looked up."""
+    return len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES
+
+
 def shape_of(scope: Scope) -> registry.Shape:
-    """The dialect in which a path that asks no model is answered."""
+    """The dialect in which a path that asks no model is answered; of a long target, OpenAI's."""
+    if is_long(scope):
+        return registry.OPENAI
     _, below = _scoped(scope["raw_path"].decode("latin-1"))
     return registry.shape_of(below, scope["headers"], scope["query_string"].decode("latin-1"))
 
@@ -144,6 +155,8 @@ def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
         raise HeadersTooLarge(
             f"More than {MAX_HEADERS} headers, or more than {MAX_HEADER_BYTES} bytes of them."
         )
+    if is_long(scope):
+        raise HeadersTooLarge(LONG_TARGET)
     if not scope["raw_path"].startswith(b"/"):
         raise BadRequest(_NO_PATH)
     known = headers.by_name

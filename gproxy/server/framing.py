@@ -11,7 +11,7 @@ from typing import NamedTuple
 import httptools
 
 from gproxy.errors import BadRequest, HeadersTooLarge
-from gproxy.server.edge import MAX_HEADER_BYTES, MAX_HEADERS
+from gproxy.server.edge import LONG_TARGET, MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET_BYTES
 
 MAX_HEAD_BYTES = MAX_HEADER_BYTES + 16 * 1024
 """The request line, and what stands between names and values, come on top of what `edge.py` counts."""
@@ -161,6 +161,8 @@ def read_head(raw: bytes) -> Head:
     if line is None:
         raise BadRequest(MALFORMED)
     method, target, minor = line.groups()
+    if len(target) > MAX_TARGET_BYTES:
+        raise HeadersTooLarge(LONG_TARGET)
     try:
         found = _parsed(raw)
     except httptools.HttpParserInvalidMethodError:

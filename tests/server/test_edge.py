@@ -25,7 +25,7 @@ from gproxy.errors import (
 from gproxy.protocols import registry
 from gproxy.protocols.openai_chat import CHAT
 from gproxy.server import edge
-from gproxy.server.edge import MAX_HEADER_BYTES, MAX_HEADERS, Call
+from gproxy.server.edge import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, Call
 from gproxy.server.incoming import ClientLeft, Incoming
 from tests.server.parts import Headers, Visit, provider, scope, snapshot
 
@@ -144,6 +144,15 @@ def test_so_many_bytes_of_headers_pass_and_one_more_does_not() -> None:
     assert guard(headers=[(b"x", bytes(MAX_HEADER_BYTES - used - 1))])
     with pytest.raises(HeadersTooLarge):
         guard(headers=[(b"x", bytes(MAX_HEADER_BYTES - used))])
+
+
+def test_a_path_and_query_so_long_pass_and_one_byte_more_does_not() -> None:
+    long = scope("/v1/models", query="q" * (MAX_TARGET_BYTES - len("/v1/models")))
+    assert edge.guard(long, Global(), "me")
+    with pytest.raises(HeadersTooLarge):
+        edge.guard(long | {"query_string": long["query_string"] + b"q"}, Global(), "me")
+    with pytest.raises(HeadersTooLarge):
+        edge.guard(long | {"raw_path": b"/" * (MAX_TARGET_BYTES + 1), "query_string": b""}, Global(), "me")
 
 
 @pytest.mark.parametrize("via", [b"me", b"other, me", b"other,me , third"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest, HeadersTooLarge
 from gproxy.server import framing
-from gproxy.server.edge import MAX_HEADERS
+from gproxy.server.edge import MAX_HEADERS, MAX_TARGET_BYTES
 from gproxy.server.framing import (
     MAX_CHUNK_LINE_BYTES,
     MAX_CHUNK_SPARE_BYTES,
@@ -122,6 +122,13 @@ def test_whether_a_request_may_follow(line: str, headers: list[str], persistent:
 )
 def test_whether_the_client_waits_before_its_body(line: str, headers: list[str], expects: bool) -> None:
     assert head(*headers, line=line).expects is expects
+
+
+def test_a_target_is_as_long_as_may_be_and_not_one_byte_longer() -> None:
+    target = "/" + "x" * (MAX_TARGET_BYTES - 1)
+    assert head(line=f"POST {target} HTTP/1.1").target == target.encode()
+    with pytest.raises(HeadersTooLarge):
+        head(line=f"POST {target}x HTTP/1.1")
 
 
 def test_no_protocol_is_changed_to() -> None:

@@ -1,6 +1,7 @@
 """A flood of requests without a valid key: each is refused, and leaves next to nothing."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,30 @@ async def test_a_flood_leaves_few_lines_and_entries_and_no_row(
     assert AT_ONCE <= sum(" 401 " in line or " 421 " in line for line in lines) < FLOOD / 2
     assert AT_ONCE + KNOWN <= len(entries) < FLOOD / 2 + KNOWN
     assert counted == FLOOD
+
+
+LONG = {
+    "/".join(["%" * 9] * 800): "",
+    "/".join(f"{number:08d}" for number in range(800)): "",
+    "x": "&".join(["%61"] * 1500),
+    "%" * 60_000: "",
+}
+
+
+@pytest.mark.parametrize(("path", "query"), LONG.items(), ids=["escapes", "segments", "query", "too-long"])
+async def test_a_long_path_of_a_stranger_holds_nobody_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], path: str, query: str
+) -> None:
+    """Each of a flood was told of after its path had been searched for keys, by everything that the file names."""
+    many = "".join(
+        f'[[models]]\nprovider_name = "up"\nmodel_id = "a-model-with-a-name-{number}"\n'
+        for number in range(2000)
+    )
+    async with serving(provider("http://127.0.0.1:9") + many + ALICE, tmp_path) as front:
+        began = time.process_time()
+        for _ in range(AT_ONCE // 4):
+            answer = await front.ask(f"/v1beta/models/{path}:embedContent", b"{}", key=None, query=query)
+            assert answer.status in (401, 431)
+        assert (time.process_time() - began) / (AT_ONCE // 4) < 0.02
+    LINES.close()
+    capsys.readouterr()

@@ -56,7 +56,7 @@ class Doorkeeper:
         journal.claim = claim = self._claim(journal, bounds, given, prices.values())
         try:
             admission = await self._accounts.reserve(
-                claim, partial(_pending, journal, target, given, prices[target])
+                claim, partial(self._pending, journal, target, given, prices[target])
             )
         except StoreError:
             raise Unavailable("The limits cannot be counted now; try again later.") from None
@@ -76,11 +76,12 @@ class Doorkeeper:
             cost_nano=0,
             at=call.started_at,
         )
-        self._accounts.open(claim, partial(self._pending_open, journal, target))
+        self._accounts.open(claim, partial(self._pending, journal, target))
 
-    def _pending_open(self, journal: Journal, target: Target) -> bytes:
-        given = estimate.output_tokens(len(journal.call.facts.body.text))
-        return _pending(journal, target, given, self._prices.at_hand(self._snapshot, target))
+    def _pending(self, journal: Journal, target: Target, given: int = 0, price: Price | None = None) -> bytes:
+        """What was not needed to let it through is estimated, or what is at hand."""
+        given = given or estimate.output_tokens(len(journal.call.facts.body.text))
+        return _pending(journal, target, given, price or self._prices.at_hand(self._snapshot, target))
 
     def _claim(
         self, journal: Journal, bounds: tuple[Bound, ...], given: int, prices: Iterable[Price | None]

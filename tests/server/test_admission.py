@@ -473,6 +473,22 @@ async def test_a_request_that_nothing_limits_is_written_down_as_open_only_if_it_
     assert spent(front.path, [(SCOPE, "total")], time.time())[SCOPE, "total"] == Spent(2 * COST, 0)
 
 
+@pytest.mark.parametrize("policy", ["", limit(rpm=9), limit(tpm=10**6), quota(1.0)])
+async def test_what_is_left_of_a_killed_request_tells_its_input_and_its_cost_whatever_limits_it(
+    tmp_path: Path, policy: str
+) -> None:
+    async with governed(tmp_path, policy, silent) as (front, _):
+        asked = asyncio.create_task(front.chat("up/priced", **BODY))
+        await held(front)
+        ((row,),) = table(front.path, "SELECT record FROM reservations")
+        asked.cancel()
+        await asyncio.wait([asked])
+    told = json.loads(row)
+    assert told["usage"]["input_tokens"] > 0
+    assert told["cost_nano"] > 0
+    assert told["price_source"] == "config"
+
+
 SPEECH = "/v1/audio/speech"
 
 

@@ -433,9 +433,10 @@ async def test_who_is_cancelled_at_the_moment_of_a_failure_has_still_handed_its_
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 1)
     with writing(path) as it:
         with locked(path):
-            left = asyncio.create_task(it.run(inserting(record("left"))))
-            while it._queue.empty() and not it._unwritten:
-                await asyncio.sleep(0)
+            with it._turn:  # the thread waits for it
+                left = asyncio.create_task(it.run(inserting(record("left"))))
+                while not it._unwritten:
+                    await asyncio.sleep(0)
             while it.failure is None:  # the loop has no turn, so it hears nothing of the failure yet
                 time.sleep(0.001)
             left.cancel()

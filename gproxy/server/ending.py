@@ -11,7 +11,7 @@ from gproxy.server import repair
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES
 from gproxy.server.http1 import Engine
-from gproxy.server.workers import Worker, endings
+from gproxy.server.workers import Worker, endings, ignore_endings
 
 FORCED_END_SECONDS = 3.0
 """How long requests that the end of the drain has cut off may take to say so."""
@@ -59,6 +59,13 @@ class Ending:
         if not serving.done():
             self._cut_off()
             await asyncio.wait({serving}, timeout=FORCED_END_SECONDS)
+
+    def close(self) -> None:
+        """Hear no signals any more. The loop, as it closes, would leave them to end the process where it is."""
+        loop = asyncio.get_running_loop()
+        for number in endings():
+            loop.remove_signal_handler(number)
+        ignore_endings()
 
     def _tell(self, text: str) -> None:
         """Say what is done about the requests under way, if there are any."""

@@ -38,7 +38,15 @@ from gproxy.server.http1 import Engine
 from gproxy.server.lock import held
 from gproxy.server.tasks import Tasks
 from gproxy.server.watch import NOT_IN_FORCE, LastGood, Load, Seen, failure, look, watch
-from gproxy.server.workers import HURRY_S, REFUSED, Worker, Workers, ignore_hangups, run_apart
+from gproxy.server.workers import (
+    HURRY_S,
+    REFUSED,
+    Worker,
+    Workers,
+    ignore_endings,
+    ignore_hangups,
+    run_apart,
+)
 
 _NEEDS_RESTART = ("host", "port", "data_dir", "workers", "http_engine", "tls_certificate", "tls_key")
 
@@ -145,7 +153,9 @@ def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -
         on_told=server.good.look,
         on_stop=stop,
     )
-    return workers.run()
+    code = workers.run()
+    ignore_endings()
+    return code
 
 
 def _obstacle(files: Presence) -> Callable[[], str | None]:
@@ -275,6 +285,7 @@ async def _serve(
         gateway.metrics.close()
         await gateway.prices.close()
         await gateway.upstream.close()
+        ending.close()
 
 
 def _fast_engine(settings: schema.Global, gateway: Gateway, speaks: bool) -> Engine | None:

@@ -49,6 +49,12 @@ def endings() -> tuple[signal.Signals, ...]:
     return tuple(number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN)
 
 
+def ignore_endings() -> None:
+    """What is left to be done ends by itself: one signal more would only break it off, and change the exit code."""
+    for number in endings():
+        signal.signal(number, signal.SIG_IGN)
+
+
 def ignore_hangups() -> None:
     """Let SIGHUP end nothing, except where it tells that the terminal has gone.
 

@@ -75,6 +75,23 @@ def test_two_signals_in_one_moment_cut_it_off_and_it_is_told_so(
     assert "overloaded_error" in texts[0]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_signals_that_go_on_until_it_has_ended_change_nothing(
+    tmp_path: Path, workers: int, number: int
+) -> None:
+    with running(tmp_path, settings(workers=workers) + ALICE) as it:
+        assert httpx.get(f"{it.url()}/health", trust_env=False).text == "OK"
+
+        def ended() -> bool:
+            it.signal(number)
+            return it.process.poll() is not None
+
+        poll(ended, "it ends")
+        assert it.code() == 0
+        assert "Traceback" not in it.said
+
+
 @pytest.mark.parametrize("engine", ["fast", "hypercorn"])
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_client_that_does_not_take_its_answer_does_not_hold_the_end_up(

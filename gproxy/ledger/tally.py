@@ -230,17 +230,13 @@ class Tally:
         self._under_way = True
         return Changes(self)
 
-    def take(self, added: Counts, gone: set[Slot]) -> None:
-        """Move what was counted since the last time over to what was taken before. For any thread."""
+    def take(self) -> tuple[Counts, set[Slot]]:
+        """What was counted since the last time, and the slots that are gone. For any thread."""
         self._under_way = False  # first: who counts from here on and still sees it is taken below
         with self._changing:
-            more, self._added = self._added, {}
-            ended, self._gone = self._gone, set()
-        for slot in ended:
-            added.pop(slot, None)
-        gone |= ended
-        for slot, n in more.items():
-            added[slot] = added.get(slot, 0) + n
+            added, self._added = self._added, {}
+            gone, self._gone = self._gone, set()
+        return added, gone
 
     def _plan(self, bounds: Sequence[Bound]) -> list[_Window]:
         """Where bounds are counted; the same ones come again and again, and are known by what they are in memory."""
@@ -309,16 +305,18 @@ class Tally:
 
 
 class Changes(Posting):
-    """Writes what a tally has counted until then and no other has taken. It is kept until it is written."""
+    """Writes what a tally has counted until it is first tried and no other has taken. Nothing of what comes after: no
+    count goes below 0, so that what takes away has to stand behind what it takes from."""
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._added: Counts = {}
-        self._gone: set[Slot] = set()
+        self._taken: tuple[Counts, set[Slot]] | None = None
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
-        self._tally.take(self._added, self._gone)
-        for slot in self._gone:
+        if self._taken is None:
+            self._taken = self._tally.take()
+        added, gone = self._taken
+        for slot in gone:
             bulk.forget(*slot)
-        for slot, n in self._added.items():
+        for slot, n in added.items():
             bulk.count(*slot, n)

@@ -15,7 +15,7 @@ from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Posting
 from gproxy.ledger.periods import kept_from
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.store import Store, open_store
-from gproxy.ledger.tally import Settled, Tally
+from gproxy.ledger.tally import Changes, Settled, Tally
 from gproxy.ledger.weighing import Spent
 from gproxy.values import Admission, Bound, Budget, Claim
 
@@ -296,6 +296,33 @@ def test_what_is_counted_while_changes_are_written_goes_with_the_next(both: Both
     assert both.beside._connection.execute(query).fetchall() == [(2,)]
     both.beside.run([second])
     assert both.beside._connection.execute(query).fetchall() == [(3,)]
+
+
+def test_what_is_undone_while_the_store_fails_is_written_behind_what_it_undoes(both: Both) -> None:
+    """Nothing in the store goes below 0, so what comes first must not take away what comes later."""
+    both.clear()
+    tally = both.tally
+    tally.reserve(claim("a", BOUNDS[0]))
+    first = tally.changes()
+    assert first is not None
+    taken: list[Changes] = []
+
+    def meanwhile(db: sqlite3.Connection) -> None:
+        tally.reserve(claim("b", BOUNDS[0]))
+        taken.extend(filter(None, [tally.changes()]))
+
+    with pytest.raises(StoreError):
+        both.beside.run([first, meanwhile, fail])
+    (second,) = taken
+    with pytest.raises(StoreError):
+        both.beside.run([second, fail])
+    for name in "ab":
+        tally.undo(name)
+    third = tally.changes()
+    assert third is not None
+    for changes in (first, second, third):
+        both.beside.run([changes])
+    assert both.beside._connection.execute("SELECT n FROM counters").fetchall() == [(0,)]
 
 
 @pytest.mark.parametrize("kind", ["rpm", "tpm"])

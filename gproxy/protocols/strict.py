@@ -35,6 +35,9 @@ MAX_CONTAINERS = 100_000
 LARGE_BYTES = 1024 * 1024
 _LARGE_COMMAS = 20_000
 
+_GUARDED = frozenset({"model", "stream", "stream_options"})
+"""Decide who may ask, and what is counted. Servers in Go and .NET take names in any case, the last of them."""
+
 _SHORT_CHARS = 16 * 1024
 _LONGEST_INTEGER = 309  # digits of the largest finite double
 _SHOWN_CHARS = 40  # of a name out of the body in a message
@@ -81,9 +84,9 @@ def decode(raw: bytes) -> Body:
     """The body as text, tree and spans of its top-level values.
 
     Raises BadRequest unless `raw` is one JSON object (RFC 8259) in UTF-8, without a byte order mark, repeated
-    names at the top level, lone surrogates, numbers beyond a finite double, nesting over MAX_DEPTH, more
-    than MAX_NAMES names at the top level or anything after it; or if it is large and holds more than MAX_VALUES
-    or MAX_CONTAINERS.
+    names at the top level or such that some read as `model` or the like, lone surrogates, numbers beyond a finite
+    double, nesting over MAX_DEPTH, more than MAX_NAMES names at the top level or anything after it; or if it is
+    large and holds more than MAX_VALUES or MAX_CONTAINERS.
     """
     large = is_large(raw)
     try:
@@ -91,6 +94,7 @@ def decode(raw: bytes) -> Body:
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8: invalid byte at position {error.start}.") from None
     if not large and (tree := _plain_tree(text)) is not None:
+        _refuse_lookalikes(tree)
         return Body(text, tree)
     if text.startswith("\ufeff"):
         raise BadRequest("The body starts with a byte order mark; send UTF-8 without one.")
@@ -112,6 +116,7 @@ def decode(raw: bytes) -> Body:
     tree = {member.name: member.value for member in found}
     if len(tree) != len(found):
         raise BadRequest(f"The body has the name {_repeated([m.name for m in found])} more than once.")
+    _refuse_lookalikes(tree)
     if not large:  # else it was done on the way
         if _holds_more(text, MAX_DEPTH) and _depth(_structure(text)) > MAX_DEPTH:
             raise _too_deep()
@@ -169,6 +174,12 @@ def stream_flag(tree: Mapping[str, Any]) -> bool:
 
 def _too_deep() -> BadRequest:
     return BadRequest(f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _refuse_lookalikes(tree: Mapping[str, Any]) -> None:
+    for name in tree:
+        if name not in _GUARDED and (meant := name.casefold()) in _GUARDED:
+            raise BadRequest(f"The body has the name {json.dumps(name)}, which may be read as `{meant}`.")
 
 
 def _repeated(names: list[str]) -> str:

@@ -133,6 +133,15 @@ def asked(call: Call, name: str, key: str) -> list[str]:
     return [call.url(name, scope) for scope in scopes if (name, scope) != ("oa/open-alias", "oa")]
 
 
+@pytest.mark.parametrize("name", ["Model", "MODEL", "modeL"])
+@pytest.mark.usefixtures("kept_out")
+def test_no_second_name_that_an_upstream_may_read_instead_leads_there(running: Gateway, name: str) -> None:
+    for call in FAMILIES[:2]:
+        scope = {"openai": "oa", "anthropic": "an"}[call.family]
+        answer = running.post(call.url("open-x", scope), call.fields("open-x") | {name: SECRET}, KEY)
+        assert answer.status_code == 400, answer.text
+
+
 @KEYS
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("kept_out")

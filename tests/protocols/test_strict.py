@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest
 from gproxy.protocols import strict
-from gproxy.protocols.strict import MAX_DEPTH, MAX_NAMES, decode, model_name, stream_flag
+from gproxy.protocols.strict import LARGE_BYTES, MAX_DEPTH, MAX_NAMES, decode, model_name, stream_flag
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -120,6 +120,11 @@ def test_a_body_that_was_cut_short_is_refused(tree: dict[str, object], data: st.
         (b'{"a":"\xed\xa0\x80"}', "not UTF-8"),
         (b'{"a":1,"a":2}', '"a" more than once'),
         (b'{"model":1,"mod\\u0065l":2}', '"model" more than once'),
+        (b'{"model":"a","Model":"b"}', "read as `model`"),
+        (b'{"model":"a","mo\\u0044el":"b"}', "read as `model`"),
+        ('{"model":"a","\u017ftream":true}'.encode(), "read as `stream`"),
+        (b'{"model":"a","STREAM_options":{}}', "read as `stream_options`"),
+        (b'{"MODEL":"a","pad":"' + b"x" * LARGE_BYTES + b'"}', "read as `model`"),
         (b'{"a":NaN}', "NaN"),
         (b'{"a":[-Infinity]}', "-Infinity"),
         (b'{"a":1e400}', "finite double"),

@@ -35,7 +35,7 @@ MAX_CONTAINERS = 100_000
 LARGE_BYTES = 1024 * 1024
 _LARGE_COMMAS = 20_000
 
-_GUARDED = frozenset({"model", "stream", "stream_options"})
+_GUARDED = frozenset({"model", "models", "fallbacks", "stream", "stream_options"})
 """Decide who may ask, and what is counted. Servers in Go and .NET take names in any case, the last of them."""
 
 _SHORT_CHARS = 16 * 1024

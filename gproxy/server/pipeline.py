@@ -49,6 +49,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
     Raises GatewayError while there is no row yet: for a name that means nothing, is not allowed, or not there.
     """
     route = routes.find(call.snapshot, call.client, call.facts.model, call.scoped)
+    routes.allow_others(call.snapshot, call.client, route, call.facts.body.tree)
     journal = Journal(call, route)
     if call.trace is not None:
         call.trace.journal = journal

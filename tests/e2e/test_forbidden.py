@@ -143,6 +143,19 @@ def test_no_second_name_that_an_upstream_may_read_instead_leads_there(running: G
 
 
 @KEYS
+@pytest.mark.parametrize("field", ["models", "fallbacks"])
+@pytest.mark.usefixtures("kept_out")
+def test_no_model_that_an_upstream_may_fall_back_to_is_one(running: Gateway, field: str, key: str) -> None:
+    for call in FAMILIES[:2]:
+        scope = {"openai": "oa", "anthropic": "an"}[call.family]
+        fields = call.fields("open-x")
+        for others in (["open-y", SECRET], SECRET, [{"model": SECRET}]):
+            answer = running.post(call.url("open-x", scope), fields | {field: others}, key)
+            assert answer.status_code == 403, answer.text
+        assert running.post(call.url("open-x", scope), fields | {field: ["open-y"]}, key).status_code == 200
+
+
+@KEYS
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("kept_out")
 def test_no_spelling_of_the_name_leads_there(running: Gateway, name: str, key: str) -> None:

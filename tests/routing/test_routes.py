@@ -1,10 +1,12 @@
 """A name leads each key to what it may use of what is there, and is worked out once."""
 
+from typing import Any
+
 import pytest
 
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import BadRequest, Forbidden, NotFound
-from gproxy.routing.routes import find
+from gproxy.routing.routes import allow_others, find
 from gproxy.values import Target
 from tests.server.parts import snapshot
 
@@ -63,3 +65,24 @@ def test_what_leads_nowhere_is_refused_each_time(here: Snapshot, name: str, erro
         with pytest.raises(error):
             find(here, client, name)
     assert not here.routes
+
+
+@pytest.mark.parametrize("field", ["models", "fallbacks"])
+def test_what_an_upstream_is_to_fall_back_to_has_to_be_allowed_and_there_too(
+    here: Snapshot, field: str
+) -> None:
+    clients = {client.user: client for client in here.clients.values()}
+    wide, narrow = clients["wide"], clients["narrow"]
+    at_a, at_b = find(here, wide, "a/x"), find(here, narrow, "b/m")
+    good: list[Any] = [["y", {"model": "z"}], "y", [], None]
+    for others in good:
+        allow_others(here, wide, at_a, {"model": "x", field: others})
+    allow_others(here, narrow, at_b, {"model": "m", field: ["m"]})
+    with pytest.raises(Forbidden):
+        allow_others(here, narrow, at_a, {"model": "x", field: ["y"]})
+    with pytest.raises(NotFound):
+        allow_others(here, narrow, at_b, {"model": "m", field: ["gone"]})
+    bad: list[Any] = [[1], [None], 1, {"a": "b"}, [["y"]], ["y"] * 33]
+    for others in bad:
+        with pytest.raises(BadRequest):
+            allow_others(here, wide, at_a, {"model": "x", field: others})

@@ -104,15 +104,18 @@ class Shared:
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._noting = Noting(self._note)
+        self._left: dict[str, _Reserving] = {}  # by callers that do not know whether it was done
 
     async def reserve(self, claim: Claim, pending: Pending) -> Admission:
         self._noting.noted(claim.request_id)
+        reserving = _Reserving(claim, self._writer.worker, pending())
         try:
-            admission: Admission = await self._writer.run(
-                partial(_reserve_now, claim=claim, worker=self._writer.worker, pending=pending())
-            )
+            admission: Admission = await self._writer.run(reserving)
         except StoreError:
             self._noting.ended(claim.request_id)
+            raise
+        except asyncio.CancelledError:
+            self._left[claim.request_id] = reserving
             raise
         if admission.refused is not None:
             self._noting.ended(claim.request_id)
@@ -122,8 +125,12 @@ class Shared:
         self._noting.opened(claim, pending)
 
     def settle(self, claim: Claim, tokens: int, cost_nano: int | None, record: Record | None) -> Entry:
+        left = self._left.pop(claim.request_id, None)
+        if left is not None:
+            left.called_off = True
         if self._noting.ended(claim.request_id):
-            return spend.Settling(claim.request_id, tokens, cost_nano, record)
+            unopened = None if left is None else claim
+            return spend.Settling(claim.request_id, tokens, cost_nano, record, unopened)
         return spend.Charging(claim.scopes, claim.at, cost_nano, record)
 
     def _note(self, old: Sequence[tuple[Claim, Pending]]) -> None:
@@ -133,9 +140,21 @@ class Shared:
             )
 
 
-def _reserve_now(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
-    """A wait for the store would else put a request into a minute or day that is over."""
-    return spend.reserve(db, structs.replace(claim, at=time.time()), worker, pending)
+class _Reserving:
+    """Counts a claim in the store, at the time of it: a wait would else put a request into a minute or day that is
+    over. `called_off`: its end has been handed over, and behind that nobody would release what it holds.
+    """
+
+    def __init__(self, claim: Claim, worker: int, pending: bytes) -> None:
+        self.called_off = False
+        self._claim = claim
+        self._worker = worker
+        self._pending = pending
+
+    def __call__(self, db: sqlite3.Connection) -> Admission | None:
+        if self.called_off:
+            return None
+        return spend.reserve(db, structs.replace(self._claim, at=time.time()), self._worker, self._pending)
 
 
 class Alone:

@@ -97,11 +97,20 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
 class Settling(Entry):
     """Puts the truth in the place of what was reserved, and writes the row. Does nothing the second time.
 
-    `cost_nano`, from 0 to `pricing.MOST_NANO`, is added to the spend; None is a price that is not known.
+    `cost_nano`, from 0 to `pricing.MOST_NANO`, is added to the spend; None is a price that is not known. `unopened`:
+    the claim, if it may never have been reserved; then it is as if it had reserved nothing.
     """
 
-    def __init__(self, request_id: str, tokens: int, cost_nano: int | None, record: Record | None) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        tokens: int,
+        cost_nano: int | None,
+        record: Record | None,
+        unopened: Claim | None = None,
+    ) -> None:
         super().__init__(record)
+        self._unopened = unopened
         self._request_id = request_id
         self._tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
         self._cost_nano = cost_nano
@@ -109,6 +118,8 @@ class Settling(Entry):
     def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         found = db.execute(_CLOSE, (self._request_id,)).fetchall()
         if not found:
+            if self._unopened is not None:
+                charge(bulk, self._unopened.scopes, self._unopened.at, self._cost_nano, self.record)
             return
         at, scopes, taken, held, held_nano = msgspec.json.decode(found[0][0])
         for rule, kind, slot, n in taken:

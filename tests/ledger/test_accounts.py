@@ -227,6 +227,29 @@ async def test_a_caller_that_leaves_while_it_is_counted_is_settled_all_the_same(
         assert spent(it.path, [("user/alice", "total")], time.time())["user/alice", "total"] == Spent(0, 0)
 
 
+async def test_of_several_what_is_counted_only_after_its_end_is_not_and_leaves_its_row(
+    tmp_path: Path,
+) -> None:
+    """Work whose caller leaves at the moment it fails is handed over again, behind what has come meanwhile."""
+    async with serving(tmp_path, 1) as (books, it):
+        with closing(connect(it.path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            one = claim("a", tokens=20, cost=30)
+            task = asyncio.ensure_future(books.reserve(one, lambda: row("a")))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            it.put(books.settle(one, 0, 5, finished("a", 5)))
+            assert len(it._gathered) == 2
+            it._gathered.reverse()
+            other.execute("ROLLBACK")
+        await it.run(lambda db: None)
+        assert table(it.path, OPEN) == []
+        assert table(it.path, "SELECT request_id, status FROM usage") == [("a", 200)]
+        assert spent(it.path, [("user/alice", "total")], time.time())["user/alice", "total"] == Spent(5, 0)
+    assert verify(it.path) == []
+
+
 async def test_noting_tells_of_what_stays_open_and_of_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "NOTED_AFTER_S", 0.02)
     told: list[str] = []

@@ -84,16 +84,17 @@ def reset(
 def _readable(config: "Config") -> dict[tuple[str, str], str]:
     """By provider and credential what is wrong with the secret in this terminal, "" for nothing; those in the keyring
     are not there."""
-    from gproxy.config import secrets
+    from gproxy.config import ownkeys
     from gproxy.errors import ConfigError
 
     found: dict[tuple[str, str], str] = {}
+    reader = ownkeys.Reader(config, os.environ)
     for provider in config.providers:
         for credential in provider.credentials:
             if credential.keyring:
                 continue
             try:
-                secrets.read(credential, os.environ)
+                reader.read(provider, credential)
             except ConfigError as error:
                 found[provider.name, credential.label] = error.message.partition(":")[0].removeprefix(
                     "the environment "

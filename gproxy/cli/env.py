@@ -13,6 +13,7 @@ import typer
 
 from gproxy.cli import files, keys, output
 from gproxy.cli.options import ConfigOption, JsonOption, UrlOption
+from gproxy.errors import ConfigError
 from gproxy.providers.clients import CLIENTS
 
 KEY_VARIABLE = "GPROXY_API_KEY"
@@ -38,7 +39,8 @@ def env(
 ) -> None:
     """Print what points a client at the proxy: eval "$(gproxy env openai)".
 
-    The key is that of the variable GPROXY_API_KEY, which the lines name and do not hold, or a new one.
+    The key is that of the variable GPROXY_API_KEY, which the lines name and do not hold, or a new one. Without
+    either nothing is printed, and it is exit 1.
     """
     from gproxy.providers.clients import pointed
     from gproxy.server import local
@@ -56,7 +58,10 @@ def env(
         key = made.key
         output.note(f"Made the key {made.name}. It is shown only now.")
     elif not os.environ.get(KEY_VARIABLE):
-        output.note(f"{KEY_VARIABLE} is not set here: put a key of yours there, or add --make-key.")
+        # Lines would take the client's own key from it, and give it none.
+        raise ConfigError(
+            f"{KEY_VARIABLE} is not set here: export it with a key of gproxy's in it, or add --make-key"
+        )
     found = pointed(CLIENTS[client], where, key)
     if as_json:
         output.show_json(

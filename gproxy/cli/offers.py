@@ -51,6 +51,17 @@ class Offer:
             return os.environ.get(self.secret.value)
         return self.secret.stored or self.secret.value
 
+    @property
+    def fault(self) -> str:
+        """Why it cannot be called with its key from here; "" if it can."""
+        from gproxy.config.keys import looks_made_here
+
+        if self.secret is None:
+            return ""
+        if not self.key:
+            return f"{self.secret.value} is not set here"
+        return "" if self.base_url or not looks_made_here(self.key) else "its key is one that a gproxy made"
+
 
 def default_name(channel: str) -> str:
     """What a provider is called if nobody says: several may be of a channel that is called with a key."""
@@ -64,16 +75,21 @@ def found() -> list[Offer]:
 
     A key file that is named there is often for other programs, and of another kind than a service account's.
     """
+    from gproxy.config.keys import looks_made_here
     from gproxy.providers.catalog import CHANNELS
 
-    return [
-        Offer(default_name(name), name, None, Secret("env", variable))
-        for name, channel in CHANNELS.items()
-        if channel.root and channel.needs_key and not channel.service_account
-        for variable in (key_variable(name), *channel.other_variables)
-        if os.environ.get(variable)
-        and (variable == key_variable(name) or not os.environ.get(key_variable(name)))
-    ]
+    offers = []
+    for name, channel in CHANNELS.items():
+        if not channel.root or not channel.needs_key or channel.service_account:
+            continue
+        usual = key_variable(name)
+        set_here = [each for each in (usual, *channel.other_variables) if os.environ.get(each)]
+        for variable in set_here[:1] if usual in set_here else set_here:
+            if looks_made_here(os.environ[variable]):
+                output.note(f"{variable} holds a key that a gproxy made, and is not taken for a provider.")
+            else:
+                offers.append(Offer(default_name(name), name, None, Secret("env", variable)))
+    return offers
 
 
 def given(
@@ -152,7 +168,8 @@ def tried(offers: Sequence[Offer]) -> "list[Outcome | None]":
     config, _ = load("\n".join(row.table for row in rows).encode(), channels=CHANNELS)
     if config is None:
         return [None for _ in offers]
-    snapshot = build(config, {(o.name, f"{o.name}#1"): o.key for o in offers if o.key})
+    usable = {(o.name, f"{o.name}#1"): o.key for o in offers if o.key and not o.fault}
+    snapshot = build(config, usable)
     found = {name: credentials_of(provider) for name, provider in snapshot.providers.items()}
     calls = [(snapshot.providers[name], each[0]) for name, each in found.items() if each]
     with output.waiting("asking " + ", ".join(provider.name for provider, _ in calls)):
@@ -164,8 +181,8 @@ def tried(offers: Sequence[Offer]) -> "list[Outcome | None]":
 def tell(offer: Offer, outcome: "Outcome | None") -> bool:
     """Say what a call came to; whether it is no failure."""
     if outcome is None:
-        output.note(f"{offer.name}: its key is not to be had here, and was not tried.")
-        return True
+        output.note(f"{offer.name}: {offer.fault or 'nothing would be asked'}; it was not tried.")
+        return not offer.fault
     output.note(f"{offer.name}: {'; '.join(filter(None, [outcome.told or outcome.kind, outcome.advice]))}.")
     return outcome.kind in ("ok", "untested")
 
@@ -290,4 +307,4 @@ def _standing(offer: Offer) -> list[Offer]:
     (outcome,) = tried([offer])
     if tell(offer, outcome):
         return [dataclasses.replace(offer, models=outcome.models) if outcome else offer]
-    return [offer] if typer.confirm("Take it all the same?", default=False, err=True) else []
+    return [offer] if typer.confirm("Take it all the same?", default=not offer.key, err=True) else []

@@ -74,11 +74,12 @@ def _plan(
     snapshot: "Snapshot", providers: "list[schema.Provider]"
 ) -> "tuple[list[Row], list[tuple[Provider, Credential]]]":
     """The rows of credentials that cannot be used at all, and the calls to be made by the others."""
-    from gproxy.config import secrets
+    from gproxy.config import ownkeys
     from gproxy.server.listing import credentials_of
 
     rows: list[Row] = []
     calls = []
+    reader = ownkeys.Reader(snapshot.config, os.environ)
     for row in providers:
         provider = snapshot.providers[row.name]
         usable = {credential.name for credential in provider.credentials}
@@ -86,7 +87,7 @@ def _plan(
             if credential.label in usable:
                 continue
             try:
-                secrets.read(credential, os.environ)
+                reader.read(row, credential)
                 told = "it could not be read"
             except ConfigError as error:
                 told = error.message

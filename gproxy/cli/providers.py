@@ -4,14 +4,17 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption, JsonOption
-from gproxy.config.schema import PROTOCOLS, Credential
+from gproxy.config.schema import PROTOCOLS, Credential, Provider
 from gproxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gproxy.config.ownkeys import Reader
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the provider.")]
 EnvOption = Annotated[
@@ -144,15 +147,17 @@ def add(
 
 def list_providers(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """List the providers, and whether their keys can be read here."""
+    from gproxy.config.ownkeys import Reader
     from gproxy.config.redact import address
     from gproxy.providers.catalog import CHANNELS
 
     found = files.read(files.find(config))
+    reader = Reader(found, os.environ)
     rows = []
     for provider in found.providers:
         channel = CHANNELS.get(provider.channel)
         credentials = [
-            {"name": credential.label, "problem": _unreadable(credential)}
+            {"name": credential.label, "problem": _unreadable(reader, provider, credential)}
             for credential in provider.credentials
         ]
         rows.append(
@@ -237,12 +242,10 @@ def _forget(entries: set[str]) -> None:
             output.note(f"The keyring entry {entry} is left: {error.message}.")
 
 
-def _unreadable(credential: Credential) -> str | None:
-    """Why a credential's secret cannot be read here; None if it can."""
-    from gproxy.config import secrets
-
+def _unreadable(reader: "Reader", provider: Provider, credential: Credential) -> str | None:
+    """Why a credential's secret cannot be used here; None if it can."""
     try:
-        secrets.read(credential, os.environ)
+        reader.read(provider, credential)
     except ConfigError as error:
         return error.message
     return None

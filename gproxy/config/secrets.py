@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SERVICE = "gproxy"
 """The service name of our entries in the OS keyring."""
 
-_PATIENCE_S = 5.0
+PATIENCE_S = 5.0
 """A locked ring may wait for a prompt that nobody sees, and a D-Bus call blocks."""
 
 _LIKE_A_KEY_CHARS = 20
@@ -34,9 +34,7 @@ class KeyringSilentError(ConfigError):
     """The ring did not answer in time: another question would only take as long."""
 
 
-def read(
-    credential: schema.Credential, environ: Mapping[str, str], *, patience_s: float = _PATIENCE_S
-) -> str:
+def read(credential: schema.Credential, environ: Mapping[str, str], *, patience_s: float = PATIENCE_S) -> str:
     """The secret that a credential names: printable ASCII, never empty; a service account's as JSON in one line.
 
     Raises ConfigError with one sentence that says what to do, and holds nothing of the secret. May block for
@@ -51,6 +49,13 @@ def names_variable(env: str) -> bool:
     return env.isidentifier() and (env.isupper() or len(env) < _LIKE_A_KEY_CHARS)
 
 
+def place(credential: schema.Credential) -> str:
+    """What to call the place where a credential's secret stands; of a variable that is set, or holds none."""
+    if credential.env:
+        return f"the environment variable {credential.env}"
+    return f'the keyring entry "{credential.keyring}"' if credential.keyring else "`api_key`"
+
+
 def _stored(credential: schema.Credential, environ: Mapping[str, str], patience_s: float) -> tuple[str, str]:
     """The secret as it stands where the credential says, and what to call that place."""
     if credential.env:
@@ -60,18 +65,18 @@ def _stored(credential: schema.Credential, environ: Mapping[str, str], patience_
         if not secret:
             state = "empty" if credential.env in environ else "not set"
             raise ConfigError(f"the environment variable {credential.env} is {state}: set it and start again")
-        return secret, f"the environment variable {credential.env}"
+        return secret, place(credential)
     if credential.keyring:
         found = _patiently(lambda: _usable_ring().get_password(SERVICE, credential.keyring), patience_s)
         if not found:
             raise ConfigError(
                 f'the OS keyring has no entry "{credential.keyring}": `gproxy providers set-key` stores one'
             )
-        return found, f'the keyring entry "{credential.keyring}"'
-    return credential.api_key, "`api_key`"
+        return found, place(credential)
+    return credential.api_key, place(credential)
 
 
-def store(name: str, secret: str, *, patience_s: float = _PATIENCE_S) -> None:
+def store(name: str, secret: str, *, patience_s: float = PATIENCE_S) -> None:
     """Put a secret into the OS keyring and read it back; raises ConfigError if it cannot be kept there.
 
     A service account's is what `accounts.read` gave.
@@ -82,7 +87,7 @@ def store(name: str, secret: str, *, patience_s: float = _PATIENCE_S) -> None:
 
 
 @contextlib.contextmanager
-def stored(name: str, secret: str, *, patience_s: float = _PATIENCE_S) -> Iterator[None]:
+def stored(name: str, secret: str, *, patience_s: float = PATIENCE_S) -> Iterator[None]:
     """`store`, and put back what was there if the block raises."""
     before = _patiently(lambda: _usable_ring().get_password(SERVICE, name), patience_s)
     try:
@@ -108,12 +113,12 @@ def _write(name: str, secret: str, patience_s: float) -> None:
         raise ConfigError(f"the OS keyring did not keep the secret: {_INSTEAD}")
 
 
-def delete(name: str, *, patience_s: float = _PATIENCE_S) -> None:
+def delete(name: str, *, patience_s: float = PATIENCE_S) -> None:
     """Remove an entry from the OS keyring; raises ConfigError if there is none or the ring cannot be used."""
     _patiently(lambda: _usable_ring().delete_password(SERVICE, name), patience_s)
 
 
-def backend(*, patience_s: float = _PATIENCE_S) -> str:
+def backend(*, patience_s: float = PATIENCE_S) -> str:
     """The name of the OS keyring in force; raises ConfigError, which names it, if it keeps nothing, or in clear."""
     return _patiently(lambda: _name_of(_usable_ring()), patience_s)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gproxy.config import schema, secrets, snapshot
+from gproxy.config import ownkeys, schema, secrets, snapshot
 from gproxy.config.load import Problem, load
 from gproxy.config.scan import scan
 from gproxy.errors import ConfigError
@@ -174,6 +174,7 @@ def _secrets(
     config: schema.Config, environ: Mapping[str, str]
 ) -> tuple[dict[tuple[str, str], str], list[Problem]]:
     """The secrets of the enabled providers by (provider, credential), and a warning for each unread one."""
+    reader = ownkeys.Reader(config, environ)
     found, problems = {}, []
     silent: ConfigError | None = None
     for i, provider in enumerate(config.providers):
@@ -181,7 +182,7 @@ def _secrets(
             try:
                 if silent is not None and credential.keyring:
                     raise silent
-                found[provider.name, credential.label] = secrets.read(credential, environ)
+                found[provider.name, credential.label] = reader.read(provider, credential)
             except ConfigError as error:
                 if isinstance(error, secrets.KeyringSilentError):
                     silent = error  # each would wait as long again, and a start takes minutes

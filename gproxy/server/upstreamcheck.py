@@ -8,7 +8,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 
-from gproxy.config import schema, secrets
+from gproxy.config import ownkeys, schema, secrets
 from gproxy.config.snapshot import Credential, Provider, Snapshot, build
 from gproxy.errors import ConfigError
 from gproxy.providers.catalog import CHANNELS
@@ -32,7 +32,7 @@ Unread = dict[tuple[str, str], str]
 def upstreams(config: schema.Config, environ: Mapping[str, str], *, served: bool) -> Iterator[Finding]:
     """Each enabled provider, then the clock. `served`: a server runs, maybe with other variables than `environ`."""
     rows = [row for row in config.providers if row.enabled]
-    found, unread = _secrets(rows, environ)
+    found, unread = _secrets(rows, ownkeys.Reader(config, environ))
     snapshot = build(config, found)
     addresses = {row.name: _dialed(config, row) for row in rows if not CHANNELS[row.channel].offline}
     dialed = dial_all((url for url in addresses.values() if url), _DIAL_S)
@@ -57,7 +57,7 @@ def upstreams(config: schema.Config, environ: Mapping[str, str], *, served: bool
 
 
 def _secrets(
-    rows: list[schema.Provider], environ: Mapping[str, str]
+    rows: list[schema.Provider], reader: ownkeys.Reader
 ) -> tuple[dict[tuple[str, str], str], Unread]:
     """The secrets that can be read here, and why the others cannot. A ring that does not answer is asked once."""
     found: dict[tuple[str, str], str] = {}
@@ -70,7 +70,7 @@ def _secrets(
                 unread[place] = silent
                 continue
             try:
-                found[place] = secrets.read(credential, environ, patience_s=_SECRET_S)
+                found[place] = reader.read(row, credential, patience_s=_SECRET_S)
             except ConfigError as error:
                 unread[place] = error.message
                 if credential.keyring and "did not answer" in error.message:
@@ -129,7 +129,7 @@ def _unreadable(row: schema.Provider, unread: Unread, *, served: bool) -> Iterat
         fix = f"`gproxy providers set-key {row.name}` gives it another"
         state: State = "wrong"
         if credential.env and secrets.names_variable(credential.env):
-            fix = f"export {credential.env} where `gproxy serve` is started"
+            fix = f"export {credential.env} with its key where `gproxy serve` is started"
             why = f"{why.partition(':')[0]}, judged by this terminal's environment"
             if served:
                 state, why = "warning", f"{why}; the server that runs may have it"

@@ -9,9 +9,14 @@ from gproxy.config.keys import hash_key
 from tests.cli.conftest import Run
 
 
-@pytest.mark.usefixtures("file")
-def test_lines_name_the_key_and_do_not_hold_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def key(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the environment, which `run` has emptied."""
     monkeypatch.setenv("GPROXY_API_KEY", "op_mine")
+
+
+@pytest.mark.usefixtures("file", "key")
+def test_lines_name_the_key_and_do_not_hold_it(run: Run) -> None:
     ran = run("env", "anthropic", "--shell", "posix")
     assert ran.out.splitlines() == [
         "export ANTHROPIC_BASE_URL=http://127.0.0.1:8787",
@@ -21,7 +26,7 @@ def test_lines_name_the_key_and_do_not_hold_it(run: Run, monkeypatch: pytest.Mon
     assert (ran.code, ran.err) == (0, "")
 
 
-@pytest.mark.usefixtures("file")
+@pytest.mark.usefixtures("file", "key")
 def test_a_shell_takes_the_lines(run: Run) -> None:
     lines = run("env", "claude-code", "--shell", "posix").out
     script = f'{lines}\necho "$ANTHROPIC_AUTH_TOKEN,$ANTHROPIC_BASE_URL,$ANTHROPIC_API_KEY"'
@@ -37,7 +42,7 @@ def test_a_shell_takes_the_lines(run: Run) -> None:
     assert done.stdout == "op_'x y,http://127.0.0.1:8787,none\n"
 
 
-@pytest.mark.usefixtures("file")
+@pytest.mark.usefixtures("file", "key")
 @pytest.mark.parametrize(
     ("shell", "line"),
     [
@@ -51,7 +56,7 @@ def test_each_shell_has_its_own_way(run: Run, shell: str, line: str) -> None:
     assert line in run("env", "openai", "--shell", shell).out.splitlines()
 
 
-@pytest.mark.usefixtures("file")
+@pytest.mark.usefixtures("file", "key")
 def test_the_shell_is_that_of_the_user(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHELL", "/usr/bin/fish")
     assert run("env", "openai").out.startswith("set -gx ")
@@ -67,16 +72,15 @@ def test_a_key_is_made_if_asked_and_stands_in_the_lines(run: Run, file: Path) ->
 
 
 @pytest.mark.usefixtures("file")
-def test_without_a_key_it_is_said_where_one_goes(run: Run) -> None:
-    ran = run("env", "openai", "--json")
-    assert json.loads(ran.out)["set"] == {
-        "OPENAI_BASE_URL": "http://127.0.0.1:8787/v1",
-        "OPENAI_API_KEY": None,
-    }
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_without_a_key_no_line_empties_the_clients_own(run: Run, options: tuple[str, ...]) -> None:
+    ran = run("env", "openai", *options)
+    assert (ran.code, ran.out) == (1, "")
+    assert "GPROXY_API_KEY is not set here: export it" in ran.err
     assert "--make-key" in ran.err
 
 
-@pytest.mark.usefixtures("file")
+@pytest.mark.usefixtures("file", "key")
 def test_codex_is_told_of_its_file(run: Run) -> None:
     ran = run("env", "codex", "--url", "http://127.0.0.1:9/")
     assert 'base_url = "http://127.0.0.1:9/v1"' in ran.err

@@ -7,6 +7,7 @@ import pytest
 from gproxy.cli import offers
 from gproxy.cli.offers import Offer
 from gproxy.cli.providers import Secret
+from gproxy.config.keys import make_key
 from gproxy.errors import ConfigError
 from tests.config.test_secrets import MemoryRing
 from tests.kit.upstream import Upstream
@@ -47,6 +48,22 @@ def test_usual_variables_are_offered_once_each(
         monkeypatch.setenv(variable, "sk-x")
     found = [offer.secret.value for offer in offers.found() if offer.secret]
     assert found == taken
+
+
+def test_a_key_that_gproxy_made_is_neither_offered_nor_tried(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a terminal where `gproxy env` set it."""
+    key = make_key()
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert offers.found() == []
+    offer = Offer("a", "openai", None, Secret("env", "OPENAI_API_KEY"))
+    assert offers.tried([offer]) == [None]
+    assert not offers.tell(offer, None)
+    told = capsys.readouterr().err
+    assert "OPENAI_API_KEY holds a key that a gproxy made" in told
+    assert "a: its key is one that a gproxy made; it was not tried" in told
+    assert key not in told
 
 
 def test_each_is_tried_by_its_own_key(up: Upstream) -> None:

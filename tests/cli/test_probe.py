@@ -129,3 +129,18 @@ def test_a_file_with_errors_is_exit_1_and_nobody_is_asked(run: Run, tmp_path: Pa
     assert ran.code == 1
     assert "opnai" in ran.err
     assert up.ledger == []
+
+
+def test_a_key_of_gproxys_own_is_not_sent(
+    run: Run, tmp_path: Path, up: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_KEY", "sk-alice-1")
+    users = '[[users]]\nname = "alice"\n[[users.keys]]\nlabel = "pc"\napi_key = "sk-alice-1"\n'
+    write(tmp_path / "gproxy.toml", provider("up", up.url, '{ env = "A_KEY" }'), users)
+    ran = run("providers", "test")
+    assert ran.code == 1
+    assert "A_KEY holds a key of gproxy's own (alice/pc)" in ran.err
+    assert up.ledger == []
+    assert '"up#1" is not used: the environment variable A_KEY holds' in run("check").out + run("check").err
+    assert run("providers", "list").out.count("unreadable") == 1
+    assert "variable A_KEY holds a key" in " ".join(run("credentials", "list").out.split())

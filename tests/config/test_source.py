@@ -111,7 +111,7 @@ def test_a_ring_that_does_not_answer_is_asked_once(tmp_path: Path, monkeypatch: 
     """Of ten credentials each would wait as long again, and the start take a minute."""
     asked: list[str] = []
 
-    def read_secret(credential: Credential, environ: Mapping[str, str]) -> str:
+    def read_secret(credential: Credential, environ: Mapping[str, str], *, patience_s: float) -> str:
         if not credential.keyring:
             return environ[credential.env]
         asked.append(credential.keyring)

@@ -64,6 +64,14 @@ def test_the_keys_of_one_that_is_not_reached_are_not_tried() -> None:
     assert told[0].fix
 
 
+def test_a_key_of_gproxys_own_is_wrong_and_not_sent(up: Upstream) -> None:
+    users = '[[users]]\nname = "alice"\n[[users.keys]]\napi_key = "sk-alice-1"\n'
+    told = found(provider(up.url, '{ api_key = "sk-alice-1" }') + users)
+    (wrong,) = [each for each in told if each.state == "wrong"]
+    assert wrong.told.startswith("up#1: `api_key` holds a key of gproxy's own (alice")
+    assert "sk-alice-1" not in str([exchange.headers for exchange in up.ledger])
+
+
 @pytest.mark.parametrize(("served", "state"), [(False, "wrong"), (True, "warning")])
 def test_a_variable_is_judged_by_this_terminal(up: Upstream, served: bool, state: str) -> None:
     told = found(provider(up.url, '{ env = "NOT_SET" }'), served=served)

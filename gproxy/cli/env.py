@@ -46,9 +46,9 @@ def env(
     from gproxy.server import local
 
     if client not in CLIENTS:
-        raise typer.BadParameter(f"{client} is not one of {', '.join(CLIENTS)}", param_hint="CLIENT")
+        raise typer.BadParameter(output.not_one_of(client, CLIENTS), param_hint="CLIENT")
     if shell not in (None, *SHELLS):
-        raise typer.BadParameter(f"{shell} is not one of {', '.join(SHELLS)}", param_hint="--shell")
+        raise typer.BadParameter(output.not_one_of(shell, SHELLS), param_hint="--shell")
     if user is not None and not make_key:
         raise typer.BadParameter("is for --make-key alone", param_hint="--user")
     where = (url or local.address(files.read(files.find(config)).globals)).rstrip("/")

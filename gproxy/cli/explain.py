@@ -46,7 +46,7 @@ def explain(
     from gproxy.config.source import data_dir
 
     if dialect is not None and dialect not in PROTOCOLS:
-        raise typer.BadParameter(f"{dialect} is not one of {', '.join(PROTOCOLS)}", param_hint="--dialect")
+        raise typer.BadParameter(output.not_one_of(dialect, PROTOCOLS), param_hint="--dialect")
     path = files.find(config)
     loaded = files.load(path)
     name = files.shown(path)

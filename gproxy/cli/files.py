@@ -52,7 +52,7 @@ def note_environment(loaded: "Loaded") -> None:
     if any(
         problem.path.endswith(".credentials") and "variable" in problem.message for problem in loaded.warnings
     ):
-        output.note("Variables are judged by this terminal's environment; a running server may have others.")
+        output.note("Judged by this terminal's environment: a running server may have others.")
 
 
 def read_bytes(path: Path) -> bytes:

@@ -58,9 +58,7 @@ def from_env(dry_run: DryRunOption = False, config: ConfigOption = None) -> None
 
     found = offers.found()
     if not found:
-        raise ConfigError(
-            "no variable such as OPENAI_API_KEY is set here: `gproxy providers add` asks for a key"
-        )
+        raise ConfigError("no variable such as OPENAI_API_KEY is set: see `gproxy providers add`")
 
     def change(document: "Document") -> list[str]:
         known = {

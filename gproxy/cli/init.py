@@ -56,7 +56,7 @@ def init(
         raise typer.BadParameter("what is said of a provider needs --channel")
     path = config or Path(os.environ.get("GPROXY_CONFIG") or "gproxy.toml")
     if path.exists():
-        raise ConfigError(f"{path} exists: `gproxy config edit` edits it, --config chooses another")
+        raise ConfigError(f"{path} exists: change it by `gproxy config edit`, or give --config")
     if channel is not None:
         taken = [offers.given(channel, name, base_url, env=env, keyring=keyring, literal=literal)]
     else:

@@ -173,7 +173,7 @@ def hash_literals(
     short = [key.name for key in done if is_guessable(str(key.values["api_key"]))]
     if short:
         output.note(
-            f"Short enough to be found from its hash: {', '.join(short)}. `gproxy keys rotate` replaces such a key."
+            f"Short enough to be found from its hash: {', '.join(short)}.\n`gproxy keys rotate` replaces such a key."
         )
 
 

@@ -38,7 +38,7 @@ def set_limit(
         if text is not None
     }
     if not given:
-        raise typer.BadParameter("give at least one of --rpm, --rpd, --tpm, --tpd, --max-concurrency")
+        raise typer.BadParameter("give any of --rpm, --rpd, --tpm, --tpd, --max-concurrency")
     new = files.edit(config, lambda document: bounds.set_limit(document, user, pattern, given))
     told = ", ".join(f"{name} {most or 'none'}" for name, most in given.items())
     output.note(f"{user} {'has' if new else 'now has'} for {pattern}: {told}.")

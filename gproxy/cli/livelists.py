@@ -53,12 +53,8 @@ def with_lists(path: Path, rows: list[dict[str, str]], *, as_json: bool) -> bool
         output.show(shown, as_json=False, empty="No models: `gproxy providers add` brings some.")
     for provider, listed in lists.items():
         if listed.fault:
-            then = (
-                f"what it listed {_ago(listed.fetched_at, now)} is shown"
-                if listed.fetched_at
-                else "none is kept"
-            )
-            output.note(f"The list of {provider} could not be fetched ({listed.fault}): {then}.")
+            then = f"shown is that of {_ago(listed.fetched_at, now)}" if listed.fetched_at else "none is kept"
+            output.note(f"The list of {provider} cannot be fetched ({listed.fault}): {then}.")
     return all(listed.models is not None for listed in lists.values())
 
 

@@ -119,7 +119,7 @@ def _tell_of_none(config: "Config", *, attempts: bool) -> None:
     if getattr(config.globals, flag):
         output.note("Nothing is in the logs that fits.")
     else:
-        output.note(f"Nothing is in the logs that fits. They are off: set `{flag} = true` in [global].")
+        output.note(f"Nothing is in the logs that fits.\nThey are off: set `{flag} = true` in [global].")
 
 
 def show(
@@ -188,9 +188,7 @@ def _vacuum(store: Path) -> None:
         with held(store.parent):
             retention.vacuum(store)
     except StoreError:
-        output.note(
-            "The file keeps its size while a server runs: stop it, and clear again, to make it smaller."
-        )
+        output.note("The file keeps its size while a server runs: clear again without one.")
 
 
 def _store(config: Path | None) -> "tuple[Config, Path]":

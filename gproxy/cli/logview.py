@@ -150,7 +150,7 @@ def curl(request: Entry | None, scheme: str) -> tuple[str, list[str]]:
         raise ConfigError("only its attempts are logged: set enable_downstream_log for requests themselves")
     body = request["request_body"]
     if request["method"] not in ("GET", "HEAD") and body is None:
-        raise ConfigError("its body is not logged: set enable_downstream_log_body, and send it again")
+        raise ConfigError("its body is not logged: set enable_downstream_log_body and send it again")
     if request["request_note"]:
         raise ConfigError("its body is not logged whole: raise log_body_max_bytes, and send it again")
     if isinstance(body, dict) or "\0" in (body or ""):

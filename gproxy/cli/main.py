@@ -71,7 +71,9 @@ def _run(arguments: list[str]) -> int:
 
 def _failed(message: str, details: tuple[str, ...] = ()) -> int:
     """Print what is behind a failure, one per line, then the one sentence that names it and what to do."""
-    for line in (*details, f"gproxy: {message}"):
+    from gproxy.cli.output import fitted
+
+    for line in (*details, fitted(f"gproxy: {message}")):
         print(line, file=sys.stderr)
     return 1
 

@@ -30,7 +30,7 @@ def set_alias(
 
     choices = keys_of(ModelAlias)["strategy"].choices
     if strategy is not None and strategy not in choices:
-        raise typer.BadParameter(f"{strategy} is not one of {', '.join(choices)}", param_hint="--strategy")
+        raise typer.BadParameter(output.not_one_of(strategy, choices), param_hint="--strategy")
     places = [_place(target) for target in targets]
     new = files.edit(config, lambda document: changes.set_alias(document, name, places, strategy=strategy))
     output.note(f"{name} {'is' if new else 'is now'} {', '.join(targets)}.")

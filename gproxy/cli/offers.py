@@ -99,7 +99,7 @@ def given(
     from gproxy.providers.catalog import CHANNELS
 
     if channel not in CHANNELS:
-        raise typer.BadParameter(f"{channel} is not one of {', '.join(CHANNELS)}", param_hint="--channel")
+        raise typer.BadParameter(output.not_one_of(channel, CHANNELS), param_hint="--channel")
     name = name or default_name(channel)
     if not (env or keyring or literal) and CHANNELS[channel].needs_key:
         env = key_variable(channel)

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gproxy.errors import ConfigError
@@ -17,12 +18,34 @@ WIDTH = 80
 
 _GAP = 2  # blanks around a cell of a table
 
+_NO_BREAK = "\0"  # stands for a blank in a command while lines are made
+
 _CONTROLS = re.compile(r"[\x80-\x9f]")
 
 
 def note(message: str) -> None:
     """A remark for people, on stderr: stdout holds results alone."""
-    print(message, file=sys.stderr)
+    print(fitted(message), file=sys.stderr)
+
+
+def fitted(message: str) -> str:
+    """As a terminal is to show it: broken between words, but not inside a command. Where stderr is none, as it is."""
+    if not sys.stderr.isatty():
+        return message
+    import textwrap
+
+    kept = re.sub(r"`[^`\n]*`", lambda command: command[0].replace(" ", _NO_BREAK), message)
+    width = shutil.get_terminal_size((WIDTH, 24)).columns
+    fill = partial(textwrap.fill, width=width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(fill, kept.split("\n"))).replace(_NO_BREAK, " ")
+
+
+def not_one_of(value: str, allowed: Iterable[str]) -> str:
+    """What is said of a value that is none of those, which stand below it."""
+    import textwrap
+
+    names = textwrap.fill(", ".join(allowed), WIDTH - 2, break_on_hyphens=False)
+    return f"{value} is none of these:\n{textwrap.indent(names, '  ')}"
 
 
 def problems(found: "Iterable[Problem]", filename: str) -> None:

@@ -122,13 +122,11 @@ def add(
 
     files.find(config)
     if channel not in CHANNELS:
-        raise typer.BadParameter(f"{channel} is not one of {', '.join(CHANNELS)}", param_hint="--channel")
+        raise typer.BadParameter(output.not_one_of(channel, CHANNELS), param_hint="--channel")
     secret = ask_secret(name, channel, env=env, keyring=keyring, entry=entry, literal=literal)
     if secret is None and CHANNELS[channel].needs_key:
         if key_variable(channel) not in os.environ:
-            raise typer.BadParameter(
-                f"where is the key of {name}? Give --env VARIABLE, --keyring or --literal"
-            )
+            raise typer.BadParameter(f"give the key of {name} by --env, --keyring or --literal")
         secret = Secret("env", key_variable(channel))
         output.note(f"Its key is taken from {secret.value}.")
     settings = {"base_url": base_url, "protocols": protocol}

@@ -99,7 +99,7 @@ def show_quota(
 
 def _period(period: str | None, key: str | None) -> str:
     if period is not None and period not in PERIODS:
-        raise typer.BadParameter(f"{period} is not one of {', '.join(PERIODS)}", param_hint="--period")
+        raise typer.BadParameter(output.not_one_of(period, PERIODS), param_hint="--period")
     if key is not None and period not in (None, PERIODS[0]):
         raise typer.BadParameter("a key's quota is in total: leave it out", param_hint="--period")
     return period or PERIODS[0]

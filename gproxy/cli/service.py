@@ -62,7 +62,7 @@ def install(
     _run(unit.install)
     if missing := [name for name in dict.fromkeys(variables) if not _has(service.env_file, name)]:
         output.note(f"not in {service.env_file} yet: {', '.join(missing)}; add them and install once more")
-    output.note(f"installed. {unit.hint}")
+    output.note(f"installed.\n{unit.hint}")
 
 
 def uninstall(*, yes: YesOption = False) -> None:
@@ -100,9 +100,7 @@ def _unit() -> units.Unit:
         return units.launchd(Path.home(), os.getuid())
     if shutil.which("systemctl"):
         return units.systemd(os.environ, Path.home())
-    raise ConfigError(
-        "there is neither systemd nor launchd here: let your own service manager run `gproxy serve`"
-    )
+    raise ConfigError("neither systemd nor launchd is here: have `gproxy serve` run by your own")
 
 
 def _print_commands(commands: tuple[units.Command, ...]) -> None:

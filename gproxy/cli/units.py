@@ -54,7 +54,7 @@ def systemd(environ: Mapping[str, str], home: Path) -> Unit:
         uninstall=((*control, "disable", "--now", NAME),),
         reload=((*control, "daemon-reload"),),
         status=(*control, "is-active", NAME),
-        hint="It ends when you log out, unless `loginctl enable-linger` was run once. "
+        hint="It ends when you log out, unless `loginctl enable-linger` was run once.\n"
         f"Its log: journalctl --user -u {NAME} -f",
     )
 
@@ -89,7 +89,7 @@ WorkingDirectory={_unspecified(str(service.folder))}
 EnvironmentFile=-{_unspecified(str(service.env_file))}
 Restart=on-failure
 RestartSec=2
-# SIGTERM to the server alone: it tells its workers, and answers that run are finished.
+# SIGTERM to the server alone, which tells its workers and lets answers finish.
 KillMode=mixed
 TimeoutStopSec={service.stop_seconds}
 UMask=0077

@@ -110,7 +110,7 @@ def _key_ids(config: "Config", store: Path, name: str) -> tuple[str, ...]:
         if caller.key is not None and name in (caller.client.key_id, caller.name, caller.key.label):
             found[caller.client.key_id] = caller.name
     if not found:
-        raise ConfigError(f"there is no key {name!r}: see `gproxy keys list`, or `gproxy usage --by key`")
+        raise ConfigError(f"there is no key {name!r}: `gproxy usage --by key` names all")
     if len(set(found.values())) > 1:
         told = ", ".join(f"{told} ({key_id})" for key_id, told in sorted(found.items()))
         raise ConfigError(f"{name!r} is the name of several keys: give one id of {told}")

@@ -27,7 +27,7 @@ def add_user(
 
     files.edit(config, lambda document: changes.add_user(document, name, is_admin=admin))
     output.note(
-        f"Added {name}. Next: `gproxy permissions allow {name} '*'` and `gproxy keys create --user {name}`."
+        f"Added {name}.\nNext: `gproxy permissions allow {name} '*'` and `gproxy keys create --user {name}`."
     )
 
 

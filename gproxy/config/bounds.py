@@ -83,7 +83,7 @@ def _raise(
 ) -> float:
     old = row.get("quota")
     if not isinstance(old, int | float) or not old:
-        raise ConfigError(f"{whose} has no quota that could be raised: `gproxy quota set` gives one")
+        raise ConfigError(f"{whose} has no quota to be raised: `gproxy quota set` gives one")
     new = float(Decimal(str(old)) + dollars)
     document.set(path, "quota", new)
     return new

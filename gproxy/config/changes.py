@@ -44,9 +44,7 @@ def stored_hash(key: Mapping[str, Any]) -> str:
 def add_provider(document: Document, values: Mapping[str, object]) -> None:
     """Append a `[[providers]]` table; `values` are its keys. A keyring entry in it must be its own."""
     if _index(document, "providers", "name", values["name"]) is not None:
-        raise ConfigError(
-            f"there is a provider {values['name']} already: remove it first, or take another name"
-        )
+        raise ConfigError(f"there is a provider {values['name']} already: remove it, or take another name")
     document.add(("providers",), values)
     index = len(document.tables("providers")) - 1
     for credential in document.tables("providers", index, "credentials"):
@@ -63,7 +61,7 @@ def remove_provider(document: Document, name: str, *, cascade: bool) -> list[str
     users = _uses(document, name)
     if users and not cascade:
         raise ConfigError(
-            f"{name} is still used by {', '.join(users)}: remove those first, or all of it with --cascade"
+            f"{name} is still used by {', '.join(users)}: remove those first, or give --cascade"
         )
     for alias in document.tables("model_aliases"):
         targets = _targets(alias)

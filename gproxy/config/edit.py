@@ -188,7 +188,7 @@ def _placed(errors: list[Problem], before: list[Problem]) -> list[Problem]:
 
 def _would_have(path: Path, errors: list[Problem]) -> ConfigError:
     rendered = tuple(error.render(path.name) for error in errors)
-    return ConfigError(f"{path} would have errors after this change, and so was left as it was", rendered)
+    return ConfigError(f"{path} would have errors after this change: it was left as it was", rendered)
 
 
 def _refuse_errors(path: Path, text: bytes, channels: schema.Channels, environ: Mapping[str, str]) -> None:

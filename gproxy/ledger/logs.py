@@ -223,7 +223,7 @@ def statuses(text: str) -> tuple[int, int]:
     """The first and the last status that `429` or `4xx` names. Raises ValueError for anything else."""
     if _STATUS.fullmatch(text):
         return int(text.lower().replace("x", "0")), int(text.lower().replace("x", "9"))
-    raise ValueError(f"{text!r} is no status: write one such as 429, or 4xx for all of its kind")
+    raise ValueError(f"{text!r} is no status: write one such as 429, or 4xx")
 
 
 def _rows(path: Path, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:

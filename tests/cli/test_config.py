@@ -143,4 +143,4 @@ def test_a_variable_that_is_not_set_is_judged_by_this_terminal(run: Run, file: P
     )
     ran = run("check")
     assert "NOT_SET_HERE is not set" in ran.out
-    assert "judged by this terminal's environment" in ran.err
+    assert "udged by this terminal's environment" in ran.err

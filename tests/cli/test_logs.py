@@ -88,6 +88,7 @@ def test_where_nothing_is_logged_it_says_how(run: Run, file: Path) -> None:
     ran = run("logs")
     assert (ran.code, ran.out) == (0, "")
     assert "enable_downstream_log = true" in ran.err
+    assert max(map(len, ran.err.splitlines())) <= 80
     assert "enable_upstream_log = true" in run("logs", "--attempts").err
     assert json.loads(run("logs", "--json").out) == []
     file.write_text(f"[global]\nenable_downstream_log = true\n{file.read_text()}")

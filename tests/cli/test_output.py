@@ -73,3 +73,32 @@ def test_a_table_is_as_wide_as_the_terminal(
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     assert output.width() == expected
+
+
+def test_a_remark_is_broken_at_a_terminal_between_words_but_not_inside_a_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    output.note(
+        "No such key, and `gproxy keys list --json` has all of /a/long/path/to-a-file/gproxy.toml.\nDone."
+    )
+    assert capsys.readouterr().err.splitlines() == [
+        "No such key, and",
+        "`gproxy keys list --json` has",
+        "all of",
+        "/a/long/path/to-a-file/gproxy.toml.",
+        "Done.",
+    ]
+
+
+def test_a_remark_for_a_script_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.note("word " * 40)
+    assert capsys.readouterr().err == "word " * 40 + "\n"
+
+
+def test_what_a_value_may_be_stands_below_it_within_80_columns() -> None:
+    told = output.not_one_of("x", [f"azure-openai-{n}" for n in range(20)])
+    assert told.startswith("x is none of these:\n  azure-openai-0, ")
+    assert max(map(len, told.splitlines())) <= 80
+    assert told.replace("\n", "").count("azure-openai-") == 20

@@ -112,7 +112,7 @@ def test_a_top_up_adds_by_the_decimal_digits(document: Document) -> None:
 
 
 def test_only_a_quota_that_is_one_can_be_raised(document: Document) -> None:
-    with pytest.raises(ConfigError, match="has no quota that could be raised"):
+    with pytest.raises(ConfigError, match="has no quota to be raised"):
         bounds.top_up(document, "alice", "day", Decimal(1))
     with pytest.raises(ConfigError, match="alice has no quota for the period month"):
         bounds.top_up(document, "alice", "month", Decimal(1))

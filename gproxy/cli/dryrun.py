@@ -178,10 +178,9 @@ def _weighed(
     dropped = translated_to = ""
     lacks = NOTHING
     if provider and channel and dialect is not None and dialect not in speaks:
-        spoken = endpoints.surely_speaks(channel, provider.settings)
         known = endpoints.known_as(provider, target.model)
-        of_texts = "" if dialect in DIALECTS else embeddings.carrier(dialect, spoken)
-        translated_to = carrying(dialect, spoken, known) or of_texts
+        of_texts = "" if dialect in DIALECTS else embeddings.carrier(dialect, speaks)
+        translated_to = carrying(dialect, speaks, known) or of_texts
         if translated_to:
             facts = TargetFacts(model=target.model, known_as=known, top_k=channel.top_k)
             lacks = uncarried(dialect, translated_to, facts)

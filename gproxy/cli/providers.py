@@ -111,7 +111,10 @@ def add(
     literal: LiteralOption = False,
     protocol: Annotated[
         list[str] | None,
-        typer.Option(metavar="PROTOCOL", help=f"What a custom one speaks: {', '.join(PROTOCOLS)}."),
+        typer.Option(
+            metavar="PROTOCOL",
+            help=f"What a custom one speaks, if more than chat and embeddings: {', '.join(PROTOCOLS)}.",
+        ),
     ] = None,
     config: ConfigOption = None,
 ) -> None:

@@ -124,7 +124,11 @@ class Settings:
         choices=("cancel", "drain"),
     )
     include_usage: bool = key("ask chat streams for usage", default=True)
-    protocols: tuple[str, ...] = key("what a custom channel speaks", default=(), choices=PROTOCOLS)
+    protocols: tuple[str, ...] = key(
+        "what a custom channel speaks; absent: `openai_chat` and `openai_embeddings`",
+        default=(),
+        choices=PROTOCOLS,
+    )
     location: str = key(
         "where a service account's project is asked; absent: what base_url says, else `global`",
         default="",

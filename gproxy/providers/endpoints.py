@@ -17,6 +17,8 @@ from gproxy.providers.catalog import CHANNELS, EXTRAS, Channel
 ANTHROPIC_VERSION = "2023-06-01"
 
 _OPENAI = frozenset({"openai_chat", "openai_responses", "openai_embeddings"})
+# Of an upstream that nothing was said of: many lack the Responses API, which translation reaches them from.
+_UNSAID = frozenset({"openai_chat", "openai_embeddings"})
 _LISTS = {"anthropic_messages": "/v1/models?limit=1000", "gemini": "/v1beta/models?pageSize=1000"}
 _VERSION = re.compile(r"\A/v1(beta)?(?=/)")
 # Clients of OpenAI's dialects expect the version inside the base URL, so one that ends in a version of its
@@ -127,14 +129,8 @@ def default_headers(channel: Channel, protocol_name: str) -> tuple[tuple[str, st
 def speaks(channel: Channel, settings: schema.Settings) -> frozenset[str]:
     """The protocols, of `schema.PROTOCOLS`, that this provider can be asked in."""
     if channel.configurable:
-        return frozenset(settings.protocols) or _OPENAI
+        return frozenset(settings.protocols) or _UNSAID
     return frozenset(channel.speaks)
-
-
-def surely_speaks(channel: Channel, settings: schema.Settings) -> frozenset[str]:
-    """Those that a translated request may be put in: of an upstream that nothing was said of, not the newest."""
-    spoken = speaks(channel, settings)
-    return spoken - {"openai_responses"} if channel.configurable and not settings.protocols else spoken
 
 
 def carrier(channel: Channel, settings: schema.Settings, operation: str, carried_by: frozenset[str]) -> str:

@@ -153,7 +153,7 @@ def carrier(call: Call, target: Target) -> str:
     """
     operation, client = call.protocol.operation, call.protocol.name
     provider = call.snapshot.providers[target.provider]
-    spoken = endpoints.surely_speaks(CHANNELS[provider.channel], provider.settings)
+    spoken = endpoints.speaks(CHANNELS[provider.channel], provider.settings)
     if operation in _TALKS:
         return carrying(client, spoken, endpoints.known_as(provider, target.model))
     if operation in _EMBEDS:

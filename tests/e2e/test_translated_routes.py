@@ -37,8 +37,10 @@ PAIRS = [(name, spoken) for name, (own, *_) in CLIENTS.items() for spoken in DIA
 
 @pytest.fixture(scope="module")
 def translating(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway that logs all it can, with a provider for each dialect that speaks that alone."""
+    """A gateway that logs all it can, with a provider for each dialect that speaks that alone, and one
+    of which that is not said."""
     providers = [provider(name, "custom", upstream.url, protocols=[d]) for name, d in TARGETS.items()]
+    providers.append(provider("unsaid", "custom", upstream.url))
     text = "".join([f"[global]\n{LOGS}", *providers, user("alice", KEY, "*")])
     with Gateway(tmp_path_factory.mktemp("routes"), text) as gateway:
         yield gateway
@@ -98,6 +100,15 @@ def test_a_packed_body_of_codex_goes_up_plain_and_in_the_targets_words(
     assert (told.model, told.stream) == (model, True)
     assert body["instructions"] in told.system
     assert translating.row(model=model)["outcome"] == "ok"
+
+
+def test_codex_reaches_an_upstream_of_which_nothing_was_said_by_chat_completions(
+    translating: Gateway, upstream: Upstream
+) -> None:
+    model = upstream.model(speaking("openai_chat", Says(text="Done.")))
+    answer = posted(translating, *asked("Codex", f"unsaid/{model}"))
+    assert answer.status_code == 200, answer.text
+    assert upstream.only(model).raw_path == "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

@@ -15,7 +15,6 @@ from gproxy.providers.endpoints import (
     endpoint,
     list_url,
     speaks,
-    surely_speaks,
 )
 
 CHAT, GEMINI = "/v1/chat/completions", "/v1beta/models/m:streamGenerateContent?alt=sse"
@@ -185,7 +184,7 @@ def test_only_the_messages_dialect_has_a_default_header() -> None:
 
 def test_a_custom_channel_speaks_what_its_settings_list() -> None:
     custom = CHANNELS["custom"]
-    assert speaks(custom, Settings()) == {"openai_chat", "openai_responses", "openai_embeddings"}
+    assert speaks(custom, Settings()) == {"openai_chat", "openai_embeddings"}
     assert speaks(custom, Settings(protocols=("gemini",))) == {"gemini"}
     assert speaks(CHANNELS["groq"], Settings(protocols=("gemini",))) == {"openai_chat", "openai_responses"}
 
@@ -240,11 +239,3 @@ def test_a_key_is_proved_by_its_list_or_where_that_proves_nothing_by_another_pat
 ) -> None:
     expected = None if url is None else (url, "openai_responses")
     assert check_url(CHANNELS[channel], Settings(base_url=base_url)) == expected
-
-
-def test_what_nothing_was_said_of_is_surely_asked_in_what_all_speak() -> None:
-    custom, several = CHANNELS["custom"], CHANNELS["deepseek"]
-    assert surely_speaks(custom, Settings()) == {"openai_chat", "openai_embeddings"}
-    said = Settings(protocols=("gemini", "openai_responses"))
-    assert surely_speaks(custom, said) == {"gemini", "openai_responses"}
-    assert surely_speaks(several, Settings()) == frozenset(several.speaks)

@@ -79,7 +79,7 @@ async def test_what_must_be_said_and_cannot_is_refused() -> None:
         await crossing.cross(asked(n=2), UP, True)
 
 
-def test_the_targets_dialect_is_one_that_it_surely_speaks() -> None:
+def test_the_targets_dialect_is_one_that_it_speaks() -> None:
     assert crossing.carrier(asked(), UP) == "anthropic_messages"
     assert crossing.carrier(asked(protocol=COMPLETIONS), UP) == ""
     assert crossing.carrier(asked(("openai_embeddings",)), UP) == ""

@@ -42,6 +42,11 @@ _MOST_BACKSLASHES = 32
 _BACKSLASHES = rf"\\{{1,{_MOST_BACKSLASHES}}}"
 _BACKSLASHES_OR_ONE = re.compile(r"\\+|[^\\]")
 
+_NEEDLESS = re.compile(
+    rb"(?:\\{1,%d}u00|%%(?:25)*)(3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[Ff])" % _MOST_BACKSLASHES
+)
+"""A letter, a digit or a `_` that is escaped: nobody has to, and so nobody does but to hide a value."""
+
 _KEY_REST = r"[^\s\"'<>,;)&\\]{0,200}"
 """What may follow the beginning of a key: the rest of it, or the asterisks that an upstream hides that behind."""
 
@@ -143,10 +148,10 @@ class Scrubber:
         if open_end:  # first: the pattern would leave what stands behind its own idea of an end
             data = self._closed(data)
         if self._pattern is not None:
-            data = self._pattern.sub(_MARK, data)
+            data = _without(data, self._pattern)
         if self._then is not None:
             return self._then.data(data, open_end=open_end)
-        return _MADE_HERE.sub(_MARK, data)
+        return _without(data, _MADE_HERE)
 
     def text(self, text: str) -> str:
         return self.data(text.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
@@ -210,6 +215,15 @@ class Scrubber:
 def _with_more(first: Scrubber, more: frozenset[str]) -> Scrubber:
     """The same client comes again and again, and to compile costs more than to scrub."""
     return Scrubber(Known(keys=more), first)
+
+
+def _without(data: bytes, pattern: re.Pattern[bytes]) -> bytes:
+    """`data` without what `pattern` finds, also where needless escapes hide it; these are then undone."""
+    data = pattern.sub(_MARK, data)
+    if (b"%" not in data and b"u00" not in data) or not _NEEDLESS.search(data):
+        return data
+    plain = _NEEDLESS.sub(lambda found: bytes([int(found[1], 16)]), data)
+    return pattern.sub(_MARK, plain) if pattern.search(plain) else data
 
 
 def _branches(tree: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from gproxy.config.keys import make_key
 from gproxy.config.scrub import Known, Scrubber, known, pieces, secret_name
 from tests.server.parts import ALICE, KEY, provider, snapshot
 
+MADE = make_key()
 SECRET = 'sk-canary/4711+x=é"y'
 PRINTABLE = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=8, max_size=60)
 
@@ -81,6 +82,27 @@ def test_other_names_are_no_secrets(name: str) -> None:
 def test_a_known_value_is_found_however_it_is_written(written: str) -> None:
     text = f'{{"said": "it is {written}, is it not"}}'
     assert scrubber(SECRET).text(text) == '{"said": "it is [redacted], is it not"}'
+
+
+@pytest.mark.parametrize("secret", ["sk-canary-4711-xyz", MADE], ids=["foreign", "made"])
+@pytest.mark.parametrize(
+    "escape",
+    [
+        lambda c: f"\\u{ord(c):04x}",
+        lambda c: f"\\u{ord(c):04X}" if c in "sy_n" else c,
+        lambda c: f"\\\\\\u{ord(c):04x}",
+        lambda c: f"%{ord(c):02x}",
+        lambda c: f"%2525{ord(c):02X}",
+    ],
+    ids=["json", "some", "json in json", "percent", "percent again"],
+)
+def test_a_value_of_which_every_letter_is_escaped_is_found_too(
+    secret: str, escape: Callable[[str], str]
+) -> None:
+    known = scrubber(SECRET, keys=() if secret == MADE else (secret,))
+    hidden = "".join(map(escape, secret))
+    assert known.text(f'{{"a": "\\u0041 {hidden}"}}') == '{"a": "A [redacted]"}'
+    assert known.text(r'{"a": "\u0041 50%25 %41"}') == r'{"a": "\u0041 50%25 %41"}'
 
 
 @given(PRINTABLE, st.text(), st.text())

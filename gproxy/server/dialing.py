@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from gproxy.server.unconnected import why
+from gproxy.server.unconnected import NO_TLS, why
 
 _LEAST_S = 0.1
 _GRACE_S = 0.5
+_PLAIN_S = 0.3
+"""For what is asked after TLS has failed; less than the grace, since the time may be up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,25 @@ def dial(url: str, within_s: float) -> Dialed:
     except TimeoutError:
         if step == "HTTP":  # it may have no answer to such a question
             return Dialed(host, _since(began))
-        return Dialed(host, _since(began), step, "no answer in time")
+        plain_http = step == "TLS" and _speaks_plainly(host, port)
+        return Dialed(host, _since(began), step, NO_TLS if plain_http else "no answer in time")
     except (OSError, ValueError, http.client.HTTPException) as error:
         told = "its answer is no HTTP" if step == "HTTP" else why(error)
+        trusted = not isinstance(error, ssl.SSLCertVerificationError)
+        if step == "TLS" and trusted and _speaks_plainly(host, port):
+            told = NO_TLS
         return Dialed(host, _since(began), step, told)
     return Dialed(host, _since(began), ahead_s=ahead)
+
+
+def _speaks_plainly(host: str, port: int) -> bool:
+    """Whether it answers in HTTP without TLS: many a server takes the start of TLS for a line that goes on."""
+    try:
+        with closing(socket.create_connection((host, port), timeout=_PLAIN_S)) as plain:
+            _ahead(plain, f"{host}:{port}")
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return True
 
 
 def _ahead(channel: socket.socket, host: str) -> float | None:

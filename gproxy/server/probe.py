@@ -29,6 +29,7 @@ from gproxy.server import listing
 from gproxy.server.listing import StatusRefused
 from gproxy.server.refusal import error_of
 from gproxy.server.tokens import Access, Tokens
+from gproxy.server.unconnected import NO_TLS, why
 from gproxy.server.upstream import Upstream
 
 PROBE_SECONDS = 30.0
@@ -126,7 +127,7 @@ async def probe(
     except CredentialRefused as fault:
         outcome = Outcome("refused", asked, 0, None, fault.reason, _another_key(provider))
     except UpstreamFault as fault:
-        outcome = _faulty(asked, fault, proxy)
+        outcome = _faulty(asked, fault, provider.settings.base_url, proxy)
     except GatewayError as error:
         outcome = Outcome("failed", asked, 0, None, error.message, "name another model with --model")
     return replace(outcome, milliseconds=round((loop.time() - began) * 1000))
@@ -253,14 +254,18 @@ def _another_key(provider: Provider) -> str:
     return f"give it another key: `gproxy providers set-key {provider.name}`"
 
 
-def _faulty(asked: str, fault: UpstreamFault, proxy: str) -> Outcome:
+def _faulty(asked: str, fault: UpstreamFault, address: str, proxy: str) -> Outcome:
     if verdicts.fault_of(fault).cause is not Cause.NO_CONNECTION and not fault.timed_out:
         return Outcome("failed", asked, 0, None, fault.reason, "see settings.base_url")
     via = " and the proxy" if proxy else ""
     told, advice = fault.reason, f"see settings.base_url, the network{via}"
+    if fault.timed_out and address.startswith("https:"):
+        advice = f"see settings.base_url (http:// if it speaks no TLS), the network{via}"
     for cause in _causes(fault):
         if isinstance(cause, socket.gaierror):
             told, advice = "no such host", f"see settings.base_url{via}, and how this machine finds names"
+        elif isinstance(cause, ssl.SSLError) and why(cause) == NO_TLS:
+            told, advice = NO_TLS, f"write http:// in settings.base_url, or see its port{via}"
         elif isinstance(cause, ssl.SSLError):
             told, advice = "TLS failed", f"see settings.base_url, its certificate{via}"
         elif isinstance(cause, ConnectionRefusedError):

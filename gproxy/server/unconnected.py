@@ -16,6 +16,10 @@ _BY_NUMBER = {
     errno.ENETUNREACH: "address not reachable",
 }
 
+NO_TLS = "it speaks no TLS"
+_NO_RECORDS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+"""What OpenSSL, by its version, calls bytes that are no TLS, such as a server's `HTTP/1.1 400`."""
+
 
 def why(error: BaseException) -> str:
     """What `error`, or what it came of, says. Nothing of its text, which may be an upstream's or hold an address."""
@@ -26,7 +30,8 @@ def why(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return "TLS failed: certificate not trusted"
         if isinstance(cause, ssl.SSLError):
-            return "TLS failed"
+            told = getattr(cause, "reason", None)  # which those not made by OpenSSL lack
+            return NO_TLS if told in _NO_RECORDS else "TLS failed"
         if isinstance(cause, OSError) and cause.errno in _BY_NUMBER:
             return _BY_NUMBER[cause.errno]
         cause = cause.__cause__ or cause.__context__

@@ -16,6 +16,7 @@ from gproxy.server.checkup import Finding, State
 from gproxy.server.dialing import Dialed, dial_all
 from gproxy.server.listing import credentials_of
 from gproxy.server.probe import Outcome, probe_all
+from gproxy.server.unconnected import NO_TLS
 
 _DIAL_S = 3.0
 _PROBE_S = 4.0
@@ -113,6 +114,8 @@ def _address(row: schema.Provider, dialed: Dialed) -> Finding:
         "TLS": "see this machine's certificates (a proxy that opens TLS needs its own: SSL_CERT_FILE)",
         "HTTP": "see settings.base_url: http:// or https://, and the port",
     }[dialed.failed]
+    if dialed.told == NO_TLS:
+        fix = "write http:// in settings.base_url, or see its port"
     return Finding(row.name, "wrong", f"{dialed.failed} of {dialed.host}: {dialed.told}", fix)
 
 

@@ -1,7 +1,8 @@
 import socket
+import socketserver
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -68,6 +69,38 @@ def test_each_step_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("socket.getaddrinfo", unknown)
     nameless = dial("https://no-such-name.invalid", 5)
     assert (nameless.failed, nameless.told) == ("DNS", "name not found (DNS)")
+
+
+@pytest.fixture
+def plain() -> Iterator[str]:
+    """The address of a server that waits for the end of a head, as many do, and answers it in plain HTTP."""
+
+    class Plain(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            told = b""
+            while not told.endswith(b"\r\n\r\n"):
+                if not (more := self.request.recv(1000)):
+                    return
+                told += more
+            self.wfile.write(b"HTTP/1.1 404 No\r\n\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Plain) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_one_that_speaks_plain_http_is_told_from_one_whose_tls_fails(plain: str) -> None:
+    assert dial(plain, 5).failed == ""
+    silent = dial(plain.replace("http:", "https:"), 0.3)
+    assert (silent.failed, silent.told) == ("TLS", "it speaks no TLS")
+    refusing = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").replace("http:", "https:")
+    found = dial(refusing, 5)
+    assert (found.failed, found.told) == ("TLS", "it speaks no TLS")
+    broken = dial(answering(b"").replace("http:", "https:"), 0.3)
+    assert (broken.failed, broken.told) == ("TLS", "no answer in time")
 
 
 def test_a_look_up_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

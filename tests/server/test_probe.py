@@ -189,7 +189,8 @@ async def test_no_connection_is_told_by_its_kind() -> None:
     async with await asyncio.start_server(no_tls, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         outcome = await outcome_of(file("openai", f"https://127.0.0.1:{port}"))
-        assert (outcome.kind, outcome.told) == ("unreachable", "TLS failed")
+        assert (outcome.kind, outcome.told) == ("unreachable", "it speaks no TLS")
+        assert "http://" in outcome.advice
 
 
 async def no_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gproxy.config.schema import Settings
 from gproxy.errors import UpstreamFault
-from gproxy.server.unconnected import is_reset, why
+from gproxy.server.unconnected import NO_TLS, is_reset, why
 from gproxy.server.upstream import Attempt, Upstream, Way
 from tests.kit.settings import closed_port
 from tests.server.parts import Seen, full_listener, peer, reset
@@ -57,7 +57,7 @@ async def test_a_certificate_that_nobody_signed_says_so(client: Upstream, certif
 async def test_a_peer_without_tls_says_so(client: Upstream) -> None:
     server = await asyncio.start_server(_greet, "127.0.0.1", 0)
     async with server:
-        assert await reason(client, f"https://127.0.0.1:{port_of(server)}") == "TLS failed"
+        assert await reason(client, f"https://127.0.0.1:{port_of(server)}") == NO_TLS
 
 
 async def _greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -57,6 +57,12 @@ def test_a_refused_key_is_wrong_and_says_what_to_do(up: Upstream) -> None:
     ]
 
 
+def test_an_address_with_https_where_plain_http_is_spoken_is_told_with_what_to_write(up: Upstream) -> None:
+    wrong = found(provider(up.url.replace("http:", "https:")))[0]
+    assert (wrong.state, wrong.told) == ("wrong", "TLS of 127.0.0.1: it speaks no TLS")
+    assert "http://" in wrong.fix
+
+
 def test_the_keys_of_one_that_is_not_reached_are_not_tried() -> None:
     told = found(provider(f"http://127.0.0.1:{closed_port()}"))
     assert [(each.about, each.state) for each in told] == [("up", "wrong"), ("clock", "ok")]

@@ -197,6 +197,7 @@ class Tally:
 
     def charge(self, scopes: Iterable[str], at: float, cost_nano: int) -> None:
         """Add to what is spent. Who calls it sees to it that the store is told, and after this."""
+        self._turn(at)
         keys = periods(int(at) // DAY_S).values()
         spent = self._spent
         for scope in scopes:

@@ -283,6 +283,14 @@ def test_a_charge_that_the_store_cannot_be_asked_about_is_seen_once_it_is_writte
     assert tally.spent("user/a", "total") == Spent(5, 0)
 
 
+def test_what_was_spent_in_days_that_are_well_past_is_not_kept_though_nothing_is_limited() -> None:
+    tally = Tally(lambda query, values: [])
+    for day in range(100):
+        tally.charge(("user/a",), NOON + day * DAY, 1)
+    assert tally.spent("user/a", "total") == Spent(100, 0)
+    assert len(tally._spent) < 8
+
+
 def test_spend_stays_within_an_integer_of_sqlite() -> None:
     tally = Tally(lambda query, values: [])
     for _ in range(2):

@@ -163,9 +163,7 @@ def tried(offers: Sequence[Offer]) -> "list[Outcome | None]":
     from gproxy.server.listing import credentials_of
     from gproxy.server.probe import probe_all
 
-    # The loader needs a credential to name; what it says is not used.
-    rows = [dataclasses.replace(o, secret=o.secret and Secret("env", "UNUSED")) for o in offers]
-    config, _ = load("\n".join(row.table for row in rows).encode(), channels=CHANNELS)
+    config, _ = load("\n".join(offer.table for offer in offers).encode(), channels=CHANNELS)
     if config is None:
         return [None for _ in offers]
     usable = {(o.name, f"{o.name}#1"): o.key for o in offers if o.key and not o.fault}

@@ -75,6 +75,7 @@ def _plan(
 ) -> "tuple[list[Row], list[tuple[Provider, Credential]]]":
     """The rows of credentials that cannot be used at all, and the calls to be made by the others."""
     from gproxy.config import ownkeys
+    from gproxy.server.keyadvice import another_key
     from gproxy.server.listing import credentials_of
 
     rows: list[Row] = []
@@ -95,8 +96,7 @@ def _plan(
         found = credentials_of(provider) if usable or not row.credentials else ()
         calls += [(provider, credential) for credential in found]
         if not row.credentials and not found:
-            told = f"it has no credential: `gproxy providers set-key {row.name}` gives it one"
-            rows.append(_unusable(row.name, "", told))
+            rows.append(_unusable(row.name, "", "it has no credential", another_key(row, "")))
     return rows, calls
 
 
@@ -113,7 +113,7 @@ def _row(provider: str, credential: str, outcome: "Outcome") -> Row:
     }
 
 
-def _unusable(provider: str, credential: str, told: str) -> Row:
+def _unusable(provider: str, credential: str, told: str, advice: str = "") -> Row:
     return {
         "provider": provider,
         "credential": credential,
@@ -122,7 +122,7 @@ def _unusable(provider: str, credential: str, told: str) -> Row:
         "status": None,
         "milliseconds": None,
         "detail": told,
-        "advice": "",
+        "advice": advice,
     }
 
 

@@ -208,19 +208,24 @@ def set_key(
     ] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Give a provider another key, or one more under a new label; what it replaces is forgotten."""
+    """Give a provider another key, or one more under a new label; what it replaces is forgotten.
+
+    Without an option that says where, it is asked for and kept where the one before is, in keyring or file.
+    """
     from gproxy.config import changes
     from gproxy.config.document import Document
 
     path = files.find(config)
     if label == "":
         raise typer.BadParameter("must not be empty", param_hint="--label")
+    row = next((row for row in files.read(path).providers if row.name == name), None)
+    if env is None and entry is None and not (keyring or literal):
+        entry, literal = _place_before(name, row, label)
     # No name of a provider holds a `#`, so that this is no other provider's entry.
     default_entry = f"{name}#{label}" if label and keyring and entry is None else entry
-    channel = next((row.channel for row in files.read(path).providers if row.name == name), "")
+    channel = row.channel if row else ""
     secret = ask_secret(name, channel, env=env, keyring=keyring, entry=default_entry, literal=literal)
-    if secret is None:
-        raise typer.BadParameter("give one of --env, --keyring and --literal")
+    assert secret is not None
 
     def change(document: Document) -> set[str]:
         before = changes.keyring_entries(document)
@@ -230,6 +235,27 @@ def set_key(
     entries = files.edit(config, change, secret.storing)
     output.note(f"Set the key of {name}.")
     _forget(entries)
+
+
+def _place_before(name: str, row: Provider | None, label: str | None) -> tuple[str | None, bool]:
+    """The keyring entry of the credential that is meant, or that it is in the file; raises ConfigError where a key
+    cannot be put there, BadParameter where there is none before."""
+    from gproxy.config import secrets
+
+    if row is None:
+        raise ConfigError(f"there is no provider {name}: `gproxy providers list` shows them")
+    found = [each for each in row.credentials if label in (None, each.label)]
+    if len(found) > 1:
+        labels = ", ".join(each.label for each in found)
+        raise ConfigError(f"{name} has several credentials: name one with --label, {labels}")
+    if not found:
+        raise typer.BadParameter(f"where is the key of {name}? Give --env VARIABLE, --keyring or --literal")
+    if found[0].env:
+        shown = found[0].env if secrets.names_variable(found[0].env) else "a variable"
+        raise ConfigError(
+            f"the key of {name} is taken from {shown}: export another there, or give --env, --keyring or --literal"
+        )
+    return found[0].keyring or None, not found[0].keyring
 
 
 def _forget(entries: set[str]) -> None:

@@ -26,6 +26,7 @@ from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import verdicts
 from gproxy.routing.credentials import Cause
 from gproxy.server import listing
+from gproxy.server.keyadvice import another_key
 from gproxy.server.listing import StatusRefused
 from gproxy.server.refusal import error_of
 from gproxy.server.tokens import Access, Tokens
@@ -123,9 +124,11 @@ async def probe(
             advice = "to test it, name a model with --model"
             outcome = replace(outcome, told="reachable; its list asks for no key", advice=advice)
     except StatusRefused as refusal:
-        outcome = _refused(snapshot, provider, asked, refusal)
+        outcome = _refused(snapshot, provider, credential, asked, refusal)
     except CredentialRefused as fault:
-        outcome = Outcome("refused", asked, 0, None, fault.reason, _another_key(provider))
+        outcome = Outcome(
+            "refused", asked, 0, None, fault.reason, _another_key(snapshot, provider, credential)
+        )
     except UpstreamFault as fault:
         outcome = _faulty(asked, fault, provider.settings.base_url, proxy)
     except GatewayError as error:
@@ -183,7 +186,8 @@ class _Call:
             found = await listing.fetch(
                 self.upstream, self.tokens, self.provider, self.credential, self.proxy, self.deadline
             )
-            return f"{len(found)} models", tuple(entry.id for entry in found)
+            count = "1 model" if len(found) == 1 else f"{len(found)} models"
+            return count, tuple(entry.id for entry in found)
         access = await self.tokens.access(self.provider, self.credential, self.proxy, self.deadline)
         channel, settings = CHANNELS[self.provider.channel], self.provider.settings
         if what == _KEY:
@@ -219,14 +223,20 @@ class _Call:
         await listing.answered(self.upstream, attempt, access)
 
 
-def _refused(snapshot: Snapshot, provider: Provider, asked: str, refusal: StatusRefused) -> Outcome:
+def _another_key(snapshot: Snapshot, provider: Provider, credential: Credential) -> str:
+    row = next(row for row in snapshot.config.providers if row.name == provider.name)
+    return another_key(row, credential.name)
+
+
+def _refused(
+    snapshot: Snapshot, provider: Provider, credential: Credential, asked: str, refusal: StatusRefused
+) -> Outcome:
     status = refusal.status
     complaint = complaint_of(lambda _: "", refusal.body, 0)
     cause = verdicts.failure_of(status, complaint, (_GREETING, asked)).cause
     if cause is Cause.BAD_KEY:
-        return Outcome(
-            "refused", asked, 0, status, f"status {status}, its key is refused", _another_key(provider)
-        )
+        told, advice = f"status {status}, its key is refused", _another_key(snapshot, provider, credential)
+        return Outcome("refused", asked, 0, status, told, advice)
     if cause is Cause.FORBIDDEN:
         advice = "see in the provider's console what this key may do, and from where"
         return Outcome("refused", asked, 0, status, f"status {status}, its key may not do this", advice)
@@ -248,10 +258,6 @@ def _advice(status: int, asked: str) -> str:
     if asked in (_LIST, _KEY):
         return "see settings.base_url, or name a model with --model"
     return "name another model with --model"
-
-
-def _another_key(provider: Provider) -> str:
-    return f"give it another key: `gproxy providers set-key {provider.name}`"
 
 
 def _faulty(asked: str, fault: UpstreamFault, address: str, proxy: str) -> Outcome:

@@ -14,6 +14,7 @@ from gproxy.errors import ConfigError
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.checkup import Finding, State
 from gproxy.server.dialing import Dialed, dial_all
+from gproxy.server.keyadvice import another_key
 from gproxy.server.listing import credentials_of
 from gproxy.server.probe import Outcome, probe_all
 from gproxy.server.unconnected import NO_TLS
@@ -129,7 +130,7 @@ def _unreadable(row: schema.Provider, unread: Unread, *, served: bool) -> Iterat
         why = unread.get((row.name, credential.label))
         if why is None:
             continue
-        fix = f"`gproxy providers set-key {row.name}` gives it another"
+        fix = another_key(row, credential.label)
         state: State = "wrong"
         if credential.env and secrets.names_variable(credential.env):
             fix = f"export {credential.env} with its key where `gproxy serve` is started"
@@ -138,8 +139,7 @@ def _unreadable(row: schema.Provider, unread: Unread, *, served: bool) -> Iterat
                 state, why = "warning", f"{why}; the server that runs may have it"
         yield Finding(row.name, state, f"{credential.label}: {why}", fix)
     if not row.credentials and CHANNELS[row.channel].needs_key:
-        fix = f"`gproxy providers set-key {row.name}` gives it one"
-        yield Finding(row.name, "wrong", "it has no credential", fix)
+        yield Finding(row.name, "wrong", "it has no credential", another_key(row, ""))
 
 
 def _clock(dialed: Iterable[Dialed]) -> Finding:

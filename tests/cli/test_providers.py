@@ -172,7 +172,32 @@ def test_set_key_replaces_the_only_key_in_its_place(run: Run, file: Path) -> Non
     run("providers", "add", "up", "--channel", "openai", "--env", "A")
     assert run("providers", "set-key", "up", "--literal", stdin="sk-new").code == 0
     assert provider(file, "up")["credentials"] == [{"api_key": "sk-new"}]
-    assert run("providers", "set-key", "up").code == 2
+
+
+def test_set_key_alone_keeps_the_place_where_the_key_is(run: Run, file: Path, ring: MemoryRing) -> None:
+    run("providers", "add", "a", "--channel", "openai", "--literal", stdin="sk-1")
+    run("providers", "add", "b", "--channel", "openai", "--keyring-entry", "entry", stdin="sk-1")
+    for name in "ab":
+        assert run("providers", "set-key", name, stdin="sk-2").code == 0
+    assert provider(file, "a")["credentials"] == [{"api_key": "sk-2"}]
+    assert provider(file, "b")["credentials"] == [{"keyring": "entry"}]
+    assert ring.entries == {"gproxy/entry": "sk-2"}
+    run("providers", "set-key", "a", "--literal", "--label", "spare", stdin="sk-3")
+    several = run("providers", "set-key", "a", stdin="sk-4")
+    assert (several.code, "name one with --label, a#1, spare" in several.err) == (1, True)
+    assert run("providers", "set-key", "a", "--label", "a#1", stdin="sk-4").code == 0
+    assert [each["api_key"] for each in provider(file, "a")["credentials"]] == ["sk-4", "sk-3"]
+
+
+def test_set_key_alone_asks_for_none_where_it_cannot_put_it(run: Run, file: Path) -> None:
+    run("providers", "add", "up", "--channel", "openai", "--env", "MY_KEY")
+    before = file.read_text()
+    ran = run("providers", "set-key", "up", stdin="sk-1")
+    assert (ran.code, "is taken from MY_KEY: export another there" in ran.err) == (1, True)
+    assert run("providers", "set-key", "local", stdin="sk-1").code == 2
+    assert run("providers", "set-key", "up", "--label", "new", stdin="sk-1").code == 2
+    assert run("providers", "set-key", "nobody", stdin="sk-1").code == 1
+    assert file.read_text() == before
 
 
 def test_a_provider_in_use_is_removed_only_with_what_uses_it(run: Run, file: Path) -> None:

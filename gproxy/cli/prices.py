@@ -1,5 +1,6 @@
 """`gproxy models prices`, and how a price is shown. What a model costs is `server/prices.py`'s."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -210,7 +211,7 @@ def _show(found: dict[str, dict[str, Any] | None], aliases: dict[str, list[str]]
         if price is not None and (price["classes"] or beside_tokens(price))
     ]
     if more:
-        output.note(f"`gproxy models prices {more[0]}` shows what else is priced there.")
+        output.note(f"`gproxy models prices {shlex.quote(more[0])}` shows what else is priced there.")
 
 
 def _show_in_full(found: dict[str, dict[str, Any] | None]) -> None:

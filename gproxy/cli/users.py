@@ -1,5 +1,6 @@
 """`gproxy users` and `gproxy permissions`: who there is, and who may use what."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +27,9 @@ def add_user(
     from gproxy.config import changes
 
     files.edit(config, lambda document: changes.add_user(document, name, is_admin=admin))
+    who = shlex.quote(name)
     output.note(
-        f"Added {name}.\nNext: `gproxy permissions allow {name} '*'` and `gproxy keys create --user {name}`."
+        f"Added {name}.\nNext: `gproxy permissions allow {who} '*'` and `gproxy keys create --user {who}`."
     )
 
 

@@ -5,6 +5,7 @@ What it finds of the upstreams is `upstreamcheck.py`'s, how it is shown `cli/doc
 
 import errno
 import os
+import shlex
 import shutil
 import socket
 import stat
@@ -80,7 +81,7 @@ def _contents(config: schema.Config) -> Iterator[Finding]:
     if not keys:
         yield Finding("keys", "wrong", "there is none: nobody can call", "`gproxy keys create`")
     elif not config.permissions:
-        fix = f"`gproxy permissions allow {config.users[0].name} '*'`"
+        fix = f"`gproxy permissions allow {shlex.quote(config.users[0].name)} '*'`"
         yield Finding("permissions", "wrong", "there is none: nobody may use a model", fix)
 
 
@@ -92,9 +93,13 @@ def _permissions(settings: schema.Global, directory: Path, folder: Path) -> Iter
     mode = directory.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         told = f"{directory} can be written by others, who so can replace the file in it"
-        found.append(Finding("permissions", "wrong", told, f"`chmod o-w {directory}`"))
+        found.append(Finding("permissions", "wrong", told, f"`chmod o-w {shlex.quote(str(directory))}`"))
     if key := hyperconfig.readable_key(settings, directory):
-        found.append(Finding("permissions", "warning", "others can read tls_key", f"`chmod go= {key}`"))
+        found.append(
+            Finding(
+                "permissions", "warning", "others can read tls_key", f"`chmod go= {shlex.quote(str(key))}`"
+            )
+        )
     try:
         inside = [folder, *folder.iterdir()] if folder.is_dir() else []
         open_to_all = [each.name for each in inside if each.stat().st_mode & 0o077]
@@ -104,7 +109,9 @@ def _permissions(settings: schema.Global, directory: Path, folder: Path) -> Iter
     else:
         if open_to_all:
             told = f"others can get at {', '.join(open_to_all)}"
-            found.append(Finding("permissions", "warning", told, f"`chmod -R go= {folder}`"))
+            found.append(
+                Finding("permissions", "warning", told, f"`chmod -R go= {shlex.quote(str(folder))}`")
+            )
     yield from found or [Finding("permissions", "ok", "only the owner can read the file and the store")]
 
 

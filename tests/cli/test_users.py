@@ -52,3 +52,8 @@ def test_no_permissions_says_how_to_give_one(run: Run, file: Path) -> None:
     ran = run("permissions", "list")
     assert (ran.code, ran.out) == (0, "")
     assert "gproxy permissions allow" in ran.err
+
+
+def test_a_name_that_a_shell_would_take_apart_is_quoted_in_what_is_suggested(run: Run, file: Path) -> None:
+    told = " ".join(run("users", "add", "a b").err.split())
+    assert "`gproxy permissions allow 'a b' '*'` and `gproxy keys create --user 'a b'`" in told

@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import secrets
+import shlex
 import socket
 import ssl
 import sys
@@ -24,7 +25,7 @@ from gproxy.config import schema
 from gproxy.config.problems import Problem
 from gproxy.config.scrub import Scrubber, known
 from gproxy.config.snapshot import Snapshot
-from gproxy.config.source import Loaded, completed, make_data_dir
+from gproxy.config.source import Loaded, completed, data_dir, make_data_dir
 from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger import retention
 from gproxy.ledger.presence import Presence
@@ -92,38 +93,50 @@ def run(
     ignore_hangups()
     descriptors.raise_limit()
     coredumps.forbid()
+    sockets: list[socket.socket] = []
     try:
-        folder = make_data_dir(first.config, directory)
+        folder = data_dir(first.config, directory)
         store = folder / "gproxy.db"
         good = LastGood(first, load, path)
         own_id = secrets.token_hex(8)
         server = _Server(load, first.problems, settings, good, path, directory, store, own_id)
+        # A refused start leaves no folder. Where there is one, another server may have it, which is told first.
+        sockets = [] if os.path.exists(folder) else _listening(server)
+        make_data_dir(first.config, directory)
         with held(folder):
             metricfiles.begin(store)
-            return _listen_and_serve(server, announce)
+            sockets = sockets or _listening(server)
+            return _serve_at(server, sockets, announce)
     except (ConfigError, StoreError) as error:
         return _refuse(str(error))
     finally:
+        _close(sockets)
         LINES.close()
 
 
-def _listen_and_serve(server: _Server, announce: Callable[[str], None] | None) -> int:
+def _listening(server: _Server) -> list[socket.socket]:
+    """The sockets to be served from, one for each worker. Raises ConfigError."""
     settings = server.started
     try:
         if files := hyperconfig.tls_files(settings, server.directory):
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
     except OSError as error:
-        return _refuse(f"tls_certificate and tls_key are not a certificate and its key ({error.strerror}).")
+        reason = f"tls_certificate and tls_key are not a certificate and its key ({error.strerror})."
+        raise ConfigError(reason) from None
     if key := hyperconfig.readable_key(settings, server.directory):
-        say(f"warning: others can read tls_key: `chmod go= {key}`.")
+        say(f"warning: others can read tls_key: `chmod go= {shlex.quote(str(key))}`.")
     try:
-        sockets = listeners.listen(settings)
+        return listeners.listen(settings)
     except OSError as error:
         by = listeners.holder(settings.port) if error.errno == errno.EADDRINUSE else ""
         reason = f"{error.strerror or error}{by and ' by '}{by}"
-        return _refuse(
+        raise ConfigError(
             f"cannot listen on {settings.host}:{settings.port} ({reason}); choose another with --host and --port."
-        )
+        ) from None
+
+
+def _serve_at(server: _Server, sockets: list[socket.socket], announce: Callable[[str], None] | None) -> int:
+    settings = server.started
     url = listeners.url(settings, sockets[0])
 
     def begin() -> None:

@@ -27,6 +27,7 @@ def test_a_port_that_is_taken_is_one_sentence_and_one(tmp_path: Path) -> None:
         with running(tmp_path, settings(port) + ALICE) as it:
             assert it.code() == 1
             (line,) = it.said.splitlines()
+        assert not (tmp_path / "data").exists()
     by = ["(Address already in use by ", f", process {os.getpid()})"] if sys.platform == "linux" else []
     for word in (f"127.0.0.1:{port}", "--port", "--host", *by):
         assert word in line

@@ -3,8 +3,8 @@
 Hypercorn 0.18 keeps a connection until its idle timer ends, though its client is gone; it does not look for a
 client's leaving while bytes of a next request wait behind the one that is being answered; and it closes a connection
 only when the client has taken everything. In HTTP/2 it takes over an answer as fast as that comes, whether the client
-reads or not, and leaves one that ends early open for ever. What is no HTTP/1.1 gets an empty answer, which is
-made one of ours. Nothing else of it is touched.
+reads or not, leaves one that ends early open for ever, and takes frames that it has no place for as its own fault.
+What is no HTTP/1.1 gets an empty answer, which is made one of ours. Nothing else of it is touched.
 """
 
 import asyncio
@@ -13,16 +13,18 @@ from typing import Any, cast
 
 import h11
 from h2.errors import ErrorCodes
+from h2.events import DataReceived, RequestReceived
+from h2.events import Event as H2Event
 from h2.exceptions import ProtocolError
 from hypercorn import protocol
 from hypercorn.asyncio import run, tcp_server
-from hypercorn.events import Closed
+from hypercorn.events import Closed, Event
 from hypercorn.protocol import h2
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import AppWrapper
-from priority.priority import MissingStreamError
+from priority.priority import MissingStreamError, PriorityError
 
 from gproxy.errors import BadRequest, HeadersTooLarge
 from gproxy.protocols.registry import OPENAI
@@ -158,7 +160,39 @@ class BoundedStreamBuffer(h2.StreamBuffer):
 
 
 class ResettingH2Protocol(h2.H2Protocol):
-    """HTTP/2, where a stream whose answer ends early is reset."""
+    """HTTP/2, where a stream whose answer ends early is reset, and no frames of a client's are a fault of ours."""
+
+    async def handle(self, event: Event) -> None:
+        try:
+            await super().handle(event)
+        except (
+            PriorityError,
+            ProtocolError,
+            LookupError,
+            NameError,
+            ValueError,
+        ):  # it was not made for these
+            with contextlib.suppress(ProtocolError):
+                self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+                await self._flush()
+            await self.send(Closed())
+
+    async def _handle_events(self, events: list[H2Event]) -> None:
+        for event in events:
+            if isinstance(event, DataReceived) and event.stream_id not in self.streams:
+                # Behind an answer that came before its request's end: they are for nobody, and no reason to end.
+                with contextlib.suppress(ProtocolError):
+                    self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                continue
+            await super()._handle_events([event])
+        await self._flush()
+
+    async def _create_stream(self, request: RequestReceived) -> None:
+        try:
+            await super()._create_stream(request)
+        except (PriorityError, NameError, ValueError):
+            self.streams.pop(request.stream_id, None)  # half made, it could not even be closed
+            raise
 
     async def stream_send(self, event: StreamEvent) -> None:
         buffer = self.stream_buffers.get(event.stream_id)

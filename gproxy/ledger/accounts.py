@@ -171,8 +171,10 @@ class Alone:
         self._noting = Noting(self._note)
 
     async def reserve(self, claim: Claim, pending: Pending) -> Admission:
-        if not self._writer.waiting and self._inline.overtaken():
-            self._tally.reread()
+        if not self._writer.waiting:
+            self._tally.turn(claim.at)
+            if self._inline.overtaken():
+                self._tally.reread()
         admission = self._tally.reserve(claim)
         if admission.refused is None:
             prompt = self._writer.prompt
@@ -186,6 +188,8 @@ class Alone:
         self._noting.opened(claim, pending)
 
     def settle(self, claim: Claim, tokens: int, cost_nano: int | None, record: Record | None) -> Entry:
+        if not self._writer.waiting:
+            self._tally.turn(time.time())
         settled = self._tally.settle(claim.request_id, tokens)
         if cost_nano:
             self._tally.charge(claim.scopes, claim.at, cost_nano)

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Counts, Posting, Slot
-from gproxy.ledger.periods import DAY_S, kept_from, period_key, periods
+from gproxy.ledger.periods import DAY_S, period_key, periods
 from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.weighing import (
@@ -133,7 +133,6 @@ class Tally:
     def reserve(self, claim: Claim) -> Admission:
         """As `spend.reserve`, but for what is written. Raises `StoreError` if it does not know how things stand."""
         now = claim.at
-        self._turn(now)
         windows = self._plan(claim.bounds)
         second, tokens = int(now), claim.tokens
         counts = []
@@ -197,7 +196,6 @@ class Tally:
 
     def charge(self, scopes: Iterable[str], at: float, cost_nano: int) -> None:
         """Add to what is spent. Who calls it sees to it that the store is told, and after this."""
-        self._turn(at)
         keys = periods(int(at) // DAY_S).values()
         spent = self._spent
         for scope in scopes:
@@ -217,6 +215,14 @@ class Tally:
 
     def spent(self, scope: str, key: str) -> Spent:
         return Spent(self._spent_of(scope, key), self._held.get((scope, key), 0))
+
+    def turn(self, now: float) -> None:
+        """With a new day, forget what was spent: most of it was in days that are past. To be called when all of it is
+        written, for the store is asked anew."""
+        day = int(now) // DAY_S
+        if day != self._day:
+            self._day = day
+            self._spent.clear()
 
     def reread(self) -> None:
         """Ask the store anew how things stand, now that all of this is written there."""
@@ -295,14 +301,6 @@ class Tally:
                 self._held[pair] = left
             else:
                 self._held.pop(pair, None)
-
-    def _turn(self, now: float) -> None:
-        """With a new day, forget what was spent in those that are past."""
-        day = int(now) // DAY_S
-        if day != self._day:
-            self._day = day
-            oldest = {len(key): kept_from(key) for key in periods(day).values()}
-            self._spent = {pair: n for pair, n in self._spent.items() if pair[1] >= oldest[len(pair[1])]}
 
 
 class Changes(Posting):

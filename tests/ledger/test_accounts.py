@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import accounts as module
 from gproxy.ledger import sqlite, writer
 from gproxy.ledger.accounts import Accounts, Alone, Noting, Shared, accounts
 from gproxy.ledger.inline import MOST_WORKS
+from gproxy.ledger.periods import DAY_S
 from gproxy.ledger.spend import pending, recover_store, spent
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.verify import verify
@@ -282,6 +284,33 @@ async def test_alone_what_somebody_changes_by_hand_is_seen_by_the_next_request(t
         assert (await books.reserve(last, lambda: b"")).refused is None
         await it.run(books.settle(last, 0, 3, None))
         assert spent(it.path, [("user/alice", "total")], time.time())["user/alice", "total"] == Spent(3, 0)
+
+
+async def test_alone_the_spend_of_past_days_is_not_kept_though_nothing_is_limited(tmp_path: Path) -> None:
+    async with serving(tmp_path, None) as (books, it):
+        assert isinstance(books, Alone)
+        for day in range(10):
+            one = structs.replace(claim(f"a{day}", limited=False), at=time.time() - day * DAY_S)
+            books._tally.turn(one.at)  # as the clock would have it
+            await it.run(books.settle(one, 0, 7, None))
+        assert len(books._tally._spent) == 6
+        assert spent(it.path, [("user/alice", "total")], time.time())["user/alice", "total"] == Spent(70, 0)
+
+
+async def test_alone_a_charge_that_is_not_written_yet_stands_though_the_clock_is_wrong_for_a_while(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, None) as (books, it):
+        daily = Budget("user/alice", "day", 100)
+        first, ahead, second = (
+            structs.replace(claim(name, cost=1), bounds=(), budgets=(daily,)) for name in "abc"
+        )
+        assert (await books.reserve(first, lambda: b"")).refused is None
+        await it.run(lambda db: None)
+        it.put(books.settle(first, 0, 100, None))
+        ahead = structs.replace(ahead, at=ahead.at + 60 * DAY_S)
+        assert (await books.reserve(ahead, lambda: b"")).refused is None
+        assert (await books.reserve(second, lambda: b"")).refused == daily
 
 
 async def test_where_sqlite_has_its_fault_all_is_counted_in_the_store(

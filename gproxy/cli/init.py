@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def init(
     demo: Annotated[bool, typer.Option("--demo", help="With the offline demo as its provider.")] = False,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Ask nothing: take the providers whose keys are in the environment.")
+        bool, typer.Option("--yes", help="Ask nothing: take the keys, and addresses, of the environment.")
     ] = False,
     channel: Annotated[
         str | None, typer.Option(metavar="CHANNEL", help="Ask nothing: one provider of this kind.")
@@ -84,7 +84,7 @@ def _found() -> "list[Offer]":
 
     found = offers.found()
     for offer in found:
-        output.note(f"Took {offer.secret.value if offer.secret else ''} for the provider {offer.name}.")
+        output.note(f"Took {offer.secret.value if offer.secret else ''} for the provider {offer.called}.")
     return found
 
 

@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 
 from gproxy.cli import output, templates
 from gproxy.cli.providers import Secret, ask_secret, key_variable
+from gproxy.config.redact import address
+from gproxy.config.schema import Global
 from gproxy.errors import ConfigError
+from gproxy.providers import catalog
 
 if TYPE_CHECKING:
     from gproxy.server.probe import Outcome
@@ -36,6 +40,11 @@ class Offer:
     base_url: str | None = None
     secret: Secret | None = None
     models: tuple[str, ...] = ()
+
+    @property
+    def called(self) -> str:
+        """Its name, with its address if that is not the channel's own."""
+        return self.name if self.base_url is None else f"{self.name} at {address(self.base_url)}"
 
     @property
     def table(self) -> str:
@@ -65,43 +74,68 @@ class Offer:
 
 def default_name(channel: str) -> str:
     """What a provider is called if nobody says: several may be of a channel that is called with a key."""
-    from gproxy.providers.catalog import CHANNELS
-
-    return f"{channel}-main" if CHANNELS[channel].needs_key else channel
+    return f"{channel}-main" if catalog.CHANNELS[channel].needs_key else channel
 
 
 def found() -> list[Offer]:
-    """One for each channel whose key is in the environment under a usual name.
+    """One for each channel whose key is in the environment under a usual name, at the address that is there.
 
     A key file that is named there is often for other programs, and of another kind than a service account's.
     """
-    from gproxy.config.keys import looks_made_here
-    from gproxy.providers.catalog import CHANNELS
-
     offers = []
-    for name, channel in CHANNELS.items():
+    for name, channel in catalog.CHANNELS.items():
         if not channel.root or not channel.needs_key or channel.service_account:
             continue
         usual = key_variable(name)
         set_here = [each for each in (usual, *channel.other_variables) if os.environ.get(each)]
         for variable in set_here[:1] if usual in set_here else set_here:
-            if looks_made_here(os.environ[variable]):
-                output.note(f"{variable} holds a key that a gproxy made, and is not taken for a provider.")
+            base_url = _address_of(channel)
+            offer = Offer(default_name(name), name, base_url, Secret("env", variable))
+            if why := _no_offer(offer, channel.address_variable):
+                output.note(f"{variable} is not taken for a provider: {why}.")
             else:
-                offers.append(Offer(default_name(name), name, None, Secret("env", variable)))
+                offers.append(offer)
     return offers
+
+
+def _address_of(channel: catalog.Channel) -> str | None:
+    """That of the environment, if it is another than the channel's own: its key may be a relay's."""
+    given = os.environ.get(channel.address_variable, "") if channel.address_variable else ""
+    own = given.rstrip("/").removesuffix("/v1") == channel.root
+    return None if own else given or None
+
+
+def _no_offer(offer: Offer, address_variable: str) -> str:
+    """Why what the environment says cannot be a provider's, or is rather a client's of gproxy; "" if it can be."""
+    from gproxy.config.keys import looks_made_here
+    from gproxy.config.load import load
+
+    if looks_made_here(offer.key or ""):
+        return "it holds a key that a gproxy made"
+    if offer.base_url is None:
+        return ""
+    if load(offer.table.encode(), channels=catalog.CHANNELS)[0] is None:
+        return f"{address_variable} is no address that could be its base_url"
+    if _is_ours(offer.base_url):
+        return f"{address_variable} points to gproxy itself"
+    return ""
+
+
+def _is_ours(url: str) -> bool:
+    """Whether it is where the server of this file will be, as far as that is known before there is one."""
+    parts = urlsplit(url)
+    port = os.environ.get("GPROXY_PORT") or str(Global().port)
+    return parts.hostname in ("127.0.0.1", "localhost", "::1") and str(parts.port) == port
 
 
 def given(
     channel: str, name: str | None, base_url: str | None, *, env: str | None, keyring: bool, literal: bool
 ) -> Offer:
     """That of the options; its key is asked for, or read from standard input."""
-    from gproxy.providers.catalog import CHANNELS
-
-    if channel not in CHANNELS:
-        raise typer.BadParameter(output.not_one_of(channel, CHANNELS), param_hint="--channel")
+    if channel not in catalog.CHANNELS:
+        raise typer.BadParameter(output.not_one_of(channel, catalog.CHANNELS), param_hint="--channel")
     name = name or default_name(channel)
-    if not (env or keyring or literal) and CHANNELS[channel].needs_key:
+    if not (env or keyring or literal) and catalog.CHANNELS[channel].needs_key:
         env = key_variable(channel)
     secret = ask_secret(name, channel, env=env, keyring=keyring, entry=None, literal=literal)
     return Offer(name, channel, base_url, secret)
@@ -115,14 +149,14 @@ def asked(path: Path) -> list[Offer]:
     if at_terminal:
         for offer in found():
             where = offer.secret.value if offer.secret else ""
-            if typer.confirm(f"{where} is set. Take it as {offer.name}?", default=True, err=True):
+            if typer.confirm(f"{where} is set. Take it as {offer.called}?", default=True, err=True):
                 offers += _standing(offer)
     _show_channels()
     while True:
         channel = _until_right(partial(_asked_channel, first=not offers))
         if not channel:
             return offers
-        offer = _until_right(partial(_described, path, channel, offers))
+        offer = _described(path, channel, offers)
         if not at_terminal:
             return [offer]
         offers += _standing(offer)
@@ -131,11 +165,9 @@ def asked(path: Path) -> list[Offer]:
 def suggested(offers: Sequence[Offer]) -> list[str]:
     """Models of theirs to begin with, as PROVIDER/MODEL, a few of each: those that the catalogue names and the
     provider has, else the first of its list that are none for sound, pictures or embeddings."""
-    from gproxy.providers.catalog import CHANNELS
-
     found = []
     for offer in offers:
-        named = CHANNELS[offer.channel].models
+        named = catalog.CHANNELS[offer.channel].models
         known = [model for model in named if model in offer.models or not (offer.models or offer.base_url)]
         talking = [model for model in offer.models if not _OTHERS.search(model)]
         found += [f"{offer.name}/{model}" for model in (known or talking)[:_MOST_SUGGESTED]]
@@ -144,7 +176,7 @@ def suggested(offers: Sequence[Offer]) -> list[str]:
 
 def asked_alias(path: Path, offers: Sequence[Offer]) -> str:
     """`NAME=PROVIDER/MODEL` of an alias that the user wants; "" for none."""
-    name = prompt("An alias for a model, such as chat-default (empty: none)", "")
+    name = _until_right(partial(prompt, "An alias for a model, such as chat-default (empty: none)", ""))
     if not name:
         return ""
     models = suggested(offers)
@@ -159,11 +191,10 @@ def tried(offers: Sequence[Offer]) -> "list[Outcome | None]":
 
     from gproxy.config.load import load
     from gproxy.config.snapshot import build
-    from gproxy.providers.catalog import CHANNELS
     from gproxy.server.listing import credentials_of
     from gproxy.server.probe import probe_all
 
-    config, _ = load("\n".join(offer.table for offer in offers).encode(), channels=CHANNELS)
+    config, _ = load("\n".join(offer.table for offer in offers).encode(), channels=catalog.CHANNELS)
     if config is None:
         return [None for _ in offers]
     usable = {(o.name, f"{o.name}#1"): o.key for o in offers if o.key and not o.fault}
@@ -200,11 +231,25 @@ def storing(offers: Sequence[Offer]) -> Callable[[], AbstractContextManager[None
 
 
 def prompt(question: str, default: str | None) -> str:
-    return str(typer.prompt(question, default=default, show_default=bool(default), err=True)).strip()
+    """What is answered; raises ConfigError for what looks like a key, and where there is nobody to answer."""
+    try:
+        answer = str(typer.prompt(question, default=default, show_default=bool(default), err=True)).strip()
+    except typer.Abort as abort:
+        if sys.stdin.isatty() or not isinstance(abort.__context__, EOFError):
+            raise
+        output.note("")
+        raise ConfigError("nobody answers: `gproxy init --yes`, or --channel, asks nothing") from None
+    if _LIKE_A_KEY.match(answer):
+        raise ConfigError(
+            "that looks like a key: it was not taken, and is asked for later, without being shown"
+        )
+    return answer
 
 
 _PATIENCE_S = 15.0
 _MOST_SUGGESTED = 3
+_LIKE_A_KEY = re.compile(r"(?:sk-|op_|AIza)\S{12,}|(?![A-Z0-9_]+$)[\w-]{32,}$")
+"""Of providers as they make them; a name in capitals is a variable's."""
 _OTHERS = re.compile(
     "embed|whisper|tts|audio|speech|realtime|live|image|dall-e|sora|veo|imagen|moderation|guard|rerank|ocr|transcribe",
     re.IGNORECASE,
@@ -213,10 +258,8 @@ _OTHERS = re.compile(
 
 
 def _show_channels() -> None:
-    from gproxy.providers.catalog import CHANNELS
-
     output.note("Channels:")
-    for name, row in CHANNELS.items():
+    for name, row in catalog.CHANNELS.items():
         output.note(
             f"  {name:<14} {row.root or ('answered here, offline' if row.offline else 'an address of yours')}"
         )
@@ -235,12 +278,10 @@ def _until_right(ask: Callable[[], _Answer]) -> _Answer:
 
 
 def _asked_channel(*, first: bool) -> str:
-    from gproxy.providers.catalog import CHANNELS
-
     which = "the first provider (empty: none yet)" if first else "another provider (empty: none)"
     channel = prompt(f"Channel of {which}", "")
-    if channel and channel not in CHANNELS:
-        near = difflib.get_close_matches(channel, CHANNELS, 1)
+    if channel and channel not in catalog.CHANNELS:
+        near = difflib.get_close_matches(channel, catalog.CHANNELS, 1)
         meant = f", did you mean {near[0]}?" if near else ": choose one of those listed"
         raise ConfigError(f"there is no channel {channel}{meant}")
     return channel
@@ -249,7 +290,6 @@ def _asked_channel(*, first: bool) -> str:
 def _alias(path: Path, offers: Sequence[Offer], name: str, default: str | None) -> str:
     from gproxy.config.edit import refuse_new
     from gproxy.config.keys import make_key
-    from gproxy.providers.catalog import CHANNELS
 
     target = prompt("The model that it stands for, as PROVIDER/MODEL", default)
     provider, _, model = target.partition("/")
@@ -257,39 +297,70 @@ def _alias(path: Path, offers: Sequence[Offer], name: str, default: str | None) 
         raise ConfigError(f"{target} is not PROVIDER/MODEL")
     tables = "\n".join(offer.table for offer in offers)
     text = templates.first_file(tables, make_key(), (name, provider, model))
-    refuse_new(path, text, channels=CHANNELS, environ=os.environ)
+    refuse_new(path, text, channels=catalog.CHANNELS, environ=os.environ)
     return f"{name}={target}"
 
 
 def _described(path: Path, channel: str, before: Sequence[Offer]) -> Offer:
-    from gproxy.config.edit import refuse_new
-    from gproxy.providers.catalog import CHANNELS
-
-    row = CHANNELS[channel]
-    name = prompt("Its name here", default_name(channel))
-    base_url = None if row.root or row.offline else prompt("Its base URL", None)
+    """Asked for bit by bit; what cannot be is said before a secret is typed in vain."""
+    row = catalog.CHANNELS[channel]
+    name = _until_right(partial(_asked_name, path, channel, before))
+    base_url = None
+    if row.needs_address:
+        base_url = _until_right(partial(_asked_address, path, channel, name))
     offer = Offer(name, channel, base_url)
-    # Said before a secret is typed in vain.
-    text = "\n".join(each.table for each in (*before, offer))
-    refuse_new(path, text, channels=CHANNELS, environ=os.environ)
     return offer if row.offline else dataclasses.replace(offer, secret=_asked_secret(name, channel))
 
 
+def _asked_name(path: Path, channel: str, before: Sequence[Offer]) -> str:
+    name = prompt("Its name here", default_name(channel))
+    # An address that could be stands in for the one that has not been asked for.
+    stand_in = "http://127.0.0.1" if catalog.CHANNELS[channel].needs_address else None
+    _refuse_offers(path, (*before, Offer(name, channel, stand_in)))
+    return name
+
+
+def _asked_address(path: Path, channel: str, name: str) -> str:
+    base_url = prompt("Its base URL", None)
+    _refuse_offers(path, (Offer(name, channel, base_url),))
+    return base_url
+
+
+def _refuse_offers(path: Path, offers: Sequence[Offer]) -> None:
+    from gproxy.config.edit import refuse_new
+
+    text = "\n".join(offer.table for offer in offers)
+    refuse_new(path, text, channels=catalog.CHANNELS, environ=os.environ)
+
+
 def _asked_secret(name: str, channel: str) -> Secret | None:
-    place = prompt("Where is its key? env, keyring, literal (in the file) or none", _usual_place(channel))
+    """A key that cannot be is followed by the question where it is: there may be none to type."""
+    usual = _usual_place(channel)
+
+    def once() -> Secret | None:
+        nonlocal usual
+        place = usual = _until_right(partial(_asked_place, usual))
+        env = None
+        if place == "env":
+            env = _until_right(partial(prompt, "Which variable", key_variable(channel)))
+        return ask_secret(
+            name, channel, env=env, keyring=place == "keyring", entry=None, literal=place == "literal"
+        )
+
+    return _until_right(once)
+
+
+def _asked_place(usual: str) -> str:
+    place = prompt("Where is its key? env, keyring, literal (in the file) or none", usual)
     if place not in ("env", "keyring", "literal", "none"):
         raise ConfigError(f"{place} is no place for a key: answer env, keyring, literal or none")
-    env = prompt("Which variable", key_variable(channel)) if place == "env" else None
-    return ask_secret(
-        name, channel, env=env, keyring=place == "keyring", entry=None, literal=place == "literal"
-    )
+    return place
 
 
 def _usual_place(channel: str) -> str:
     from gproxy.config import secrets
-    from gproxy.providers.catalog import CHANNELS
 
-    if not CHANNELS[channel].needs_key:
+    if not catalog.CHANNELS[channel].needs_key:
         return "none"
     if os.environ.get(key_variable(channel)):
         return "env"

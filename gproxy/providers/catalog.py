@@ -48,6 +48,7 @@ class Channel:
     open_list     True: its list of models is given without a key, and so proves none
     key_variable  where its key is usually found in the environment, "" for `<NAME>_API_KEY`
     other_variables  where it is looked for as well
+    address_variable  where its SDK takes another address from, "" if from none that is known here
     deployments   True: the paths name a deployment, as `azure.py` says
     service_account  True: its secret is a service account, and its address as `vertex.py` says
     configurable  True: `settings.protocols` says which of `speaks` an upstream has
@@ -69,6 +70,7 @@ class Channel:
     open_list: bool = False
     key_variable: str = ""
     other_variables: tuple[str, ...] = ()
+    address_variable: str = ""
     deployments: bool = False
     service_account: bool = False
     configurable: bool = False
@@ -95,6 +97,7 @@ _ROWS = (
         models=("gpt-5.4-mini", "gpt-5.5", "gpt-4.1-mini"),
         top_k=False,
         root="https://api.openai.com",
+        address_variable="OPENAI_BASE_URL",
         speaks=_OPENAI,
         prices="openai",
         extras=_extras("images_generations", "moderations", "audio_speech"),
@@ -103,6 +106,7 @@ _ROWS = (
         name="anthropic",
         models=("claude-sonnet-5-5", "claude-haiku-5-5", "claude-sonnet-4-5"),
         root="https://api.anthropic.com",
+        address_variable="ANTHROPIC_BASE_URL",
         speaks={"anthropic_messages": "/v1"},
         auth={"": "x-api-key"},
         prices="anthropic",

@@ -47,7 +47,7 @@ def run(
     """`run("keys", "list", stdin="…")` in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     for name in os.environ:
-        if name.startswith("GPROXY_") or name.endswith("_API_KEY"):
+        if name.startswith("GPROXY_") or name.endswith(("_API_KEY", "_BASE_URL")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("keyring.get_keyring", fail.Keyring)

@@ -177,13 +177,57 @@ def test_an_alias_is_offered_what_the_provider_said_that_it_has(tmp_path: Path) 
 
 def test_a_wrong_answer_at_a_terminal_is_asked_for_again(tmp_path: Path) -> None:
     with Upstream() as up:
-        described = ("Bad Name", up.url, "main", up.url, "safe", "main", up.url, "none")
+        described = ("Bad Name", "sk-0123456789abcdef", "main", "localhost:1", up.url, "safe", "none")
         seen = typed(tmp_path, "custm", "custom", *described, "", "chat", "m-1", "other/m-1", "main/m-1")
-    for told in ("did you mean custom?", "is no place for a key", "m-1 is not PROVIDER/MODEL", "other"):
+    assert seen.count("Its name here") == 3
+    assert seen.count("sk-0123456789abcdef") == 1  # as it was typed
+    assert seen.count("Where is its key?") == 2
+    for told in (
+        "looks like a key",
+        "must be an http:// or https:// address",
+        "did you mean custom?",
+        "is no place for a key",
+        "m-1 is not PROVIDER/MODEL",
+        "other",
+    ):
         assert told in seen
     tree = tomllib.loads((tmp_path / "gproxy.toml").read_text())
     assert [row["name"] for row in tree["providers"]] == ["main"]
     assert tree["model_aliases"] == [{"alias": "chat", "provider_name": "main", "model_id": "m-1"}]
+
+
+def test_a_key_that_cannot_be_loses_nothing_of_what_was_answered(tmp_path: Path) -> None:
+    with Upstream() as up:
+        answers = ("custom", "main", up.url, "literal", "sk-a b", "literal", "sk-typed", "", "")
+        seen = typed(tmp_path, *answers)
+    assert (seen.count("Its name here"), "blanks" in seen) == (1, True)
+    tree = tomllib.loads((tmp_path / "gproxy.toml").read_text())
+    assert tree["providers"][0]["credentials"] == [{"api_key": "sk-typed"}]
+
+
+def test_without_anybody_to_answer_it_is_said_what_asks_nothing(run: Run) -> None:
+    ran = run("init", stdin="")
+    assert ran.code == 1
+    assert "nobody answers: `gproxy init --yes`" in ran.err
+    assert "Aborted" not in ran.err
+
+
+def test_yes_takes_a_relays_address_and_says_so(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-relay")
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://relay.example/v1")
+    ran = run("init", "--yes")
+    tree = made(tmp_path / "gproxy.toml", ran)
+    assert tree["providers"][0]["settings"] == {"base_url": "https://relay.example/v1"}
+    assert "Took OPENAI_API_KEY for the provider openai-main at https://relay.example/v1." in ran.err
+
+
+def test_a_key_that_cannot_be_tried_fails_its_test(run: Run, tmp_path: Path) -> None:
+    ran = run("init", "--channel", "openai", "--env", "NOT_SET_ANYWHERE", "--test")
+    assert ran.code == 1
+    assert "openai-main: NOT_SET_ANYWHERE is not set here; it was not tried" in ran.err
+    assert (tmp_path / "gproxy.toml").exists()
 
 
 def test_options_describe_a_provider_and_its_key_is_tried(run: Run, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from gproxy.cli.offers import Offer
 from gproxy.cli.providers import Secret
 from gproxy.config.keys import make_key
 from gproxy.errors import ConfigError
+from gproxy.providers.catalog import CHANNELS
 from tests.config.test_secrets import MemoryRing
 from tests.kit.upstream import Upstream
 
@@ -21,7 +23,15 @@ def up() -> Iterator[Upstream]:
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
+    for channel in CHANNELS.values():
+        monkeypatch.delenv(channel.address_variable or "NONE", raising=False)
+    for variable in (
+        "OPENAI_API_KEY",
+        "ANTHROPIC_API_KEY",
+        "GEMINI_API_KEY",
+        "GOOGLE_API_KEY",
+        "GPROXY_PORT",
+    ):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -50,6 +60,64 @@ def test_usual_variables_are_offered_once_each(
     assert found == taken
 
 
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("", None),
+        ("https://api.openai.com/v1", None),
+        ("https://api.openai.com/", None),
+        ("https://relay.example/v1", "https://relay.example/v1"),
+        ("http://127.0.0.1:4000", "http://127.0.0.1:4000"),
+        ("https://eu.api.openai.com/v1", "https://eu.api.openai.com/v1"),
+    ],
+)
+def test_a_relays_key_is_taken_with_the_relays_address(
+    monkeypatch: pytest.MonkeyPatch, url: str, taken: str | None
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-relay")
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    (offer,) = offers.found()
+    assert offer.base_url == taken
+    assert (taken or "openai-main") in offer.called
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://127.0.0.1:8787/v1", "points to gproxy itself"),
+        ("http://localhost:8787", "points to gproxy itself"),
+        ("relay.example/v1", "is no address"),
+        ("http://h:port/", "is no address"),
+    ],
+)
+def test_a_key_for_what_can_be_no_upstream_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str, why: str
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-chosen")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", url)
+    assert offers.found() == []
+    told = f"ANTHROPIC_API_KEY is not taken for a provider: ANTHROPIC_BASE_URL {why}"
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["sk-proj-0123456789ab", "AIzaSyA0123456789", "0123456789abcdef" * 2])
+def test_a_key_is_no_answer_to_what_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{key}\n"))
+    with pytest.raises(ConfigError, match="looks like a key") as raised:
+        offers.prompt("Its name here", "openai-main")
+    assert key not in raised.value.message + capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "answer", ["openai-main", "https://a-rather-long-name.openai.azure.com/openai/v1", "MY_KEY_" * 6]
+)
+def test_what_looks_like_no_key_is_an_answer(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
+    assert offers.prompt("Its name here", None) == answer
+
+
 def test_a_key_that_gproxy_made_is_neither_offered_nor_tried(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,7 +129,7 @@ def test_a_key_that_gproxy_made_is_neither_offered_nor_tried(
     assert offers.tried([offer]) == [None]
     assert not offers.tell(offer, None)
     told = capsys.readouterr().err
-    assert "OPENAI_API_KEY holds a key that a gproxy made" in told
+    assert "OPENAI_API_KEY is not taken for a provider: it holds a key that a gproxy made" in told
     assert "a: its key is one that a gproxy made; it was not tried" in told
     assert key not in told
 

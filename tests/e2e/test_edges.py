@@ -152,17 +152,18 @@ def test_a_loop_through_ourselves_ends_at_once(tmp_path: Path, call: Call) -> No
 @pytest.mark.parametrize("call", [CHAT, BY_ID["messages-stream"]], ids=["same dialect", "translated"])
 def test_a_loop_through_another_proxy_ends_at_once(tmp_path: Path, call: Call) -> None:
     ports = closed_port(), closed_port()
-    me = user("me", UPSTREAM_KEY, "*")
+    a_key, b_key = KEY, UPSTREAM_KEY
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     # Each leads on to the other, which is asked in another dialect each time.
-    to_b = provider("on", "custom", f"http://127.0.0.1:{ports[1]}/on", protocols=["openai_chat"]) + me
-    to_a = provider("on", "custom", f"http://127.0.0.1:{ports[0]}/on", protocols=["anthropic_messages"]) + me
+    to_b = provider("on", "custom", f"http://127.0.0.1:{ports[1]}/on", protocols=["openai_chat"])
+    to_a = provider("on", "custom", f"http://127.0.0.1:{ports[0]}/on", protocols=["anthropic_messages"])
+    to_a = to_a.replace(b_key, a_key)
     with (
-        Gateway(tmp_path / "a", to_b, "--port", str(ports[0])) as a,
-        Gateway(tmp_path / "b", to_a, "--port", str(ports[1])) as b,
+        Gateway(tmp_path / "a", to_b + user("me", a_key, "*"), "--port", str(ports[0])) as a,
+        Gateway(tmp_path / "b", to_a + user("me", b_key, "*"), "--port", str(ports[1])) as b,
     ):
-        answer = a.post(call.url("m", "on"), call.fields("m"), key=UPSTREAM_KEY)
+        answer = a.post(call.url("m", "on"), call.fields("m"), key=a_key)
         assert answer.status_code == 508, answer.text
         assert [len(proxy.rows()) for proxy in (a, b)] == [1, 1]
 

@@ -105,7 +105,7 @@ class Global:
     http_engine: str = key("HTTP/1.1 engine", default="fast", choices=("fast", "hypercorn"))
     tls_certificate: str = key("path of the certificate; with tls_key: HTTPS", default="")
     tls_key: str = key("path of the certificate's key", default="")
-    log_format: str = key("access log on stderr", default="text", choices=("text", "json"))
+    log_format: str = key("access log and messages on stderr", default="text", choices=("text", "json"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

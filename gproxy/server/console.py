@@ -4,12 +4,16 @@ What the lines say is their callers'.
 """
 
 import contextlib
+import json
 import logging
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from types import TracebackType
+
+from gproxy.ledger.when import stamp
 
 MOST_WAITING = 10_000
 _CLOSE_SECONDS = 1.0
@@ -20,8 +24,8 @@ _WHOLE_CHARS = 1000
 
 
 def say(text: str) -> None:
-    """Print `gproxy: text` in one write, and wait for it; a terminal that is gone is no failure."""
-    _write(f"gproxy: {text}")
+    """Print `gproxy: text`, or an object, in one write, and wait for it; a terminal that is gone is no failure."""
+    _write(LINES.told(text))
 
 
 class Lines:
@@ -29,9 +33,12 @@ class Lines:
 
     The thread is started by the first line, so in the process that says it and not before a fork. It gathers for a
     moment and writes what came together at once: a wake-up for each line would cost requests more than the lines do.
+
+    `style` is `log_format`: "text", or "json", whose every line is an object with `time` and `message`.
     """
 
     def __init__(self) -> None:
+        self.style = "text"
         self._waiting: deque[str] = deque()
         self._thread: threading.Thread | None = None
         self._said = threading.Event()
@@ -52,8 +59,14 @@ class Lines:
             self._thread.start()
 
     def say(self, text: str) -> None:
-        """Hand `gproxy: text` over."""
-        self.put(f"gproxy: {text}")
+        """Hand `gproxy: text`, or an object, over."""
+        self.put(self.told(text))
+
+    def told(self, text: str) -> str:
+        """What is printed of what the server says of itself."""
+        if self.style != "json":
+            return f"gproxy: {text}"
+        return json.dumps({"time": stamp(datetime.now(UTC)), "message": text}, ensure_ascii=False)
 
     def close(self) -> None:
         """Write what waits, for no longer than a moment."""
@@ -78,7 +91,7 @@ class Lines:
             line = self._waiting.popleft()
             dropped, self._dropped = self._dropped, 0
             if dropped:
-                line = f"gproxy: {dropped} lines were dropped, since stderr was not read\n{line}"
+                line = f"{self.told(f'{dropped} lines were dropped, since stderr was not read')}\n{line}"
             if text and len(text) + len(line) >= _WHOLE_CHARS:
                 yield text
                 text = ""

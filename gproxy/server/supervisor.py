@@ -90,6 +90,7 @@ def run(
     if first.config is None:
         return _refuse(_BROKEN)
     settings = first.config.globals
+    LINES.style = settings.log_format
     ignore_hangups()
     descriptors.raise_limit()
     coredumps.forbid()
@@ -221,7 +222,7 @@ def _work(
         loaded = completed(server.good.loaded, name, os.environ)
         assert loaded.snapshot is not None
     snapshot = _as_started(loaded.snapshot, server.started)
-    LOG.scrub = Scrubber(known(snapshot)).text
+    _speak_as(snapshot)
     writer = Writer(server.store, worker=worker.slot if worker else None)
     try:
         recover_store(server.store, worker.slot if worker else None)
@@ -336,7 +337,7 @@ def _swapper(
         ]
         if fixed:
             tell(f"restart to apply [global] {', '.join(fixed)}")
-        LOG.scrub = Scrubber(known(snapshot)).text
+        _speak_as(snapshot)
         gateway.swap(_as_started(snapshot, started))
         gateway.metrics.reloaded(ok=True)
         swapped()
@@ -368,6 +369,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
+
+
+def _speak_as(snapshot: Snapshot) -> None:
+    """Have the lines of this process as that configuration wants them, without its secrets."""
+    LOG.scrub = Scrubber(known(snapshot)).text
+    LINES.style = snapshot.config.globals.log_format
 
 
 def _close(sockets: list[socket.socket]) -> None:

@@ -1,5 +1,6 @@
 import contextlib
 import io
+import json
 import logging
 import os
 import subprocess
@@ -27,6 +28,18 @@ def test_a_line_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
     say("well")
     assert stream.all == ["gproxy: well\n"]
+
+
+def test_what_is_said_is_an_object_a_line_where_json_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Writes()
+    monkeypatch.setattr(sys, "stderr", stream)
+    lines = Lines()
+    lines.style = "json"
+    lines.say("a fault\nTraceback: ä")
+    lines.close()
+    (line,) = "".join(stream.all).splitlines()
+    assert json.loads(line).keys() == {"time", "message"}
+    assert json.loads(line)["message"] == "a fault\nTraceback: ä"
 
 
 def test_a_stream_that_is_closed_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """The process around the server: its socket, its store, its reloads and its exit code. Each test is a process."""
 
+import json
 import os
+import re
 import socket
 import sys
 from pathlib import Path
@@ -19,6 +21,25 @@ def test_the_address_is_announced_before_it_is_listened_on(tmp_path: Path) -> No
         url = it.url()
         assert it.process.stdout is not None
         assert it.process.stdout.readline() == f"announced {url}\n"
+
+
+def test_where_json_is_wanted_all_that_is_said_is_json(tmp_path: Path) -> None:
+    text = settings(log_format="json") + ALICE
+    with running(tmp_path, text) as it:
+        ask(poll(lambda: re.search('"listening on (.*)"', it.said), "listening")[1])
+        it.path.write_text(text.replace(KEY, "sk-new"))
+        poll(lambda: re.search("configuration reloaded", it.said), "the reload")
+        it.signal()
+        assert it.code() == 0
+        lines = [json.loads(line) for line in it.said.splitlines()]
+    assert [line["path"] for line in lines if "path" in line] == ["/v1/chat/completions"]
+    assert all(("message" in line) != ("path" in line) for line in lines)
+
+
+def ask(url: str) -> None:
+    """A request that comes to nothing, and has its line."""
+    headers = {"authorization": f"Bearer {KEY}"}
+    httpx.post(f"{url}/v1/chat/completions", json={"model": "none"}, headers=headers, trust_env=False)
 
 
 def test_a_port_that_is_taken_is_one_sentence_and_one(tmp_path: Path) -> None:

@@ -25,6 +25,9 @@ DryRunOption = Annotated[
 USER = "litellm"
 """Whose key LiteLLM's master key is here."""
 
+_LITELLM_PORT = 4000
+"""Where its proxy listens by default (docs.litellm.ai/docs/proxy/cli)."""
+
 _LITERAL = re.compile(r'(api_key = )"(?:[^"\\]|\\.)*"')
 
 _HEAD = "# Imported into gproxy: `gproxy check` validates it, a running server follows its edits.\n"
@@ -47,8 +50,16 @@ def from_litellm(file: FileArgument, dry_run: DryRunOption = False, config: Conf
     _write(config, lambda document: _add_litellm(document, found), dry_run=dry_run)
     count = f"{len(found.aliases)} aliases, {len(found.models)} models, {len(found.providers)} providers"
     _done(count, dry_run=dry_run)
-    if not dry_run and not found.master_key:
+    if dry_run:
+        return
+    if not found.master_key:
         output.note("Make a key for your clients: `gproxy keys create`.")
+    port = files.read(_target(config)).globals.port
+    if port != _LITELLM_PORT:
+        output.note(
+            f"LiteLLM serves at port {_LITELLM_PORT}, unless it was told another, and gproxy at {port}: "
+            f"mend the base URLs of its clients, or `gproxy serve --port {_LITELLM_PORT}`."
+        )
 
 
 def from_env(dry_run: DryRunOption = False, config: ConfigOption = None) -> None:

@@ -18,9 +18,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _INTERRUPTED = 130
 """What a shell makes of SIGINT."""
 
+_PIPE_BROKEN = 141
+"""What a shell makes of SIGPIPE, by which other programs end when `head` has seen enough."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code: 0 done, 1 failed or problem found, 2 wrong usage."""
+    """Run one command and return its exit code: 0 done, 1 failed or problem found, 2 wrong usage, 141 unread."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal without Unicode gets `?` for what it cannot show, as it does on stderr.
         sys.stdout.reconfigure(errors="replace")
@@ -33,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read our output has left.
         _give_up_output()
-        return 1
+        return _PIPE_BROKEN
     except OSError as error:
         if error.errno not in _FULL or error.filename is not None:
             raise
@@ -56,6 +59,8 @@ def _run(arguments: list[str]) -> int:
     try:
         command(args=arguments, prog_name="gproxy")
     except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # which Typer makes a 1 of
+            raise end.__context__ from None
         return end.code if isinstance(end.code, int) else 0
     except ConfigError as error:
         return _failed(error.message, error.problems)

@@ -18,7 +18,6 @@ from gproxy.errors import (
     GatewayError,
     InternalFault,
     MethodNotAllowed,
-    NotFound,
     StoreError,
     Unavailable,
 )
@@ -120,7 +119,7 @@ async def _error(error: Exception) -> Response:
         allowed = sorted(set(getattr(error, "valid_methods", None) or ()) - {"HEAD", "OPTIONS"})
         error = MethodNotAllowed("That method is not served here.", headers=(("allow", ", ".join(allowed)),))
     elif isinstance(error, HTTPException) and (error.code or 500) < 500:
-        error = NotFound("There is no such route.")
+        error = edge.no_route(request.scope["raw_path"].decode("latin-1"))
     elif isinstance(error, StoreError):
         error = Unavailable("The usage store cannot be read now; try again later.")
     elif not isinstance(error, GatewayError):

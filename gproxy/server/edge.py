@@ -99,6 +99,18 @@ def data_route(path: str) -> DataRoute | None:
     return None if found is None else (*found, provider)
 
 
+def no_route(path: str) -> NotFound:
+    """What a raw path that leads nowhere is answered: with the end of the right one, if `/v1` is amiss in it."""
+    for below in (path, _scoped(path)[1]):
+        while below.startswith("/v1/"):
+            below = below.removeprefix("/v1")
+        meant = f"/v1{below}"
+        found = registry.match(meant)
+        if meant == "/v1/models" or (found is not None and found[1] is None):
+            return NotFound(f"There is no such route; one ends in {meant}: see the client's base URL.")
+    return NotFound("There is no such route.")
+
+
 def is_long(scope: Scope) -> bool:
     """Whether path and query are longer than any is served: not even where they lead is looked up."""
     return len(scope["raw_path"]) + len(scope["query_string"]) > MAX_TARGET_BYTES

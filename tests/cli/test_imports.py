@@ -48,6 +48,8 @@ def test_a_config_of_ten_models_is_imported_and_served(
         assert ran.err.splitlines() == [
             "not carried over: litellm_settings: drop_params",
             "Imported 10 aliases, 10 models, 7 providers.",
+            "LiteLLM serves at port 4000, unless it was told another, and gproxy at 8787: "
+            "mend the base URLs of its clients, or `gproxy serve --port 4000`.",
         ]
         text = (tmp_path / "gproxy.toml").read_text()
         assert MASTER not in text
@@ -78,7 +80,8 @@ def test_a_dry_run_prints_what_would_be_written_without_secrets(run: Run, file: 
 def test_what_is_there_already_is_never_overwritten(run: Run, file: Path) -> None:
     config = file.with_name("c.yaml")
     config.write_text("model_list: [{model_name: m, litellm_params: {model: openai/x}}]")
-    assert run("import", "litellm", "c.yaml").code == 0
+    first = run("import", "litellm", "c.yaml")
+    assert (first.code, "`gproxy serve --port 4000`" in first.err) == (0, True)
     before = file.read_bytes()
     assert b'name = "local"' in before
     again = run("import", "litellm", "c.yaml")

@@ -67,6 +67,15 @@ def test_a_reader_that_leaves_is_no_error_of_ours(file: Path) -> None:
     assert (ran.stdout, ran.stderr) == ("[", "")
 
 
+def test_an_output_that_nobody_reads_ends_it_as_sigpipe_would(file: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as stream:
+        program = (sys.executable, "-m", "gproxy", "config", "show", "--config", str(file))
+        ran = subprocess.run(program, stdout=stream, stderr=subprocess.PIPE)
+    assert (ran.returncode, ran.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a = ", b"users = 3\n"])
 def test_a_broken_file_is_told_without_a_traceback(run: Run, file: Path, content: bytes) -> None:
     file.write_bytes(content)

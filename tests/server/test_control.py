@@ -125,6 +125,31 @@ async def test_a_route_that_is_not_there_is_404_in_the_dialect_it_belongs_to(
             assert path not in message
 
 
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/responses", "/v1/responses"),
+        ("/demo/embeddings", "/v1/embeddings"),
+        ("/demo/v1/v1/messages", "/v1/messages"),
+        ("/models", "/v1/models"),
+        ("/nowhere", ""),
+        ("/v1/files", ""),
+    ],
+)
+async def test_a_path_that_lacks_v1_or_has_it_twice_is_told_the_right_end(
+    tmp_path: Path, path: str, meant: str
+) -> None:
+    async with serving(TEXT, tmp_path) as front:
+        answer = await front.ask(path, {})
+    assert answer.status == 404
+    assert answer.message == (
+        f"There is no such route; one ends in {meant}: see the client's base URL."
+        if meant
+        else "There is no such route."
+    )
+
+
 @pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/demo/v1/models", "/v1/models/demo/x"])
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE"])
 async def test_what_is_read_only_is_405_by_any_other_method(tmp_path: Path, path: str, method: str) -> None:

@@ -36,6 +36,11 @@ from gproxy.values import Target, Usage
 _UNTRANSLATED, _ESTIMATED = b"x-gproxy-untranslated", b"x-gproxy-estimated"
 _JSON, _EVENTS = b"application/json", b"text/event-stream; charset=utf-8"
 
+MOST_EVENTS = 250_000
+"""Of a stream that is put together to a whole answer: none has so many, and each takes room."""
+
+_STEP_BYTES = 64 * 1024
+
 QUERY = "alt=sse"
 """The query of every request to a target: it means something to Gemini alone, and there that streams are SSE."""
 
@@ -117,8 +122,7 @@ class Crossing:
 
     def collected(self, stream: bytes) -> Crossed | Failed:
         """A stream that nobody asked for as a whole answer, or the event by which it failed. Raises AnswerBroken."""
-        talk, framer = self._talk(), SseFramer()
-        events = framer.feed(stream) + framer.end()
+        talk, events = self._talk(), _events(stream)
         protocol, usage, output = self.protocol, None, 0
         for event in events:
             usage = protocol.usage_in_event(event, usage)
@@ -144,6 +148,17 @@ class Crossing:
         if self.talk is None:
             raise AnswerBroken("it answered with a stream where there is none")
         return self.talk
+
+
+def _events(stream: bytes) -> list[Event]:
+    """The events of a whole stream that say anything. Raises AnswerBroken beyond MOST_EVENTS."""
+    framer = SseFramer()
+    events: list[Event] = []
+    for at in range(0, len(stream), _STEP_BYTES):
+        events += [event for event in framer.feed(stream[at : at + _STEP_BYTES]) if event.data is not None]
+        if len(events) > MOST_EVENTS:
+            raise AnswerBroken(f"the answer is a stream of more than {MOST_EVENTS} events")
+    return events + framer.end()
 
 
 def carrier(call: Call, target: Target) -> str:

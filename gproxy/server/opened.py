@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 
 from gproxy.errors import AnswerRefused, UpstreamFault
+from gproxy.protocols import strict
 from gproxy.protocols.answers import is_json
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.headers import client_headers
@@ -97,7 +98,11 @@ async def _across(call: Call, answer: Answer, crossing: Crossing) -> Opened:
             opened = await _first_event(answer, crossing.tap(SseFramer()))
             opened.crossing = crossing
             return opened
-        found = crossing.collected(await answer.whole())
+        stream = await answer.whole()
+        if len(stream) > strict.LARGE_BYTES:  # of events without end, for all that is known
+            found = await asyncio.to_thread(crossing.collected, stream)
+        else:
+            found = crossing.collected(stream)
         if isinstance(found, Failed):
             refused, spent = found.status, found.usage
             return Opened(answer, body=found.data, refused=refused, spent=spent, crossing=crossing)

@@ -1,12 +1,15 @@
 """What an answer in another dialect is found to be: in the form that was asked for, in the other, or none."""
 
+import asyncio
+import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from gproxy.errors import AnswerBroken, AnswerRefused
-from gproxy.server.crossing import cross
+from gproxy.server.crossing import MOST_EVENTS, cross
 from gproxy.server.opened import Opened, look
 from gproxy.server.upstream import Attempt, Upstream, Way
 from gproxy.values import Target, Usage
@@ -127,3 +130,27 @@ async def test_what_is_no_answer_of_that_dialect_is_a_failed_attempt(
 async def test_an_answer_that_is_cut_off_is_no_whole_answer(upstream: Upstream) -> None:
     with pytest.raises(AnswerBroken):
         await looked(upstream, sse(EVENTS[:200]), stream=False)
+
+
+async def test_a_stream_of_nothing_that_is_put_together_holds_nobody_up(upstream: Upstream) -> None:
+    """An upstream that sends comments on and on is an answer all the same, when it comes to its end."""
+    moments: list[float] = []
+
+    async def look_around() -> None:
+        while True:
+            moments.append(time.monotonic())
+            await asyncio.sleep(0.001)
+
+    looking = asyncio.create_task(look_around())
+    try:
+        opened = await looked(upstream, sse(b": still at work\n\n" * 400_000 + EVENTS), stream=False)
+    finally:
+        looking.cancel()
+    assert opened.crossed is not None
+    gaps = [after - before for before, after in itertools.pairwise(moments)]
+    assert max(gaps) < (moments[-1] - moments[0]) / 3
+
+
+async def test_a_stream_of_more_events_than_any_answer_has_is_broken(upstream: Upstream) -> None:
+    with pytest.raises(AnswerBroken, match="more than"):
+        await looked(upstream, sse(b"data: 1\n\n" * (MOST_EVENTS + 70_000)), stream=False)

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from tests.kit.calls import BY_ID
-from tests.kit.gateway import KEY, ROOT, UPSTREAM_KEY, Gateway, poll
+from tests.kit.gateway import ROOT, Gateway, poll
 from tests.kit.settings import alias, everything, provider
 from tests.kit.upstream import SOON_S, Script, Upstream
 
@@ -391,7 +391,7 @@ def test_lines_on_stderr_are_whole(upstream: Upstream, tmp_path: Path) -> None:
 
 def test_a_loop_through_another_worker_ends_at_once(upstream: Upstream, tmp_path: Path) -> None:
     with two(tmp_path, upstream) as gateway:
-        loop = provider("loop", "openai", f"{gateway.url}/loop/v1").replace(UPSTREAM_KEY, KEY)
+        loop = provider("loop", "openai", f"{gateway.url}/loop/v1")
         gateway.edit(lambda text: text + loop)
         answered = 0
 

@@ -772,7 +772,7 @@ async def test_who_goes_on_sending_is_read_on_for_a_while(most: float, whole: bo
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await reply(send, b"too much", 413)
 
-    async with listening(app, linger=0.3, linger_most=most, look=0.05) as served:
+    async with listening(app, linger=2.0, linger_most=most, look=0.05) as served:
         wire = await served.connect()
         wire.write(request("content-length: 9000000"))
         with contextlib.nullcontext() if whole else pytest.raises(ConnectionError):

@@ -168,6 +168,10 @@ async def soak(server: Server, upstream: Upstream, seconds: float) -> bool:
     await asyncio.wait({watching})
     found = await left_over(server, before)
     unexpected = {what: count for what, count in told.items() if not mischief.expected(*what)}
+    for kind, outcome in unexpected:
+        for row in gateway.rows(model=kind):
+            if str(row["status"]) == outcome:
+                print(f"{kind} was {outcome}: {row['error']}")
     missed = [name for name in leftovers.OF_A_REQUEST if not busy[name]]
     rested = seconds >= RESTS_AFTER_S
     least, surely = mischief.rows(warm + told)

@@ -154,6 +154,11 @@ def exhausted(
 ) -> GatewayError:
     """The error for a request of which every attempt failed, or (`passed`) could not be made. `untried`: there are
     others, which may be asked now by another request."""
+    if untried and not tried:  # their cool-downs have ended since they were looked at
+        headers = (("retry-after", "1"),)
+        return RateLimited(
+            "Every upstream credential was held off until a moment ago; try again.", headers=headers
+        )
     if not tried and not passed:
         return UpstreamFailed("No usable credential for this model's provider; `gproxy check` says why.")
     told = "; ".join(map(str, (*tried, *passed)))

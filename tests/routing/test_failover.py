@@ -238,6 +238,12 @@ def test_the_smallest_time_is_when_to_come_back_and_never_too_early() -> None:
     assert exhausted([tried(500)], [HELD]).headers == ()
 
 
+@pytest.mark.parametrize("passed", [[], [HELD]])
+def test_what_could_be_asked_just_after_it_was_looked_at_is_no_failure(passed: list[Skipped]) -> None:
+    error = exhausted([], passed, untried=True)
+    assert (type(error), error.status, dict(error.headers)) == (RateLimited, 429, {"retry-after": "1"})
+
+
 def test_what_was_left_untried_can_be_asked_at_once() -> None:
     error = exhausted([LIMITED], [HELD], untried=True)
     assert (type(error), error.headers) == (RateLimited, (("retry-after", "1"),))

@@ -70,7 +70,8 @@ def check() -> int:
         [python, "-m", "ruff", "format", "--check", "."],
         [python, "-m", "ruff", "check", "."],
         [python, "-m", "mypy"],
-        [python, "-m", "pytest", "-q", "-n", workers, "--dist", "loadfile"],
+        # In the order they stand: by the number of their tests, the longest of all would come last and alone.
+        [python, "-m", "pytest", "-q", "-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"],
     ]
     # Every server that a test starts would else compile all of it anew.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -383,10 +383,11 @@ def test_lines_on_stderr_are_whole(upstream: Upstream, tmp_path: Path) -> None:
             poll(lambda: len(made) > 200, "some load", within=30.0)
 
         def lines_of_requests() -> list[str]:
-            return [line for line in gateway.lines if not line.startswith(("gproxy: ", "gproxy.toml:"))]
+            return [line for line in gateway.lines if '"status"' in line]
 
         lines = poll(lambda: found if len(found := lines_of_requests()) >= len(made) else None, "the lines")
         assert {json.loads(line)["status"] for line in lines} == {200}
+        assert all(json.loads(line)["message"] for line in gateway.lines if line not in lines)
 
 
 def test_a_loop_through_another_worker_ends_at_once(upstream: Upstream, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Written in steps, however small, a text or a tree is what it is when written at once; and no step is long."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -48,7 +49,15 @@ LONG = {
 def test_no_step_is_long(kind: str, way: str) -> None:
     text = LONG[kind]
     if way == "edited":
-        worst = min(longest_hold(lambda: writing.edited(text, [(5, 6, "x")])) for _ in range(3))
+        worst = shortest_of_three(lambda: writing.edited(text, [(5, 6, "x")]))
+        at_once = shortest_of_three(lambda: jsonwalk.edited(text, [(5, 6, "x")]).encode())
     else:
-        worst = min(longest_hold(lambda: writing.of_tree({"a": [text]})) for _ in range(3))
-    assert worst < 0.1, "at once it is 0.2 s"
+        worst = shortest_of_three(lambda: writing.of_tree({"a": [text]}))
+        at_once = shortest_of_three(lambda: msgspec.json.encode({"a": [text]}))
+    # At once it is up to 0.2 s, in steps a twentieth of that; a busy machine makes both longer.
+    assert worst < max(0.1, at_once / 2)
+
+
+def shortest_of_three(work: Callable[[], object]) -> float:
+    """For how long it keeps others from going on, as far as that is its own doing."""
+    return min(longest_hold(work) for _ in range(3))

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.inline import Inline
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.store import open_store
 from gproxy.ledger.writer import Writer
 from gproxy.values import Record, Usage
 
@@ -106,7 +107,7 @@ async def each_alone(clients: int, rows: int, folder: Path) -> Result:
     store = open_store(folder / "each.db")
 
     async def commit(row: Record) -> None:
-        store.run([inserting(row)])
+        store.run([Entry(row)])
 
     try:
         return await load(clients, rows, commit)
@@ -119,7 +120,7 @@ async def by_the_writer(clients: int, rows: int, folder: Path) -> Result:
     writer.start()
 
     async def commit(row: Record) -> None:
-        await writer.run(inserting(row))
+        await writer.run(Entry(row))
 
     try:
         return await load(clients, rows, commit)

@@ -19,10 +19,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from benchmarks.ledger import record
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricing import Price, Rates, Tier, most_nano, settle
 from gproxy.ledger.reprice import Selection, reprice
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.store import open_store
 from gproxy.protocols.anthropic_messages import MESSAGES
 from gproxy.protocols.gemini import GENERATE
 from gproxy.protocols.openai_chat import CHAT
@@ -79,7 +80,7 @@ def waits(path: Path, until: threading.Event) -> list[float]:
     while not until.is_set():
         number += 1
         began = time.perf_counter()
-        store.run([inserting(record(number))])
+        store.run([Entry(record(number))])
         found.append((time.perf_counter() - began) * 1000)
         until.wait(PACE_S)
     store.close()
@@ -95,7 +96,7 @@ def print_reprice(rows: int, folder: Path) -> None:
     path = folder / "gproxy.db"
     store = open_store(path)
     for first in range(0, rows, 5000):
-        store.run([inserting(record(number)) for number in range(first, min(first + 5000, rows))])
+        store.run([Entry(record(number)) for number in range(first, min(first + 5000, rows))])
     store.close()
     alone, beside = threading.Event(), threading.Event()
     threading.Timer(3, alone.set).start()

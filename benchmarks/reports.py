@@ -14,9 +14,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.prune import prune
 from gproxy.ledger.report import report
-from gproxy.ledger.store import Store, inserting, open_store
+from gproxy.ledger.store import Store, open_store
 from gproxy.ledger.verify import verify
 from gproxy.values import Record, Usage
 
@@ -69,7 +70,7 @@ def fill(path: Path, count: int, *, rolled_up: bool = True) -> float:
         store.run([_without_roll_up])
     spent, rows = 0.0, records(count)
     for _ in range(0, count, BATCH):
-        works = [inserting(row) for _, row in zip(range(BATCH), rows, strict=False)]
+        works = [Entry(row) for _, row in zip(range(BATCH), rows, strict=False)]
         spent += _cpu(lambda store=store, works=works: store.run(works))  # type: ignore[misc]  # bound now
     store.close()
     return spent / count * 1e6
@@ -78,7 +79,7 @@ def fill(path: Path, count: int, *, rolled_up: bool = True) -> float:
 def one_by_one(path: Path, count: int) -> float:
     """CPU µs for each row, a commit each."""
     store: Store = open_store(path)
-    works = [inserting(row) for row in records(count)]
+    works = [Entry(row) for row in records(count)]
     spent = _cpu(lambda: [store.run([work]) for work in works])
     store.close()
     return spent / count * 1e6

@@ -63,13 +63,13 @@ class Offer:
     @property
     def fault(self) -> str:
         """Why it cannot be called with its key from here; "" if it can."""
-        from gproxy.config.keys import looks_made_here
+        from gproxy.config.ownkeys import astray
 
         if self.secret is None:
             return ""
         if not self.key:
             return f"{self.secret.value} is not set here"
-        return "" if self.base_url or not looks_made_here(self.key) else "its key is one that a gproxy made"
+        return "its key is one that a gproxy made" if astray(self.key, self.base_url) else ""
 
 
 def default_name(channel: str) -> str:

@@ -13,6 +13,12 @@ from gproxy.errors import ConfigError
 _FIX = "set the provider's there (`gproxy env` sets gproxy's)"
 
 
+def astray(secret: str, base_url: str | None) -> bool:
+    """Whether it looks like a key that a gproxy made, while the provider is at its channel's own address: no other
+    gproxy is there to take it."""
+    return not base_url and looks_made_here(secret)
+
+
 class Reader:
     """Reads the secrets of a configuration's providers, all but its own clients' keys."""
 
@@ -37,6 +43,6 @@ class Reader:
         if strays.hashed_key(secret, self._own, self._config):
             owner = "/".join(filter(None, self._own[hash_key(secret).removeprefix("sha256:")]))
             raise ConfigError(f"{secrets.place(credential)} holds a key of gproxy's own ({owner}): {_FIX}")
-        if not provider.settings.base_url and looks_made_here(secret):
+        if astray(secret, provider.settings.base_url):
             raise ConfigError(f"{secrets.place(credential)} holds a key that a gproxy made: {_FIX}")
         return secret

@@ -11,11 +11,10 @@ from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger import sqlite
-from gproxy.ledger.bulk import Bulk, Entry, Posting
+from gproxy.ledger.bulk import Bulk, Posting
 from gproxy.ledger.presence import Presence
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import CHECKPOINT_PAGES, MIGRATIONS, connect, remedy, sqlite3
-from gproxy.values import Record
 
 MIGRATION_SET = "gproxy"
 
@@ -214,11 +213,6 @@ def open_store(
         connection.close()
         connection = connect(path, checkpoints=checkpoints)
     return Store(connection, path, turn, made=made)
-
-
-def inserting(record: Record) -> Entry:
-    """The work of writing one row of `usage`."""
-    return Entry(record)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> bool:

@@ -7,7 +7,8 @@ import pytest
 
 from gproxy.cli.reprice import price_at
 from gproxy.config.schema import Config, Model, PriceTier, Provider
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.bulk import Entry
+from gproxy.ledger.store import open_store
 from gproxy.ledger.when import stamp
 from gproxy.values import Usage
 from tests.cli.conftest import MINIMAL, Run
@@ -40,7 +41,7 @@ def rows(file: Path, tmp_path: Path) -> None:
         record("old", provider="local", usage=MILLION, started_at="2020-01-01T00:00:00.000Z"),
     ]
     store = open_store(tmp_path / "data" / "gproxy.db")
-    assert store.run([inserting(row) for row in made]) == [None] * len(made)
+    assert store.run([Entry(row) for row in made]) == [None] * len(made)
     store.close()
 
 
@@ -122,7 +123,7 @@ def test_a_price_is_that_of_the_file_also_of_a_model_switched_off_else_that_of_t
 def test_what_had_no_price_had_no_cost(run: Run, rows: None, file: Path) -> None:
     store = open_store(file.with_name("data") / "gproxy.db")
     row = record("u", provider="local", model="large", cost_nano=None, price_source=None, usage=MILLION)
-    store.run([lambda db: db.execute("DELETE FROM usage"), inserting(row)])
+    store.run([lambda db: db.execute("DELETE FROM usage"), Entry(row)])
     store.close()
     ran = run("usage", "reprice", "--since", "2020-01-01")
     assert [line.split()[1:4] for line in ran.out.splitlines()[2:]] == [["1", "1", "-"]] * 2

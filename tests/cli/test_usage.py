@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.bulk import Entry
+from gproxy.ledger.store import open_store
 from gproxy.ledger.writer import Writer
 from gproxy.values import Usage
 from tests.cli.conftest import Run
@@ -21,11 +22,11 @@ def ledger(file: Path) -> Path:
     folder.mkdir()
     writer = Writer(folder / "gproxy.db")
     writer.start()
-    writer.put(inserting(record("a")))
+    writer.put(Entry(record("a")))
     writer.put(
-        inserting(record("b", user="bob", started_at="2026-11-24T01:00:00.000Z", status=502, model="small"))
+        Entry(record("b", user="bob", started_at="2026-11-24T01:00:00.000Z", status=502, model="small"))
     )
-    writer.put(inserting(record("c", cost_nano=None, price_source=None, alias="fast")))
+    writer.put(Entry(record("c", cost_nano=None, price_source=None, alias="fast")))
     writer.close()
     return folder
 
@@ -141,7 +142,7 @@ def test_a_wide_table_gives_up_measures_and_keeps_the_cost(
     store = open_store(file.with_name("data") / "gproxy.db")
     usage = Usage(10**9, 10**9, 10**9)
     store.run(
-        [inserting(record(str(n), usage=usage, cost_nano=10**15, usage_source="partial")) for n in range(3)]
+        [Entry(record(str(n), usage=usage, cost_nano=10**15, usage_source="partial")) for n in range(3)]
     )
     store.close()
     lines = run("usage", *argv).out.splitlines()
@@ -182,7 +183,7 @@ def test_a_group_whose_only_known_costs_are_zero_has_none(run: Run, ledger: Path
         record("u", model="odd", cost_nano=None, price_source=None),
         record("f", model="odd", status=502, cost_nano=0, price_source=None),
     ]
-    assert store.run([inserting(row) for row in made]) == [None, None]
+    assert store.run([Entry(row) for row in made]) == [None, None]
     views = "SELECT cost_usd, unpriced FROM {} WHERE model = ?"
     for name in ("daily_cost", "monthly_cost"):
         found = store.run([lambda db, name=name: db.execute(views.format(name), ("odd",)).fetchall()])

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.bulk import Entry
+from gproxy.ledger.store import open_store
 from tests.cli.conftest import Run
 from tests.ledger.rows import record
 
@@ -14,12 +15,12 @@ def ledger(file: Path) -> Path:
     store = open_store(path)
     store.run(
         [
-            inserting(record("a")),
-            inserting(record("b", user="bob", key_id="k2")),
-            inserting(
+            Entry(record("a")),
+            Entry(record("b", user="bob", key_id="k2")),
+            Entry(
                 record("c", key_id="k3", key_label="phone", credential="team", provider="other", status=404)
             ),
-            inserting(record("d", alias="fast", dialect="gemini")),
+            Entry(record("d", alias="fast", dialect="gemini")),
         ]
     )
     store.close()

@@ -5,12 +5,11 @@ What must come of it is `targets.py`'s.
 
 import json
 import re
-from dataclasses import dataclass
-from typing import Any
 
 from hypothesis import strategies as st
 
 from tests.fuzz.shapes import damaged
+from tests.server.listening import Answer
 from tests.server.parts import KEY
 
 CHAT = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]}).encode()
@@ -142,16 +141,6 @@ def conversations(draw: st.DrawFn) -> tuple[bytes, str, int]:
     sent = draw(st.lists(plain() if kind == "plain" else requests(), min_size=1, max_size=3))
     raw = b"".join(sent)
     return draw(damaged(raw)) if kind == "damaged" else raw, kind, len(sent)
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 _HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) [ -~]*\r\n((?:[!-9;-~]+: [^\r\n]*\r\n)*)\r\n")

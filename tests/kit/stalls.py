@@ -18,8 +18,9 @@ from pathlib import Path
 import aiohttp
 from msgspec import structs
 
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.logs import Body, Content, insert
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.store import open_store
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import KEY, Gateway
 from tests.ledger.entries import request
@@ -63,7 +64,7 @@ def fill(path: Path, rows: int, entries: int) -> None:
     old = record("", started_at="2026-10-01T00:00:00.000Z", provider="oa", model="good")
     for at in range(0, rows, 500):
         store.run(
-            [inserting(structs.replace(old, request_id=f"old-{n}")) for n in range(at, min(at + 500, rows))]
+            [Entry(structs.replace(old, request_id=f"old-{n}")) for n in range(at, min(at + 500, rows))]
         )
     body = Body("x" * 65_536, 65_536, "0" * 64)
     for number in range(entries):

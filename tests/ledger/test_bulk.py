@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
 from gproxy.ledger import rollup
-from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Posting
+from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Entry, Posting
 from gproxy.ledger.sqlite import sqlite3
-from gproxy.ledger.store import Store, inserting, open_store
+from gproxy.ledger.store import Store, open_store
 from gproxy.values import Usage
 from tests.ledger.rows import record
 
@@ -159,13 +159,13 @@ def count_rows(db: sqlite3.Connection) -> Any:
 
 def test_what_looks_at_the_store_sees_what_came_before_it(stores: tuple[Store, Store]) -> None:
     store, _ = stores
-    outcomes = store.run([inserting(record("a")), count_rows, inserting(record("b"))])
+    outcomes = store.run([Entry(record("a")), count_rows, Entry(record("b"))])
     assert outcomes == [None, (1,), None]
 
 
 def test_a_group_that_another_process_has_dropped_is_made_again(stores: tuple[Store, Store]) -> None:
     store, _ = stores
-    store.run([inserting(record("a"))])
+    store.run([Entry(record("a"))])
     store.run([lambda db: db.execute("DELETE FROM usage"), rollup.drop_unused_groups])
-    store.run([inserting(record("b"))])
+    store.run([Entry(record("b"))])
     assert list(rollup.differences(store._connection)) == []

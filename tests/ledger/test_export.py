@@ -8,17 +8,18 @@ from pathlib import Path
 import pytest
 
 from gproxy.errors import StoreError
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.export import COLUMNS, TOLD_ROWS, export
 from gproxy.ledger.report import Filters
 from gproxy.ledger.sqlite import connect
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.store import open_store
 from gproxy.values import Record
 from tests.ledger.rows import record
 
 
 def written(path: Path, *records: Record) -> Path:
     store = open_store(path)
-    assert not any(store.run([inserting(row) for row in records]))
+    assert not any(store.run([Entry(row) for row in records]))
     store.close()
     return path
 

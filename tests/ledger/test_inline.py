@@ -8,9 +8,10 @@ import pytest
 
 from gproxy.errors import StoreError
 from gproxy.ledger import inline
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.inline import Busy, Inline
 from gproxy.ledger.sqlite import connect, connect_read_only, sqlite3
-from gproxy.ledger.store import Work, inserting, open_store
+from gproxy.ledger.store import Work, open_store
 from tests.ledger.rows import record
 
 
@@ -41,12 +42,12 @@ def count(path: Path) -> int:
 
 
 def test_what_returned_is_committed(it: Inline, path: Path) -> None:
-    assert it.commit([inserting(record("a")), lambda db: 7]) == [None, 7]
+    assert it.commit([Entry(record("a")), lambda db: 7]) == [None, 7]
     assert count(path) == 1
 
 
 def test_one_that_the_store_refuses_fails_alone(it: Inline, path: Path) -> None:
-    outcomes = it.commit([inserting(record("a")), inserting(record("a")), inserting(record("b"))])
+    outcomes = it.commit([Entry(record("a")), Entry(record("a")), Entry(record("b"))])
     assert outcomes is not None
     assert [type(outcome) for outcome in outcomes] == [type(None), StoreError, type(None)]
     assert count(path) == 2
@@ -57,17 +58,17 @@ def test_another_programs_lock_is_not_waited_for(it: Inline, path: Path) -> None
         other.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         with pytest.raises(Busy):
-            it.commit([inserting(record("a"))])
+            it.commit([Entry(record("a"))])
         assert time.monotonic() - began < 4, "SQLite's own patience is 5 s"
         other.execute("ROLLBACK")
     assert count(path) == 0
-    assert it.commit([inserting(record("a"))]) == [None]
+    assert it.commit([Entry(record("a"))]) == [None]
 
 
 def test_another_threads_turn_is_not_waited_for(it: Inline, path: Path, turn: threading.Lock) -> None:
     with turn, pytest.raises(Busy):
-        it.commit([inserting(record("a"))])
-    assert it.commit([inserting(record("a"))]) == [None]
+        it.commit([Entry(record("a"))])
+    assert it.commit([Entry(record("a"))]) == [None]
     assert not turn.locked()
 
 

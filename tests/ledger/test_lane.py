@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from gproxy.ledger import lane
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.lane import Lane, Prepare, Room
 from gproxy.ledger.sqlite import connect, connect_read_only
-from gproxy.ledger.store import Store, Work, inserting, open_store
+from gproxy.ledger.store import Store, Work, open_store
 from tests.ledger.rows import record
 
 
@@ -40,7 +41,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def row(name: str) -> Prepare:
-    return partial(inserting, record(name))
+    return partial(Entry, record(name))
 
 
 def ids(path: Path) -> list[str]:
@@ -98,7 +99,7 @@ def test_a_step_takes_only_so_many_and_only_for_so_long(
         until = time.monotonic() + 0.005
         while time.monotonic() < until:
             pass
-        return inserting(record(name))
+        return Entry(record(name))
 
     it = Lane()
     it.offer(partial(slow, "slow-1"), 10)

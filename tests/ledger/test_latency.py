@@ -4,10 +4,11 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.latency import Latencies
 from gproxy.ledger.report import LATENCY, report
 from gproxy.ledger.sqlite import sqlite3
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.store import open_store
 from tests.ledger.rows import record
 
 
@@ -42,9 +43,9 @@ def test_a_report_has_them_by_group_and_in_all_where_they_are_asked_for(tmp_path
     store = open_store(path)
     store.run(
         [
-            inserting(record("1", latency_ms=10, ttft_ms=4)),
-            inserting(record("2", latency_ms=30, model="small")),
-            inserting(record("3", latency_ms=20, user="bob", started_at="2026-11-26T01:00:00.000Z")),
+            Entry(record("1", latency_ms=10, ttft_ms=4)),
+            Entry(record("2", latency_ms=30, model="small")),
+            Entry(record("3", latency_ms=20, user="bob", started_at="2026-11-26T01:00:00.000Z")),
         ]
     )
     store.close()

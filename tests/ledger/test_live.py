@@ -9,8 +9,9 @@ import pytest
 
 from gproxy.errors import StoreError
 from gproxy.ledger import live, spend
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.live import moment
-from gproxy.ledger.store import Store, inserting, open_store
+from gproxy.ledger.store import Store, open_store
 from gproxy.ledger.when import stamp
 from gproxy.values import Claim, Usage
 from tests.ledger.rows import record
@@ -60,11 +61,11 @@ def test_what_ended_is_counted_of_the_last_minute_and_then_since_the_last_look(p
     store = open_store(path)
     times = [stamp(NOW - timedelta(seconds=seconds)) for seconds in (3600, 30, 10)]
     usage = Usage(input_tokens=3, output_tokens=4)
-    store.run([inserting(record(f"r{n}", started_at=at, usage=usage)) for n, at in enumerate(times)])
+    store.run([Entry(record(f"r{n}", started_at=at, usage=usage)) for n, at in enumerate(times)])
     first = moment(path, NOW)
     assert (first.rows, first.requests, first.tokens) == (3, 2, 14)
     # A long stream counts when it has ended, though it began long before.
-    store.run([inserting(record("late", started_at=times[0], usage=usage))])
+    store.run([Entry(record("late", started_at=times[0], usage=usage))])
     store.close()
     second = moment(path, NOW, first.rows)
     assert (second.rows, second.requests, second.tokens) == (4, 1, 7)
@@ -79,7 +80,7 @@ def test_the_last_errors_are_told_newest_first(path: Path) -> None:
         record("left", status=499, outcome="client_closed"),
         record("cut", status=200, outcome="interrupted"),
     ]
-    store.run([inserting(row) for row in rows])
+    store.run([Entry(row) for row in rows])
     store.close()
     told = moment(path, NOW).errors
     assert [row["request_id"] for row in told] == ["cut", "left", "bad"]

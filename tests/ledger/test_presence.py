@@ -6,8 +6,9 @@ import pytest
 
 from gproxy.errors import StoreError
 from gproxy.ledger import presence
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.presence import Presence
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.store import open_store
 from tests.ledger.rows import record
 
 
@@ -29,11 +30,11 @@ def test_nothing_is_written_into_a_store_that_is_not_there_any_more(
 ) -> None:
     path = tmp_path / "gproxy.db"
     store = open_store(path)
-    store.run([inserting(record("a"))])
+    store.run([Entry(record("a"))])
     file = path.with_name(path.name + end)
     do(file)
     with pytest.raises(StoreError, match=rf"{file.name} was removed or replaced.*restart the server"):
-        store.run([inserting(record("b"))])
+        store.run([Entry(record("b"))])
     store.close()
 
 
@@ -42,9 +43,9 @@ def test_a_file_that_is_put_back_is_written_again(tmp_path: Path) -> None:
     store = open_store(path)
     away = path.rename(tmp_path / "away.db")
     with pytest.raises(StoreError):
-        store.run([inserting(record("a"))])
+        store.run([Entry(record("a"))])
     away.rename(path)
-    assert store.run([inserting(record("a"))]) == [None]
+    assert store.run([Entry(record("a"))]) == [None]
     store.close()
 
 
@@ -56,7 +57,7 @@ def test_a_main_file_that_was_emptied_is_none_and_a_log_may_be_empty(tmp_path: P
     Presence(path).check()
     os.truncate(path, 0)
     with pytest.raises(StoreError, match="removed or replaced"):
-        store.run([inserting(record("a"))])
+        store.run([Entry(record("a"))])
     store.close()
 
 

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.report import DIMENSIONS, MEASURES, Filters, Report, report
 from gproxy.ledger.sqlite import connect
-from gproxy.ledger.store import Store, inserting, open_store
+from gproxy.ledger.store import Store, open_store
 from gproxy.ledger.when import stamp
 from gproxy.values import Record, Usage
 from tests.ledger.rows import record
@@ -22,7 +23,7 @@ START = datetime(2026, 11, 25, 22, 30, tzinfo=UTC)
 
 def written(path: Path, *records: Record) -> Path:
     store = open_store(path)
-    assert not any(store.run([inserting(row) for row in records]))
+    assert not any(store.run([Entry(row) for row in records]))
     store.close()
     return path
 
@@ -196,7 +197,7 @@ def test_sums_are_exact_to_the_nano_dollar_and_rows_sum_to_the_totals(
     store._connection.execute("DELETE FROM usage")
     store.run(
         [
-            inserting(record(str(number), model=model, cost_nano=cost, usage=Usage(input_tokens=tokens)))
+            Entry(record(str(number), model=model, cost_nano=cost, usage=Usage(input_tokens=tokens)))
             for number, (model, cost, tokens) in enumerate(data)
         ]
     )
@@ -231,7 +232,7 @@ def test_a_span_holds_the_same_rows_whether_days_are_whole_or_not(
     store._connection.execute("DELETE FROM usage")
     moments = [START + timedelta(milliseconds=ms // 1_800_000 * 1_800_000) for ms in begun]
     store.run(
-        [inserting(record(str(n), started_at=stamp(moment), cost_nano=1)) for n, moment in enumerate(moments)]
+        [Entry(record(str(n), started_at=stamp(moment), cost_nano=1)) for n, moment in enumerate(moments)]
     )
     since, until = (None if hours is None else START + timedelta(hours=hours) for hours in span)
     within = [m for m in moments if (since is None or m >= since) and (until is None or m < until)]

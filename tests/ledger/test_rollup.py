@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.ledger import rollup
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect
-from gproxy.ledger.store import Store, inserting, open_store
+from gproxy.ledger.store import Store, open_store
 from gproxy.values import Usage
 from tests.ledger.rows import record
 
@@ -24,7 +25,7 @@ ROWS = [
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     store = open_store(tmp_path / "gproxy.db")
-    assert not any(store.run([inserting(row) for row in ROWS]))
+    assert not any(store.run([Entry(row) for row in ROWS]))
     return store
 
 
@@ -58,7 +59,7 @@ def test_a_row_that_changes_or_goes_takes_its_part_along(store: Store) -> None:
 
 
 def test_a_row_that_is_refused_leaves_nothing_in_the_roll_up(store: Store) -> None:
-    store.run([inserting(record("a", cost_nano=99))])
+    store.run([Entry(record("a", cost_nano=99))])
     assert differences(store) == []
 
 
@@ -123,7 +124,7 @@ def test_the_roll_up_is_what_the_rows_amount_to_whatever_happens(
         started_at = f"2026-11-0{day + 1}T00:00:00.000Z"
         if what == "insert":
             row = record(str(number), user=user, started_at=started_at, cost_nano=cost)
-            store.run([inserting(row)])
+            store.run([Entry(row)])
         elif what == "delete":
             store.run([lambda db, at=started_at: db.execute("DELETE FROM usage WHERE started_at = ?", (at,))])
         else:

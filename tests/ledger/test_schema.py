@@ -1,9 +1,10 @@
 from contextlib import closing
 from pathlib import Path
 
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.store import open_store
 from tests.ledger.rows import record
 
 
@@ -15,7 +16,7 @@ def test_spend_that_older_rows_do_not_explain_is_noted_when_adjustments_begin(tm
     """So that a store which was kept for long before there were adjustments adds up."""
     path = tmp_path / "gproxy.db"
     store = open_store(path)
-    store.run([inserting(record("a", user="a", key_id="k", cost_nano=70))])
+    store.run([Entry(record("a", user="a", key_id="k", cost_nano=70))])
     store.close()
     with closing(connect(path)) as db:
         db.execute("DROP TABLE spend_adjustments")

@@ -17,9 +17,10 @@ from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import spend
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.periods import period_key
 from gproxy.ledger.sqlite import connect
-from gproxy.ledger.store import Store, inserting, open_store
+from gproxy.ledger.store import Store, open_store
 from gproxy.ledger.weighing import WINDOW_S, Spent
 from gproxy.values import Admission, Bound, Budget, Claim, Usage
 from tests.ledger.rows import record
@@ -637,7 +638,7 @@ def test_a_row_comes_back_as_it_was_kept(books: Books) -> None:
     claim = Claim(request_id="kept", scopes=(), bounds=(), budgets=(), tokens=0, cost_nano=0, at=NOON)
     books.do(lambda db: spend.reserve(db, claim, 0, spend.pending(row)))
     books.recover()
-    books.do(inserting(structs.replace(row, request_id="plain")))
+    books.do(Entry(structs.replace(row, request_id="plain")))
     recovered, plain = books.table("usage")
     assert recovered[2:] == plain[2:]
 

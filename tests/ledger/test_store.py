@@ -9,9 +9,10 @@ from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger.adjustments import adjust
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.rows import DETAILS
 from gproxy.ledger.sqlite import connect, sqlite3
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.store import open_store
 from gproxy.values import Usage
 from tests.ledger.rows import record
 
@@ -59,7 +60,7 @@ def test_every_field_of_a_record_stands_in_its_column(tmp_path: Path) -> None:
         attempts=2,
     )
     store = open_store(tmp_path / "gproxy.db")
-    assert store.run([inserting(full)]) == [None]
+    assert store.run([Entry(full)]) == [None]
     store.close()
     assert rows_of(tmp_path / "gproxy.db") == [
         {
@@ -104,9 +105,9 @@ def test_what_has_no_column_of_the_contract_is_kept_beside_the_row_and_goes_with
     counts = {name: number for number, name in enumerate(DETAILS, 1)}
     store = open_store(path)
     works = [
-        inserting(record("plain", usage=Usage(input_tokens=1, input_audio_tokens=0))),
-        inserting(record("rich", usage=Usage(input_tokens=9, service_tier="flex", **counts))),
-        inserting(record("tier", usage=Usage(service_tier="priority"))),
+        Entry(record("plain", usage=Usage(input_tokens=1, input_audio_tokens=0))),
+        Entry(record("rich", usage=Usage(input_tokens=9, service_tier="flex", **counts))),
+        Entry(record("tier", usage=Usage(service_tier="priority"))),
     ]
     assert store.run(works) == [None] * 3
     with closing(connect(path)) as db:
@@ -124,9 +125,7 @@ def test_what_has_no_column_of_the_contract_is_kept_beside_the_row_and_goes_with
 
 def test_what_is_not_known_is_null(tmp_path: Path) -> None:
     store = open_store(tmp_path / "gproxy.db")
-    store.run(
-        [inserting(record("req-1", usage=Usage(), usage_source="none", cost_nano=None, price_source=None))]
-    )
+    store.run([Entry(record("req-1", usage=Usage(), usage_source="none", cost_nano=None, price_source=None))])
     store.close()
     (row,) = rows_of(tmp_path / "gproxy.db")
     unknown = [name for name in COLUMNS if row[name] is None]
@@ -140,7 +139,7 @@ def test_a_row_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
         record("c", latency_ms=2**70),
         record("d"),
     ]
-    outcomes = store.run([inserting(row) for row in records])
+    outcomes = store.run([Entry(row) for row in records])
     store.close()
     assert [outcome is None for outcome in outcomes] == [True, True, False, False, False, True]
     assert "UNIQUE" in str(outcomes[2])
@@ -150,7 +149,7 @@ def test_a_row_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:
     for number in range(3):
         store = open_store(tmp_path / "gproxy.db")
-        assert store.run([inserting(record(f"req-{number}"))]) == [None]
+        assert store.run([Entry(record(f"req-{number}"))]) == [None]
         store.close()
     assert len(rows_of(tmp_path / "gproxy.db")) == 3
 
@@ -181,7 +180,7 @@ def test_a_database_with_another_table_usage_is_refused_and_left_alone(tmp_path:
 
 def _open_and_insert(path: Path, number: int) -> None:
     store = open_store(path)
-    assert store.run([inserting(record(f"req-{number}"))]) == [None]
+    assert store.run([Entry(record(f"req-{number}"))]) == [None]
     store.close()
 
 
@@ -199,9 +198,9 @@ def test_a_store_that_cannot_be_written_says_so_and_recovers(tmp_path: Path) -> 
     with closing(connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match=r"cannot be written.*locked"):
-            store.run([inserting(record("a"))])
+            store.run([Entry(record("a"))])
         other.execute("ROLLBACK")
-    assert store.run([inserting(record("a"))]) == [None]
+    assert store.run([Entry(record("a"))]) == [None]
     store.close()
 
 
@@ -212,7 +211,7 @@ USAGE_TABLE = DOCUMENT.partition("## Other tables")[0]
 def test_the_documented_queries_run_and_find_the_row(tmp_path: Path) -> None:
     path = tmp_path / "gproxy.db"
     store = open_store(path)
-    store.run([inserting(record("a", started_at="2999-01-01T00:00:00.000Z", status=502))])
+    store.run([Entry(record("a", started_at="2999-01-01T00:00:00.000Z", status=502))])
     store.run([lambda db: adjust(db, "user/alice", "total", "prune", 7, "2999-01-01T00:00:00.000Z")])
     store.close()
     queries = re.findall(r'data/gproxy\.db "\n(.*?)"\n```', DOCUMENT, re.DOTALL)

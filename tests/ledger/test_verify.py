@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
 from gproxy.ledger import spend
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.pricing import Price, Rates
 from gproxy.ledger.prune import prune
 from gproxy.ledger.reprice import Selection, reprice
 from gproxy.ledger.sqlite import connect, sqlite3
-from gproxy.ledger.store import Store, inserting, open_store
+from gproxy.ledger.store import Store, open_store
 from gproxy.ledger.verify import CHECKS, Difference, verify
 from gproxy.ledger.when import stamp
 from gproxy.protocols.answers import consistent
@@ -224,6 +225,6 @@ def test_nonsense_of_an_upstream_is_bounded_to_what_is_possible(tmp_path: Path) 
     path = tmp_path / "gproxy.db"
     huge = consistent(Usage(input_tokens=1, cache_read_tokens=2**53, cache_write_tokens=2**53))
     store = open_store(path)
-    assert store.run([inserting(record("1", usage=huge, cost_nano=0))]) == [None]
+    assert store.run([Entry(record("1", usage=huge, cost_nano=0))]) == [None]
     store.close()
     assert verify(path) == []

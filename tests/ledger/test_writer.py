@@ -17,9 +17,9 @@ import pytest
 
 from gproxy.errors import StoreError
 from gproxy.ledger import inline, lane, retention, sqlite, writer
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.logs import Body, Content, insert
 from gproxy.ledger.sqlite import connect, connect_read_only
-from gproxy.ledger.store import inserting
 from gproxy.ledger.writer import Writer
 from tests.ledger.entries import request
 from tests.ledger.rows import record
@@ -64,14 +64,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_commit_that_returned_can_be_read_by_anyone(path: Path) -> None:
     with writing(path) as it:
         for number in range(5):
-            await it.run(inserting(record(f"req-{number}")))
+            await it.run(Entry(record(f"req-{number}")))
             assert ids(path)[-1] == f"req-{number}"
 
 
 async def test_rows_handed_over_together_are_all_written_in_their_order(path: Path) -> None:
     names = [f"req-{number}" for number in range(2 * writer.BATCH_ROWS + 7)]
     with writing(path) as it:
-        await asyncio.gather(*(it.run(inserting(record(name))) for name in names))
+        await asyncio.gather(*(it.run(Entry(record(name))) for name in names))
         assert ids(path) == names
 
 
@@ -80,8 +80,8 @@ async def test_after_a_commit_of_many_the_next_waits_a_turn_for_what_comes_besid
     path: Path, before: int, together: bool
 ) -> None:
     with writing(path) as it:
-        await asyncio.gather(*(it.run(inserting(record(f"req-{n}"))) for n in range(before)))
-        first = asyncio.create_task(it.run(inserting(record("first"))))
+        await asyncio.gather(*(it.run(Entry(record(f"req-{n}"))) for n in range(before)))
+        first = asyncio.create_task(it.run(Entry(record("first"))))
         await asyncio.sleep(0)  # it is handed over
         await asyncio.sleep(0)  # its commit was due
         seen = await it.run(lambda _: ids(path))
@@ -93,7 +93,7 @@ async def test_after_a_commit_of_many_the_next_waits_a_turn_for_what_comes_besid
 def test_rows_put_survive_close(path: Path) -> None:
     with writing(path) as it:
         for number in range(2000):
-            it.put(inserting(record(f"req-{number}")))
+            it.put(Entry(record(f"req-{number}")))
     assert len(ids(path)) == 2000
 
 
@@ -101,7 +101,7 @@ def test_rows_put_from_many_threads_all_arrive(path: Path) -> None:
     with writing(path) as it:
         threads = [
             threading.Thread(
-                target=lambda start=start: [it.put(inserting(record(f"{start}-{n}"))) for n in range(100)]
+                target=lambda start=start: [it.put(Entry(record(f"{start}-{n}"))) for n in range(100)]
             )
             for start in range(8)
         ]
@@ -114,7 +114,7 @@ def test_rows_put_from_many_threads_all_arrive(path: Path) -> None:
 
 async def test_a_cancelled_commit_has_still_handed_over_its_row(path: Path) -> None:
     with writing(path) as it:
-        task = asyncio.get_running_loop().create_task(it.run(inserting(record("left"))))
+        task = asyncio.get_running_loop().create_task(it.run(Entry(record("left"))))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -126,14 +126,14 @@ async def test_a_cancelled_commit_has_still_handed_over_its_row(path: Path) -> N
 async def test_a_cancelled_commit_that_then_fails_is_tried_again_as_what_was_put(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            task = asyncio.get_running_loop().create_task(it.run(inserting(record("left"))))
+            task = asyncio.get_running_loop().create_task(it.run(Entry(record("left"))))
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
             with pytest.raises(StoreError):
-                await it.run(inserting(record("failed")))
-        await it.run(inserting(record("after")))
+                await it.run(Entry(record("failed")))
+        await it.run(Entry(record("after")))
     assert ids(path) == ["left", "after"]
 
 
@@ -144,7 +144,7 @@ async def test_a_cancelled_task_can_put_its_row(path: Path) -> None:
             try:
                 await asyncio.sleep(30)
             finally:
-                it.put(inserting(record("client-left")))
+                it.put(Entry(record("client-left")))
 
         task = asyncio.get_running_loop().create_task(request())
         await asyncio.sleep(0)
@@ -156,11 +156,11 @@ async def test_a_cancelled_task_can_put_its_row(path: Path) -> None:
 
 async def test_a_row_that_exists_fails_alone_and_the_store_stays_ready(path: Path) -> None:
     with writing(path) as it:
-        await it.run(inserting(record("a")))
+        await it.run(Entry(record("a")))
         outcomes = await asyncio.gather(
-            it.run(inserting(record("b"))),
-            it.run(inserting(record("a"))),
-            it.run(inserting(record("c"))),
+            it.run(Entry(record("b"))),
+            it.run(Entry(record("a"))),
+            it.run(Entry(record("c"))),
             return_exceptions=True,
         )
         assert it.failure is None
@@ -170,8 +170,8 @@ async def test_a_row_that_exists_fails_alone_and_the_store_stays_ready(path: Pat
 
 def test_a_row_put_twice_is_written_once_and_said_so(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with writing(path) as it:
-        it.put(inserting(record("a")))
-        it.put(inserting(record("a")))
+        it.put(Entry(record("a")))
+        it.put(Entry(record("a")))
     assert ids(path) == ["a"]
     assert [line.levelno for line in caplog.records] == [logging.ERROR]
     assert "UNIQUE" in caplog.text
@@ -181,12 +181,12 @@ def test_a_row_put_twice_is_written_once_and_said_so(path: Path, caplog: pytest.
 async def test_a_locked_store_fails_commits_keeps_what_was_put_and_recovers(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            it.put(inserting(record("kept")))
+            it.put(Entry(record("kept")))
             with pytest.raises(StoreError, match="locked"):
-                await it.run(inserting(record("failed")))
+                await it.run(Entry(record("failed")))
             assert it.failure is not None
             assert "locked" in it.failure
-        await it.run(inserting(record("after")))
+        await it.run(Entry(record("after")))
         assert it.failure is None
         assert ids(path) == ["kept", "after"]
 
@@ -195,9 +195,9 @@ async def test_a_locked_store_fails_commits_keeps_what_was_put_and_recovers(path
 async def test_what_was_put_is_written_when_the_lock_goes_without_another_row(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            it.put(inserting(record("kept")))
+            it.put(Entry(record("kept")))
             with pytest.raises(StoreError):
-                await it.run(inserting(record("failed")))
+                await it.run(Entry(record("failed")))
         async with asyncio.timeout(5):
             while it.failure:
                 await asyncio.sleep(0.01)
@@ -209,7 +209,7 @@ async def test_the_store_is_found_usable_again_though_no_row_comes(path: Path) -
     """Who looks at /ready sends no requests until it says so."""
     with writing(path) as it:
         with locked(path), pytest.raises(StoreError):
-            await it.run(inserting(record("failed")))
+            await it.run(Entry(record("failed")))
         async with asyncio.timeout(5):
             while it.failure:
                 await asyncio.sleep(0.01)
@@ -218,7 +218,7 @@ async def test_the_store_is_found_usable_again_though_no_row_comes(path: Path) -
 async def test_a_short_lock_is_waited_for(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            commit = asyncio.get_running_loop().create_task(it.run(inserting(record("a"))))
+            commit = asyncio.get_running_loop().create_task(it.run(Entry(record("a"))))
             await asyncio.sleep(0.05)
             assert not commit.done()
         await commit
@@ -230,8 +230,8 @@ def test_close_says_how_many_rows_it_could_not_write(path: Path) -> None:
     it = Writer(path)
     it.start()
     with locked(path):
-        it.put(inserting(record("a")))
-        it.put(inserting(record("b")))
+        it.put(Entry(record("a")))
+        it.put(Entry(record("b")))
         with pytest.raises(StoreError, match=r"2 usage rows could not be written: .*locked"):
             it.close()
 
@@ -242,9 +242,9 @@ async def test_a_closed_writer_takes_nothing_and_says_so(path: Path) -> None:
     it.close()
     it.close()
     with pytest.raises(StoreError, match="closed"):
-        await it.run(inserting(record("a")))
+        await it.run(Entry(record("a")))
     with pytest.raises(StoreError, match="closed"):
-        it.put(inserting(record("a")))
+        it.put(Entry(record("a")))
 
 
 def test_a_store_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_store_that_cannot_be_opened_fails_the_start(tmp_path: Path) -> None:
 def _write_from_a_process(path: Path, start: int) -> None:
     with writing(path) as it:
         for number in range(100):
-            it.put(inserting(record(f"{start}-{number}")))
+            it.put(Entry(record(f"{start}-{number}")))
 
 
 def test_several_processes_write_to_one_store(path: Path) -> None:
@@ -271,13 +271,13 @@ def test_several_processes_write_to_one_store(path: Path) -> None:
 _COMMIT_FOR_EVER = """
 import asyncio, itertools, sys
 from pathlib import Path
-from gproxy.ledger.store import inserting
+from gproxy.ledger.bulk import Entry
 from gproxy.ledger.writer import Writer
 from tests.ledger.rows import record
 
 async def client(writer, start):
     for number in itertools.count():
-        await writer.run(inserting(record(f"{start}-{number}")))
+        await writer.run(Entry(record(f"{start}-{number}")))
         print(f"{start}-{number}", flush=True)
 
 async def main():
@@ -347,11 +347,11 @@ async def test_where_the_loop_would_wait_the_thread_writes_and_then_the_loop_aga
 async def test_what_is_handed_over_behind_work_of_the_thread_is_written_behind_it(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            it.put(inserting(record("a")))
+            it.put(Entry(record("a")))
             await given_to_the_thread(it)
-            last = asyncio.ensure_future(it.run(inserting(record("c"))))
+            last = asyncio.ensure_future(it.run(Entry(record("c"))))
             await asyncio.sleep(0)
-            it.put(inserting(record("b")))
+            it.put(Entry(record("b")))
         await last
         assert ids(path) == ["a", "c", "b"]
 
@@ -372,16 +372,16 @@ async def test_a_lock_that_goes_soon_is_waited_for_without_the_thread(
 
 async def test_a_second_loop_is_served_too(path: Path) -> None:
     with writing(path) as it:
-        await it.run(inserting(record("a")))
-        await asyncio.to_thread(lambda: asyncio.run(it.run(inserting(record("b")))))
-        await it.run(inserting(record("c")))
+        await it.run(Entry(record("a")))
+        await asyncio.to_thread(lambda: asyncio.run(it.run(Entry(record("b")))))
+        await it.run(Entry(record("c")))
         assert ids(path) == ["a", "b", "c"]
 
 
 async def test_what_the_loop_had_no_time_to_write_is_written_by_close(path: Path) -> None:
     with writing(path) as it:
-        it.put(inserting(record("a")))
-        waiting = asyncio.ensure_future(it.run(inserting(record("b"))))
+        it.put(Entry(record("a")))
+        waiting = asyncio.ensure_future(it.run(Entry(record("b"))))
         await asyncio.sleep(0)
         it.close()
         await waiting
@@ -402,7 +402,7 @@ async def test_what_is_offered_is_written_when_the_ledger_has_nothing_to_do(path
     with writing(path) as it:
         done = loop.create_future()
         assert it.offer(
-            lambda: inserting(record("offered")),
+            lambda: Entry(record("offered")),
             10,
             lambda outcome: loop.call_soon_threadsafe(done.set_result, outcome),
         )
@@ -416,8 +416,8 @@ async def test_the_ledger_goes_before_what_was_offered(path: Path) -> None:
     with writing(path) as it:
         it.offer(lambda: handed_over.wait(10) and None, 10)
         for number in range(200):
-            it.offer(lambda number=number: inserting(record(f"offered-{number}")), 10)
-        written = asyncio.create_task(it.run(inserting(record("ledger"))))
+            it.offer(lambda number=number: Entry(record(f"offered-{number}")), 10)
+        written = asyncio.create_task(it.run(Entry(record("ledger"))))
         await asyncio.wait(
             {written}, timeout=1
         )  # by the loop it is written now; else by the thread, which waits
@@ -434,7 +434,7 @@ async def test_who_is_cancelled_at_the_moment_of_a_failure_has_still_handed_its_
     with writing(path) as it:
         with locked(path):
             with it._turn:  # the thread waits for it
-                left = asyncio.create_task(it.run(inserting(record("left"))))
+                left = asyncio.create_task(it.run(Entry(record("left"))))
                 while not it._unwritten:
                     await asyncio.sleep(0)
             while it.failure is None:  # the loop has no turn, so it hears nothing of the failure yet
@@ -442,7 +442,7 @@ async def test_who_is_cancelled_at_the_moment_of_a_failure_has_still_handed_its_
             left.cancel()
             await asyncio.wait({left})
         assert left.cancelled()
-        await it.run(inserting(record("later")))
+        await it.run(Entry(record("later")))
     assert sorted(ids(path)) == ["later", "left"]
 
 
@@ -455,7 +455,7 @@ async def test_what_failed_no_longer_waits_when_its_failure_is_heard_of(
     with writing(path) as it, locked(path):
         for number in range(50):
             with pytest.raises(StoreError):
-                await it.run(inserting(record(f"{number}")))
+                await it.run(Entry(record(f"{number}")))
             assert it.waiting == 0
 
 
@@ -463,14 +463,14 @@ async def test_what_failed_no_longer_waits_when_its_failure_is_heard_of(
 async def test_what_is_offered_makes_no_store_unready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "PAUSE_S", 0.005)
     with writing(path) as it:
-        it.offer(lambda: inserting(record("a")), 10)
+        it.offer(lambda: Entry(record("a")), 10)
         it.offer(lambda: lambda db: db.execute("SELECT * FROM nowhere"), 10)
-        await it.run(inserting(record("b")))
+        await it.run(Entry(record("b")))
         with locked(path):
-            it.offer(lambda: inserting(record("offered")), 10)
+            it.offer(lambda: Entry(record("offered")), 10)
             await asyncio.sleep(0.1)
             assert it.failure is None
-        await it.run(inserting(record("c")))
+        await it.run(Entry(record("c")))
     assert sorted(ids(path)) == ["a", "b", "c", "offered"]
 
 
@@ -500,7 +500,7 @@ async def test_logs_fill_no_disk_so_the_ledger_goes_on_and_they_can_be_cleared(s
         for number in range(600):
             entry = request(f"req-{number}", content=Content([], None, Body(body, len(body), "")))
             it.offer(lambda entry=entry: partial(insert, entry=entry), len(body))
-            await it.run(inserting(record(f"row-{number}")))
+            await it.run(Entry(record(f"row-{number}")))
         assert it.failure is None
     assert it.dropped
     assert len(ids(path)) == 600
@@ -508,5 +508,5 @@ async def test_logs_fill_no_disk_so_the_ledger_goes_on_and_they_can_be_cleared(s
     assert retention.clear(path, None)
     assert retention.count(path, None) == 0
     with writing(path) as it:
-        it.offer(lambda: inserting(record("again")), 10)
+        it.offer(lambda: Entry(record("again")), 10)
     assert ids(path)[-1] == "again"

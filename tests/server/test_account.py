@@ -7,7 +7,8 @@ import pytest
 
 from gproxy.config.snapshot import Client
 from gproxy.ledger import spend
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.bulk import Entry
+from gproxy.ledger.store import open_store
 from gproxy.server import account, queries
 from gproxy.values import Bound, Budget, Claim
 from tests.ledger.rows import record
@@ -125,7 +126,7 @@ def test_usage_is_the_key_s_own_and_since_then(clients: dict[str, Client], path:
         record(request_id="c", started_at="2026-10-01T00:00:00.000Z", model="big", cost_nano=9, **mine),
         record(request_id="d", started_at="2026-11-25T11:00:00.000Z", user="alice", key_id="other"),
     ]
-    store.run([inserting(row) for row in rows])
+    store.run([Entry(row) for row in rows])
     store.close()
     told = used(clients["laptop"], path)
     assert told["totals"]["requests"] == 2

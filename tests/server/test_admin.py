@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from gproxy.ledger.store import inserting, open_store
+from gproxy.ledger.bulk import Entry
+from gproxy.ledger.store import open_store
 from gproxy.server import admin, queries
 from tests.ledger.rows import record
 from tests.server.parts import ALICE, GOOD, KEY, SECRET, Visit, always, http, peer, provider, serving
@@ -98,7 +99,7 @@ def test_a_report_that_is_too_long_is_cut_and_says_so(
 ) -> None:
     monkeypatch.setattr(admin, "MOST_ROWS", 2)
     store = open_store(tmp_path / "gproxy.db")
-    store.run([inserting(record(f"r{n}", model=f"m{n}")) for n in range(3)])
+    store.run([Entry(record(f"r{n}", model=f"m{n}")) for n in range(3)])
     store.close()
     asked = queries.usage([("since", "2026-01-01")], 1_795_612_800.0, own=False)
     told = admin.usage(tmp_path / "gproxy.db", asked)

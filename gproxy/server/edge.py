@@ -62,29 +62,6 @@ _INVALID = (
 )
 
 
-class Call(Struct, frozen=True, kw_only=True):
-    """One request that has passed the door. `query` is the raw query without `key`.
-
-    `snapshot` is the configuration that it is served under to its end. `started` is `time.monotonic()`'s
-    clock, `started_at` seconds since the epoch. `trace` hears of it where requests are logged.
-    """
-
-    request_id: str
-    client: Client
-    protocol: Protocol
-    facts: Facts
-    headers: RawHeaders
-    query: str
-    scoped: str | None
-    snapshot: Snapshot
-    started: float
-    started_at: float
-    trace: Trace | None = None
-
-    def __repr__(self) -> str:
-        return f"Call({self.request_id})"  # its headers hold a key
-
-
 DataRoute = tuple[Protocol, str | None, str | None]
 """An operation, the model in the path, and the provider in the path; None where the path has none."""
 
@@ -131,12 +108,18 @@ def _scoped(path: str) -> tuple[str | None, str]:
 
 
 class Fields:
-    """The headers of one request by their names, which are lower case."""
+    """The headers of one request by their names, which are lower case.
 
-    __slots__ = ("_repeated", "by_name", "raw")
+    `derived` is what others have made of them, each under a key of its own: it may depend on these headers, but for
+    Content-Length, and on the snapshot that the request is served under, and has to be bounded. The next request of
+    the connection finds it there again if its head is the same; after a reload it is empty.
+    """
+
+    __slots__ = ("_repeated", "by_name", "derived", "raw")
 
     def __init__(self, raw: RawHeaders) -> None:
         self.raw = raw
+        self.derived: dict[str, Any] = {}
         self.by_name = dict(raw)
         self._repeated = len(self.by_name) < len(raw)
 
@@ -155,6 +138,34 @@ class Fields:
             value = self.by_name.get(name)
             return [] if value is None else [value.decode("latin-1").strip()]
         return [value.decode("latin-1").strip() for key, value in self.raw if key == name]
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """One request that has passed the door. `query` is the raw query without `key`.
+
+    `snapshot` is the configuration that it is served under to its end. `started` is `time.monotonic()`'s
+    clock, `started_at` seconds since the epoch. `trace` hears of it where requests are logged. Its `fields` are the
+    same for all requests of a connection whose heads differ in no more than the length of the body.
+    """
+
+    request_id: str
+    client: Client
+    protocol: Protocol
+    facts: Facts
+    fields: Fields
+    query: str
+    scoped: str | None
+    snapshot: Snapshot
+    started: float
+    started_at: float
+    trace: Trace | None = None
+
+    @property
+    def headers(self) -> RawHeaders:
+        return self.fields.raw
+
+    def __repr__(self) -> str:
+        return f"Call({self.request_id})"  # its headers hold a key
 
 
 def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
@@ -326,7 +337,7 @@ async def read(
         client=client,
         protocol=protocol,
         facts=facts,
-        headers=headers.raw,
+        fields=headers,
         query=query,
         scoped=scoped,
         snapshot=snapshot,

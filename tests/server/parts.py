@@ -24,7 +24,7 @@ from gproxy.protocols.openai_chat import CHAT
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES
-from gproxy.server.edge import Call, authenticate
+from gproxy.server.edge import Call, Fields, authenticate
 from gproxy.server.tasks import Tasks
 
 KEY = "sk-client"
@@ -118,7 +118,7 @@ def call(
         client=authenticate(((b"x-api-key", KEY.encode()),), "", here, 0),
         protocol=protocol,
         facts=protocol.read(strict.decode(body), model, ""),
-        headers=tuple(headers or ()),
+        fields=Fields(tuple(headers or ())),
         query="",
         scoped="up",
         snapshot=here,

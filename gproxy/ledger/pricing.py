@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 
-from msgspec import structs
-
 from gproxy.config import schema
 from gproxy.values import Usage
 
@@ -133,20 +131,25 @@ def cost_nano(usage: Usage, price: Price) -> int:
     return min(_half_even(total, MILLION), MOST_NANO)
 
 
-def most_nano(usage: Usage, price: Price) -> int:
-    """What to hold for `usage` before it is known: the cost if the output were all of the dearest kind there is,
-    and if the class of service that was asked for is not the one that serves.
+def most_nano(input_tokens: int, output_tokens: int, service_tier: str | None, price: Price) -> int:
+    """What to hold for so many tokens before it is known what they cost: as much as if the output were all of the
+    dearest kind there is, and if the class of service that was asked for were not the one that serves.
     """
-    likely = [usage]
-    if any(tier.apart is not None for tier in price.rates.tiers):
-        likely += [
-            structs.replace(usage, output_audio_tokens=usage.output_tokens),
-            structs.replace(usage, output_image_tokens=usage.output_tokens),
-            structs.replace(usage, reasoning_tokens=usage.output_tokens),
-        ]
-    if usage.service_tier in price.classes:
-        likely += [structs.replace(each, service_tier=None) for each in likely]
-    return max(cost_nano(each, price) for each in likely)
+    ordinary, asked = price.rates, price.of(service_tier)
+    most = _most_nano(input_tokens, output_tokens, ordinary)
+    return most if asked is ordinary else max(most, _most_nano(input_tokens, output_tokens, asked))
+
+
+def _most_nano(input_tokens: int, output_tokens: int, rates: Rates) -> int:
+    total = rates.per_call * MILLION
+    if rates.tiers:
+        tier = rates.tier(input_tokens)
+        apart = tier.apart
+        dearest = tier.output
+        if apart is not None:
+            dearest = max(dearest, apart.output_audio, apart.output_image, apart.reasoning)
+        total += input_tokens * tier.input + output_tokens * dearest
+    return min(_half_even(total, MILLION), MOST_NANO)
 
 
 def settle(usage: Usage, configured: Price | None, builtin: Price | None) -> tuple[int | None, str | None]:

@@ -4,10 +4,8 @@ A guess holds money back and fills rows that are marked as estimated; a count fr
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-from gproxy.protocols.answers import size
 
 _BYTES_PER_TOKEN = 4
 _ENCODED = frozenset({"data", "b64_json", "file_data", "signature", "encrypted_content", "thoughtSignature"})
@@ -20,17 +18,38 @@ _ADDRESS = re.compile(r"https?://\S{1,2048}")
 _STEP_CHARS = 256 * 1024
 _DIGITS = re.compile(r"[A-Za-z0-9+/_-]*")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
+_SCHEMES = frozenset({"http", "data"})
+"""How an address and a `data:` URI begin."""
+
 _DATA_URI = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,5};base64,")
 
 
 def input_tokens(tree: Mapping[str, Any]) -> int:
-    """Of the text in a request body at any depth: long names too, base64 and addresses not. A token id is one."""
+    """Of the text in a request body at any depth: long names too, base64 and addresses not. A token id, which is a
+    whole number in an array, is one. `tree` is as a decoder of JSON makes it."""
     text_bytes = ids = 0
-    for value in _leaves(tree):
-        if isinstance(value, str):
-            text_bytes += size(value)
-        else:
-            ids += 1
+    pending: list[Any] = [tree]
+    while pending:
+        node = pending.pop()
+        if type(node) is list:
+            for value in node:
+                kind = type(value)
+                if kind is str:
+                    text_bytes += len(value) if value.isascii() else len(value.encode())
+                elif kind is int:
+                    ids += 1
+                elif kind is dict or kind is list:
+                    pending.append(value)
+            continue
+        for name, value in node.items():
+            kind = type(value)
+            if kind is str:
+                if (value[:4] not in _SCHEMES and name not in _ENCODED) or not _is_elsewhere(name, value):
+                    text_bytes += len(value) if value.isascii() else len(value.encode())
+            elif kind is dict or kind is list:
+                pending.append(value)
+            if len(name) > _STRUCTURE_CHARS:
+                text_bytes += len(name.encode())
     return output_tokens(text_bytes) + ids
 
 
@@ -59,25 +78,3 @@ def _is_base64(text: str, start: int) -> bool:
             return False
         start = at + _STEP_CHARS
     return _BASE64.fullmatch(text, start) is not None
-
-
-def _leaves(tree: Mapping[str, Any]) -> Iterator[str | int]:
-    """The strings that are text, names among them, and the whole numbers that stand in arrays."""
-    pending: list[Any] = [tree]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            for name, value in node.items():
-                if len(name) > _STRUCTURE_CHARS:
-                    yield name
-                if isinstance(value, str):
-                    if not _is_elsewhere(name, value):
-                        yield value
-                elif isinstance(value, dict | list):
-                    pending.append(value)
-        else:
-            for value in node:
-                if isinstance(value, dict | list):
-                    pending.append(value)
-                elif isinstance(value, str) or type(value) is int:
-                    yield value

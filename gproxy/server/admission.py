@@ -95,9 +95,11 @@ class Doorkeeper:
             asked = min(facts.max_output_tokens or limits.OUTPUT_TYPICAL, limits.OUTPUT_CEILING)
             tokens = given + asked * writes
             most = min(facts.max_output_tokens or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING)
-            usage = Usage(input_tokens=given, output_tokens=most * writes, service_tier=facts.service_tier)
             calls = 1 if protocol.estimable else facts.answers
-            cost = max(most_nano(usage, price) * calls if price else 0 for price in prices)
+            cost = max(
+                most_nano(given, most * writes, facts.service_tier, price) * calls if price else 0
+                for price in prices
+            )
         return Claim(
             request_id=call.request_id,
             scopes=(client.user_scope, client.key_scope),

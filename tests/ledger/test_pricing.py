@@ -150,17 +150,24 @@ def test_tokens_that_no_price_tells_apart_cost_what_text_does(usage: Usage, pric
     assert cost_nano(usage, Price("config", plain)) == cost_nano(of_text, Price("config", plain))
 
 
-@given(usages, prices)
-def test_what_is_held_is_no_less_than_the_cost_of_so_many_tokens_of_any_kind(
-    usage: Usage, price: Price
+@given(st.integers(0, 2_000_000), st.integers(0, 2_000_000), services, prices)
+def test_what_is_held_is_the_cost_of_so_many_tokens_of_the_dearest_kind_and_class(
+    given: int, output: int, service: str | None, price: Price
 ) -> None:
-    usage = structs.replace(usage, output_audio_tokens=None, output_image_tokens=None, reasoning_tokens=None)
-    held = most_nano(usage, price)
-    assert held >= cost_nano(usage, price)
-    assert held >= cost_nano(structs.replace(usage, service_tier=None), price)
-    assert held >= cost_nano(
-        structs.replace(usage, service_tier=None, reasoning_tokens=usage.output_tokens), price
-    )
+    usage = Usage(input_tokens=given, output_tokens=output)
+    kinds = [
+        usage,
+        *(
+            structs.replace(usage, **{name: output})
+            for name in ("output_audio_tokens", "output_image_tokens", "reasoning_tokens")
+        ),
+    ]
+    costs = [
+        cost_nano(structs.replace(kind, service_tier=tier), price)
+        for kind in kinds
+        for tier in (None, service)
+    ]
+    assert most_nano(given, output, service, price) == max(costs)
 
 
 def test_each_token_is_priced_once() -> None:

@@ -11,6 +11,7 @@ import typer
 
 from gproxy.cli import files, output, units
 from gproxy.cli.options import ConfigOption, JsonOption
+from gproxy.config import folders
 from gproxy.errors import ConfigError
 
 MARGIN_S = 30
@@ -134,7 +135,7 @@ def _write(path: Path, text: str) -> None:
     """Whole or not at all, for its owner alone."""
     fresh = path.with_name(f"{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folders.make(path.parent)
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:

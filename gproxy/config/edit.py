@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
-from gproxy.config import schema
+from gproxy.config import folders, schema
 from gproxy.config.document import Document
 from gproxy.config.load import load
 from gproxy.config.problems import Problem
@@ -120,7 +120,7 @@ def refuse_new(path: Path, text: str, *, channels: schema.Channels, environ: Map
 
 def _write_new(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(path.parent)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise ConfigError(f"{path} exists: it is left as it is") from None

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gproxy.config import ownkeys, schema, secrets, snapshot
+from gproxy.config import folders, ownkeys, schema, secrets, snapshot
 from gproxy.config.load import Problem, load
 from gproxy.config.scan import scan
 from gproxy.errors import ConfigError
@@ -133,7 +133,7 @@ def make_data_dir(config: schema.Config, directory: Path) -> Path:
     """`data_dir`, made 0700 if there is none; raises ConfigError if it cannot be."""
     folder = data_dir(config, directory)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folders.make(folder)
     except OSError as error:
         raise ConfigError(f"data_dir {folder} cannot be made: {error.strerror}") from None
     return folder

@@ -205,10 +205,7 @@ def _size(path: Path) -> int:
 
 def _make_private(path: Path) -> None:
     """Create the folder and the file, or narrow what exists; a new `-wal` and `-shm` take the file's mode."""
-    if not path.parent.is_dir():
-        with contextlib.suppress(FileExistsError):  # another process made it since
-            path.parent.mkdir(parents=True)
-            path.parent.chmod(_OWNER_ONLY_FOLDER)
+    path.parent.mkdir(_OWNER_ONLY_FOLDER, exist_ok=True)
     # One that exists is not opened: closed again, it would take with it the locks that this process has on the file
     # by other connections, and another process would take itself for the last one and remove the write-ahead log.
     try:

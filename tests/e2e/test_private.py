@@ -21,9 +21,9 @@ CONFIG = (
 )
 
 
-@pytest.fixture(autouse=True)
-def _open_umask() -> Iterator[None]:
-    before = os.umask(0)
+@pytest.fixture(autouse=True, params=[0, 0o077], ids=["umask 000", "umask 077"])
+def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
     yield
     os.umask(before)
 
@@ -37,6 +37,18 @@ def open_to_others(folder: Path) -> dict[str, str]:
 def served(folder: Path) -> Gateway:
     folder.mkdir(mode=0o700)
     return Gateway(folder, CONFIG)
+
+
+def test_folders_that_are_made_on_the_way_are_private_too(tmp_path: Path) -> None:
+    """Who may write into one may put another in the place of what is below it."""
+    gateway = served(tmp_path / "here")
+    gateway.path.unlink()
+    gateway.path = gateway.folder / "a" / "b" / "gproxy.toml"
+    gateway.cli("init", "--demo")
+    gateway.edit(lambda text: text.replace("[global]", '[global]\ndata_dir = "x/y/z"\nport = 0'))
+    with gateway:
+        assert (gateway.path.parent / "x" / "y" / "z" / "gproxy.db").exists()
+        assert open_to_others(gateway.folder) == {}
 
 
 def test_all_that_a_server_and_the_commands_beside_it_write_is_private(tmp_path: Path) -> None:

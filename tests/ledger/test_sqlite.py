@@ -59,15 +59,6 @@ def test_whatever_the_umask_the_store_is_its_owners_alone(tmp_path: Path) -> Non
     connection.close()
 
 
-def test_a_folder_that_another_process_makes_at_the_same_moment_is_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It was not there when this process looked."""
-    monkeypatch.setattr(Path, "is_dir", lambda _: False)
-    connect(tmp_path / "gproxy.db").close()
-    assert (tmp_path / "gproxy.db").exists()
-
-
 def test_a_switch_to_wal_that_sqlite_lets_fail_at_once_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

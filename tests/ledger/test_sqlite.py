@@ -255,3 +255,9 @@ def test_only_a_store_that_lacks_something_is_called_an_older_one(tmp_path: Path
                 db.execute(query)
             assert "gproxy serve" in remedy(told.value)
     assert "gproxy serve" not in remedy(sqlite3.OperationalError("something else"))
+
+
+def test_none_is_stored_as_null_without_a_search_for_what_else_it_might_be(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "x.db")) as db:
+        assert db.execute("SELECT typeof(?), ? IS NULL", (None, None)).fetchone() == ("null", 1)
+    assert (type(None), sqlite3.PrepareProtocol) in sqlite3.adapters

@@ -19,7 +19,7 @@ from gproxy.ledger import credential_state
 from gproxy.ledger.logs import Downstream, Upstream, listed
 from gproxy.ledger.report import report
 from gproxy.ledger.when import stamp
-from gproxy.server import allowances, edge, exposition, metricfiles, overview, queries
+from gproxy.server import allowances, callers, exposition, metricfiles, overview, queries
 from gproxy.server.metricfiles import Gauges, Key
 from gproxy.server.metrics import Metrics
 from gproxy.server.storereader import StoreReader
@@ -105,7 +105,7 @@ def usage(store: Path, asked: queries.UsageQuery) -> dict[str, Any]:
 def admitted(snapshot: Snapshot) -> Snapshot:
     """The snapshot, if the request under way comes from an admin. Raises Unauthenticated or Forbidden."""
     headers, query = tuple(request.scope["headers"]), request.scope["query_string"].decode("latin-1")
-    if not edge.authenticate(headers, query, snapshot, time.time()).is_admin:
+    if not callers.authenticate(headers, query, snapshot, time.time()).is_admin:
         raise Forbidden("This route is for a key whose user is an admin.")
     return snapshot
 

@@ -22,6 +22,7 @@ from gproxy.server import accesslog, cors, edge, pipeline
 from gproxy.server.admission import Doorkeeper
 from gproxy.server.asking import Ways
 from gproxy.server.capture import own_secrets, recorder
+from gproxy.server.fields import Fields
 from gproxy.server.health import HealthBook
 from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, WIRE, ClientLeft, Incoming, Receive
 from gproxy.server.journal import CLIENT_CLOSED, Journal
@@ -242,7 +243,7 @@ class Gateway:
         return None
 
 
-async def _answer_page(scope: Any, headers: edge.Fields, snapshot: Snapshot, reply: Reply) -> bool:
+async def _answer_page(scope: Any, headers: Fields, snapshot: Snapshot, reply: Reply) -> bool:
     """Let a web page have the answer, or refuse it. True: it only asked whether it may, and has its answer."""
     allowed = snapshot.config.globals.cors_origins
     reply.add_headers(cors.admit(headers.one(b"origin"), headers.one(b"host"), allowed))

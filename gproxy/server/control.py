@@ -22,7 +22,7 @@ from gproxy.errors import (
     Unavailable,
 )
 from gproxy.protocols import registry
-from gproxy.server import account, edge, queries
+from gproxy.server import account, callers, edge, queries
 from gproxy.server.capture import Trace
 from gproxy.server.lists import ModelLists
 from gproxy.server.storereader import StoreReader
@@ -97,7 +97,7 @@ def add_routes(
 def _client(snapshot: Snapshot) -> Client:
     headers = tuple(request.scope["headers"])
     query = request.scope["query_string"].decode("latin-1")
-    client = edge.authenticate(headers, query, snapshot, time.time())
+    client = callers.authenticate(headers, query, snapshot, time.time())
     if (trace := _trace()) is not None:
         trace.client = client
     return client

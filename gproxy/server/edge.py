@@ -4,20 +4,17 @@ Nothing is decided here about models, and nothing is sent.
 """
 
 import asyncio
-import hashlib
 import ipaddress
 import time
 from collections.abc import Mapping
 from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
-from urllib.parse import unquote_plus
 
 from msgspec import Struct
 
 from gproxy.config.schema import RESERVED_NAMES, Global
 from gproxy.config.snapshot import Client, Snapshot
-from gproxy.config.strays import SHORTEST, hashed_key, holds_key, published
 from gproxy.errors import (
     BadRequest,
     BodyTooLarge,
@@ -25,17 +22,17 @@ from gproxy.errors import (
     LoopDetected,
     MisdirectedRequest,
     NotFound,
-    Unauthenticated,
     UnsupportedEncoding,
 )
 from gproxy.protocols import registry, strict
 from gproxy.protocols.base import Facts, Protocol
 from gproxy.server import coding
+from gproxy.server.callers import check_name, client_of, keys_of, without_key
 from gproxy.server.capture import Trace
+from gproxy.server.fields import Fields, RawHeaders
 from gproxy.server.incoming import Incoming
 
 Scope = Mapping[str, Any]
-RawHeaders = tuple[tuple[bytes, bytes], ...]
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
@@ -50,18 +47,10 @@ LONG_TARGET = f"The path and the query are longer than {MAX_TARGET_BYTES} bytes.
 LOOP_HEADER = b"x-gproxy-via"
 """Names the gproxy processes that a request came through, so that one can see itself in it."""
 
-_KEY_HEADERS = (b"x-api-key", b"x-goog-api-key")
-
 _NO_PATH = (
     "The request target must be a path: this is no forward proxy. Point the client's base URL here instead of its"
     " proxy setting."
 )
-_MISSING = "No API key. Send it as `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `?key=`."
-_INVALID = (
-    "The API key is not valid: it is unknown, disabled or expired, or two different keys came in one request."
-)
-
-
 DataRoute = tuple[Protocol, str | None, str | None]
 """An operation, the model in the path, and the provider in the path; None where the path has none."""
 
@@ -105,39 +94,6 @@ def _scoped(path: str) -> tuple[str | None, str]:
     """The provider that a path names, if its first segment can be one, and the path below it."""
     first, slash, rest = path.removeprefix("/").partition("/")
     return (first, f"/{rest}") if slash and first not in RESERVED_NAMES else (None, path)
-
-
-class Fields:
-    """The headers of one request by their names, which are lower case.
-
-    `derived` is what others have made of them, each under a key of its own: it may depend on these headers, but for
-    Content-Length, and on the snapshot that the request is served under, and has to be bounded. The next request of
-    the connection finds it there again if its head is the same; after a reload it is empty.
-    """
-
-    __slots__ = ("_repeated", "by_name", "derived", "raw")
-
-    def __init__(self, raw: RawHeaders) -> None:
-        self.raw = raw
-        self.derived: dict[str, Any] = {}
-        self.by_name = dict(raw)
-        self._repeated = len(self.by_name) < len(raw)
-
-    def one(self, name: bytes) -> str:
-        """The value of a header that comes at most once, "" if it is absent. Raises BadRequest if it is repeated."""
-        value = self.by_name.get(name)
-        if value is None:
-            return ""
-        if self._repeated and len(self.all(name)) > 1:
-            raise BadRequest(f"The header {name.decode()} was sent more than once.")
-        return value.decode("latin-1").strip()
-
-    def all(self, name: bytes) -> list[str]:
-        """The values of a header, however often it comes."""
-        if not self._repeated:
-            value = self.by_name.get(name)
-            return [] if value is None else [value.decode("latin-1").strip()]
-        return [value.decode("latin-1").strip() for key, value in self.raw if key == name]
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -222,87 +178,6 @@ def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
-def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float) -> Client:
-    """Who is calling, by any of the four places for a key. Raises Unauthenticated.
-
-    `now` is seconds since the epoch. Keys are looked up by their hash, so that how long it takes says nothing
-    about how much of a key was right.
-    """
-    return _client(_keys(Fields(headers), query), snapshot, now)
-
-
-def _keys(headers: Fields, query: str) -> set[str]:
-    """All keys that came, from wherever."""
-    found: set[str] = set()
-    if b"authorization" in headers.by_name:
-        found.update(map(_bearer, headers.all(b"authorization")))
-    for name in _KEY_HEADERS:
-        if name in headers.by_name:
-            found.update(headers.all(name))
-    if query:
-        found.update(unquote_plus(value) for name, value in _pairs(query) if name == "key")
-    found.discard("")
-    return found
-
-
-def _client(given: set[str], snapshot: Snapshot, now: float) -> Client:
-    if not given:
-        raise Unauthenticated(_MISSING)
-    client = None
-    if len(given) == 1:
-        (key,) = given
-        client = snapshot.clients.get(_hash(key))
-    if client is None or (client.expires_at is not None and client.expires_at <= now):
-        raise Unauthenticated(_INVALID)
-    return client
-
-
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
-
-
-def _check_name(model: str, key: str, snapshot: Snapshot) -> None:
-    """A name is stored, shown and logged, so it must hold no key: the caller's own, or another that is known here.
-
-    Of keys whose hash alone is known, one is recognised that is the name, or a part of it between slashes.
-    """
-    clear = snapshot.clear_names.get(model)
-    if clear is None:
-        clear = snapshot.clear_names.keep(model, not _holds_known_key(model, snapshot))
-    own = (
-        (key in model or "%" in model)
-        and len(key) >= SHORTEST
-        and holds_key(model, (key,))
-        and not published(key, snapshot.config)
-    )
-    if own or not clear:
-        raise BadRequest("The name of the model holds an API key. Send the key in its header alone.")
-
-
-def _holds_known_key(model: str, snapshot: Snapshot) -> bool:
-    return holds_key(model, snapshot.secrets) or any(
-        hashed_key(part, snapshot.clients, snapshot.config) for part in model.split("/")
-    )
-
-
-def _bearer(authorization: str) -> str:
-    """The key in an Authorization header, "" if it holds something else."""
-    scheme, _, token = authorization.partition(" ")
-    return token.strip() if scheme == "Bearer" or scheme.lower() == "bearer" else ""
-
-
-def without_key(query: str) -> str:
-    """The query as it came, less the client's key."""
-    if "key" not in query and "%" not in query:
-        return query
-    return "&".join(part for part in query.split("&") if unquote_plus(part.partition("=")[0]) != "key")
-
-
-def _pairs(query: str) -> list[tuple[str, str]]:
-    parts = (part.partition("=") for part in query.split("&") if part)
-    return [(unquote_plus(name), value) for name, _, value in parts]
-
-
 async def read(
     scope: Scope,
     headers: Fields,
@@ -319,8 +194,8 @@ async def read(
     """
     started, started_at = time.monotonic(), time.time()
     query = scope["query_string"].decode("latin-1")
-    keys = _keys(headers, query)
-    client = _client(keys, snapshot, started_at)
+    keys = keys_of(headers, query)
+    client = client_of(keys, snapshot, started_at)
     incoming.known = True
     if incoming.trace is not None:
         incoming.trace.client = client
@@ -346,7 +221,7 @@ async def read(
         trace=incoming.trace,
     )
     (key,) = keys
-    _check_name(call.facts.model, key, snapshot)
+    check_name(call.facts.model, key, snapshot)
     if incoming.trace is not None:
         incoming.trace.model = call.facts.model
     return call

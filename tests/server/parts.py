@@ -23,8 +23,10 @@ from gproxy.protocols.base import Protocol
 from gproxy.protocols.openai_chat import CHAT
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.app import Gateway
+from gproxy.server.callers import authenticate
 from gproxy.server.console import LINES
-from gproxy.server.edge import Call, Fields, authenticate
+from gproxy.server.edge import Call
+from gproxy.server.fields import Fields
 from gproxy.server.tasks import Tasks
 
 KEY = "sk-client"

@@ -2,7 +2,6 @@
 
 import contextlib
 import gzip
-import hashlib
 import json
 from typing import Any
 
@@ -24,8 +23,9 @@ from gproxy.errors import (
 )
 from gproxy.protocols import registry
 from gproxy.protocols.openai_chat import CHAT
-from gproxy.server import edge
+from gproxy.server import callers, edge
 from gproxy.server.edge import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, Call
+from gproxy.server.fields import Fields
 from gproxy.server.incoming import ClientLeft, Incoming
 from tests.server.parts import Headers, Visit, provider, scope, snapshot
 
@@ -60,7 +60,7 @@ HERE = snapshot(FILE)
 NOW = 1_795_000_000.0
 
 
-def guard(settings: Global | None = None, **more: Any) -> edge.Fields:
+def guard(settings: Global | None = None, **more: Any) -> Fields:
     return edge.guard(scope("/v1/models", **more), settings or Global(), "me")
 
 
@@ -166,129 +166,6 @@ def test_a_request_that_came_through_others_passes(via: bytes) -> None:
     assert guard(headers=[(edge.LOOP_HEADER, via)])
 
 
-# Keys.
-
-
-def who(*headers: tuple[bytes, bytes], query: str = "") -> str:
-    return edge.authenticate(headers, query, HERE, NOW).key_label
-
-
-PLACES: list[tuple[tuple[tuple[bytes, bytes], ...], str]] = [
-    (((b"authorization", b"Bearer sk-client"),), ""),
-    (((b"authorization", b"bearer  sk-client "),), ""),
-    (((b"authorization", b"BEARER sk-client"),), ""),
-    (((b"x-api-key", b"sk-client"),), ""),
-    (((b"x-goog-api-key", b" sk-client "),), ""),
-    ((), "key=sk-client"),
-    ((), "alt=sse&k%65y=sk%2Dclient"),
-    (((b"x-api-key", b"sk-client"), (b"authorization", b"Bearer sk-client")), "key=sk-client"),
-    (((b"x-api-key", b""), (b"authorization", b"Bearer sk-client")), "key="),
-    (((b"authorization", b"Basic dXNlcg=="), (b"x-api-key", b"sk-client")), ""),
-    (((b"authorization", b"Bearer"), (b"x-api-key", b"sk-client")), ""),
-]
-
-
-@pytest.mark.parametrize(("headers", "query"), PLACES)
-def test_a_key_is_taken_from_any_of_four_places(headers: tuple[tuple[bytes, bytes], ...], query: str) -> None:
-    assert who(*headers, query=query) == "laptop"
-
-
-def test_a_key_of_any_format_is_taken_from_the_query() -> None:
-    assert who(query="key=a%2Bb%2Fc%3D%26d") == "odd"
-    assert who((b"authorization", b"Bearer a+b/c=&d")) == "odd"
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [(b"authorization", b"Bearer sk-client"), (b"x-api-key", b"sk-off")],
-        [(b"authorization", b"Bearer sk-client"), (b"x-goog-api-key", b"sk-unknown")],
-        [(b"x-api-key", b"sk-client"), (b"x-api-key", b"sk-unknown")],
-        [(b"authorization", b"Bearer sk-client"), (b"authorization", b"Bearer sk-unknown")],
-    ],
-)
-def test_two_different_keys_are_refused_with_the_text_for_a_bad_one(headers: Headers) -> None:
-    with pytest.raises(Unauthenticated) as refused:
-        who(*headers)
-    with pytest.raises(Unauthenticated) as unknown:
-        who((b"x-api-key", b"sk-unknown"))
-    assert refused.value.message == unknown.value.message
-
-
-def test_two_different_keys_in_the_query_are_refused() -> None:
-    with pytest.raises(Unauthenticated):
-        who(query="key=sk-client&key=sk-unknown")
-
-
-def test_every_bad_key_is_refused_in_the_same_words() -> None:
-    messages = set()
-    for key in (b"sk-unknown", b"sk-off", b"sk-expired", b"sk-gone", b"sk-clien", b"sk-client2", b"\xff"):
-        with pytest.raises(Unauthenticated) as refused:
-            who((b"x-api-key", key))
-        messages.add(refused.value.message)
-    assert len(messages) == 1
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        (),
-        ((b"authorization", b"Bearer "),),
-        ((b"authorization", b"sk-client"),),
-        ((b"authorization", b"Basic sk-client"),),
-        ((b"x-api-key", b"  "),),
-        ((b"api-key", b"sk-client"),),
-    ],
-)
-def test_no_key_is_refused_in_words_that_name_the_four_places(
-    headers: tuple[tuple[bytes, bytes], ...],
-) -> None:
-    with pytest.raises(Unauthenticated) as refused:
-        who(*headers)
-    for place in ("Bearer", "x-api-key", "x-goog-api-key", "?key="):
-        assert place in refused.value.message
-
-
-def test_a_stored_hash_is_no_key() -> None:
-    for stored in HERE.clients:
-        with pytest.raises(Unauthenticated):
-            who((b"x-api-key", stored.encode()))
-        with pytest.raises(Unauthenticated):
-            who((b"x-api-key", b"sha256:" + stored.encode()))
-
-
-def test_a_key_holds_up_to_the_moment_it_expires() -> None:
-    at = HERE.clients[hashlib.sha256(b"sk-expired").hexdigest()].expires_at
-    assert at is not None
-    headers = ((b"x-api-key", b"sk-expired"),)
-    assert edge.authenticate(headers, "", HERE, at - 0.001).key_label == "old"
-    with pytest.raises(Unauthenticated):
-        edge.authenticate(headers, "", HERE, at)
-
-
-@pytest.mark.parametrize(
-    ("query", "left"),
-    [
-        ("", ""),
-        ("alt=sse", "alt=sse"),
-        ("key=s", ""),
-        ("alt=sse&key=s&beta=true", "alt=sse&beta=true"),
-        ("k%65y=s&a=%2f", "a=%2f"),
-        ("key=a&key=b&monkey=1", "monkey=1"),
-        ("keys=1&KEY=2&x=key", "keys=1&KEY=2&x=key"),
-        ("key", ""),
-    ],
-)
-def test_the_key_is_taken_out_of_the_query_and_the_rest_kept_as_it_was(query: str, left: str) -> None:
-    assert edge.without_key(query) == left
-
-
-@given(st.lists(st.sampled_from(["key=x", "%6bey=y", "a=1", "b=%26key=2", "", "k+ey=3"]), max_size=6))
-def test_no_key_is_left_in_a_query(parts: list[str]) -> None:
-    left = edge.without_key("&".join(parts))
-    assert left == "&".join(part for part in parts if part not in ("key=x", "%6bey=y"))
-
-
 # Paths.
 
 
@@ -320,17 +197,6 @@ def test_an_error_about_a_path_is_told_in_the_shape_of_what_is_below_the_provide
         assert edge.shape_of(scope(path)) is shape
 
 
-def test_headers_are_found_by_name_and_one_that_may_come_once_comes_once() -> None:
-    fields = edge.Fields(((b"a", b" 1 "), (b"b", b"2"), (b"a", b"3")))
-    assert (fields.all(b"a"), fields.all(b"b"), fields.all(b"c")) == (["1", "3"], ["2"], [])
-    assert (fields.one(b"b"), fields.one(b"c")) == ("2", "")
-    assert b"a" in fields.by_name
-    assert b"c" not in fields.by_name
-    with pytest.raises(BadRequest):
-        fields.one(b"a")
-    assert edge.Fields(((b"a", b" 1 "),)).all(b"a") == ["1"]
-
-
 # Bodies.
 
 BODY = {"model": "up/m", "messages": []}
@@ -342,7 +208,7 @@ async def read(
     raw = list(pieces) or [json.dumps(BODY).encode()]
     at = scope("/v1/chat/completions", headers=headers, query=query, **more)
     incoming = Incoming(Visit(*raw).receive)
-    return await edge.read(at, edge.Fields(tuple(at["headers"])), incoming, "req_1", CHAT, None, scoped, HERE)
+    return await edge.read(at, Fields(tuple(at["headers"])), incoming, "req_1", CHAT, None, scoped, HERE)
 
 
 async def test_a_call_holds_what_came() -> None:
@@ -388,7 +254,7 @@ async def test_a_provider_that_is_not_there_is_404_before_the_body_is_read() -> 
     visit = Visit(b"junk")
     with pytest.raises(NotFound):
         await edge.read(
-            at, edge.Fields(tuple(at["headers"])), Incoming(visit.receive), "r", CHAT, None, "nobody", HERE
+            at, Fields(tuple(at["headers"])), Incoming(visit.receive), "r", CHAT, None, "nobody", HERE
         )
     assert (await visit.receive())["body"] == b"junk"
 
@@ -411,7 +277,7 @@ async def test_a_length_beyond_the_cap_is_413_before_anything_is_read() -> None:
     visit = Visit(sized(100))
     with pytest.raises(BodyTooLarge):
         await edge.read(
-            at, edge.Fields(tuple(at["headers"])), Incoming(visit.receive), "r", CHAT, None, None, HERE
+            at, Fields(tuple(at["headers"])), Incoming(visit.receive), "r", CHAT, None, None, HERE
         )
     assert (await visit.receive())["body"] == sized(100)
 
@@ -443,7 +309,7 @@ async def test_a_client_that_leaves_inside_its_body_has_left() -> None:
     at = scope("/v1/chat/completions")
     incoming = Incoming(Visit(b"{", then_leave=True).receive)
     with pytest.raises(ClientLeft):
-        await edge.read(at, edge.Fields(tuple(at["headers"])), incoming, "r", CHAT, None, None, HERE)
+        await edge.read(at, Fields(tuple(at["headers"])), incoming, "r", CHAT, None, None, HERE)
 
 
 @given(
@@ -453,4 +319,4 @@ def test_nothing_in_the_headers_is_a_fault_of_ours(headers: Headers, host: bytes
     at = scope("/v1/models", headers=[(name.lower(), value) for name, value in headers])
     at["headers"] = [(b"host", host), *at["headers"][1:]]
     with contextlib.suppress(GatewayError):
-        edge.authenticate(edge.guard(at, Global(), "me").raw, host.decode("latin-1"), HERE, NOW)
+        callers.authenticate(edge.guard(at, Global(), "me").raw, host.decode("latin-1"), HERE, NOW)

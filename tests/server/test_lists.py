@@ -16,7 +16,7 @@ from gproxy.ledger import modellists
 from gproxy.ledger.writer import Writer
 from gproxy.server import listing as asking
 from gproxy.server import lists
-from gproxy.server.edge import authenticate
+from gproxy.server.callers import authenticate
 from gproxy.server.lists import ModelLists
 from gproxy.server.tasks import Tasks
 from gproxy.server.tokens import Tokens

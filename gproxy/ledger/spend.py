@@ -15,7 +15,7 @@ import msgspec
 from msgspec import structs
 
 from gproxy.errors import StoreError
-from gproxy.ledger import adjustments, sqlite
+from gproxy.ledger import adjustments, sqlite, weighing
 from gproxy.ledger.bulk import Bulk, Entry
 from gproxy.ledger.periods import DAY_S, period_key, periods
 from gproxy.ledger.rows import MOST_TOKENS
@@ -29,9 +29,8 @@ from gproxy.ledger.weighing import (
     kept_of,
     need_of,
     refusal,
-    slot_of,
+    slots_at,
     slots_of,
-    standing,
 )
 from gproxy.values import Admission, Bound, Claim, Record, Standing, Usage
 
@@ -78,7 +77,7 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     """
     counts = _counted(db, [(bound, need_of(claim, bound)) for bound in claim.bounds], claim.at)
     if refused := refusal(_Books(db), counts, claim):
-        return structs.replace(refused, standings=tuple(standing(c, claim.at) for c in counts))
+        return structs.replace(refused, standings=weighing.standings(counts, claim.at))
     taken = [(c.bound.rule, c.bound.kind, c.now, c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
     db.executemany(_COUNT, taken)
@@ -91,7 +90,7 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     bulk.write(db)
     hold = msgspec.json.encode((claim.at, claim.scopes, taken, held, claim.cost_nano)).decode()
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
-    return Admission(tuple(standing(c, claim.at, c.need) for c in counts))
+    return Admission(weighing.standings(counts, claim.at, taken=True))
 
 
 class Settling(Entry):
@@ -262,7 +261,7 @@ def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing
     needs = [(bound, 0) for bound in bounds]
     steps = [needs[at : at + _MOST_COUNTED] for at in range(0, len(needs), _MOST_COUNTED)]
     with _reading(path) as db:
-        return tuple(standing(count, now) for step in steps for count in _counted(db, step, now))
+        return weighing.standings([count for step in steps for count in _counted(db, step, now)], now)
 
 
 def foresee(path: Path, claim: Claim) -> Admission:
@@ -294,7 +293,8 @@ def _counted(db: sqlite3.Connection, needs: Sequence[tuple[Bound, int]], now: fl
     """Where each bound stands, beside what is needed of it."""
     if not needs:
         return []
-    slots = [slot_of(bound.kind, now) for bound, _ in needs]
+    at = slots_at(int(now))
+    slots = [at[bound.kind] for bound, _ in needs]
     asked: list[str | int] = []
     for (bound, _), slot in zip(needs, slots, strict=True):
         asked += (bound.rule, bound.kind, *slots_of(bound.kind, slot))

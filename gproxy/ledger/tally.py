@@ -15,7 +15,7 @@ from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Counts, Posting, Slot
-from gproxy.ledger.periods import DAY_S, period_key, periods
+from gproxy.ledger.periods import DAY_S, periods
 from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.weighing import (
@@ -25,9 +25,9 @@ from gproxy.ledger.weighing import (
     Spent,
     kept_of,
     refusal,
-    slot_of,
+    slots_at,
     slots_of,
-    standing,
+    standings,
 )
 from gproxy.values import Admission, Bound, Claim
 
@@ -42,7 +42,7 @@ _MOST_PLANS = 4096
 
 class _Window:
     """What is counted of one kind of a rule, slot by slot. `used` and `newest` are as they are in slot `now`, -1 for
-    none; `known`: as the store has it, and what came since."""
+    none; `known`: as the store has it, and what came since. `written`: the store is told of it as it comes."""
 
     __slots__ = (
         "by_tokens",
@@ -56,6 +56,7 @@ class _Window:
         "sliding",
         "slots",
         "used",
+        "written",
     )
 
     def __init__(self, rule: str, kind: str) -> None:
@@ -63,7 +64,8 @@ class _Window:
         self.kind = kind
         self.sliding = kind in SLIDING
         self.by_tokens = kind in BY_TOKENS
-        self.known = kind == "concurrency"  # what is open is so here, and nowhere else
+        self.written = kind != "concurrency"
+        self.known = not self.written  # what is open is so here, and nowhere else
         self.slots: dict[int, int] = {}
         self.now = -1
         self.used = self.first = self.last = 0
@@ -77,14 +79,33 @@ class _Window:
         self.used = sum(counting.values())
         self.newest = max(counting, default=None)
 
+    def take(self, need: int) -> None:
+        """Count so much in the slot that it stands in."""
+        slot = self.now
+        self.slots[slot] = self.slots.get(slot, 0) + need
+        if need:
+            self.used += need
+            if self.newest is None or self.newest < slot:
+                self.newest = slot
+
     def add(self, slot: int, by: int) -> None:
         """Not below 0. Whoever looks next sees it."""
         had = self.slots.get(slot, 0)
         has = self.slots[slot] = max(0, had + by)
         if self.first <= slot <= self.last:
             self.used += has - had
-            if not has or self.newest is None or slot > self.newest:
+            if not self.sliding:
+                self.newest = slot if has else None  # the only one that counts
+            elif not has or self.newest is None or slot > self.newest:
                 self.now = -1
+
+    def forget(self) -> None:
+        """It is to be read anew."""
+        self.known = not self.written
+        self.now = -1
+
+
+_Plan = Sequence[tuple[_Window, Count]]
 
 
 class Hold(NamedTuple):
@@ -120,7 +141,7 @@ class Tally:
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
         self._windows: dict[tuple[str, str], _Window] = {}
-        self._plans: dict[int, tuple[Sequence[Bound], list[_Window]]] = {}
+        self._plans: dict[int, tuple[Sequence[Bound], _Plan]] = {}
         self._spent: dict[tuple[str, str], int] = {}
         self._held: dict[tuple[str, str], int] = {}
         self._day = 0
@@ -133,34 +154,44 @@ class Tally:
     def reserve(self, claim: Claim) -> Admission:
         """As `spend.reserve`, but for what is written. Raises `StoreError` if it does not know how things stand."""
         now = claim.at
-        windows = self._plan(claim.bounds)
-        second, tokens = int(now), claim.tokens
-        counts = []
-        for bound, window in zip(claim.bounds, windows, strict=True):
-            slot = second if window.sliding else slot_of(bound.kind, now)
-            if not window.known:
-                self._read(window)
-            if slot != window.now:
-                window.look(slot)
-            need = min(tokens, bound.most) if window.by_tokens else 1
-            counts.append(Count(bound, slot, window.used, window.newest, need))
+        plan = self._looked(claim)
+        counts = [count for _, count in plan]
         if refused := refusal(self, counts, claim):
-            return structs.replace(refused, standings=tuple([standing(c, now) for c in counts]))
+            return structs.replace(refused, standings=standings(counts, now))
         taken = []
-        standings = []
         with self._changing:
-            for count, window in zip(counts, windows, strict=True):
-                standings.append(standing(count, now, count.need))
-                taken.append((window, count.now, count.need))
-                if count.newest != count.now:
-                    self._forget(window, count.now)
-                window.add(count.now, count.need)
-                self._count(window, count.now, count.need)
-        held = [(budget.scope, period_key(budget.period, now)) for budget in claim.budgets]
+            added = self._added
+            for window, count in plan:
+                slot, need = count.now, count.need
+                if count.newest != slot:
+                    self._forget(window, slot)
+                window.take(need)
+                taken.append((window, slot, need))
+                if window.written:
+                    key = (window.rule, window.kind, slot)
+                    added[key] = added.get(key, 0) + need
+        keys = periods(int(now) // DAY_S)
+        held = [(budget.scope, keys[budget.period]) for budget in claim.budgets]
         for pair in held:
             self._held[pair] = self._held.get(pair, 0) + claim.cost_nano
         self._open[claim.request_id] = Hold(now, claim.scopes, taken, held, claim.cost_nano)
-        return Admission(tuple(standings))
+        return Admission(standings(counts, now, taken=True))
+
+    def _looked(self, claim: Claim) -> _Plan:
+        """What counts now against each bound of a claim. The counts are good until the next claim is looked at."""
+        plan = self._plan(claim.bounds)
+        slots, tokens = slots_at(int(claim.at)), claim.tokens
+        for window, count in plan:
+            slot = slots[window.kind]
+            if slot != window.now:
+                if not window.known:
+                    self._read(window)
+                window.look(slot)
+            count.now = slot
+            count.used = window.used
+            count.newest = window.newest
+            count.need = min(tokens, count.bound.most) if window.by_tokens else 1
+        return plan
 
     def hold(self, request_id: str) -> Hold | None:
         """What an open request holds."""
@@ -207,14 +238,16 @@ class Tally:
                 with contextlib.suppress(
                     StoreError
                 ):  # it will be asked when it matters, and will have been told
-                    spent[pair] = min(self._spent_of(scope, key) + cost_nano, MOST_SPENT_NANO)
+                    spent[pair] = min(self._asked(pair) + cost_nano, MOST_SPENT_NANO)
 
     def within(self, rule: str, kind: str, first: int, last: int) -> Sequence[tuple[int, int]]:
         slots = self._windows[rule, kind].slots
         return sorted([(slot, n) for slot, n in slots.items() if first <= slot <= last])
 
     def spent(self, scope: str, key: str) -> Spent:
-        return Spent(self._spent_of(scope, key), self._held.get((scope, key), 0))
+        pair = (scope, key)
+        spent = self._spent.get(pair)
+        return Spent(self._asked(pair) if spent is None else spent, self._held.get(pair, 0))
 
     def turn(self, now: float) -> None:
         """With a new day, forget what was spent: most of it was in days that are past. To be called when all of it is
@@ -227,7 +260,7 @@ class Tally:
     def reread(self) -> None:
         """Ask the store anew how things stand, now that all of this is written there."""
         for window in self._windows.values():
-            window.known = window.kind == "concurrency"
+            window.forget()
         self._spent.clear()
 
     def changes(self) -> "Changes | None":
@@ -245,16 +278,18 @@ class Tally:
             gone, self._gone = self._gone, set()
         return added, gone
 
-    def _plan(self, bounds: Sequence[Bound]) -> list[_Window]:
+    def _plan(self, bounds: Sequence[Bound]) -> _Plan:
         """Where bounds are counted; the same ones come again and again, and are known by what they are in memory."""
         known = self._plans.get(id(bounds))
         if known is not None and known[0] is bounds:
             return known[1]
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
-        windows = [self._windows.setdefault((b.rule, b.kind), _Window(b.rule, b.kind)) for b in bounds]
-        self._plans[id(bounds)] = (bounds, windows)
-        return windows
+        plan = [
+            (self._windows.setdefault((b.rule, b.kind), _Window(b.rule, b.kind)), Count(b)) for b in bounds
+        ]
+        self._plans[id(bounds)] = (bounds, plan)
+        return plan
 
     def _read(self, window: _Window) -> None:
         window.slots = dict(self._ask(_COUNTERS, (window.rule, window.kind)))
@@ -263,7 +298,7 @@ class Tally:
 
     def _count(self, window: _Window, slot: int, by: int) -> None:
         """What the store is to be told; of 0, too: who settles for a process that has died corrects what is there."""
-        if window.kind != "concurrency":
+        if window.written:
             key = (window.rule, window.kind, slot)
             self._added[key] = self._added.get(key, 0) + by
 
@@ -287,11 +322,10 @@ class Tally:
             self._added.pop(key, None)
             self._gone.add(key)
 
-    def _spent_of(self, scope: str, key: str) -> int:
-        spent = self._spent.get((scope, key))
-        if spent is None:
-            found = self._ask(_SPENT, (scope, key))
-            spent = self._spent[scope, key] = found[0][0] if found else 0
+    def _asked(self, pair: tuple[str, str]) -> int:
+        """What is spent as the store has it, kept from now on."""
+        found = self._ask(_SPENT, pair)
+        spent = self._spent[pair] = found[0][0] if found else 0
         return spent
 
     def _release(self, hold: Hold) -> None:

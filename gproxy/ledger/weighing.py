@@ -7,11 +7,14 @@ A minute is the 60 seconds before this one and this one, counted by the second: 
 counts until second s + 60 has passed, so never less than 60 s. A day is the UTC day.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
-from gproxy.ledger.periods import DAY_S, KEPT_DAYS, period_key
+from msgspec import Struct
+
+from gproxy.ledger.periods import DAY_S, KEPT_DAYS, periods
 from gproxy.values import Admission, Bound, Claim, Standing
 
 WINDOW_S = 61
@@ -26,13 +29,13 @@ class Spent(NamedTuple):
     held_nano: int = 0
 
 
-class Count(NamedTuple):
+class Count(Struct):
     """What counts against a bound in its slot `now`, and the last slot in which anything does; what a claim needs."""
 
     bound: Bound
-    now: int
-    used: int
-    newest: int | None
+    now: int = -1
+    used: int = 0
+    newest: int | None = None
     need: int = 0
 
 
@@ -51,11 +54,11 @@ def need_of(claim: Claim, bound: Bound) -> int:
     return min(claim.tokens, bound.most) if bound.kind in BY_TOKENS else 1
 
 
-def slot_of(kind: str, now: float) -> int:
-    """Where it is counted now: in the second, in the day since 1970, or in 0 for what is open."""
-    if kind in SLIDING:
-        return int(now)
-    return 0 if kind == "concurrency" else int(now) // DAY_S
+@lru_cache(maxsize=64)
+def slots_at(second: int) -> Mapping[str, int]:
+    """Where each kind is counted in that second since 1970: in the second, in the day, or in 0 for what is open."""
+    day = second // DAY_S
+    return {"rpm": second, "tpm": second, "rpd": day, "tpd": day, "concurrency": 0}
 
 
 def slots_of(kind: str, slot: int) -> tuple[int, int]:
@@ -78,19 +81,25 @@ def refusal(books: Books, counts: Iterable[Count], claim: Claim) -> Admission | 
     return _too_many(books, full, claim.at) if full else _too_much(books, claim)
 
 
-def standing(count: Count, now: float, need: int = 0) -> Standing:
-    """Where a bound stands once `need` of it is counted as well."""
-    bound, slot, used, newest, _ = count
-    if need:
-        used += need
-        newest = slot if newest is None else max(newest, slot)
-    if not used:
-        resets = 0.0
-    elif bound.kind in SLIDING:
-        resets = (slot if newest is None else newest) + WINDOW_S - now
-    else:
-        resets = _until_tomorrow(now)
-    return Standing(bound, max(0, bound.most - used), resets)
+def standings(counts: Iterable[Count], now: float, *, taken: bool = False) -> tuple[Standing, ...]:
+    """Where each bound stands; `taken`: once what is needed of it is counted as well."""
+    tomorrow = _until_tomorrow(now)
+    found = []
+    for count in counts:
+        bound, slot, used, newest = count.bound, count.now, count.used, count.newest
+        if taken and count.need:
+            used += count.need
+            if newest is None or newest < slot:
+                newest = slot
+        if not used:
+            resets = 0.0
+        elif bound.kind in SLIDING:
+            resets = (slot if newest is None else newest) + WINDOW_S - now
+        else:
+            resets = tomorrow
+        left = bound.most - used
+        found.append(Standing(bound, left if left > 0 else 0, resets))
+    return tuple(found)
 
 
 def _too_many(books: Books, full: Iterable[Count], now: float) -> Admission:
@@ -102,8 +111,9 @@ def _too_many(books: Books, full: Iterable[Count], now: float) -> Admission:
 
 def _too_much(books: Books, claim: Claim) -> Admission | None:
     """The refusal by the first budget that neither has room beside what is held, nor is free and not yet spent."""
+    keys = periods(int(claim.at) // DAY_S)
     for budget in claim.budgets:
-        spent_nano, held_nano = books.spent(budget.scope, period_key(budget.period, claim.at))
+        spent_nano, held_nano = books.spent(budget.scope, keys[budget.period])
         spent = spent_nano + budget.carried_nano
         fits = spent + held_nano + claim.cost_nano <= budget.most_nano
         if not fits and (held_nano > 0 or spent >= budget.most_nano):

@@ -26,6 +26,12 @@ _WORDS = {
     "concurrency": "requests at once",
 }
 
+_NOUNS = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "tpd": "tokens"}
+_HEADERS = {
+    noun: tuple(f"x-ratelimit-{what}-{noun}" for what in ("limit", "remaining", "reset"))
+    for noun in ("requests", "tokens")
+}
+
 
 def rules_for(client: Client, target: Target, alias: str | None) -> tuple[LimitRule, ...]:
     """The rules of the client's user that apply: the most specific of those that match any of the names.
@@ -66,16 +72,20 @@ def refusal(admission: Admission, quota_status: int) -> GatewayError | None:
 
 def rate_headers(admission: Admission) -> tuple[tuple[str, str], ...]:
     """`x-ratelimit-*` of the tightest bound on requests and of the tightest on tokens, as far as there are any."""
+    tightest: dict[str, Standing] = {}
+    for standing in admission.standings:
+        noun = _NOUNS.get(standing.bound.kind)
+        if noun is not None and (noun not in tightest or _is_tighter(standing, tightest[noun])):
+            tightest[noun] = standing
     told: list[tuple[str, str]] = []
-    for noun, kinds in (("requests", ("rpm", "rpd")), ("tokens", ("tpm", "tpd"))):
-        of_these = [s for s in admission.standings if s.bound.kind in kinds]
-        if of_these:
-            tightest = min(of_these, key=_room)
-            told += [
-                (f"x-ratelimit-limit-{noun}", str(tightest.bound.most)),
-                (f"x-ratelimit-remaining-{noun}", str(tightest.left)),
-                (f"x-ratelimit-reset-{noun}", f"{math.ceil(tightest.resets_in)}s"),
-            ]
+    for noun, (limit, remaining, reset) in _HEADERS.items():
+        if noun in tightest:
+            standing = tightest[noun]
+            told += (
+                (limit, str(standing.bound.most)),
+                (remaining, str(standing.left)),
+                (reset, f"{math.ceil(standing.resets_in)}s"),
+            )
     return tuple(told)
 
 
@@ -85,8 +95,8 @@ def _dollars(nano: int) -> str:
     return f"{whole}.{part:0<2}"
 
 
-def _room(standing: Standing) -> tuple[int, float]:
-    return standing.left, -standing.resets_in
+def _is_tighter(one: Standing, other: Standing) -> bool:
+    return one.left < other.left or (one.left == other.left and one.resets_in > other.resets_in)
 
 
 def _spent(budget: Budget, fits_alone: bool) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from gproxy.ledger.weighing import Count, Spent, kept_of, need_of, refusal, slot_of, slots_of, standing
+from gproxy.ledger.weighing import Count, Spent, kept_of, need_of, refusal, slots_at, slots_of, standings
 from gproxy.values import Bound, Budget, Claim
 
 NOON = 1_795_608_000.25
@@ -43,7 +43,7 @@ def claim(*budgets: Budget, tokens: int = 0, cost: int = 0) -> Claim:
 def test_each_kind_counts_in_slots_of_its_own(
     kind: str, slot: int, counting: tuple[int, int], kept: tuple[int, int]
 ) -> None:
-    assert (slot_of(kind, NOON), slots_of(kind, slot), kept_of(kind, slot)) == (slot, counting, kept)
+    assert (slots_at(SECOND)[kind], slots_of(kind, slot), kept_of(kind, slot)) == (slot, counting, kept)
 
 
 def test_tokens_are_needed_up_to_the_limit_and_of_all_else_one() -> None:
@@ -88,8 +88,8 @@ def test_a_budget_takes_what_fits_beside_what_is_held_or_what_is_alone_and_not_t
 
 def test_a_standing_counts_what_is_taken_and_tells_when_all_is_back() -> None:
     count = Count(Bound("r", "rpm", 5), SECOND, 2, SECOND - 30, 1)
-    assert (standing(count, NOON).left, standing(count, NOON).resets_in) == (3, 30.75)
-    assert (standing(count, NOON, 1).left, standing(count, NOON, 1).resets_in) == (2, 60.75)
     idle = Count(Bound("r", "tpd", 5), DAY, 0, None)
-    assert (standing(idle, NOON).left, standing(idle, NOON).resets_in) == (5, 0.0)
-    assert standing(idle, NOON, 9).left == 0
+    full = Count(Bound("r", "tpd", 5), DAY, 0, None, 9)
+    before, after = standings([count, idle], NOON), standings([count, idle, full], NOON, taken=True)
+    assert [(it.left, it.resets_in) for it in before] == [(3, 30.75), (5, 0.0)]
+    assert [(it.left, it.resets_in) for it in after] == [(2, 60.75), (5, 0.0), (0, 12 * 3600 - 0.25)]

@@ -40,6 +40,13 @@ LEAST_RESERVE_BYTES = 16 * 1024 * 1024
 
 LOOK_EVERY_S = 1.0
 
+GATHER_S = 0.1
+"""How long a first entry waits for others: after each commit of this thread's, who counts in memory asks the store
+anew how things stand."""
+
+_MANY = 64
+"""So many wait no longer for others."""
+
 _BATCH = 8
 _BATCH_S = 0.002
 """A batch ends when it has taken this long to prepare: what the ledger has to commit waits no longer than that."""
@@ -88,7 +95,8 @@ class Lane:
 
     `dropped` counts what was not done, from the beginning.
     `wake` is called when there is something to do again, `wrote` in `step` with the bytes that were written. An entry
-    that has a size is dropped where `measure` leaves it no room; one without makes room.
+    that has a size is dropped where `measure` leaves it no room; one without makes room. Entries nobody hears of are
+    done together, the first `gather_s` after it came.
     """
 
     def __init__(
@@ -96,10 +104,13 @@ class Lane:
         wake: Callable[[], None] = lambda: None,
         wrote: Callable[[int], None] = lambda size: None,
         measure: Measure | None = None,
+        gather_s: float = 0.0,
     ) -> None:
         self._wake = wake
         self._wrote = wrote
         self._room = Room(measure) if measure is not None else None
+        self._gather_s = gather_s
+        self._gathering_until = 0.0
         self._scarce = False
         self._waiting: deque[_Entry] = deque()
         self._lock = threading.Lock()
@@ -123,17 +134,22 @@ class Lane:
             first = not self._waiting
             self._bytes += size
             self._waiting.append(_Entry(prepare, size, done))
-        if first:
+            hurried = done is not None or len(self._waiting) == _MANY
+            if first or hurried:
+                self._gathering_until = 0.0 if hurried else time.monotonic() + self._gather_s
+        if first or hurried:
             self._wake()
         return True
 
     def wait_s(self) -> float | None:
         """Seconds until there is something to do, None if nothing waits."""
-        return max(0.0, self._not_before - time.monotonic()) if self._waiting else None
+        if not self._waiting:
+            return None
+        return max(0.0, max(self._not_before, self._gathering_until) - time.monotonic())
 
     def step(self, store: Store, interrupted: Callable[[], bool]) -> None:
         """Do a little of what waits, less if `interrupted`. Raises nothing, whatever the work does."""
-        if not self._waiting or time.monotonic() < self._not_before:
+        if self.wait_s() != 0:
             return
         entries, works = self._prepared(interrupted)
         try:
@@ -152,6 +168,7 @@ class Lane:
 
     def close(self, store: Store, seconds: float) -> None:
         """Do what can be done within `seconds`, and give up the rest."""
+        self._gathering_until = 0.0
         until = time.monotonic() + seconds
         while self._waiting and (wait := until - time.monotonic()) > 0:
             time.sleep(min(wait, self.wait_s() or 0))

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from gproxy.errors import StoreError
 from gproxy.ledger.checkpoint import Checkpointer
 from gproxy.ledger.inline import MOST_WORKS, Busy, Inline
-from gproxy.ledger.lane import Lane, Prepare
+from gproxy.ledger.lane import GATHER_S, Lane, Prepare
 from gproxy.ledger.presence import Presence
 from gproxy.ledger.sqlite import known_fault
 from gproxy.ledger.store import Store, Work, open_store
@@ -104,7 +104,10 @@ class Writer:
         self._opened: Future[None] = Future()
         self._checkpointer = Checkpointer(path, self._turn)
         self._lane = Lane(
-            lambda: self._queue.put(_NUDGE), self._checkpointer.wrote, partial(_free_and_total, path.parent)
+            lambda: self._queue.put(_NUDGE),
+            self._checkpointer.wrote,
+            partial(_free_and_total, path.parent),
+            GATHER_S,
         )
         self._closed = False
         self._last = threading.Lock()

@@ -237,3 +237,36 @@ def test_a_disk_that_cannot_be_measured_has_room() -> None:
         raise OSError("gone")
 
     assert Room(measure).take(10**12)
+
+
+def gathering() -> tuple[Lane, list[float | None]]:
+    """A lane that gathers for a minute, and how long it said that there was nothing to do whenever it woke."""
+    woken: list[float | None] = []
+    it = Lane(wake=lambda: woken.append(it.wait_s()), gather_s=60)
+    return it, woken
+
+
+def test_a_first_entry_waits_for_others_until_there_are_many(path: Path, store: Store) -> None:
+    it, woken = gathering()
+    it.offer(row("0"), 10)
+    it.step(store, never)
+    assert ids(path) == []
+    assert 0 < (woken[0] or 0) <= 60
+    for number in range(1, 64):
+        it.offer(row(str(number)), 10)
+    assert woken[1:] == [0]
+    while it.wait_s() == 0:
+        it.step(store, never)
+    assert len(ids(path)) == 64
+
+
+def test_what_somebody_waits_for_is_done_at_once_and_so_is_all_at_the_end(path: Path, store: Store) -> None:
+    it, woken = gathering()
+    it.offer(row("a"), 10)
+    it.offer(row("b"), 10, lambda outcome: None)
+    assert woken[1:] == [0]
+    it.step(store, never)
+    assert ids(path) == ["a", "b"]
+    it.offer(row("c"), 10)
+    it.close(store, 60)
+    assert ids(path) == ["a", "b", "c"]

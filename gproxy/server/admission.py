@@ -8,20 +8,36 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
-from gproxy.config.snapshot import Client, Snapshot
+from gproxy.config.snapshot import Memory, Snapshot
 from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
 from gproxy.ledger import spend
 from gproxy.ledger.accounts import Accounts
 from gproxy.ledger.pricing import Price, most_nano, settle
 from gproxy.protocols import estimate
+from gproxy.protocols.base import Protocol
 from gproxy.routing import limits
+from gproxy.server.edge import Call
 from gproxy.server.journal import Journal
 from gproxy.server.prices import Prices
-from gproxy.values import Bound, Claim, Route, Target, Usage
+from gproxy.values import Bound, Budget, Claim, Route, Target, Usage
 
-_MOST_REMEMBERED = 4096
 _LARGE_BODY = 1024 * 1024
+
+
+class Plan(NamedTuple):
+    """What is asked of each request of one key for the same targets, in one operation of a dialect.
+
+    `by_tokens`: its input counts. `prices` are the targets', in their order, None for what costs no budget anything;
+    None in the place of them all: they have to be asked for each time, and targets may be left out then.
+    """
+
+    targets: tuple[Target, ...]
+    bounds: tuple[Bound, ...]
+    budgets: tuple[Budget, ...]
+    by_tokens: bool
+    prices: tuple[Price | None, ...] | None
 
 
 class Doorkeeper:
@@ -31,7 +47,7 @@ class Doorkeeper:
         self._accounts = accounts
         self._prices = prices
         self._snapshot = snapshot
-        self._remembered: dict[tuple[str, Target, str | None], tuple[Bound, ...]] = {}
+        self._plans: Memory[tuple[str, tuple[Target, ...], str | None, str], Plan] = Memory()
 
     async def admit(self, journal: Journal, route: Route) -> tuple[Route, tuple[tuple[str, str], ...]]:
         """Reserve what the request needs, whichever target of the route will serve it; what may be tried, and the
@@ -41,29 +57,52 @@ class Doorkeeper:
         if the store cannot be written.
         """
         call = journal.call
-        target = route.targets[0]
-        bounds = self._bounds(call.client, target, journal.route.alias)
-        if not (call.client.budgets or bounds):
-            self._open(journal, target)
+        plan = self.plan(call, route.targets, route.alias)
+        if not (plan.bounds or call.client.budgets):
+            self._open(journal, route.targets[0])
             return route, ()
-        prices = await self._prices_of(journal, route)
-        if len(prices) < len(route.targets):
-            route = replace(route, targets=tuple(prices))
-            target = route.targets[0]
-            bounds = self._bounds(call.client, target, journal.route.alias)
-        given = await _input_estimate(journal, bounds)
+        if plan.prices is None:
+            plan = await self._priced(journal, route)
+        assert plan.prices is not None
+        if len(plan.targets) < len(route.targets):
+            route = replace(route, targets=plan.targets)
+        given = 0
+        if plan.by_tokens:
+            body = call.facts.body
+            if len(body.text) < _LARGE_BODY:
+                given = estimate.input_tokens(body.tree)
+            else:
+                given = await asyncio.to_thread(estimate.input_tokens, body.tree)
         # From here on there is something to settle, also for a client that leaves.
-        journal.claim = claim = self._claim(journal, bounds, given, prices.values())
+        journal.claim = claim = _claim(call, plan, plan.prices, given)
+        pending = partial(self._pending, journal, route.targets[0], given, plan.prices[0])
         try:
-            admission = await self._accounts.reserve(
-                claim, partial(self._pending, journal, target, given, prices[target])
-            )
+            admission = await self._accounts.reserve(claim, pending)
         except StoreError:
             raise Unavailable("The limits cannot be counted now; try again later.") from None
         error = limits.refusal(admission, self._snapshot.config.globals.quota_status)
         if error is not None:
             raise _without_row(journal, error)
         return route, limits.rate_headers(admission)
+
+    def plan(self, call: Call, targets: tuple[Target, ...], alias: str | None) -> Plan:
+        """What is asked of such a call; a thousand rules are matched once for each name, not for each request."""
+        asked = (call.client.key_id, targets, alias, call.protocol.operation)
+        known = self._plans.get(asked)
+        return self._plans.keep(asked, self._planned(call, targets, alias)) if known is None else known
+
+    def _planned(self, call: Call, targets: tuple[Target, ...], alias: str | None) -> Plan:
+        client, protocol = call.client, call.protocol
+        targets = tuple(dict.fromkeys(targets))
+        bounds = limits.bounds_for(client, targets[0], alias)
+        budgets = client.budgets if protocol.metered else ()
+        prices: tuple[Price | None, ...] | None = (None,) * len(targets)
+        if budgets:
+            prices = tuple(self._prices.configured(self._snapshot, target) for target in targets)
+            if not all(price is not None and _is_payable(protocol, price) for price in prices):
+                prices = None
+        by_tokens = bool(client.budgets) or any(bound.kind in ("tpm", "tpd") for bound in bounds)
+        return Plan(targets, bounds, budgets, by_tokens, prices)
 
     def _open(self, journal: Journal, target: Target) -> None:
         call = journal.call
@@ -83,50 +122,15 @@ class Doorkeeper:
         given = given or estimate.output_tokens(len(journal.call.facts.body.text))
         return _pending(journal, target, given, price or self._prices.at_hand(self._snapshot, target))
 
-    def _claim(
-        self, journal: Journal, bounds: tuple[Bound, ...], given: int, prices: Iterable[Price | None]
-    ) -> Claim:
-        """Made when it is counted: a body sent slowly would else put a request into a minute that is over."""
-        call = journal.call
-        facts, client, protocol = call.facts, call.client, call.protocol
-        tokens = cost = 0
-        if protocol.metered:
-            writes = facts.answers if protocol.estimable and protocol.generates else 0
-            asked = min(facts.max_output_tokens or limits.OUTPUT_TYPICAL, limits.OUTPUT_CEILING)
-            tokens = given + asked * writes
-            most = min(facts.max_output_tokens or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING)
-            calls = 1 if protocol.estimable else facts.answers
-            cost = max(
-                most_nano(given, most * writes, facts.service_tier, price) * calls if price else 0
-                for price in prices
-            )
-        return Claim(
-            request_id=call.request_id,
-            scopes=(client.user_scope, client.key_scope),
-            bounds=bounds,
-            budgets=client.budgets if protocol.metered else (),
-            tokens=tokens,
-            cost_nano=cost,
-            at=time.time(),
-        )
-
-    async def _prices_of(self, journal: Journal, route: Route) -> dict[Target, Price | None]:
-        """The targets that may be tried, in their order, with their prices if a budget needs them.
-
-        A target whose price is unknown is left out under a budget, unless it is allowed. Raises QuotaExceeded if
-        none is left.
+    async def _priced(self, journal: Journal, route: Route) -> Plan:
+        """The plan for those targets that may be tried, with their prices: one whose price is unknown is left out,
+        unless it is allowed. Raises QuotaExceeded if none is left.
         """
-        call, allowed = journal.call, self._snapshot.config.globals.allow_unpriced
-        if not (call.client.budgets and call.protocol.metered):
-            return dict.fromkeys(route.targets)
+        call, settings = journal.call, self._snapshot.config.globals
         kept: dict[Target, Price | None] = {}
         for target in route.targets:
-            price = self._prices.configured(self._snapshot, target)
-            if price is None:
-                price = await self._prices.builtin(self._snapshot, target)
-            # What is not billed by its text can be neither estimated nor, if its usage is not reported, settled:
-            # there a price by the call is needed.
-            if allowed or (price is not None and (call.protocol.estimable or price.rates.per_call)):
+            price = await self._prices.of(self._snapshot, target)
+            if settings.allow_unpriced or (price is not None and _is_payable(call.protocol, price)):
                 kept[target] = price
         if not kept:
             target = route.targets[0]
@@ -135,33 +139,42 @@ class Doorkeeper:
                 f"{_SETTABLE[call.protocol.estimable]} for it in [[models]], or allow_unpriced = true in [global].",
                 headers=(("x-should-retry", "false"),),
             )
-            error.status = self._snapshot.config.globals.quota_status
+            error.status = settings.quota_status
             raise _without_row(journal, error)
-        return kept
-
-    def _bounds(self, client: Client, target: Target, alias: str | None) -> tuple[Bound, ...]:
-        """What bounds this request; a thousand rules are matched once for each name, not for each request."""
-        known = (client.key_id, target, alias)
-        bounds = self._remembered.get(known)
-        if bounds is None:
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()  # names come from clients: there is no end of them
-            bounds = self._remembered[known] = limits.bounds_for(client, target, alias)
-        return bounds
+        return self.plan(call, tuple(kept), route.alias)._replace(prices=tuple(kept.values()))
 
 
 _SETTABLE = {True: "price_tiers or price_each_call", False: "price_each_call"}
 
 
-async def _input_estimate(journal: Journal, bounds: Iterable[Bound]) -> int:
-    """Input tokens of the request, if anything is counted by them; a large body is walked beside the event loop."""
-    call = journal.call
-    if not (call.client.budgets or any(bound.kind in ("tpm", "tpd") for bound in bounds)):
-        return 0
-    body = call.facts.body
-    if len(body.text) < _LARGE_BODY:
-        return estimate.input_tokens(body.tree)
-    return await asyncio.to_thread(estimate.input_tokens, body.tree)
+def _is_payable(protocol: Protocol, price: Price) -> bool:
+    """What is not billed by its text can be neither estimated nor, if its usage is not reported, settled: there a
+    price by the call is needed."""
+    return protocol.estimable or price.rates.per_call > 0
+
+
+def _claim(call: Call, plan: Plan, prices: Iterable[Price | None], given: int) -> Claim:
+    """Made when it is counted: a body sent slowly would else put a request into a minute that is over."""
+    facts, client, protocol = call.facts, call.client, call.protocol
+    tokens = cost = 0
+    if protocol.metered:
+        limit = facts.max_output_tokens
+        writes = facts.answers if protocol.estimable and protocol.generates else 0
+        tokens = given + min(limit or limits.OUTPUT_TYPICAL, limits.OUTPUT_CEILING) * writes
+        most = min(limit or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING) * writes
+        calls = 1 if protocol.estimable else facts.answers
+        for price in prices:
+            if price is not None:
+                cost = max(cost, most_nano(given, most, facts.service_tier, price) * calls)
+    return Claim(
+        request_id=call.request_id,
+        scopes=(client.user_scope, client.key_scope),
+        bounds=plan.bounds,
+        budgets=plan.budgets,
+        tokens=tokens,
+        cost_nano=cost,
+        at=time.time(),
+    )
 
 
 def _without_row(journal: Journal, error: GatewayError) -> GatewayError:

@@ -12,13 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import structs
 
+from gproxy.config.snapshot import Client
 from gproxy.ledger import sqlite, writer
+from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.spend import spent
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.weighing import Spent
+from gproxy.protocols.anthropic_messages import COUNT_TOKENS
+from gproxy.protocols.base import Protocol
+from gproxy.protocols.openai_chat import CHAT as CHAT_COMPLETIONS
+from gproxy.protocols.openai_embeddings import EMBEDDINGS
+from gproxy.protocols.passthrough import SPEECH as SPEECH_OF_TEXT
+from gproxy.routing.limits import bounds_for
 from gproxy.server.admission import Doorkeeper
 from gproxy.server.journal import Journal
+from gproxy.server.prices import Prices
+from gproxy.server.tasks import Tasks
 from gproxy.values import Bound, Budget, Claim, Route, Target, Usage
 from tests.server.parts import (
     ALICE,
@@ -35,6 +48,7 @@ from tests.server.parts import (
     peer,
     provider,
     serving,
+    snapshot,
 )
 
 PRICED = """
@@ -440,13 +454,13 @@ async def test_a_body_that_comes_slowly_counts_when_it_is_through(tmp_path: Path
 async def test_names_without_end_are_not_remembered_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gproxy.server.admission._MOST_REMEMBERED", 3)
+    monkeypatch.setattr("gproxy.config.snapshot.MOST_REMEMBERED", 3)
     policy = provider("http://127.0.0.1:9", "any", "max_attempts = 1") + limit(rpm=100)
     async with governed(tmp_path, policy) as (front, _):
         for number in range(10):
             await front.chat(f"any/{number}")
         door: Doorkeeper = front.gateway._version[1].door
-        assert len(door._remembered) <= 3
+        assert len(door._plans) <= 3
 
 
 async def test_a_request_that_nothing_limits_is_written_down_as_open_only_if_it_stays_so(
@@ -525,3 +539,57 @@ async def test_a_target_that_cannot_be_tried_is_not_whose_limit_counts(tmp_path:
     async with governed(tmp_path, keyless + rule) as (front, _):
         answers = [(await front.chat("chat", **BODY)).status for _ in range(3)]
     assert answers == [200, 429, 429]
+
+
+MANY = snapshot(
+    provider("http://127.0.0.1:9")
+    + PRICED
+    + '[[models]]\nprovider_name = "up"\nmodel_id = "voice"\nprice_each_call = 0.4\n'
+    + "".join(
+        f'[[users]]\nname = "{user}"\n'
+        + "".join(
+            f'[[users.keys]]\nlabel = "{label}"\napi_key = "sk-{user}-{label}"\n{own}\n'
+            for label, own in (("a", ""), ("b", "rpm = 5"), ("c", "quota = 1.0"))
+        )
+        for user in ("alice", "bob", "carol")
+    )
+    + limit(rpm=9, tpm=99)
+    + limit(rpm=8).replace('"*"', '"pric*"')
+    + limit(rpd=7).replace("alice", "bob").replace('"*"', '"chat"')
+    + quota(1).replace("alice", "bob")
+)
+CLIENTS = tuple(MANY.clients.values())
+PROTOCOLS = (CHAT_COMPLETIONS, SPEECH_OF_TEXT, EMBEDDINGS, COUNT_TOKENS)
+TARGETS = [Target("up", model) for model in ("priced", "m", "voice")]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(CLIENTS),
+            st.sampled_from(PROTOCOLS),
+            st.lists(st.sampled_from(TARGETS), min_size=1, max_size=3).map(tuple),
+            st.sampled_from([None, "chat"]),
+        ),
+        max_size=30,
+    )
+)
+def test_what_is_asked_of_a_request_is_remembered_for_that_key_operation_and_targets_alone(
+    asked: list[tuple[Client, Protocol, tuple[Target, ...], str | None]],
+) -> None:
+    prices = Prices(PriceBook(), Tasks())
+
+    def door() -> Doorkeeper:
+        return Doorkeeper(None, prices, MANY)  # type: ignore[arg-type]  # nothing is counted
+
+    one = door()
+    base = call(snapshot(provider("http://127.0.0.1:9") + ALICE), b'{"model": "m", "messages": []}')
+    for client, protocol, targets, alias in asked:
+        made = structs.replace(base, client=client, protocol=protocol)
+        plan = one.plan(made, targets, alias)
+        assert plan == door().plan(made, targets, alias)
+        assert plan.bounds == bounds_for(client, targets[0], alias)
+        if plan.budgets and plan.prices is not None:
+            assert plan.prices == tuple(prices.configured(MANY, target) for target in plan.targets)
+            assert None not in plan.prices

@@ -4,11 +4,15 @@ Hypercorn 0.18 keeps a connection until its idle timer ends, though its client i
 client's leaving while bytes of a next request wait behind the one that is being answered; and it closes a connection
 only when the client has taken everything. In HTTP/2 it takes over an answer as fast as that comes, whether the client
 reads or not, leaves one that ends early open for ever, and takes frames that it has no place for as its own fault.
-What is no HTTP/1.1 gets an empty answer, which is made one of ours. Nothing else of it is touched.
+What is no HTTP/1.1 gets an empty answer, which is made one of ours. An answer that comes before its request's end is
+lost where the rest is still on its way. Where that waits to be read by an application that has ended, the connection
+stays for ever, as one of HTTP/2 without TLS does, which has no idle timer: such are not begun. Nothing else of it is
+touched.
 """
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Any, cast
 
 import h11
@@ -19,10 +23,12 @@ from h2.exceptions import ProtocolError
 from hypercorn import protocol
 from hypercorn.asyncio import run, tcp_server
 from hypercorn.events import Closed, Event
-from hypercorn.protocol import h2
+from hypercorn.protocol import ProtocolWrapper, h2
+from hypercorn.protocol import h11 as h11protocol
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper
 from priority.priority import MissingStreamError, PriorityError
 
@@ -34,11 +40,16 @@ from gproxy.server.incoming import DROP
 from gproxy.server.reply import WRITE_TIMEOUT, new_request_id
 from gproxy.server.sockets import reset
 
+LINGER_SECONDS = 2.0
+_LINGER_LOOKS = 15
+"""What comes behind an answer is read on for as long as anything comes, and so many times so long at most."""
+
 
 class ClosingTCPServer(tcp_server.TCPServer):
     """Hypercorn's connection, which ends when its client does, and which the application can drop."""
 
     _giving_up: asyncio.TimerHandle | None = None
+    _lingers = False
 
     async def run(self) -> None:
         app = self.app
@@ -59,6 +70,42 @@ class ClosingTCPServer(tcp_server.TCPServer):
         transport = self.writer.transport
         if transport.get_write_buffer_size():
             reset(transport)
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Closed) and not self._lingers and self._is_sent_more():
+            await self._begin_lingering()
+        else:
+            await super().protocol_send(event)
+
+    def _is_sent_more(self) -> bool:
+        """Whether the client may still be sending its request, or what it takes for one."""
+        spoken = self.protocol.protocol
+        if not isinstance(spoken, H11Protocol) or self.reader.at_eof() or self.writer.is_closing():
+            return False
+        return spoken.connection.their_state in (h11.SEND_BODY, h11.ERROR)
+
+    async def _begin_lingering(self) -> None:
+        """Close, but not with bytes unread: the connection would be reset, and the answer be lost on its way."""
+        self._lingers = True
+        spoken = self.protocol
+        self.protocol = cast(ProtocolWrapper, unheard := _Unheard())
+        with contextlib.suppress(
+            NotImplementedError, OSError, RuntimeError
+        ):  # TLS cannot close one side alone
+            self.writer.write_eof()
+        await spoken.handle(Closed())  # what is broken may have an application that waits for the rest
+        await self.idle_task.restart(self._task_group, partial(self._linger, unheard))
+
+    async def _linger(self, unheard: "_Unheard") -> None:
+        for _ in range(_LINGER_LOOKS):
+            unheard.pieces = 0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.context.terminated.wait(), LINGER_SECONDS)
+                break
+            if not unheard.pieces:
+                break
+        self._give_up_later()
+        self.writer.close()
 
     async def _read_data(self) -> None:
         if isinstance(self.protocol.protocol, H11Protocol):
@@ -91,6 +138,15 @@ def cut_off() -> None:
     """Drop all connections whose clients do not take what is there for them."""
     for connection in tuple(_open):
         connection.drop()
+
+
+class _Unheard:
+    """What reads on behind an answer, in the place of a protocol; `pieces` have come since the last look."""
+
+    pieces = 0
+
+    async def handle(self, event: Event) -> None:
+        self.pieces += 1
 
 
 class _LeftBehind(Exception):
@@ -144,6 +200,20 @@ class _NextRequest:
             return await self._reader.read(tcp_server.MAX_RECV)
         except OSError:
             return b""
+
+
+class EndingHTTPStream(HTTPStream):
+    """One request, whose connection does not wait for its application to take a body when that has ended."""
+
+    async def handle(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamClosed) and not self.closed:
+            queue = getattr(
+                getattr(self, "app_put", None), "__self__", None
+            )  # its method is all that is kept
+            if isinstance(queue, asyncio.Queue) and queue.full():
+                while not queue.empty():
+                    queue.get_nowait()
+        await super().handle(event)
 
 
 class BoundedStreamBuffer(h2.StreamBuffer):
@@ -207,8 +277,25 @@ class ResettingH2Protocol(h2.H2Protocol):
         await super().stream_send(event)
 
 
+class _Preface(Exception):
+    """The connection begins as one of HTTP/2 does."""
+
+
 class TellingH11Protocol(H11Protocol):
-    """HTTP/1.1, where what is no request is refused as any other is: in JSON, and with an id."""
+    """HTTP/1.1, where what is no request is refused as any other is: in JSON, and with an id.
+
+    HTTP/2 is spoken where TLS has agreed on it: without, its preface is no request, and an upgrade is not made.
+    """
+
+    async def handle(self, event: Event) -> None:
+        with contextlib.suppress(_Preface):
+            await super().handle(event)
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        if event.method == b"PRI":
+            await self._send_error_response(BadRequest.status)
+            await self.send(Closed())
+            raise _Preface
 
     async def _send_error_response(self, status_code: int) -> None:
         too_large = status_code == HeadersTooLarge.status
@@ -238,6 +325,8 @@ def install() -> None:
 
 _SEAMS = (
     (run, "TCPServer", tcp_server.TCPServer, ClosingTCPServer),
+    (h11protocol, "HTTPStream", HTTPStream, EndingHTTPStream),
+    (h2, "HTTPStream", HTTPStream, EndingHTTPStream),
     (h2, "StreamBuffer", h2.StreamBuffer, BoundedStreamBuffer),
     (protocol, "H2Protocol", h2.H2Protocol, ResettingH2Protocol),
     (protocol, "H11Protocol", H11Protocol, TellingH11Protocol),

@@ -158,6 +158,21 @@ def test_a_body_over_the_limit_is_413(gateway: Gateway, call: Call) -> None:
     message_of(gateway.post(call.url(call.alias), padded), call.family, 413)
 
 
+@pytest.mark.parametrize("key", [KEY, "no-key-of-ours"])
+def test_a_refusal_reaches_a_client_that_goes_on_sending(gateway: Gateway, key: str) -> None:
+    """Far more than is read before the answer: closed with that unread, the connection would be reset."""
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40000000\r\n"
+    url, got = httpx.URL(gateway.url), b""
+    with socket.create_connection((url.host, url.port or 0), timeout=10) as sock:
+        sock.sendall(f"{head}Authorization: Bearer {key}\r\nContent-Type: application/json\r\n\r\n".encode())
+        for _ in range(400):
+            sock.sendall(b"x" * 100_000)
+        while data := sock.recv(65536):
+            got += data
+    assert got.startswith(b"HTTP/1.1 413 " if key == KEY else b"HTTP/1.1 401 ")
+    assert got.endswith(b"}}")
+
+
 @BY_FAMILY
 def test_an_unknown_encoding_is_415(gateway: Gateway, call: Call) -> None:
     answer = gateway.post(call.url(call.alias), b"{}", content_encoding="snappy")

@@ -13,6 +13,8 @@ import pytest
 from hypercorn import protocol
 from hypercorn.asyncio import run, serve
 from hypercorn.config import Config
+from hypercorn.protocol import h2, h11
+from hypercorn.protocol.h11 import H11Protocol
 
 from gproxy.server import repair
 from gproxy.server.incoming import DROP
@@ -43,8 +45,11 @@ def test_what_is_not_where_it_was_is_left_alone() -> None:
 
 
 @asynccontextmanager
-async def served(app: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[socket.socket]:
-    """A client's connection to `app`."""
+async def served(
+    app: Any, monkeypatch: pytest.MonkeyPatch, http1: type[H11Protocol] = H11Protocol
+) -> AsyncIterator[socket.socket]:
+    """A client's connection to `app`; by Hypercorn's own HTTP/1.1 it may begin HTTP/2, without TLS."""
+    monkeypatch.setattr(protocol, "H11Protocol", http1)
     monkeypatch.setattr(run, "TCPServer", repair.ClosingTCPServer)
     monkeypatch.setattr(repair, "WRITE_TIMEOUT", 0.3)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -163,3 +168,78 @@ async def test_the_rest_of_a_body_that_was_answered_before_ends_no_connection(
         await loop.sock_sendall(client, frame(DATA, 0, 1, b"too late") + frame(PING, 0, 0, b"12345678"))
         assert b"12345678" in await _read(client, b"12345678")
     assert faults == []
+
+
+async def _refuse(scope: Any, receive: Any, send: Any) -> None:
+    """Before any of the body is read."""
+    if scope["type"] == "http":
+        closing = [(b"connection", b"close"), (b"content-length", b"9")]
+        await send({"type": "http.response.start", "status": 413, "headers": closing})
+        await send({"type": "http.response.body", "body": b"too large"})
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "stays"])
+async def test_an_answer_reaches_a_client_that_is_still_sending_and_its_connection_ends(
+    monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    monkeypatch.setattr(repair, "LINGER_SECONDS", 0.2)
+    loop, piece = asyncio.get_running_loop(), b"x" * 100_000
+    async with served(_refuse, monkeypatch) as client:
+        await loop.sock_sendall(client, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n\r\n")
+        for _ in range(200):
+            await loop.sock_sendall(client, piece)
+        assert (await _read(client, b"")).endswith(b"too large")
+        if leaves:
+            client.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(5):
+            while repair._open:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_never_stops_sending_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many small pieces more wait for the application than there is room for, and it has ended."""
+    monkeypatch.setattr(repair, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(h11, "HTTPStream", repair.EndingHTTPStream)
+    loop = asyncio.get_running_loop()
+    async with served(_refuse, monkeypatch) as client:
+        await loop.sock_sendall(client, b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        async with asyncio.timeout(20):
+            with suppress(ConnectionError):
+                while True:
+                    await loop.sock_sendall(client, b"1\r\nx\r\n" * 100)
+                    await asyncio.sleep(0.001)
+            while repair._open:
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("preface", [True, False], ids=["preface", "upgrade"])
+async def test_http2_is_not_begun_without_tls(monkeypatch: pytest.MonkeyPatch, preface: bool) -> None:
+    """Hypercorn would keep it open for ever, with nothing asked."""
+    upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade, http2-settings\r\n"
+    upgrade += b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+    async with served(_answer, monkeypatch, repair.TellingH11Protocol) as client:
+        await asyncio.get_running_loop().sock_sendall(client, PREFACE if preface else upgrade)
+        got = await _read(client, b"")
+    assert got.startswith(b"HTTP/1.1 400 " if preface else b"HTTP/1.1 200 ")
+    assert got.endswith(b"}") if preface else b"an answer" in got
+
+
+async def test_a_body_that_nobody_takes_holds_up_no_other_request_of_its_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "H2Protocol", repair.ResettingH2Protocol)
+    monkeypatch.setattr(h2, "HTTPStream", repair.EndingHTTPStream)
+    may_end = asyncio.Event()
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        await may_end.wait()
+        await _answer(scope, receive, send)
+
+    loop = asyncio.get_running_loop()
+    async with served(late, monkeypatch) as client:
+        pieces = frame(DATA, 0, 1, b"x") * 50
+        await loop.sock_sendall(client, PREFACE + frame(HEADERS, 4, 1, POST) + pieces)
+        loop.call_later(0.2, may_end.set)  # there is more by then than waits for it
+        assert b"an answer" in await _read(client, b"an answer")
+        await loop.sock_sendall(client, frame(PING, 0, 0, b"12345678"))
+        assert b"12345678" in await _read(client, b"12345678")

@@ -160,8 +160,9 @@ class _Reserving:
 class Alone:
     """Of a process that serves its store by itself: all is decided in memory, at once.
 
-    What was counted is in the store at the end of the turn of the loop, if that goes as it should; where it is known
-    that it does not, it is waited for, so that nothing goes on by counts that cannot be written.
+    What was counted is in the store with the next commit, as a rule that of a row, and in a moment (`writer.RIDE_S`)
+    if there is none; where it is known that commits do not go as they should, it is waited for, so that nothing goes
+    on by counts that cannot be written.
     """
 
     def __init__(self, writer: Writer, inline: Inline) -> None:
@@ -198,7 +199,7 @@ class Alone:
     def _write(self) -> None:
         changes = self._tally.changes()
         if changes is not None:
-            self._writer.put(changes)
+            self._writer.ride(changes)
 
     async def _written(self, claim: Claim) -> None:
         """What was handed over before is written when this is."""

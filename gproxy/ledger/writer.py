@@ -1,9 +1,9 @@
 """Writes the ledger: operations from the event loop in, commits out, several to a commit.
 
-What comes in one turn of the loop is committed at its end, on the loop's own thread (`inline.py`). Where that would
-have to wait, for a lock, a disk or a store that fails, a thread does it. What an operation does is `store.py`'s and
-`spend.py`'s. What belongs in a row is decided in `server/`. What may wait for a moment of leisure, and be lost, goes
-by `lane.py`.
+What comes in one turn of the loop is committed at its end, on the loop's own thread (`inline.py`), and what need only
+be written soon goes with it. Where that would have to wait, for a lock, a disk or a store that fails, a thread does
+it. What an operation does is `store.py`'s and `spend.py`'s. What belongs in a row is decided in `server/`. What may
+wait for a moment of leisure, and be lost, goes by `lane.py`.
 """
 
 import asyncio
@@ -17,10 +17,11 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger.checkpoint import Checkpointer
+from gproxy.ledger.handed import Handed, complain, resolve, tell
 from gproxy.ledger.inline import MOST_WORKS, Busy, Inline
 from gproxy.ledger.lane import GATHER_S, Lane, Prepare
 from gproxy.ledger.presence import Presence
@@ -38,6 +39,9 @@ PROMPT_S = 0.05
 SIBLINGS = 4
 """Where the last commit carried so many, one that carries fewer than it waits for another turn of the loop, in which
 those beside it come: at 16 connections that makes 14 to a commit where there were 7. Nobody waits for a clock."""
+
+RIDE_S = 0.02
+"""For how long what only has to be written soon waits for a commit that is made anyway."""
 
 TRY_AGAIN_S, MOST_TRIES = 0.001, 10
 """While another worker writes, the loop tries again, so often; then the thread waits. The thread has to wait for the
@@ -60,18 +64,7 @@ LANE_CLOSE_S = 1.0
 """How long `close` may take for what came by `offer`."""
 
 
-class _Entry(NamedTuple):
-    """An operation on its way, and who waits for it: nobody, or a future of a loop."""
-
-    work: Work
-    waiter: asyncio.Future[Any] | None = None
-
-    @property
-    def forsaken(self) -> bool:
-        return self.waiter is None or self.waiter.cancelled()
-
-
-_NUDGE = _Entry(lambda db: None)
+_NUDGE = Handed(lambda db: None)
 """Is not written: it wakes the thread for what waits in the lane."""
 
 
@@ -93,13 +86,13 @@ class Writer:
         self._turn = threading.Lock()
         self.inline: Inline | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._gathered: list[_Entry] = []
-        self._due = False
+        self._gathered: list[Handed] = []
+        self._due = self._riding = False
         self._tries = 0
         self._committed = -PROMPT_S
         self._carried, self._held = 0, False
         self._unwritten = 0
-        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._queue: SimpleQueue[Handed | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._opened: Future[None] = Future()
         self._checkpointer = Checkpointer(path, self._turn)
@@ -154,15 +147,15 @@ class Writer:
         self._thread.start()
         self._opened.result()
 
-    async def run(self, work: Work) -> Any:
-        """What `work` returned, when it is committed. Raises `StoreError` if it could not be; it is then not kept.
+    def run(self, work: Work) -> asyncio.Future[Any]:
+        """What `work` returned, when it is committed, or `StoreError` if it could not be; it is then not kept.
 
-        Cancelled while it waits, it has still handed the work over, as `put` does.
+        It is handed over when this returns, and stays so if nobody waits for it any more, as by `put`.
         """
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
-        self._hand_over(_Entry(work, waiter), loop)
-        return await waiter
+        self._hand_over(Handed(work, waiter), loop)
+        return waiter
 
     def put(self, work: Work) -> None:
         """Hand work over without waiting, from any task or thread; it is tried until it is committed."""
@@ -170,7 +163,11 @@ class Writer:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             loop = None
-        self._hand_over(_Entry(work), loop)
+        self._hand_over(Handed(work), loop)
+
+    def ride(self, work: Work) -> None:
+        """As `put`, for work of the loop's that the next commit is soon enough for; `RIDE_S` later it has its own."""
+        self._hand_over(Handed(work), asyncio.get_running_loop(), rides=True)
 
     def offer(self, prepare: Prepare, size: int, done: Callable[[Any], None] | None = None) -> bool:
         """Hand over work of the second rank, from any task or thread: see `Lane.offer`.
@@ -193,7 +190,9 @@ class Writer:
         if self._lost:
             raise StoreError(f"{self._lost} usage rows could not be written: {self._failure}")
 
-    def _hand_over(self, entry: _Entry, loop: asyncio.AbstractEventLoop | None) -> None:
+    def _hand_over(
+        self, entry: Handed, loop: asyncio.AbstractEventLoop | None, *, rides: bool = False
+    ) -> None:
         with self._last:
             if self._closed:
                 raise StoreError("The usage store is closed.")
@@ -202,11 +201,25 @@ class Writer:
                 return
             self._loop = loop
             self._gathered.append(entry)
-            if not self._due:
+            if self._due:
+                return
+            if not rides:
                 self._due = True
                 loop.call_soon(self._commit)
+            elif not self._riding:
+                self._riding = True
+                loop.call_later(RIDE_S, self._alight)
 
-    def _to_thread(self, entries: Sequence[_Entry]) -> None:
+    def _alight(self) -> None:
+        """What came by `ride` has waited long enough, if it still does."""
+        with self._last:
+            self._riding = False
+            if not self._gathered or self._due:
+                return
+            self._due = True
+        self._commit()
+
+    def _to_thread(self, entries: Sequence[Handed]) -> None:
         self._unwritten += len(entries)
         for entry in entries:
             self._queue.put(entry)
@@ -239,10 +252,10 @@ class Writer:
                 return
             self._committed = time.monotonic()
         self._count(batch)
-        _complain(batch, outcomes)
-        _resolve([(e.waiter, o) for e, o in zip(batch, outcomes, strict=True) if e.waiter is not None])
+        complain(batch, outcomes)
+        resolve(batch, outcomes)
 
-    def _at_once(self, batch: Sequence[_Entry]) -> list[Any] | None:
+    def _at_once(self, batch: Sequence[Handed]) -> list[Any] | None:
         """None if it is the thread's to do. Raises `Busy` if the loop should try again."""
         assert self.inline is not None
         if self._failure is not None:
@@ -275,11 +288,11 @@ class Writer:
             if self.inline is not None:
                 self.inline.close()
 
-    def _count(self, batch: Sequence[_Entry]) -> None:
+    def _count(self, batch: Sequence[Handed]) -> None:
         self._checkpointer.wrote(COMMIT_BYTES + WORK_BYTES * len(batch))
 
     def _write_until_closed(self, store: Store) -> None:
-        kept: list[_Entry] = []
+        kept: list[Handed] = []
         closing = False
         while not closing:
             batch, closing = self._next_batch(kept)
@@ -302,7 +315,7 @@ class Writer:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: `close` takes what it has left
                     self._loop.call_soon_threadsafe(self._commit)
 
-    def _next_batch(self, kept: list[_Entry]) -> tuple[list[_Entry], bool]:
+    def _next_batch(self, kept: list[Handed]) -> tuple[list[Handed], bool]:
         """What is to be written next, and whether it is the last: `kept`, and what the queue holds by now.
 
         After a failure it may be nothing, soon: so the store is tried again though no request comes. Likewise when
@@ -323,7 +336,7 @@ class Writer:
             wait_s = 0
         return batch, False
 
-    def _write(self, store: Store, batch: Sequence[_Entry]) -> list[_Entry]:
+    def _write(self, store: Store, batch: Sequence[Handed]) -> list[Handed]:
         """Write a batch and tell who waits; returns what has to be tried again.
 
         It is counted before it is told: who hears of a failure asks how much waits.
@@ -340,8 +353,8 @@ class Writer:
             if self._failure is None:
                 logger.error("%s", failed)
             self._failure = str(failed)
-            kept: list[_Entry] = []
-            told: list[_Entry] = []
+            kept: list[Handed] = []
+            told: list[Handed] = []
             for entry in batch:
                 (kept if entry.forsaken else told).append(entry)
             self._written(len(told))
@@ -353,11 +366,11 @@ class Writer:
         self._failure = None
         self._count(batch)
         self._written(len(batch))
-        _complain(batch, outcomes)
-        _tell(batch, outcomes)
+        complain(batch, outcomes)
+        tell(batch, outcomes)
         return []
 
-    def _fail(self, entry: _Entry, failed: StoreError) -> None:
+    def _fail(self, entry: Handed, failed: StoreError) -> None:
         """On the loop of who waits, who may have been cancelled meanwhile: then it is as if it had been `put`."""
         if entry.forsaken:
             self.put(entry.work)
@@ -369,31 +382,3 @@ def _free_and_total(folder: Path) -> tuple[int, int]:
     """Bytes of the file system: those that are free for this user, and all."""
     usage = shutil.disk_usage(folder)
     return usage.free, usage.total
-
-
-def _complain(batch: Sequence[_Entry], outcomes: Sequence[Any]) -> None:
-    """Log what the store refused of that which nobody waits for."""
-    for entry, outcome in zip(batch, outcomes, strict=True):
-        if isinstance(outcome, StoreError) and entry.forsaken:
-            logger.error("%s", outcome)
-
-
-def _tell(batch: Sequence[_Entry], outcomes: Sequence[Any]) -> None:
-    """Resolve the futures of a batch, with one wake-up of each loop."""
-    told: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-    for entry, outcome in zip(batch, outcomes, strict=True):
-        if entry.waiter is not None:
-            told.setdefault(entry.waiter.get_loop(), []).append((entry.waiter, outcome))
-    for loop, waiters in told.items():
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_resolve, waiters)
-
-
-def _resolve(waiters: Sequence[tuple[asyncio.Future[Any], Any]]) -> None:
-    for waiter, outcome in waiters:
-        if waiter.done():
-            continue
-        if isinstance(outcome, StoreError):
-            waiter.set_exception(outcome)
-        else:
-            waiter.set_result(outcome)

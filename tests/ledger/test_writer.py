@@ -81,13 +81,54 @@ async def test_after_a_commit_of_many_the_next_waits_a_turn_for_what_comes_besid
 ) -> None:
     with writing(path) as it:
         await asyncio.gather(*(it.run(Entry(record(f"req-{n}"))) for n in range(before)))
-        first = asyncio.create_task(it.run(Entry(record("first"))))
-        await asyncio.sleep(0)  # it is handed over
+        first = it.run(Entry(record("first")))
         await asyncio.sleep(0)  # its commit was due
         seen = await it.run(lambda _: ids(path))
         await first
         assert ids(path)[-1] == "first"
     assert ("first" not in seen) == together
+
+
+async def test_what_rides_goes_with_the_next_commit_and_before_it(path: Path) -> None:
+    with writing(path) as it:
+        for name in "ab":
+            it.ride(Entry(record(name)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (ids(path), it.waiting) == ([], 2)
+        assert await it.run(lambda _: ids(path)) == []  # as others see it before the commit of all three
+        assert ids(path) == ["a", "b"]
+
+
+async def test_what_rides_is_committed_soon_though_nothing_comes(path: Path) -> None:
+    with writing(path) as it:
+        for name in "ab":
+            it.ride(Entry(record(name)))
+            async with asyncio.timeout(5):
+                while it.waiting:
+                    await asyncio.sleep(0.001)
+            assert ids(path)[-1] == name
+
+
+async def test_what_rides_waits_for_the_thread_as_all_does(path: Path) -> None:
+    with writing(path) as it:
+        with locked(path):
+            it.ride(Entry(record("a")))
+            async with asyncio.timeout(5):
+                while not it._unwritten:
+                    await asyncio.sleep(0.001)
+            it.ride(Entry(record("b")))
+        await it.run(Entry(record("c")))
+        assert ids(path) == ["a", "b", "c"]
+
+
+def test_what_rides_is_written_by_close(path: Path) -> None:
+    async def hand_over(it: Writer) -> None:
+        it.ride(Entry(record("a")))
+
+    with writing(path) as it:
+        asyncio.run(hand_over(it))
+    assert ids(path) == ["a"]
 
 
 def test_rows_put_survive_close(path: Path) -> None:
@@ -114,8 +155,7 @@ def test_rows_put_from_many_threads_all_arrive(path: Path) -> None:
 
 async def test_a_cancelled_commit_has_still_handed_over_its_row(path: Path) -> None:
     with writing(path) as it:
-        task = asyncio.get_running_loop().create_task(it.run(Entry(record("left"))))
-        await asyncio.sleep(0)
+        task = it.run(Entry(record("left")))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -126,8 +166,7 @@ async def test_a_cancelled_commit_has_still_handed_over_its_row(path: Path) -> N
 async def test_a_cancelled_commit_that_then_fails_is_tried_again_as_what_was_put(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            task = asyncio.get_running_loop().create_task(it.run(Entry(record("left"))))
-            await asyncio.sleep(0)
+            task = it.run(Entry(record("left")))
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -218,7 +257,7 @@ async def test_the_store_is_found_usable_again_though_no_row_comes(path: Path) -
 async def test_a_short_lock_is_waited_for(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            commit = asyncio.get_running_loop().create_task(it.run(Entry(record("a"))))
+            commit = it.run(Entry(record("a")))
             await asyncio.sleep(0.05)
             assert not commit.done()
         await commit
@@ -333,9 +372,9 @@ async def test_what_comes_together_is_committed_on_the_loops_own_thread(path: Pa
 async def test_where_the_loop_would_wait_the_thread_writes_and_then_the_loop_again(path: Path) -> None:
     with writing(path) as it:
         with locked(path):
-            commits = [asyncio.ensure_future(it.run(whose)) for _ in range(3)]
+            commits = [it.run(whose) for _ in range(3)]
             await given_to_the_thread(it)
-            later = asyncio.ensure_future(it.run(whose))
+            later = it.run(whose)
             await asyncio.sleep(0)
             assert it.waiting == 4
         assert threading.get_ident() not in await asyncio.gather(*commits)
@@ -363,7 +402,7 @@ async def test_a_lock_that_goes_soon_is_waited_for_without_the_thread(
     monkeypatch.setattr(writer, "MOST_TRIES", 10_000)
     with writing(path) as it:
         with locked(path):
-            commit = asyncio.ensure_future(it.run(whose))
+            commit = it.run(whose)
             while not it._tries:
                 await asyncio.sleep(0.001)
         assert await commit == threading.get_ident()
@@ -371,9 +410,12 @@ async def test_a_lock_that_goes_soon_is_waited_for_without_the_thread(
 
 
 async def test_a_second_loop_is_served_too(path: Path) -> None:
+    async def elsewhere() -> None:
+        await it.run(Entry(record("b")))
+
     with writing(path) as it:
         await it.run(Entry(record("a")))
-        await asyncio.to_thread(lambda: asyncio.run(it.run(Entry(record("b")))))
+        await asyncio.to_thread(lambda: asyncio.run(elsewhere()))
         await it.run(Entry(record("c")))
         assert ids(path) == ["a", "b", "c"]
 
@@ -417,7 +459,7 @@ async def test_the_ledger_goes_before_what_was_offered(path: Path) -> None:
         it.offer(lambda: handed_over.wait(10) and None, 10)
         for number in range(200):
             it.offer(lambda number=number: Entry(record(f"offered-{number}")), 10)
-        written = asyncio.create_task(it.run(Entry(record("ledger"))))
+        written = it.run(Entry(record("ledger")))
         await asyncio.wait(
             {written}, timeout=1
         )  # by the loop it is written now; else by the thread, which waits
@@ -434,7 +476,7 @@ async def test_who_is_cancelled_at_the_moment_of_a_failure_has_still_handed_its_
     with writing(path) as it:
         with locked(path):
             with it._turn:  # the thread waits for it
-                left = asyncio.create_task(it.run(Entry(record("left"))))
+                left = it.run(Entry(record("left")))
                 while not it._unwritten:
                     await asyncio.sleep(0)
             while it.failure is None:  # the loop has no turn, so it hears nothing of the failure yet

@@ -6,6 +6,9 @@ Which target and credential it is for is `opening.py`'s, what a target of anothe
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec import Struct
+
+from gproxy.config.schema import Settings
 from gproxy.config.snapshot import Provider
 from gproxy.protocols import strict
 from gproxy.protocols.headers import upstream_headers
@@ -22,6 +25,11 @@ from gproxy.values import Target
 _MOST_KEPT = 512
 """Ways that are kept: more have no models that repeat."""
 
+_MOST_OF_A_HEAD = 16
+"""The same of the headers of one client's requests, which often ask for one model alone."""
+
+_KEPT = "asked"
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -32,6 +40,14 @@ class _Known:
     model: str
     replaced: frozenset[bytes]
     defaults: tuple[tuple[bytes, bytes], ...]
+
+
+class _Asked(Struct, frozen=True):
+    """What is sent to a target each time on behalf of clients that send the same headers."""
+
+    way: Way
+    model: str
+    settings: Settings
 
 
 class Ways:
@@ -62,13 +78,33 @@ class Ways:
         crossing: Crossing | None,
         deadline: float | None,
     ) -> Attempt:
-        """What is sent to a target: `crossing`, or the client's own request where that is None.
+        """What is sent to a target: `crossing`, or the client's own request where that is None. All but the body is
+        kept with the client's headers.
 
         `ask`: a stream is asked to report usage. Raises BadRequest for a model's name that cannot stand in a path.
         """
-        provider = call.snapshot.providers[target.provider]
-        if CHANNELS[provider.channel].offline:
-            return _offline(call, provider, target, crossing, deadline)
+        kept = call.fields.derived.get(_KEPT)
+        if kept is None:
+            kept = call.fields.derived[_KEPT] = {}
+        key = target, access, "" if crossing is None else crossing.protocol.operation
+        asked = kept.get(key)
+        if asked is None:
+            provider = call.snapshot.providers[target.provider]
+            if CHANNELS[provider.channel].offline:
+                return _offline(call, provider, target, crossing, deadline)
+            if len(kept) >= _MOST_OF_A_HEAD:
+                kept.clear()
+            asked = kept[key] = self._asked(call, provider, target, access, crossing)
+        return Attempt(
+            way=asked.way,
+            body=_own_body(call, asked.model, ask) if crossing is None else crossing.body,
+            settings=asked.settings,
+            deadline=deadline,
+        )
+
+    def _asked(
+        self, call: Call, provider: Provider, target: Target, access: Access, crossing: Crossing | None
+    ) -> _Asked:
         protocol, query = (call.protocol, call.query) if crossing is None else (crossing.protocol, QUERY)
         spoken = self.carrier(call, target) if crossing is None else protocol.name
         path = protocol.upstream_path(target.model, query)
@@ -78,16 +114,11 @@ class Ways:
             if len(self._known) >= _MOST_KEPT:
                 self._known.clear()  # models and queries are the clients'
             known = self._known[asked] = _known(call, provider, target, spoken, path, access)
-        return Attempt(
-            way=known.way,
-            headers=self._headers(call, known, across=crossing is not None),
-            body=_own_body(call, known.model, ask) if crossing is None else crossing.body,
-            settings=provider.settings,
-            deadline=deadline,
-        )
+        further = self._further(call, known, across=crossing is not None)
+        return _Asked(known.way.along(further), known.model, provider.settings)
 
-    def _headers(self, call: Call, known: _Known, *, across: bool) -> list[tuple[bytes, bytes]]:
-        """Those of the client that go along, and what depends on them."""
+    def _further(self, call: Call, known: _Known, *, across: bool) -> list[tuple[bytes, bytes]]:
+        """Headers of the client that go along, and what depends on them."""
         passed = [h for h in upstream_headers(call.headers, across=across) if h[0] not in known.replaced]
         for default in known.defaults:
             if all(name != default[0] for name, _ in passed):

@@ -49,16 +49,29 @@ _WITH_LENGTH = ("POST", "PUT", "PATCH")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What requests to one place have in common: whom they are sent to, and how their heads `start`."""
+    """What requests have in common: whom they are sent to, and how their heads `start`, up to what frames them."""
 
     method: str
     key: _Key = field(repr=False)
     start: bytes = field(repr=False)
 
-    def head(self, headers: Headers, length: int) -> bytes:
-        """The head of one request, with a body of `length` bytes. Raises httpx.UnsupportedProtocol as `form_of`."""
-        framing = b"Content-Length: %d\r\n" % length if length or self.method in _WITH_LENGTH else b""
-        return b"%s%s%s\r\n" % (self.start, _block(headers), framing)
+    def further(self, headers: Headers) -> "Form":
+        """The same with further headers. Raises httpx.UnsupportedProtocol as `form_of`."""
+        return Form(self.method, self.key, self.start + _block(headers)) if headers else self
+
+    def head(self, length: int) -> bytes:
+        """The head of one request, with a body of `length` bytes."""
+        if length or self.method in _WITH_LENGTH:
+            return b"%sContent-Length: %d\r\n\r\n" % (self.start, length)
+        return self.start + b"\r\n"
+
+
+class TimedOut(TimeoutError):
+    """`until`: by when it had to be; `connected`: what was late is the head, else the connection."""
+
+    def __init__(self, until: float, *, connected: bool) -> None:
+        self.until = until
+        self.connected = connected
 
 
 class H1Transport(httpx.AsyncBaseTransport):
@@ -78,7 +91,7 @@ class H1Transport(httpx.AsyncBaseTransport):
         """The head of the answer; the body is read from its stream, an `Exchange`. Raises httpx.TransportError."""
         url, more = request.url, request.extensions
         form = _form(request.method, origin_of(url), url.raw_path, request.headers.raw, more.get("proxy", ""))
-        answer = await self.send(form, (), request.content, more.get("connected", _nothing))
+        answer = await self.send(form, request.content, more.get("connected", _nothing))
         return httpx.Response(answer.status, headers=answer.headers, stream=answer, request=request)
 
     async def fetch(
@@ -88,53 +101,64 @@ class H1Transport(httpx.AsyncBaseTransport):
         headers: Headers,
         body: bytes = b"",
         proxy: str = "",
-        connected: Callable[[], float | None] = lambda: None,
     ) -> Exchange:
         """The same without httpx's objects: the answer, whose head is there. Raises httpx.TransportError.
 
         `headers` without Host and those of the framing, which are added.
         """
-        return await self.send(form_of(method, url, headers, proxy), (), body, connected)
+        return await self.send(form_of(method, url, headers, proxy), body, _nothing)
 
     async def send(
         self,
         form: Form,
-        headers: Headers,
         body: bytes,
-        connected: Callable[[], float | None],
-        connecting: Callable[[], float | None] = lambda: None,
+        connected: Callable[[], object],
+        connect_s: float = math.inf,
+        answer_s: float = math.inf,
+        deadline: float = math.inf,
     ) -> Exchange:
-        """An answer whose head is there, to `form` with further `headers`. Raises httpx.TransportError.
+        """An answer whose head is there. Raises httpx.TransportError and TimedOut.
 
-        `connecting` is called each time that a connection has to be made, and says by when on the loop's clock;
-        `connected` each time that the request has got one, and says by when the head must be there. None is no
-        limit. Raises TimeoutError after either.
+        `connected` is called each time that the request has got a connection, which may take `connect_s`; the head
+        may then take `answer_s`, and all of it last until `deadline` on the loop's clock.
         """
-        head = form.head(headers, len(body))
+        head = form.head(len(body))
         stale = 0
         while True:
             connection = self._pool.take(form.key)
             kept = connection is not None
             if connection is None:
-                async with asyncio.timeout_at(connecting()):
-                    connection = await self._pool.add(form.key, self._dialer)
-            until = connected()
-            soon = self._loop.time() + min(STALE_SECONDS, self._pool.way(connection) + LAG_SECONDS)
+                connection = await self._connection(form.key, min(self._loop.time() + connect_s, deadline))
+            connected()
+            began = self._loop.time()
+            until = min(began + answer_s, deadline)
             exchange = connection.start(head, body, bodiless=form.method == "HEAD")
             try:
-                await exchange.head(math.inf if until is None else until)
+                await exchange.head(until)
             except httpx.ReadError:
                 # The peer closed a kept connection at once and before any byte of an answer, which is how an idle one
                 # ends: the request goes out once more.
+                soon = began + min(STALE_SECONDS, connection.way + LAG_SECONDS)
                 idle = kept and exchange.unanswered and self._loop.time() < soon
                 if not idle or stale == MOST_STALE:
                     raise
                 stale += 1
+            except TimeoutError:
+                exchange.abort()
+                raise TimedOut(until, connected=True) from None
             except BaseException:  # a request that is given up frees its connection, too
                 exchange.abort()
                 raise
             else:
                 return exchange
+
+    async def _connection(self, key: _Key, until: float) -> Connection:
+        """A new one. Raises httpx.ConnectError, and TimedOut at `until` on the loop's clock."""
+        try:
+            async with asyncio.timeout_at(until if until < math.inf else None):
+                return await self._pool.add(key, self._dialer)
+        except TimeoutError:
+            raise TimedOut(until, connected=False) from None
 
     async def aclose(self) -> None:
         self._pool.close()
@@ -205,7 +229,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._all: dict[Connection, tuple[_Key, float]] = {}
+        self._all: dict[Connection, _Key] = {}
         self._idle: dict[_Key, list[Connection]] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
@@ -223,22 +247,19 @@ class Pool:
             connection.abort()
         return None
 
-    def way(self, connection: Connection) -> float:
-        """The most that it can take to its peer and back, in seconds."""
-        return self._all[connection][1]
-
     async def add(self, key: _Key, dialer: Dialer) -> Connection:
         """A new connection. Raises httpx.ConnectError."""
         began = self._loop.time()
         connection = await dialer.connect(*key, lambda: Connection(self))
-        self._all[connection] = (key, self._loop.time() - began)
+        connection.way = self._loop.time() - began
+        self._all[connection] = key
         if self._closed:
             connection.abort()
             raise httpx.ConnectError("the client is closed")
         return connection
 
     def release(self, connection: Connection) -> None:
-        idle = self._idle.setdefault(self._all[connection][0], [])
+        idle = self._idle.setdefault(self._all[connection], [])
         connection.idle_since = self._loop.time()
         idle.append(connection)
         if len(idle) > MAX_IDLE:
@@ -247,10 +268,10 @@ class Pool:
             self._sweeper = self._loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
 
     def forget(self, connection: Connection) -> None:
-        known = self._all.pop(connection, None)
-        if known is None:
+        key = self._all.pop(connection, None)
+        if key is None:
             return
-        idle = self._idle.get(known[0], [])
+        idle = self._idle.get(key, [])
         if connection in idle:
             idle.remove(connection)
 

@@ -15,7 +15,8 @@ from typing import NamedTuple, TypeVar
 import httpx
 from aiohappyeyeballs import AddrInfoType, start_connection
 
-from gproxy.server.h1exchange import MAX_HEAD_BYTES, Connection
+from gproxy.server.h1exchange import Connection
+from gproxy.server.h1head import MAX_HEAD_BYTES
 
 ADDRESSES_SECONDS = 10.0
 """How long the addresses of a name are kept: connections that begin together ask for them once."""

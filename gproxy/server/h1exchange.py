@@ -6,30 +6,21 @@ Which connection a request gets is decided in `h1client.py`, how one comes about
 import asyncio
 import errno
 import math
-import re
-from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Protocol
 
 import httptools
 import httpx
 
 from gproxy.server.deadlines import Deadlines
+from gproxy.server.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, Head, Refused
 from gproxy.server.sockets import arrivals, reset
-
-MAX_HEADERS = 128
-MAX_FIELD_BYTES = 8190
-"""Of one header's name and value, and of a status line's text: as other clients have it."""
-MAX_HEAD_BYTES = 64 * 1024
-"""Of all heads of one answer, those of status 1xx too: of their names and values, and of what has come in of one that
-is not whole."""
 
 MAX_UNREAD_BYTES = 128 * 1024
 """Of an answer that nobody takes, as it came in; then its connection is not read."""
 
 WRITE_BYTES = 64 * 1024
 """A larger body goes out in pieces of this size, as the connection takes them."""
-
-_PRINTED = re.compile(rb"[\t\x20-\x7e]*")
 
 
 class Owner(Protocol):
@@ -47,40 +38,41 @@ class Owner(Protocol):
 Take = Callable[[bytes], bool]
 
 
-class _Refused(Exception):
-    """Raised through llhttp: an answer is beyond a limit, or holds what no header may."""
-
-
 class Exchange(httpx.AsyncByteStream):
-    """One request's answer: `status` and `headers` once `head` has returned, then the body by `read`.
+    """One request's answer: `status` and `headers` once `head` has returned, then the body by `read`. `first` has
+    the first of the headers of each name, in lower case.
 
     Everything that belongs to the answer is here and nothing on its connection, which may be serving the next request
     before this body has been taken.
     """
 
+    # As it begins: what of it changes is the exchange's own from then on.
+    status = 0
+    complete = False
+    keep = False
+    fault: str | None = None
+    unanswered = False  # the connection ended in order, or by a reset, before any byte
+    paused = False
+    until = math.inf  # when the head had to be there
+    heard = 0.0
+    _lost_by: Exception | None = None
+    _begun = False
+    _head_bytes = 0
+    _status_bytes = 0
+    _delimited = False  # by a length or by chunks; otherwise the connection's end is the body's
+    _most_pieces = 0  # those of the answer, once it is complete: what follows was not asked for
+    _unread = 0  # of what has come since some was taken
+    _take: Take | None = None
+    _thrown: Exception | None = None
+    _waiter: asyncio.Future[None] | None = None
+
     def __init__(self, connection: "Connection", *, bodiless: bool) -> None:
-        self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
-        self.complete = False
-        self.keep = False
-        self.fault: str | None = None
-        self._lost_by: Exception | None = None
-        self.unanswered = False  # the connection ended in order, or by a reset, before any byte
-        self.paused = False
+        self.first: dict[bytes, bytes] = {}
         self._connection = connection
         self._bodiless = bodiless
-        self._begun = False
-        self._head_bytes = 0
-        self._status_bytes = 0
-        self._delimited = False  # by a length or by chunks; otherwise the connection's end is the body's
         self._pieces: list[bytes] = []
-        self._most_pieces = 0  # those of the answer, once it is complete: what follows was not asked for
-        self._unread = 0  # of what has come since some was taken
         self.on_body = self._pieces.append
-        self.heard = connection.loop.time()
-        self._take: Take | None = None
-        self._thrown: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         # As other clients read answers: not all upstreams write their heads to the letter.
         self._parser.set_dangerous_leniencies(
@@ -98,39 +90,29 @@ class Exchange(httpx.AsyncByteStream):
     def on_status(self, text: bytes) -> None:
         self._status_bytes += len(text)
         if self._status_bytes > MAX_FIELD_BYTES:
-            raise _Refused
+            raise Refused
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.status:
-            return  # a trailer
-        size = len(name) + len(value)
-        self._head_bytes += size
-        if size > MAX_FIELD_BYTES or self._head_bytes > MAX_HEAD_BYTES:
-            raise _Refused
-        if len(self.headers) == MAX_HEADERS or b"\0" in value:
-            raise _Refused
-        value = value.rstrip(b" \t")
-        self.headers.append((name, value))
-        lowered = name.lower()
-        if lowered == b"content-length":
-            self._delimited = True
-        elif lowered == b"transfer-encoding":
-            if _PRINTED.fullmatch(value) is None:
-                raise _Refused  # where llhttp and others would not agree
-            self._delimited = value.lower().rpartition(b",")[2].strip(b" \t") == b"chunked"
+        if not self.status:  # else it is a trailer
+            self.headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
         status = self._parser.get_status_code()
         if self.complete:
             return
+        head = Head(self.headers)
+        self._head_bytes += head.size
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise Refused
         if status < 200:
             if status < 100 or status == 101:
-                raise _Refused  # it is none, or changes to what nobody asked for
+                raise Refused  # it is none, or changes to what nobody asked for
             self.headers = []
             self._status_bytes = 0
-            self._delimited = False
             return
+        self.first = head.first
+        self._delimited = head.delimited
         self.status = status
         if self._bodiless:
             self.complete = True
@@ -208,12 +190,10 @@ class Exchange(httpx.AsyncByteStream):
 
     # What the one who asked does.
 
-    async def _news(self, until: float) -> None:
-        self._waiter = self._connection.loop.create_future()
-        try:
-            await self._connection.owner.deadlines.wait(self._waiter, until)
-        finally:
-            self._waiter = None
+    def _news(self, until: float) -> Coroutine[Any, Any, None]:
+        connection = self._connection
+        self._waiter = waiter = connection.loop.create_future()
+        return connection.owner.deadlines.wait(waiter, until)
 
     @property
     def over(self) -> bool:
@@ -222,6 +202,7 @@ class Exchange(httpx.AsyncByteStream):
 
     async def head(self, until: float = math.inf) -> None:
         """Until the head is there. Raises httpx.ReadError, or TimeoutError at `until` on the loop's clock."""
+        self.until = until
         while not self.status:
             if self.fault is not None:
                 raise httpx.ReadError(self.fault) from self._lost_by
@@ -293,6 +274,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, owner: Owner) -> None:
         self.loop = asyncio.get_running_loop()
         self.idle_since = 0.0
+        self.way = 0.0  # the most that it can take to the peer and back, in seconds
         self.owner = owner
         self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None

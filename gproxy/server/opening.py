@@ -362,7 +362,7 @@ def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:
     if trace is None or target is None:
         return None
     way = attempt.way
-    sent = (way.method, way.url, [*way.headers, *attempt.headers], attempt.body)
+    sent = (way.method, way.url, [*way.headers, *way.further], attempt.body)
     return trace.attempt(journal.attempts, target, journal.credential or "", *sent)
 
 

@@ -8,10 +8,11 @@ developers.google.com/identity/protocols/oauth2/service-account has it.
 import asyncio
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import msgspec
+from msgspec import Struct
 
 from gproxy.config import schema
 from gproxy.config.rules import printable
@@ -41,16 +42,18 @@ _TOLD_CHARACTERS = 20
 """So much of a token tells it apart, and is not enough to use it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True):
     """What one request identifies us by: `secret` goes into its header, None for none. `project` is in its URL.
 
     `of` is the service account's secret whose token this is, "" for a plain key.
     """
 
-    secret: str | None = field(repr=False)
+    secret: str | None
     project: str = ""
-    of: str = field(default="", repr=False)
+    of: str = ""
+
+    def __repr__(self) -> str:
+        return "Access()"  # all of it may be secret
 
     def scrubbed(self, body: bytes) -> bytes:
         """An upstream's text without the token, whole or cut short, that it may have repeated."""
@@ -60,7 +63,7 @@ class Access:
         return re.sub(known + rb"[^\s\"'<>,;)\\]*", b"[redacted]", body)
 
 
-class _Answer(msgspec.Struct):
+class _Answer(Struct):
     access_token: str
     expires_in: int = 3600
 

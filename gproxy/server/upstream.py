@@ -27,7 +27,7 @@ from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server import coding
 from gproxy.server.capture import CALLED_OFF, AttemptTrace
 from gproxy.server.descriptors import exhausted
-from gproxy.server.h1client import Form, H1Transport, Headers, form_of
+from gproxy.server.h1client import Form, H1Transport, Headers, TimedOut, form_of
 from gproxy.server.h1exchange import Take
 from gproxy.server.unconnected import is_reset, why
 
@@ -40,24 +40,39 @@ _OUT_OF_TIME = "the time for the whole request ran out"
 
 @dataclass(slots=True)
 class Way:
-    """What requests to one place have in common. `proxy` is a URL or "". `form` is for the transport, which makes it
-    when it is first used."""
+    """What requests to one place have in common. `headers` are ours, `further` a client's; `proxy` is a URL
+    or ""."""
 
     url: str
     headers: Headers = field(default=(), repr=False)
     proxy: str = field(default="", repr=False)
     method: str = "POST"
-    form: Form | None = None
+    further: Headers = field(default=(), repr=False)
+    _base: "Way | None" = field(default=None, repr=False)
+    _form: Form | None = field(default=None, repr=False)
+
+    def along(self, further: Headers) -> "Way":
+        """The same with further headers."""
+        return Way(self.url, self.headers, self.proxy, self.method, further, self)
+
+    def form(self) -> Form:
+        """For the transport, made when it is first used. Raises httpx.UnsupportedProtocol."""
+        if self._form is None:
+            if self._base is None:
+                form = form_of(self.method, self.url, self.headers, self.proxy)
+            else:
+                form = self._base.form()
+            self._form = form.further(self.further)
+        return self._form
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
-    """One request to one upstream, by `way` with further `headers`. `offline`: instead of sending, play this.
+    """One request to one upstream, by `way`. `offline`: instead of sending, play this.
 
     `deadline` is on the event loop's clock, None for none.
     """
 
     way: Way
-    headers: Headers = ()
     body: bytes = b""
     settings: schema.Settings
     deadline: float | None = None
@@ -69,12 +84,13 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 class Source(Protocol):
     """An answer as it comes in. `complete`: all of it has come. `over`: and been read. `heard`: when the last piece
-    came, on the loop's clock, where they are poured."""
+    came, on the loop's clock, where they are poured. `first`: the first of the headers of each name, lower case."""
 
     status: int
     complete: bool
     heard: float
     headers: list[tuple[bytes, bytes]]
+    first: dict[bytes, bytes]
 
     @property
     def over(self) -> bool: ...
@@ -102,7 +118,7 @@ class Answer:
         self.sent = attempt.way.headers
         self._source = source
         self._now = now
-        self._first = {name.lower(): value for name, value in reversed(source.headers)}
+        self._first = source.first
         self._first_byte_until = first_byte_until
         self._idle = attempt.settings.idle_timeout_s
         self._deadline = attempt.deadline
@@ -259,45 +275,32 @@ class Upstream:
         return answer
 
     async def _send(self, attempt: Attempt, on_its_way: Callable[[], None]) -> Answer:
-        settings, way, now = attempt.settings, attempt.way, self.now
+        settings, now = attempt.settings, self.now
         if attempt.offline is not None:
             on_its_way()
             return Answer(_Played(attempt.offline()), attempt, now() + settings.first_byte_timeout_s, now)
-        until = 0.0
-        under_way = False
-
-        def connecting() -> float:
-            # Again, too, where a kept connection has turned out to be closed: nobody is at work then.
-            nonlocal under_way, until
-            under_way = False
-            until = _earlier(now() + settings.connect_timeout_s, attempt.deadline)
-            return until
-
-        def connected() -> float:
-            # From here on the upstream is at work; the time that a connection took has a limit of its own.
-            nonlocal under_way, until
-            under_way = True
-            on_its_way()
-            until = _earlier(now() + settings.first_byte_timeout_s, attempt.deadline)
-            return until
-
+        deadline = math.inf if attempt.deadline is None else attempt.deadline
         try:
-            if way.form is None:
-                way.form = form_of(way.method, way.url, way.headers, way.proxy)
             source = await self._transport.send(
-                way.form, attempt.headers, attempt.body, connected, connecting
+                attempt.way.form(),
+                attempt.body,
+                on_its_way,
+                settings.connect_timeout_s,
+                settings.first_byte_timeout_s,
+                deadline,
             )
-        except TimeoutError:
-            kind = FirstByteTimedOut if under_way else ConnectTimedOut
-            if until == attempt.deadline:
+        except TimedOut as late:
+            # Once it is connected the upstream is at work; the time that a connection took has a limit of its own.
+            kind = FirstByteTimedOut if late.connected else ConnectTimedOut
+            if late.until == deadline:
                 raise kind(_OUT_OF_TIME) from None
-            raise kind("no answer in time" if under_way else "no connection in time") from None
+            raise kind("no answer in time" if late.connected else "no connection in time") from None
         except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
             raise exhausted(error) or ConnectFailed(why(error)) from error
         except httpx.TransportError as error:
             ended = "was reset" if is_reset(error) else "ended"
             raise AnswerBroken(f"the connection {ended} before the answer") from error
-        return Answer(source, attempt, until, now)
+        return Answer(source, attempt, source.until, now)
 
     async def close(self) -> None:
         await self._transport.aclose()
@@ -328,6 +331,7 @@ class _Played:
     def __init__(self, answer: DemoAnswer) -> None:
         self.status = answer.status
         self.headers = [(b"content-type", answer.content_type.encode())]
+        self.first = dict(self.headers)
         self._chunks = iter(answer.chunks)
 
     async def read(self, until: float) -> bytes:

@@ -2,14 +2,18 @@
 
 import json
 from base64 import b64encode
+from typing import Any
 
 import pytest
+from hypothesis import given as property_of
+from hypothesis import strategies as st
+from msgspec import structs
 
 from gproxy.protocols import anthropic_messages, gemini, openai_responses
 from gproxy.server import asking
 from gproxy.server.asking import Ways, carrier, proxy
 from gproxy.server.crossing import cross
-from gproxy.server.edge import Call
+from gproxy.server.edge import Call, Fields
 from gproxy.server.tokens import Access
 from gproxy.server.upstream import Attempt
 from gproxy.values import Target
@@ -32,7 +36,7 @@ def asked(*protocols: str, more: str = "") -> Call:
 
 
 def sent(attempt: Attempt) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in (*attempt.way.headers, *attempt.headers)}
+    return {name.decode(): value.decode() for name, value in (*attempt.way.headers, *attempt.way.further)}
 
 
 def test_the_clients_own_request_goes_up_with_its_own_headers() -> None:
@@ -126,7 +130,7 @@ def test_what_is_kept_of_one_request_is_not_the_next_clients() -> None:
     one = ways.attempt(first, UP, Access("sk-up"), True, None, None)
     other = call(first.snapshot, BODY, anthropic_messages.MESSAGES, headers=[(b"user-agent", b"other")])
     two = ways.attempt(other, UP, Access("sk-up"), True, None, None)
-    assert two.way is one.way
+    assert len(ways._known) == 1
     assert sent(two) == {
         "x-api-key": "sk-up",
         "content-type": "application/json",
@@ -139,12 +143,47 @@ def test_what_is_kept_of_one_request_is_not_the_next_clients() -> None:
     assert ways.attempt(first, Target("up", "b"), Access("sk-up"), True, None, None).way is not one.way
 
 
+def test_requests_with_one_head_are_sent_one_way() -> None:
+    ways, first = Ways("me"), asked("anthropic_messages")
+    other = BODY.replace(b"Hi", b"Ho")
+    second = structs.replace(first, facts=call(first.snapshot, other, anthropic_messages.MESSAGES).facts)
+    one = ways.attempt(first, UP, Access("sk-up"), True, None, None)
+    two = ways.attempt(second, UP, Access("sk-up"), True, None, None)
+    assert two.way is one.way
+    assert two.body == other.replace(b'"alias"', b'"target"')
+
+
+@property_of(
+    asks=st.lists(
+        st.tuples(
+            st.sampled_from(
+                [SENT, SENT[:1], [*SENT, (b"x-api-key", b"k")], [(b"connection", b"user-agent"), *SENT]]
+            ),
+            st.sampled_from([UP, Target("up", "b"), Target("up", "c/d")]),
+            st.sampled_from([Access("sk-1"), Access("sk-2"), Access("sk-1", "project", "account")]),
+        ),
+        max_size=8,
+    )
+)
+def test_what_is_kept_with_a_head_is_what_would_be_made_for_it(asks: list[Any]) -> None:
+    first = asked("anthropic_messages", more='headers = { "x-team" = "t" }')
+    ways, heads = Ways("me"), [Fields(tuple(headers)) for headers, *_ in asks]
+    for headers, target, access in asks:
+        fields = next(kept for kept in heads if kept.raw == tuple(headers))
+        it = ways.attempt(structs.replace(first, fields=fields), target, access, True, None, None)
+        anew = structs.replace(first, fields=Fields(tuple(headers)))
+        fresh = Ways("me").attempt(anew, target, access, True, None, None)
+        assert (it.way.url, sent(it), it.body) == (fresh.way.url, sent(fresh), fresh.body)
+        assert it.way.form() == fresh.way.form()
+
+
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_MOST_KEPT", 2)
+    monkeypatch.setattr(asking, "_MOST_OF_A_HEAD", 2)
     ways, given = Ways("me"), asked("anthropic_messages")
     for model in "abc":
         ways.attempt(given, Target("up", model), Access("sk-up"), True, None, None)
-    assert len(ways._known) == 1
+    assert len(ways._known) == len(given.fields.derived["asked"]) == 1
 
 
 def test_nothing_that_is_handed_on_shows_a_secret_where_it_is_printed() -> None:

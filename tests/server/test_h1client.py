@@ -269,10 +269,10 @@ def test_the_head_of_a_request_is_framed_by_us() -> None:
         (b"A", b" b "),
     ]
     framed = b"POST /x HTTP/1.1\r\nHost: here:81\r\nA:  b \r\nContent-Length: 5\r\n\r\n"
-    assert form_of("POST", "http://here:81/x", headers).head((), 5) == framed
-    assert form_of("POST", "http://here:81/x").head(headers, 5) == framed
-    assert form_of("GET", "http://h/").head((), 0) == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
-    assert form_of("POST", "http://h/").head((), 0) == (
+    assert form_of("POST", "http://here:81/x", headers).head(5) == framed
+    assert form_of("POST", "http://here:81/x").further(headers).head(5) == framed
+    assert form_of("GET", "http://h/").head(0) == b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+    assert form_of("POST", "http://h/").head(0) == (
         b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
     )
 

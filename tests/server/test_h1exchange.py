@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from gproxy.server import h1exchange
 from gproxy.server.h1client import H1Transport
-from gproxy.server.h1exchange import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_UNREAD_BYTES
+from gproxy.server.h1exchange import MAX_UNREAD_BYTES
+from gproxy.server.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_HEADERS
 from tests.kit.reference import AiohttpTransport
 from tests.server.conftest import LOOPS
 from tests.server.parts import Peer, Seen, always, http, peer, reset

@@ -23,7 +23,6 @@ from gproxy.errors import (
 )
 from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server import upstream
-from gproxy.server.h1client import form_of
 from gproxy.server.upstream import Attempt, Upstream, Way
 from tests.kit.settings import closed_port
 from tests.server.parts import Seen, always, filled, full_listener, http, peer
@@ -40,7 +39,7 @@ async def client() -> AsyncIterator[Upstream]:
 
 def attempt(url: str, *, deadline: float | None = None, **settings: Any) -> Attempt:
     return Attempt(
-        way=Way(url), headers=[(b"x-a", b"1")], body=b"{}", settings=Settings(**settings), deadline=deadline
+        way=Way(url, [(b"x-a", b"1")]), body=b"{}", settings=Settings(**settings), deadline=deadline
     )
 
 
@@ -394,6 +393,7 @@ async def test_no_fault_repeats_what_the_upstream_said(client: Upstream) -> None
 
 def test_an_attempt_shows_no_secret_when_it_is_printed() -> None:
     secret = [(b"authorization", b"SECRET")]
-    way = Way("http://x", secret, form=form_of("POST", "http://x/", secret))
-    it = Attempt(way=way, headers=secret, body=b"SECRET", settings=Settings())
+    way = Way("http://x", secret).along(secret)
+    assert b"SECRET" in way.form().start
+    it = Attempt(way=way, body=b"SECRET", settings=Settings())
     assert "SECRET" not in repr(it)

@@ -26,6 +26,7 @@ from gproxy.ledger.weighing import (
     BY_TOKENS,
     Count,
     Spent,
+    Stand,
     kept_of,
     need_of,
     refusal,
@@ -78,19 +79,23 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     counts = _counted(db, [(bound, need_of(claim, bound)) for bound in claim.bounds], claim.at)
     if refused := refusal(_Books(db), counts, claim):
         return structs.replace(refused, standings=weighing.standings(counts, claim.at))
-    taken = [(c.bound.rule, c.bound.kind, c.now, c.need) for c in counts]
+    taken = [(c.bound.rule, c.bound.kind, c.stand.now, c.need) for c in counts]
     held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
     db.executemany(_COUNT, taken)
     # The first of a slot ends those that no longer count, nor will if the clock is set back by hours.
-    if firsts := [c for c in counts if c.newest != c.now and c.bound.kind != "concurrency"]:
-        db.executemany(_FORGET, [(c.bound.rule, c.bound.kind, *kept_of(c.bound.kind, c.now)) for c in firsts])
+    firsts = [c for c in counts if c.stand.newest != c.stand.now and c.bound.kind != "concurrency"]
+    if firsts:
+        gone = [(c.bound.rule, c.bound.kind, *kept_of(c.bound.kind, c.stand.now)) for c in firsts]
+        db.executemany(_FORGET, gone)
     bulk = Bulk()
     for scope, period in held:
         bulk.add_spend(scope, period, 0, claim.cost_nano)
     bulk.write(db)
     hold = msgspec.json.encode((claim.at, claim.scopes, taken, held, claim.cost_nano)).decode()
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
-    return Admission(weighing.standings(counts, claim.at, taken=True))
+    for count in counts:
+        count.stand.take(count.need)
+    return Admission(weighing.standings(counts, claim.at))
 
 
 class Settling(Entry):
@@ -300,7 +305,7 @@ def _counted(db: sqlite3.Connection, needs: Sequence[tuple[Bound, int]], now: fl
         asked += (bound.rule, bound.kind, *slots_of(bound.kind, slot))
     found = sorted(db.execute(_used(len(needs)), asked).fetchall())
     return [
-        Count(bound, slot, used, newest, need)
+        Count(bound, Stand(slot, used, newest), need)
         for (bound, need), slot, (_, used, newest) in zip(needs, slots, found, strict=True)
     ]
 

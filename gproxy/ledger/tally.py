@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Counts, Posting, Slot
@@ -23,6 +23,7 @@ from gproxy.ledger.weighing import (
     SLIDING,
     Count,
     Spent,
+    Stand,
     kept_of,
     refusal,
     slots_at,
@@ -40,9 +41,9 @@ _SPENT = "SELECT spent_nano FROM spend WHERE scope = ? AND period = ?"
 _MOST_PLANS = 4096
 
 
-class _Window:
-    """What is counted of one kind of a rule, slot by slot. `used` and `newest` are as they are in slot `now`, -1 for
-    none; `known`: as the store has it, and what came since. `written`: the store is told of it as it comes."""
+class _Window(Stand):
+    """What is counted of one kind of a rule, slot by slot. It stands in slot `now`, -1 for none; `known`: as the
+    store has it, and what came since. `written`: the store is told of it as it comes."""
 
     __slots__ = (
         "by_tokens",
@@ -50,16 +51,14 @@ class _Window:
         "kind",
         "known",
         "last",
-        "newest",
-        "now",
         "rule",
         "sliding",
         "slots",
-        "used",
         "written",
     )
 
     def __init__(self, rule: str, kind: str) -> None:
+        super().__init__()
         self.rule = rule
         self.kind = kind
         self.sliding = kind in SLIDING
@@ -67,9 +66,7 @@ class _Window:
         self.written = kind != "concurrency"
         self.known = not self.written  # what is open is so here, and nowhere else
         self.slots: dict[int, int] = {}
-        self.now = -1
-        self.used = self.first = self.last = 0
-        self.newest: int | None = None
+        self.first = self.last = 0
 
     def look(self, now: int) -> None:
         """Make it stand in that slot."""
@@ -78,15 +75,6 @@ class _Window:
         counting = {slot: n for slot, n in self.slots.items() if n > 0 and self.first <= slot <= self.last}
         self.used = sum(counting.values())
         self.newest = max(counting, default=None)
-
-    def take(self, need: int) -> None:
-        """Count so much in the slot that it stands in."""
-        slot = self.now
-        self.slots[slot] = self.slots.get(slot, 0) + need
-        if need:
-            self.used += need
-            if self.newest is None or self.newest < slot:
-                self.newest = slot
 
     def add(self, slot: int, by: int) -> None:
         """Not below 0. Whoever looks next sees it."""
@@ -105,10 +93,14 @@ class _Window:
         self.now = -1
 
 
-_Plan = Sequence[tuple[_Window, Count]]
+class _Plan(NamedTuple):
+    """Where bounds are counted. What is needed is that of the claim which was looked at last."""
+
+    windows: Sequence[_Window]
+    counts: Sequence[Count]
 
 
-class Hold(NamedTuple):
+class Hold(Struct, frozen=True):
     """What an open request has counted, slot by slot, and holds of each (scope, period) of its budgets."""
 
     at: float
@@ -154,18 +146,19 @@ class Tally:
     def reserve(self, claim: Claim) -> Admission:
         """As `spend.reserve`, but for what is written. Raises `StoreError` if it does not know how things stand."""
         now = claim.at
-        plan = self._looked(claim)
-        counts = [count for _, count in plan]
+        windows, counts = plan = self._plan(claim.bounds)
+        self._look(plan, claim)
         if refused := refusal(self, counts, claim):
             return structs.replace(refused, standings=standings(counts, now))
         taken = []
         with self._changing:
             added = self._added
-            for window, count in plan:
-                slot, need = count.now, count.need
-                if count.newest != slot:
+            for window, count in zip(windows, counts, strict=True):
+                slot, need = window.now, count.need
+                if window.newest != slot:
                     self._forget(window, slot)
                 window.take(need)
+                window.slots[slot] = window.slots.get(slot, 0) + need
                 taken.append((window, slot, need))
                 if window.written:
                     key = (window.rule, window.kind, slot)
@@ -175,23 +168,19 @@ class Tally:
         for pair in held:
             self._held[pair] = self._held.get(pair, 0) + claim.cost_nano
         self._open[claim.request_id] = Hold(now, claim.scopes, taken, held, claim.cost_nano)
-        return Admission(standings(counts, now, taken=True))
+        return Admission(standings(counts, now))
 
-    def _looked(self, claim: Claim) -> _Plan:
-        """What counts now against each bound of a claim. The counts are good until the next claim is looked at."""
-        plan = self._plan(claim.bounds)
+    def _look(self, plan: _Plan, claim: Claim) -> None:
+        """Let the windows stand where a claim is counted, beside what it needs."""
         slots, tokens = slots_at(int(claim.at)), claim.tokens
-        for window, count in plan:
+        for window, count in zip(plan.windows, plan.counts, strict=True):
             slot = slots[window.kind]
             if slot != window.now:
                 if not window.known:
                     self._read(window)
                 window.look(slot)
-            count.now = slot
-            count.used = window.used
-            count.newest = window.newest
-            count.need = min(tokens, count.bound.most) if window.by_tokens else 1
-        return plan
+            if window.by_tokens:
+                count.need = min(tokens, count.bound.most)
 
     def hold(self, request_id: str) -> Hold | None:
         """What an open request holds."""
@@ -285,9 +274,8 @@ class Tally:
             return known[1]
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
-        plan = [
-            (self._windows.setdefault((b.rule, b.kind), _Window(b.rule, b.kind)), Count(b)) for b in bounds
-        ]
+        windows = [self._windows.setdefault((b.rule, b.kind), _Window(b.rule, b.kind)) for b in bounds]
+        plan = _Plan(windows, [Count(b, it, need=1) for b, it in zip(bounds, windows, strict=True)])
         self._plans[id(bounds)] = (bounds, plan)
         return plan
 

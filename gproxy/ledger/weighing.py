@@ -10,7 +10,7 @@ counts until second s + 60 has passed, so never less than 60 s. A day is the UTC
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from operator import itemgetter
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -22,20 +22,36 @@ SLIDING = frozenset({"rpm", "tpm"})
 BY_TOKENS = frozenset({"tpm", "tpd"})
 
 
-class Spent(NamedTuple):
+class Spent(Struct, frozen=True):
     """What one scope has spent and holds in one period, in nano-dollars."""
 
     spent_nano: int = 0
     held_nano: int = 0
 
 
+class Stand:
+    """What counts in slot `now` of one kind of a rule, and the last slot in which anything does."""
+
+    __slots__ = ("newest", "now", "used")
+
+    def __init__(self, now: int = -1, used: int = 0, newest: int | None = None) -> None:
+        self.now = now
+        self.used = used
+        self.newest = newest
+
+    def take(self, need: int) -> None:
+        """Count so much in this slot."""
+        if need:
+            self.used += need
+            if self.newest is None or self.newest < self.now:
+                self.newest = self.now
+
+
 class Count(Struct):
-    """What counts against a bound in its slot `now`, and the last slot in which anything does; what a claim needs."""
+    """How a bound stands, and what a claim needs of it."""
 
     bound: Bound
-    now: int = -1
-    used: int = 0
-    newest: int | None = None
+    stand: Stand
     need: int = 0
 
 
@@ -77,27 +93,23 @@ def kept_of(kind: str, slot: int) -> tuple[int, int]:
 
 def refusal(books: Books, counts: Iterable[Count], claim: Claim) -> Admission | None:
     """Why a claim does not fit, without standings; None if it does."""
-    full = [count for count in counts if count.used + count.need > count.bound.most]
+    full = [count for count in counts if count.stand.used + count.need > count.bound.most]
     return _too_many(books, full, claim.at) if full else _too_much(books, claim)
 
 
-def standings(counts: Iterable[Count], now: float, *, taken: bool = False) -> tuple[Standing, ...]:
-    """Where each bound stands; `taken`: once what is needed of it is counted as well."""
+def standings(counts: Iterable[Count], now: float) -> tuple[Standing, ...]:
+    """Where each bound stands, by what counts and not by what is needed."""
     tomorrow = _until_tomorrow(now)
     found = []
     for count in counts:
-        bound, slot, used, newest = count.bound, count.now, count.used, count.newest
-        if taken and count.need:
-            used += count.need
-            if newest is None or newest < slot:
-                newest = slot
-        if not used:
+        bound, stand = count.bound, count.stand
+        if not stand.used:
             resets = 0.0
         elif bound.kind in SLIDING:
-            resets = (slot if newest is None else newest) + WINDOW_S - now
+            resets = (stand.now if stand.newest is None else stand.newest) + WINDOW_S - now
         else:
             resets = tomorrow
-        left = bound.most - used
+        left = bound.most - stand.used
         found.append(Standing(bound, left if left > 0 else 0, resets))
     return tuple(found)
 
@@ -113,10 +125,10 @@ def _too_much(books: Books, claim: Claim) -> Admission | None:
     """The refusal by the first budget that neither has room beside what is held, nor is free and not yet spent."""
     keys = periods(int(claim.at) // DAY_S)
     for budget in claim.budgets:
-        spent_nano, held_nano = books.spent(budget.scope, keys[budget.period])
-        spent = spent_nano + budget.carried_nano
-        fits = spent + held_nano + claim.cost_nano <= budget.most_nano
-        if not fits and (held_nano > 0 or spent >= budget.most_nano):
+        stands = books.spent(budget.scope, keys[budget.period])
+        spent = stands.spent_nano + budget.carried_nano
+        fits = spent + stands.held_nano + claim.cost_nano <= budget.most_nano
+        if not fits and (stands.held_nano > 0 or spent >= budget.most_nano):
             return Admission(refused=budget, fits_alone=spent < budget.most_nano)
     return None
 
@@ -132,8 +144,8 @@ def _wait(books: Books, count: Count, now: float) -> float:
         return 1.0
     if kind not in SLIDING:
         return _until_tomorrow(now)
-    missing = count.used + count.need - count.bound.most
-    for slot, n in books.within(count.bound.rule, kind, *slots_of(kind, count.now)):
+    missing = count.stand.used + count.need - count.bound.most
+    for slot, n in books.within(count.bound.rule, kind, *slots_of(kind, count.stand.now)):
         missing -= n
         if missing <= 0:
             return float(slot + WINDOW_S - now)

@@ -4,7 +4,17 @@ from collections.abc import Iterable
 
 import pytest
 
-from gproxy.ledger.weighing import Count, Spent, kept_of, need_of, refusal, slots_at, slots_of, standings
+from gproxy.ledger.weighing import (
+    Count,
+    Spent,
+    Stand,
+    kept_of,
+    need_of,
+    refusal,
+    slots_at,
+    slots_of,
+    standings,
+)
 from gproxy.values import Bound, Budget, Claim
 
 NOON = 1_795_608_000.25
@@ -55,14 +65,14 @@ def test_tokens_are_needed_up_to_the_limit_and_of_all_else_one() -> None:
 def test_the_bound_that_is_full_for_longest_refuses_and_says_for_how_long() -> None:
     minute, day = Bound("r", "rpm", 3), Bound("r", "rpd", 3)
     books = Books([(SECOND - 50, 1), (SECOND - 20, 2)])
-    full = Count(minute, SECOND, 3, SECOND - 20, 1)
+    full = Count(minute, Stand(SECOND, 3, SECOND - 20), 1)
     refused = refusal(books, [full], claim())
     assert refused is not None
     assert (refused.refused, refused.retry_after) == (minute, 10.75)
-    refused = refusal(books, [full, Count(day, DAY, 3, DAY, 1)], claim())
+    refused = refusal(books, [full, Count(day, Stand(DAY, 3, DAY), 1)], claim())
     assert refused is not None
     assert (refused.refused, refused.retry_after) == (day, 12 * 3600 - 0.25)
-    assert refusal(books, [Count(minute, SECOND, 2, SECOND, 1)], claim()) is None
+    assert refusal(books, [Count(minute, Stand(SECOND, 2, SECOND), 1)], claim()) is None
 
 
 @pytest.mark.parametrize(
@@ -87,9 +97,15 @@ def test_a_budget_takes_what_fits_beside_what_is_held_or_what_is_alone_and_not_t
 
 
 def test_a_standing_counts_what_is_taken_and_tells_when_all_is_back() -> None:
-    count = Count(Bound("r", "rpm", 5), SECOND, 2, SECOND - 30, 1)
-    idle = Count(Bound("r", "tpd", 5), DAY, 0, None)
-    full = Count(Bound("r", "tpd", 5), DAY, 0, None, 9)
-    before, after = standings([count, idle], NOON), standings([count, idle, full], NOON, taken=True)
-    assert [(it.left, it.resets_in) for it in before] == [(3, 30.75), (5, 0.0)]
-    assert [(it.left, it.resets_in) for it in after] == [(2, 60.75), (5, 0.0), (0, 12 * 3600 - 0.25)]
+    def told() -> list[tuple[int, float]]:
+        return [(it.left, it.resets_in) for it in standings(counts, NOON)]
+
+    minute = Count(Bound("r", "rpm", 5), Stand(SECOND, 2, SECOND - 30), 1)
+    ahead = Count(Bound("r", "tpm", 5), Stand(SECOND, 2, SECOND + 7), 1)
+    idle = Count(Bound("r", "tpd", 5), Stand(DAY), 0)
+    full = Count(Bound("r", "tpd", 5), Stand(DAY), 9)
+    counts = [minute, ahead, idle, full]
+    assert told() == [(3, 30.75), (3, 67.75), (5, 0.0), (5, 0.0)]
+    for count in counts:
+        count.stand.take(count.need)
+    assert told() == [(2, 60.75), (2, 67.75), (5, 0.0), (0, 12 * 3600 - 0.25)]

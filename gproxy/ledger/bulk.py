@@ -4,12 +4,11 @@ What an operation adds is `spend.py`'s and `tally.py`'s to say; transactions are
 """
 
 from collections import defaultdict
-from typing import Any
 
 from gproxy.ledger import rollup
 from gproxy.ledger.adjustments import adjust, forget
-from gproxy.ledger.periods import kept_from
-from gproxy.ledger.rows import DETAILS, details_of, row_of
+from gproxy.ledger.periods import kept_from, periods
+from gproxy.ledger.rows import DETAILS, Row, details_of, row_of
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.values import Record
 
@@ -51,21 +50,19 @@ class Bulk:
 
     def clear(self) -> None:
         """Forget what was gathered."""
-        self._rows: list[tuple[Any, ...]] = []
-        self._details: list[tuple[Any, ...]] = []
-        self._days: rollup.Sums = {}
+        self._rows: list[Row] = []
+        self._details: list[Row] = []
         self._corrections: Counts = defaultdict(int)
         self._forgotten: list[Slot] = []
         self._counts: Counts = defaultdict(int)
         self._closed: list[tuple[str]] = []
+        self._charges: dict[tuple[tuple[str, ...], int], int] = {}
         self._spends: dict[tuple[str, str], list[int]] = {}
         self._adjustments: dict[tuple[str, str, str, str], int] = defaultdict(int)
 
     def add_row(self, record: Record) -> None:
         """One row of `usage`, what a price needs beyond it, and its part in the roll-up."""
-        row = row_of(record)
-        self._rows.append(row)
-        rollup.add(self._days, record, row)
+        self._rows.append(row_of(record))
         details = details_of(record.usage)
         if details is not None:
             self._details.append((*details, record.request_id))
@@ -88,6 +85,11 @@ class Bulk:
         """Take out the reservation of a request."""
         self._closed.append((request_id,))
 
+    def charge(self, scopes: tuple[str, ...], day: int, cost_nano: int) -> None:
+        """Spend so much of each scope, in every period that a UTC day (so many after 1970-01-01) is in."""
+        whose = (scopes, day)
+        self._charges[whose] = self._charges.get(whose, 0) + cost_nano
+
     def add_spend(self, scope: str, period: str, spent_nano: int, held_nano: int) -> None:
         """Spend more, and hold more or (below 0) less, of a period of a scope."""
         sums = self._spends.get((scope, period))
@@ -105,22 +107,38 @@ class Bulk:
         """All that was gathered since the last time. After an error it is to be undone, and `clear`ed."""
         if self._rows:
             db.executemany(_ROW, self._rows)
-            rollup.write(db, self._days)
+            rollup.write(db, self._rows)
+            self._rows.clear()
         if self._details:
             db.executemany(_DETAILS, self._details)
+            self._details.clear()
         if self._forgotten:
             db.executemany(_FORGET, self._forgotten)
+            self._forgotten.clear()
         if self._counts:
+            for slot in self._counts.keys() & self._corrections.keys():
+                self._counts[slot] += self._corrections.pop(slot)
             db.executemany(_COUNT, [(*slot, n) for slot, n in self._counts.items()])
+            self._counts.clear()
         if self._corrections:
             db.executemany(_CORRECT, [(by, *slot) for slot, by in self._corrections.items()])
+            self._corrections.clear()
         if self._closed:
             db.executemany(_CLOSE, self._closed)
+            self._closed.clear()
+        if self._charges:
+            for (scopes, day), cost_nano in self._charges.items():
+                for scope in scopes:
+                    for period in periods(day).values():
+                        self.add_spend(scope, period, cost_nano, 0)
+            self._charges.clear()
         if self._spends:
             _spend(db, self._spends)
-        for (scope, period, reason, at), delta in self._adjustments.items():
-            adjust(db, scope, period, reason, delta, at)
-        self.clear()
+            self._spends.clear()
+        if self._adjustments:
+            for (scope, period, reason, at), delta in self._adjustments.items():
+                adjust(db, scope, period, reason, delta, at)
+            self._adjustments.clear()
 
 
 def _spend(db: sqlite3.Connection, spends: dict[tuple[str, str], list[int]]) -> None:

@@ -1,18 +1,15 @@
 """The roll-up `usage_days`: sums of `usage` by UTC day and by everything a report groups by.
 
-It changes in the transaction that changes a row. What is inserted is summed up here, for all rows of a commit
-at once; triggers see to rows that change (a price is corrected) or go. Reading it is `report.py`'s.
+It changes in the transaction that changes a row. What is inserted is summed up here, for all rows of a commit at
+once; triggers see to rows that change (a price is corrected) or go. Reading it is `report.py`'s.
 """
 
-from collections.abc import Iterator, Sequence
-from operator import attrgetter, itemgetter
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
+from gproxy.ledger.rows import Row
 from gproxy.ledger.sqlite import sqlite3
-from gproxy.values import Record
-
-Sums = dict[tuple[str, Sequence[Any]], list[int]]
-"""By UTC day and the values of `GROUP`: what is to be added to each of the measures of `SUMS`."""
 
 GROUP = (
     "key_id",
@@ -123,7 +120,7 @@ STEP = (
 """The migration: the tables, what the rows so far amount to, and the triggers."""
 
 STEP_SUMMED_BY_COMMIT = ("DROP TRIGGER usage_days_insert",)
-"""A later one: who inserts rows calls `add` and `write`."""
+"""A later one: who inserts rows calls `write`."""
 
 _DAY = f"""
     INSERT INTO usage_days SELECT ?, id{", ?" * len(SUMS)} FROM usage_groups
@@ -133,35 +130,36 @@ _DAY = f"""
 
 _GROUP = f"INSERT INTO usage_groups ({', '.join(GROUP)}) VALUES ({', '.join('?' * len(GROUP))})"  # noqa: S608 - constants alone
 
-_group_of = attrgetter(*GROUP)
-_tokens_of = itemgetter(16, 17, 18, 19, 21, 22)
-_dollars_of = itemgetter(24, 25)
+_group_of = itemgetter(4, 8, 13, 2, 3, 5, 6, 7, 9, 10)
+_measured_of = itemgetter(13, 14, 16, 17, 18, 19, 21, 22, 24, 25, 23)
+"""Of a row, the values of `GROUP`, and what `_summed` takes."""
 
 
-def add(sums: Sums, record: Record, row: Sequence[Any]) -> None:
-    """Add what one row stands for; `row` are the values of its columns, without `id`, by `rows.row_of`."""
-    key = (record.started_at[:10], _group_of(record))
-    day = sums.get(key)
-    if day is None:
-        day = sums[key] = [0] * len(SUMS)
-    day[0] += 1
-    day[1] += record.status >= 400 or record.outcome != "ok"
-    for place, tokens in enumerate(_tokens_of(row), 2):
-        day[place] += tokens or 0
-    cost, extra = _dollars_of(row)
-    day[8] += round((cost or 0) * 1e9)
-    day[9] += round((extra or 0) * 1e9)
-    day[10] += cost is None
-    day[11] += record.usage_source in ("estimated", "partial")
-
-
-def write(db: sqlite3.Connection, sums: Sums) -> None:
-    """Bring the sums into the roll-up, in the transaction that inserts their rows."""
-    for (day, group), values in sums.items():
+def write(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Bring rows into the roll-up, in the transaction that inserts them."""
+    groups: dict[tuple[str, Sequence[Any]], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row[1][:10], _group_of(row)), []).append(_measured_of(row))
+    for (day, group), measured in groups.items():
+        values = (day, *_summed(measured), *group)
         # The group is looked for each time: another process may have dropped one that no day referred to.
-        if db.execute(_DAY, (day, *values, *group)).rowcount != 1:
+        if db.execute(_DAY, values).rowcount != 1:
             db.execute(_GROUP, group)
-            db.execute(_DAY, (day, *values, *group))
+            db.execute(_DAY, values)
+
+
+def _summed(measured: Sequence[Row]) -> tuple[int, ...]:
+    """The measures of `SUMS`, as `values_of` has them."""
+    statuses, outcomes, *tokens, costs, extras, sources = zip(*measured, strict=True)
+    return (
+        len(measured),
+        sum([status >= 400 or outcome != "ok" for status, outcome in zip(statuses, outcomes, strict=True)]),
+        *[sum(filter(None, counts)) for counts in tokens],
+        sum([round(dollars * 1e9) for dollars in costs if dollars]),
+        sum([round(dollars * 1e9) for dollars in extras if dollars]),
+        costs.count(None),
+        sources.count("estimated") + sources.count("partial"),
+    )
 
 
 _DIFFERENCES = f"""

@@ -1,5 +1,6 @@
 """How a `Record` becomes a row of the table `usage`. Owns no connection: `bulk.py` writes it."""
 
+from operator import attrgetter
 from typing import Any
 
 from gproxy.values import Record, Usage
@@ -22,9 +23,23 @@ DETAILS = (
 """The counts of `Usage` that have their columns in the table `usage_details`, behind `usage_id, service_tier`."""
 
 
-def row_of(record: Record) -> tuple[Any, ...]:
-    """The values of the columns in order, without `id`."""
-    usage = record.usage
+Row = tuple[Any, ...]
+"""The values of the columns of `usage` in order, without `id`."""
+
+_counts_of = attrgetter(
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+)
+_details_of = attrgetter(*DETAILS)
+
+
+def row_of(record: Record) -> Row:
+    """What stands in the table of a record."""
+    usage, cost, extra = record.usage, record.cost_nano, record.extra_attempt_cost_nano
     return (
         record.request_id,
         record.started_at,
@@ -42,16 +57,10 @@ def row_of(record: Record) -> tuple[Any, ...]:
         record.status,
         record.outcome,
         record.attempts,
-        _tokens(usage.input_tokens),
-        _tokens(usage.output_tokens),
-        _tokens(usage.cache_read_tokens),
-        _tokens(usage.cache_write_tokens),
-        _tokens(usage.cache_write_1h_tokens),
-        _tokens(usage.reasoning_tokens),
-        _tokens(usage.total_tokens),
+        *_bounded((*_counts_of(usage), usage.total_tokens)),
         record.usage_source,
-        _dollars(record.cost_nano),
-        _dollars(record.extra_attempt_cost_nano),
+        None if cost is None else cost / NANO,
+        None if extra is None else extra / NANO,
         int(record.maybe_billed),
         record.price_source,
         record.latency_ms,
@@ -60,15 +69,17 @@ def row_of(record: Record) -> tuple[Any, ...]:
     )
 
 
-def details_of(usage: Usage) -> tuple[Any, ...] | None:
+def details_of(usage: Usage) -> Row | None:
     """The values of a row of `usage_details` in order, without `usage_id`; None if there are none to keep."""
-    counts = [_tokens(getattr(usage, name)) for name in DETAILS]
+    counts = _details_of(usage)
+    if usage.service_tier is None and not any(counts):
+        return None
+    counts = _bounded(counts)
     return (usage.service_tier, *counts) if usage.service_tier or any(counts) else None
 
 
-def _tokens(count: int | None) -> int | None:
-    return None if count is None else min(max(count, 0), MOST_TOKENS)
-
-
-def _dollars(nano: int | None) -> float | None:
-    return None if nano is None else nano / NANO
+def _bounded(counts: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    for count in counts:
+        if count is not None and not 0 <= count <= MOST_TOKENS:
+            return tuple([None if it is None else min(max(it, 0), MOST_TOKENS) for it in counts])
+    return counts

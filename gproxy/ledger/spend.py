@@ -156,25 +156,23 @@ def charge(
 ) -> None:
     """Add a cost to the spend, and the row."""
     if cost_nano:
-        keys = periods(int(at) // DAY_S)
-        pairs = [(scope, period) for scope in scopes for period in keys.values()]
-        for scope, period in pairs:
-            bulk.add_spend(scope, period, cost_nano, 0)
-        _account(bulk, pairs, keys["day"], cost_nano, record)
+        day = int(at) // DAY_S
+        bulk.charge(tuple(scopes), day, cost_nano)
+        if record is None or not record.started_at.startswith(periods(day)["day"]):
+            _account(bulk, scopes, day, cost_nano, record)
     if record is not None:
         bulk.add_row(record)
 
 
-def _account(
-    bulk: Bulk, pairs: Iterable[tuple[str, str]], day: str, cost_nano: int, record: Record | None
-) -> None:
+def _account(bulk: Bulk, scopes: Iterable[str], day: int, cost_nano: int, record: Record | None) -> None:
     """Note where a charge and the row for it come apart: there is no row, or it is of another day."""
-    if record is None:
-        for scope, period in pairs:
-            bulk.adjust(scope, period, adjustments.UNRECORDED, cost_nano, f"{day}T00:00:00.000Z")
-    elif not record.started_at.startswith(day):
-        for scope, period in pairs:
-            if period != "total" and period != (began := record.started_at[: len(period)]):
+    keys = periods(day)
+    for scope in scopes:
+        for period in keys.values():
+            if record is None:
+                midnight = f"{keys['day']}T00:00:00.000Z"
+                bulk.adjust(scope, period, adjustments.UNRECORDED, cost_nano, midnight)
+            elif period != "total" and period != (began := record.started_at[: len(period)]):
                 bulk.adjust(scope, period, adjustments.MIDNIGHT, cost_nano, record.started_at)
                 bulk.adjust(scope, began, adjustments.MIDNIGHT, -cost_nano, record.started_at)
 

@@ -59,6 +59,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, St
 
 SCOPES, PERIODS = st.sampled_from(["user/a", "key/b"]), st.sampled_from(["total", "2026-11-24", "2026-11-25"])
 NANO = st.integers(0, 10**15)
+DAY = 20_782  # 2026-11-25
 ADDED = st.one_of(
     st.tuples(
         st.just("add_row"),
@@ -70,6 +71,7 @@ ADDED = st.one_of(
     ),
     st.tuples(st.just("correct"), st.just("user/a/*"), st.just("tpm"), st.integers(0, 2), st.integers(-5, 9)),
     st.tuples(st.just("add_spend"), SCOPES, PERIODS, NANO, st.integers(-8, 10)),
+    st.tuples(st.just("charge"), st.sampled_from([("user/a", "key/b"), ("key/b",)]), st.just(DAY), NANO),
     st.tuples(st.just("adjust"), SCOPES, PERIODS, st.just("midnight"), st.integers(1, 9), st.just("then")),
 )
 
@@ -112,6 +114,27 @@ def test_a_row_of_sums_is_what_each_by_itself_would_have_left(
     assert tables(one) == tables(other)
     assert list(rollup.differences(one._connection)) == []
     assert all(work.times == 2 for work in works)
+
+
+@settings(deadline=None, max_examples=40)
+@given(had=st.none() | st.integers(0, 9), counted=st.integers(0, 9), by=st.integers(-20, 9))
+def test_what_is_counted_and_corrected_in_one_commit_is_as_in_two(
+    shared: tuple[Store, Store], had: int | None, counted: int, by: int
+) -> None:
+    one, other = shared
+    for store in shared:
+        store._connection.execute("DELETE FROM counters")
+        if had is not None:
+            store._connection.execute("INSERT INTO counters VALUES ('user/a/*', 'tpm', 1, ?)", (had,))
+    works = [Adding("count", "user/a/*", "tpm", 1, counted), Adding("correct", "user/a/*", "tpm", 1, by)]
+    assert one.run(works) == [None, None]
+    for work in works:
+        assert other.run([work]) == [None]
+    assert (
+        tables(one)["counters"]
+        == tables(other)["counters"]
+        == [("user/a/*", "tpm", 1, max(0, (had or 0) + counted + by))]
+    )
 
 
 def test_the_first_spend_of_a_day_ends_those_well_before_it_and_what_it_explains(

@@ -20,11 +20,11 @@ from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server import accesslog, cors, edge, pipeline
 from gproxy.server.admission import Doorkeeper
+from gproxy.server.asgi import AsgiRequest
 from gproxy.server.asking import Ways
 from gproxy.server.capture import own_secrets, recorder
-from gproxy.server.fields import Fields
 from gproxy.server.health import HealthBook
-from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, WIRE, ClientLeft, Incoming, Receive
+from gproxy.server.incoming import ClientLeft, Incoming, Receive, Request
 from gproxy.server.journal import CLIENT_CLOSED, Journal
 from gproxy.server.lists import ModelLists
 from gproxy.server.metrics import Metrics
@@ -41,6 +41,9 @@ from gproxy.server.upstream import Upstream
 
 if TYPE_CHECKING:
     from quart import Quart
+
+_LEAD, _PASS = "lead", "pass"
+"""What is kept of a request's head."""
 
 logger = logging.getLogger(__name__)
 
@@ -122,64 +125,55 @@ class Gateway:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI: once for the process itself (lifespan, at whose ends nothing is to be done) and for each request."""
-        if scope["type"] != "http":
-            await (
-                _live(receive, send)
-                if scope["type"] == "lifespan"
-                else _refuse_websocket(scope, receive, send)
-            )
-            return
-        task = asyncio.current_task(self._loop)
-        assert task is not None
-        self._serving.add(task)
-        try:
-            await self._http(scope, receive, send, new_request_id())
-        finally:
-            self._serving.discard(task)
+        if scope["type"] == "http":
+            await self.answer(AsgiRequest(scope, receive, send))
+        elif scope["type"] == "lifespan":
+            await _live(receive, send)
+        else:
+            await _refuse_websocket(scope, receive, send)
 
-    async def _http(self, scope: Any, receive: Receive, send: Send, request_id: str) -> None:
-        path = scope["raw_path"].decode("latin-1")
-        long = edge.is_long(scope)
-        found = None if long else edge.data_route(path)
-        shape = found[0] if found else edge.shape_of(scope)
-        more = scope["extensions"]
-        incoming = Incoming(
-            receive,
-            more.get(DROP),
-            leaving=more.get(LEAVING),
-            ready=more.get(READY),
-            expected=EXPECTED in more,
+    async def answer(self, request: Request) -> None:
+        """Answer one request, by whichever engine it came."""
+        lead: edge.Lead = request.kept.get(_LEAD) or request.kept.setdefault(
+            _LEAD, edge.lead(request.scope())
         )
+        request_id = new_request_id()
+        incoming = Incoming(request)
         recording = self._recorder
-        trace = recording.trace(scope, request_id) if recording is not None and not long else None
-        wire = more.get(WIRE)
-        if trace is not None:  # which hears of messages
-            incoming.trace, send, wire = trace, trace.sending(send), None
-        reply = Reply(send, request_id, shape.error_body, incoming.cut, wire)
+        trace = None
+        if recording is None or lead.long or (trace := recording.trace(request.scope(), request_id)) is None:
+            reply = Reply(request.send, request_id, lead.error_body, incoming.cut, request.wire)
+        else:  # which hears of messages
+            incoming.trace = trace
+            reply = Reply(trace.sending(request.send), request_id, lead.error_body, incoming.cut)
         style = self.snapshot.config.globals.log_format
         began = time.monotonic()
-        if found is not None:
+        journal = None
+        if lead.found is not None:
             self.metrics.begun()
+        self._serving.add(request.task)
         try:
-            journal = await self._answer(scope, found, incoming, reply)
+            journal = await self._answer(request, lead, incoming, reply)
         finally:
+            self._serving.discard(request.task)
             reply.close()
             known = incoming.known or (trace is not None and trace.client is not None)
-            told = known or (trace is None and found is None) or self._strangers.told()
+            told = known or (trace is None and lead.found is None) or self._strangers.told()
             if trace is not None and told:
                 trace.ended(reply.status)
-            if found is not None:
+            if lead.found is not None:
                 self.metrics.over()
-        if found is not None:
+        if lead.found is not None:
             if journal is not None and journal.refusal is not None:
-                self.metrics.refused(found[0].name, journal.refusal)
+                self.metrics.refused(lead.found[0].name, journal.refusal)
             status = journal.status if journal else reply.status
+            path = lead.path
             milliseconds = round((time.monotonic() - began) * 1000)
             if journal is None and told:  # else `edge` has found no key in it
-                path = without_keys(path, own_secrets(scope) | self.snapshot.secrets)
+                path = without_keys(path, own_secrets(request.scope()) | self.snapshot.secrets)
                 path = without_hashed(path, self.snapshot.clients, self.snapshot.config)
             if told:
-                accesslog.write(style, scope["method"], path, status, milliseconds, journal)
+                accesslog.write(style, lead.method, path, status, milliseconds, journal)
 
     async def quart(self) -> "Quart":
         """The control plane. Made when it is first asked: 100 ms and 12 MB that models alone need not pay."""
@@ -199,26 +193,20 @@ class Gateway:
         return app
 
     async def _answer(
-        self, scope: Any, found: edge.DataRoute | None, incoming: Incoming, reply: Reply
+        self, request: Request, lead: edge.Lead, incoming: Incoming, reply: Reply
     ) -> Journal | None:
         """Answer one request; what became of it, if it came as far as to have a row."""
         snapshot, stages = self._version  # one version, from the first check to the row
         try:
-            headers = edge.guard(scope, snapshot.config.globals, self.own_id)
-            if b"origin" in headers.by_name and await _answer_page(scope, headers, snapshot, reply):
-                return None
-            if found is None:
-                if scope["raw_path"].startswith(b"//"):
-                    raise NotFound("There is no such route.")  # Quart would match it without its first slash
-                told = {"request_id": reply.request_id, "trace": incoming.trace}
-                scope["state"] = {**scope.get("state", {}), **told}
-                quart: Any = await self.quart()  # which names each kind of message by a type of its own
-                await quart(scope, incoming.receive, reply.send_with_id)
-            elif scope["method"] != "POST":
-                raise MethodNotAllowed("This route takes POST alone.", headers=(("allow", "POST"),))
-            else:
-                call = await edge.read(scope, headers, incoming, reply.request_id, *found, snapshot)
-                return await pipeline.serve(call, incoming, reply, stages)
+            passed: edge.Pass | None = request.kept.get(_PASS)
+            if passed is None or passed.snapshot is not snapshot:
+                passed = await self._let_in(request, lead, snapshot, incoming, reply)
+                if passed is None:
+                    return None
+            elif passed.page:
+                reply.add_headers(passed.page)
+            call = await edge.read(passed, incoming, reply.request_id)
+            return await pipeline.serve(call, incoming, reply, stages)
         except ClientLeft:
             reply.status = CLIENT_CLOSED
             _tell(incoming, "the client left")
@@ -229,8 +217,8 @@ class Gateway:
             raise
         except GatewayError as error:
             _tell(incoming, error.message)
-            if found is not None:
-                self.metrics.refused(found[0].name, error)
+            if lead.found is not None:
+                self.metrics.refused(lead.found[0].name, error)
             unread = await incoming.discard()
             if not reply.started:  # Quart may have answered before the body has turned out to be broken
                 await reply.error(error, close=unread)
@@ -242,15 +230,34 @@ class Gateway:
                 await reply.error(InternalFault("A fault inside the proxy."), close=True)
         return None
 
-
-async def _answer_page(scope: Any, headers: Fields, snapshot: Snapshot, reply: Reply) -> bool:
-    """Let a web page have the answer, or refuse it. True: it only asked whether it may, and has its answer."""
-    allowed = snapshot.config.globals.cors_origins
-    reply.add_headers(cors.admit(headers.one(b"origin"), headers.one(b"host"), allowed))
-    if scope["method"] != "OPTIONS" or b"access-control-request-method" not in headers.by_name:
-        return False
-    await reply.whole(200, cors.preflight(headers.one(b"access-control-request-headers")), b"")
-    return True
+    async def _let_in(
+        self, request: Request, lead: edge.Lead, snapshot: Snapshot, incoming: Incoming, reply: Reply
+    ) -> edge.Pass | None:
+        """The pass of a request to a model, to be kept with its head; any other is answered. Raises GatewayError."""
+        scope = request.scope()
+        headers = edge.guard(scope, snapshot.config.globals, self.own_id)
+        page: edge.TextHeaders = ()
+        if b"origin" in headers.by_name:
+            allowed = snapshot.config.globals.cors_origins
+            page = cors.admit(headers.one(b"origin"), headers.one(b"host"), allowed)
+            reply.add_headers(page)
+            if lead.method == "OPTIONS" and b"access-control-request-method" in headers.by_name:
+                asked = headers.one(b"access-control-request-headers")
+                await reply.whole(200, cors.preflight(asked), b"")
+                return None
+        if lead.found is None:
+            if lead.path.startswith("//"):
+                raise NotFound("There is no such route.")  # Quart would match it without its first slash
+            told = {"request_id": reply.request_id, "trace": incoming.trace}
+            scope["state"] = {**scope.get("state", {}), **told}
+            quart: Any = await self.quart()  # which names each kind of message by a type of its own
+            await quart(scope, request.receive, reply.send_with_id)
+            return None
+        if lead.method != "POST":
+            raise MethodNotAllowed("This route takes POST alone.", headers=(("allow", "POST"),))
+        passed = edge.let_in(scope, headers, incoming, lead.found, page, snapshot)
+        request.kept[_PASS] = passed
+        return passed
 
 
 def _tell(incoming: Incoming, error: str) -> None:

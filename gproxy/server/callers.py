@@ -48,9 +48,16 @@ def client_of(given: set[str], snapshot: Snapshot, now: float) -> Client:
     if len(given) == 1:
         (key,) = given
         client = snapshot.clients.get(_hash(key))
-    if client is None or (client.expires_at is not None and client.expires_at <= now):
+    if client is None:
         raise Unauthenticated(_INVALID)
+    check_expiry(client, now)
     return client
+
+
+def check_expiry(client: Client, now: float) -> None:
+    """Raises Unauthenticated for a client whose key has held for long enough."""
+    if client.expires_at is not None and client.expires_at <= now:
+        raise Unauthenticated(_INVALID)
 
 
 def _hash(key: str) -> str:

@@ -17,7 +17,7 @@ PREFLIGHT_SECONDS = 600
 _REQUESTED = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z, \t]{0,4096}")
 
 
-def admit(origin: str, host: str, allowed: Collection[str]) -> Iterable[tuple[str, str]]:
+def admit(origin: str, host: str, allowed: Collection[str]) -> tuple[tuple[str, str], ...]:
     """The headers that let the page at `origin` have the answer. Raises Forbidden if it may not call.
 
     A page that came from the `host` that the request names may, whatever stands in front of us there: it is a page

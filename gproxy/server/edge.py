@@ -6,10 +6,10 @@ Nothing is decided here about models, and nothing is sent.
 import asyncio
 import ipaddress
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -18,6 +18,7 @@ from gproxy.config.snapshot import Client, Snapshot
 from gproxy.errors import (
     BadRequest,
     BodyTooLarge,
+    GatewayError,
     HeadersTooLarge,
     LoopDetected,
     MisdirectedRequest,
@@ -27,12 +28,13 @@ from gproxy.errors import (
 from gproxy.protocols import registry, strict
 from gproxy.protocols.base import Facts, Protocol
 from gproxy.server import coding
-from gproxy.server.callers import check_name, client_of, keys_of, without_key
+from gproxy.server.callers import check_expiry, check_name, client_of, keys_of, without_key
 from gproxy.server.capture import Trace
 from gproxy.server.fields import Fields, RawHeaders
 from gproxy.server.incoming import Incoming
 
 Scope = Mapping[str, Any]
+TextHeaders = tuple[tuple[str, str], ...]
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
@@ -53,6 +55,23 @@ _NO_PATH = (
 )
 DataRoute = tuple[Protocol, str | None, str | None]
 """An operation, the model in the path, and the provider in the path; None where the path has none."""
+
+
+class Lead(NamedTuple):
+    """Where a request leads. `long`: its target is longer than any is served. `error_body` is of its dialect."""
+
+    method: str
+    path: str
+    long: bool
+    found: DataRoute | None
+    error_body: Callable[[GatewayError, str], bytes]
+
+
+def lead(scope: Scope) -> Lead:
+    path = scope["raw_path"].decode("latin-1")
+    long = is_long(scope)
+    found = None if long else data_route(path)
+    return Lead(scope["method"], path, long, found, (found[0] if found else shape_of(scope)).error_body)
 
 
 def data_route(path: str) -> DataRoute | None:
@@ -124,6 +143,27 @@ class Call(Struct, frozen=True, kw_only=True):
         return f"Call({self.request_id})"  # its headers hold a key
 
 
+class Pass(Struct, kw_only=True):
+    """What every request with such a head may go on with, under one snapshot: who asks, and what of which operation.
+
+    `model` and `scoped` are the path's, if it has them; `query` is the raw one without `key`. `coding` is what the
+    body's Content-Encoding says, None without one. `page`: what a browser is told with each answer. `named`: the last
+    name of a model that was found to hold no key.
+    """
+
+    snapshot: Snapshot
+    client: Client
+    key: str
+    fields: Fields
+    protocol: Protocol
+    model: str | None
+    scoped: str | None
+    query: str
+    coding: str | None
+    page: TextHeaders
+    named: str = ""
+
+
 def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
     """The checks that hold for every route, before anything else is looked at. Returns the headers.
 
@@ -178,56 +218,74 @@ def _unmapped(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return getattr(parsed, "ipv4_mapped", None) or parsed
 
 
-async def read(
-    scope: Scope,
-    headers: Fields,
-    incoming: Incoming,
-    request_id: str,
-    protocol: Protocol,
-    model: str | None,
-    scoped: str | None,
-    snapshot: Snapshot,
-) -> Call:
-    """The call, once its key is known and its body read. `model` and `scoped` are the path's, if it has them.
+def let_in(
+    scope: Scope, headers: Fields, incoming: Incoming, found: DataRoute, page: TextHeaders, snapshot: Snapshot
+) -> Pass:
+    """The pass of a request to a model, once it is known who asks. `page` is for the answer.
 
-    Raises Unauthenticated, NotFound, BodyTooLarge, UnsupportedEncoding, BadRequest, BodyTimeout or ClientLeft.
+    Raises Unauthenticated, NotFound, UnsupportedEncoding or BadRequest.
     """
-    started, started_at = time.monotonic(), time.time()
     query = scope["query_string"].decode("latin-1")
     keys = keys_of(headers, query)
-    client = client_of(keys, snapshot, started_at)
-    incoming.known = True
-    if incoming.trace is not None:
-        incoming.trace.client = client
+    client = client_of(keys, snapshot, time.time())
+    incoming.greet(client)
+    protocol, model, scoped = found
     if scoped is not None and scoped not in snapshot.providers:
         raise NotFound("No such provider.")
-    query = without_key(query)
-    pieces = await _read_body(headers, incoming, snapshot.config.globals.max_body_bytes)
-    if len(pieces) == 1 and not strict.is_large(pieces[0]):  # a thread costs more than a small one takes
-        facts = protocol.read(strict.decode(pieces[0]), model, query)
-    else:
-        facts = await _facts(protocol, pieces, model, query)
-    call = Call(
-        request_id=request_id,
-        client=client,
-        protocol=protocol,
-        facts=facts,
-        fields=headers,
-        query=query,
-        scoped=scoped,
+    media = _media(headers.one(b"content-type")[:_LONGEST_MEDIA])
+    if media and media != "application/json" and not media.endswith("+json"):
+        raise UnsupportedEncoding(f"The body must be application/json, not {media[:80]}.")
+    headers.one(b"content-length")  # there must not be two
+    (key,) = keys
+    return Pass(
         snapshot=snapshot,
+        client=client,
+        key=key,
+        fields=headers,
+        protocol=protocol,
+        model=model,
+        scoped=scoped,
+        query=without_key(query),
+        coding=headers.one(b"content-encoding") if b"content-encoding" in headers.by_name else None,
+        page=page,
+    )
+
+
+async def read(passed: Pass, incoming: Incoming, request_id: str) -> Call:
+    """The call, once its body is read.
+
+    Raises Unauthenticated, BodyTooLarge, UnsupportedEncoding, BadRequest, BodyTimeout or ClientLeft.
+    """
+    started, started_at = time.monotonic(), time.time()
+    check_expiry(passed.client, started_at)
+    incoming.greet(passed.client)
+    pieces = await _read_body(passed, incoming)
+    if len(pieces) == 1 and not strict.is_large(pieces[0]):  # a thread costs more than a small one takes
+        facts = passed.protocol.read(strict.decode(pieces[0]), passed.model, passed.query)
+    else:
+        facts = await _facts(passed, pieces)
+    if facts.model != passed.named:
+        check_name(facts.model, passed.key, passed.snapshot)
+        passed.named = facts.model
+    if incoming.trace is not None:
+        incoming.trace.model = facts.model
+    return Call(
+        request_id=request_id,
+        client=passed.client,
+        protocol=passed.protocol,
+        facts=facts,
+        fields=passed.fields,
+        query=passed.query,
+        scoped=passed.scoped,
+        snapshot=passed.snapshot,
         started=started,
         started_at=started_at,
         trace=incoming.trace,
     )
-    (key,) = keys
-    check_name(call.facts.model, key, snapshot)
-    if incoming.trace is not None:
-        incoming.trace.model = call.facts.model
-    return call
 
 
-async def _facts(protocol: Protocol, pieces: list[bytes], model: str | None, query: str) -> Facts:
+async def _facts(passed: Pass, pieces: list[bytes]) -> Facts:
+    protocol, model, query = passed.protocol, passed.model, passed.query
     if sum(map(len, pieces)) <= strict.LARGE_BYTES:  # else to put them together takes long already
         pieces = [b"".join(pieces)]
         if not strict.is_large(pieces[0]):
@@ -241,16 +299,13 @@ def _media(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-async def _read_body(headers: Fields, incoming: Incoming, cap: int) -> list[bytes]:
+async def _read_body(passed: Pass, incoming: Incoming) -> list[bytes]:
     """The pieces of the whole body, decoded."""
-    media = _media(headers.one(b"content-type")[:_LONGEST_MEDIA])
-    if media and media != "application/json" and not media.endswith("+json"):
-        raise UnsupportedEncoding(f"The body must be application/json, not {media[:80]}.")
-    length = headers.one(b"content-length")
-    if length.isdigit() and int(length) > cap:
+    cap = passed.snapshot.config.globals.max_body_bytes
+    length = incoming.request.length
+    if length is not None and length > cap:
         raise BodyTooLarge(f"The body is larger than {cap} bytes.")
-    coded = b"content-encoding" in headers.by_name
-    decoder = coding.request_decoder(headers.one(b"content-encoding"), cap) if coded else None
+    decoder = None if passed.coding is None else coding.request_decoder(passed.coding, cap)
     pieces: list[bytes] = []
     size = 0
     while not incoming.ended:

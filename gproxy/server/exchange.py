@@ -1,32 +1,38 @@
-"""One request over HTTP/1.1 and its answer, as ASGI has them: `receive` and `send`.
+"""One request over HTTP/1.1 and its answer, as the gateway takes them, and as ASGI has them.
 
 What bytes are the request's is `framing.py`'s, what becomes of the connection `http1.py`'s.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from email.utils import formatdate
-from functools import cache
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 from urllib.parse import unquote
 
 from gproxy.errors import BadRequest
-from gproxy.server.framing import Head
-from gproxy.server.incoming import DROP, EXPECTED, LEAVING, READY, WIRE
+from gproxy.server.framing import Body, Head
+from gproxy.server.incoming import ClientLeft
+from gproxy.server.reply import Headers, lines
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_BODILESS = (204, 304)
 
 
 class Link(Protocol):
     """The connection, as far as an exchange needs it.
 
-    `blocked`: the client does not take what was written; `flow` is set when it does again, or is gone.
-    `draining`: no other request is taken after this one.
+    `shared` is what ASGI's scope has for all its requests alike. `blocked`: the client does not take what was
+    written; `flow` is set when it does again, or is gone. `paused`: nothing more is read until `body_taken`.
+    `draining`: no other request is taken after this one. `drop`: close at once, if the client leaves bytes untaken.
     """
 
+    shared: Mapping[str, Any]
     blocked: bool
+    paused: bool
     flow: asyncio.Event
 
     @property
@@ -36,16 +42,23 @@ class Link(Protocol):
 
     def body_taken(self) -> None: ...
 
+    def drop(self) -> None: ...
+
 
 class Exchange:
-    """`whole`: the body has come to its end, which is none if it is `broken`. `unread` are the bytes of it that the
+    """A `Request` and its `Wire`. `task` is to be set before it is served.
+
+    `whole`: the body has come to its end, which is none if it is `broken`. `unread` are the bytes of it that the
     application has not taken.
 
     `started` and `ended` are the answer's. `keep_alive`: the connection can carry another request after it.
     """
 
+    task: asyncio.Task[Any]
+
     __slots__ = (
         "_block",
+        "_body",
         "_chunked",
         "_expects",
         "_fault",
@@ -55,20 +68,26 @@ class Exchange:
         "_link",
         "_owed",
         "_pieces",
+        "_scope",
         "_silent",
         "_told",
         "_waiter",
         "broken",
         "ended",
         "keep_alive",
+        "kept",
+        "length",
         "started",
+        "task",
         "unread",
         "whole",
     )
 
-    def __init__(self, link: Link, head: Head) -> None:
+    def __init__(self, link: Link, head: Head, body: Body | None) -> None:
         self._link = link
         self._head = head
+        self._body = body
+        self._scope: dict[str, Any] | None = None
         self._pieces: list[bytes] = []
         self._told = False
         self._left = False
@@ -80,31 +99,42 @@ class Exchange:
         self._owed: int | None = None
         self._chunked = False
         self._silent = False
+        self.kept = head.kept
+        self.length = 0 if body is None else body.length
         self.unread = 0
-        self.whole = head.body is None
+        self.whole = body is None
         self.broken = False
         self.started = False
         self.ended = False
         self.keep_alive = head.persistent
 
-    def scope(self, shared: Mapping[str, Any], drop: Callable[[], None]) -> dict[str, Any]:
-        """ASGI's, with our extensions; `drop` is the one of that name, `shared` what all of a connection's have."""
-        head = self._head
-        path, _, query = head.target.partition(b"?")
-        extensions: dict[str, Any] = {DROP: drop, LEAVING: self.on_leaving, READY: self.ready, WIRE: self}
-        if head.expects:
-            extensions[EXPECTED] = {}
-        return {
-            **shared,
-            "http_version": head.version,
-            "method": head.method,
-            "path": unquote(path.decode()) if b"%" in path else path.decode(),
-            "raw_path": path,
-            "query_string": query,
-            "headers": head.headers,
-            "state": shared["state"].copy(),
-            "extensions": extensions,
-        }
+    @property
+    def expected(self) -> bool:
+        return self._head.expects
+
+    @property
+    def wire(self) -> "Exchange":
+        return self
+
+    def scope(self) -> dict[str, Any]:
+        if self._scope is None:
+            head, shared = self._head, self._link.shared
+            path, _, query = head.target.partition(b"?")
+            self._scope = {
+                **shared,
+                "http_version": head.version,
+                "method": head.method,
+                "path": unquote(path.decode()) if b"%" in path else path.decode(),
+                "raw_path": path,
+                "query_string": query,
+                "headers": head.headers_with(self.length),
+                "state": shared["state"].copy(),
+                "extensions": {},
+            }
+        return self._scope
+
+    def drop(self) -> None:
+        self._link.drop()
 
     # What the connection tells.
 
@@ -113,11 +143,11 @@ class Exchange:
 
         If it cannot be read on, the application is told by an exception out of `receive`, once.
         """
-        assert self._head.body is not None
+        assert self._body is not None
         self._expects = False
         rest: bytes | None = b""
         try:
-            piece, rest = self._head.body.take(data)
+            piece, rest = self._body.take(data)
         except BadRequest as error:
             self._fault = error
             self.broken = self.whole = True
@@ -133,7 +163,7 @@ class Exchange:
     @property
     def more(self) -> bool:
         """`feed` has to be called again, with nothing new: it was given more than it reads at once."""
-        return not self.whole and self._head.body is not None and self._head.body.more
+        return not self.whole and self._body is not None and self._body.more
 
     def leave(self) -> None:
         """The client sends nothing more, or is gone."""
@@ -154,35 +184,39 @@ class Exchange:
 
     async def receive(self) -> MutableMapping[str, Any]:
         """ASGI's. Raises BadRequest for a body that is broken."""
-        while (message := self.ready()) is None:
+        while True:
+            try:
+                ready = self.ready()
+            except ClientLeft:
+                return {"type": "http.disconnect"}
+            if ready is not None:
+                return {"type": "http.request", "body": ready[0], "more_body": ready[1]}
             if self._expects:
                 self._expects = False
                 self._link.write(CONTINUE)
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        return message
 
-    def ready(self) -> MutableMapping[str, Any] | None:
-        """The extension READY. Raises BadRequest for a body that is broken."""
+    def ready(self) -> tuple[bytes, bool] | None:
+        """What has come of the body, and whether more will. Raises BadRequest for a body that is broken."""
         if self.ended:
-            return {"type": "http.disconnect"}
+            raise ClientLeft
         if self._fault is not None:
             fault, self._fault, self._told = self._fault, None, True
             raise fault
-        if self._pieces or (self.whole and not self._told):
-            return self._take()
-        return {"type": "http.disconnect"} if self._left or self.broken else None
-
-    def _take(self) -> MutableMapping[str, Any]:
+        if not self._pieces and (self._told or not self.whole):
+            if self._left or self.broken:
+                raise ClientLeft
+            return None
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self.unread = 0
         self._told = self.whole
-        self._link.body_taken()
-        return {"type": "http.request", "body": body, "more_body": not self.whole}
+        if self._link.paused:
+            self._link.body_taken()
+        return body, not self.whole
 
     def on_leaving(self, call: Callable[[], None] | None) -> None:
-        """The extension LEAVING."""
         self._leaving = call
         if call is not None and self._left:
             asyncio.get_running_loop().call_soon(self._tell)
@@ -202,7 +236,7 @@ class Exchange:
         else:
             raise RuntimeError(f"{kind} is no part of an answer")
 
-    # The same, as the extension WIRE has it.
+    # The same, as a `Wire` has it.
 
     @property
     def blocked(self) -> bool:
@@ -220,40 +254,47 @@ class Exchange:
             self.ended = True
             self._wake()
 
-    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        if self.started:
-            raise RuntimeError("a second head")
-        self.started = True
-        self._block = self._head_block(status, headers)
-
-    def _head_block(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """The head, which goes out with the first of the body."""
-        self._silent = self._head.method == "HEAD" or status in (204, 304)
-        self._chunked = self._head.version == "1.1" and not self._silent
-        self._expects = False
-        closing = not self.whole or self._link.draining
-        lines = [_status_line(status)]
+    def begin(self, status: int, headers: Headers, own: bytes = b"") -> None:
+        self._begin(status)
+        passed, closing = [], False
         for name, value in headers:
             key = name.lower()
             if key == b"connection":
                 closing = closing or b"close" in value.lower()
                 continue
             if key == b"content-length":
-                self._chunked = False
                 self._owed = int(value)
-            lines.append(b"%b: %b\r\n" % (key, value))
-        lines.append(_date_line(int(time.time())))
+            passed.append((key, value))
+        self._chunked = self._owed is None and self._head.version == "1.1" and not self._silent
         if self._chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
+            passed.append((b"transfer-encoding", b"chunked"))
         # A body without length or chunks ends with the connection.
-        if closing or (self._owed is None and not self._chunked and not self._silent):
+        closing = closing or (self._owed is None and not self._chunked and not self._silent)
+        self._block = self._head_block(
+            status, lines(passed) + own, closing
+        )  # goes out with the first of the body
+
+    def answer(self, status: int, headers: Headers, own: bytes, body: bytes, *, close: bool) -> None:
+        self._begin(status)
+        told = b"%bcontent-length: %d\r\n%b" % (lines(headers), len(body), own)
+        block = self._head_block(status, told, close)
+        self._link.write(block if self._silent else block + body)
+        self.ended = True
+        if self._waiter is not None:
+            self._wake()
+
+    def _begin(self, status: int) -> None:
+        if self.started:
+            raise RuntimeError("a second head")
+        self.started = True
+        self._expects = False
+        self._silent = self._head.method == "HEAD" or status in _BODILESS
+
+    def _head_block(self, status: int, told: bytes, closing: bool) -> bytes:
+        if closing or not self.whole or self._link.draining:
             self.keep_alive = False
-        if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        block = b"".join(lines)
-        if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines):
-            raise ValueError("a line break inside a header")
-        return block + b"\r\n"
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        return b"%b%b%b" % (_opening(status, int(time.time())), told, end)
 
     def _framed(self, body: bytes, more: bool) -> bytes:
         """What goes on the wire for a piece of the body, behind the head if that is not out."""
@@ -271,21 +312,11 @@ class Exchange:
         return block + body
 
 
-@cache
-def _status_line(status: int) -> bytes:
+@lru_cache(maxsize=32)
+def _opening(status: int, now: int) -> bytes:
+    """What every head begins with; `now` is whole seconds since the epoch."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = ""  # a code of somebody's own
-    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
-
-
-_date = (0, b"")
-
-
-def _date_line(now: int) -> bytes:
-    """The Date header; `now` is whole seconds since the epoch."""
-    global _date
-    if _date[0] != now:
-        _date = (now, b"date: %b\r\n" % formatdate(now, usegmt=True).encode())
-    return _date[1]
+    return f"HTTP/1.1 {status} {phrase}\r\ndate: {formatdate(now, usegmt=True)}\r\n".encode()

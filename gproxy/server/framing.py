@@ -6,7 +6,8 @@ RFC 9112. What can be read in two ways is refused, since whoever stands before u
 """
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import httptools
 
@@ -31,6 +32,7 @@ _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
 EMPTY_LINES = re.compile(rb"\A(?:\r\n)*+")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _MOST_DIGITS = 15
+_ZERO = ord("0")
 _MOST_KEPT_BYTES = 4 * 1024
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"expect"))
 
@@ -44,7 +46,7 @@ class Sized:
     more = False
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.length = self._left = length
 
     def take(self, data: bytes) -> tuple[bytes, bytes | None]:
         """What of `data` is the body's, and what follows the body's end; None: that has not come yet."""
@@ -56,6 +58,8 @@ class Sized:
 
 class Chunked:
     """A body in chunks. Extensions and trailers are read over, within bounds. `more` as of `Sized`."""
+
+    length = None
 
     def __init__(self) -> None:
         self.more = False
@@ -123,20 +127,35 @@ class Chunked:
             raise BadRequest("The body's chunks come with too much beside them.")
 
 
-class Head(NamedTuple):
-    """The head of one request. Names of headers are lower case, values without white space around them.
+Body = Sized | Chunked
 
-    `body` frames what follows, None if nothing does. `persistent`: another request may follow on the connection.
-    `expects`: the client waits for 100 before it sends the body.
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head of a request, but for the length of its body. Names of headers are lower case, values without white
+    space around them.
+
+    `place` is where among the headers that length stands, which may be an earlier request's, None if it is this one's
+    or none. `persistent`: another request may follow on the connection. `expects`: the client waits for 100 before it
+    sends the body. `kept` is what is made of it all, for the requests that begin so.
     """
 
     method: str
     target: bytes
     version: str
     headers: list[tuple[bytes, bytes]]
-    body: Sized | Chunked | None
     persistent: bool
     expects: bool
+    place: int | None = None
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def headers_with(self, length: int | None) -> list[tuple[bytes, bytes]]:
+        """The headers of the request whose body is so long."""
+        if self.place is None:
+            return self.headers
+        headers = self.headers.copy()
+        headers[self.place] = (b"content-length", b"%d" % (length or 0))
+        return headers
 
 
 class _Collector:
@@ -153,8 +172,11 @@ class _Collector:
             self.framing.append(header)
 
 
-def read_head(raw: bytes) -> Head:
-    """The head that `raw` is, with the empty line that ends it. Raises BadRequest or HeadersTooLarge."""
+def read_head(raw: bytes) -> tuple[Head, Body | None]:
+    """The head that `raw` is, with the empty line that ends it, and what frames the body, None if there is none.
+
+    Raises BadRequest or HeadersTooLarge.
+    """
     if raw.count(b"\n") > MAX_HEADERS + 2:
         raise HeadersTooLarge(f"More than {MAX_HEADERS} headers.")
     line = _REQUEST_LINE.match(raw)
@@ -171,7 +193,7 @@ def read_head(raw: bytes) -> Head:
     is_1_1 = minor == b"1"
     body, persistent, expects = _framing(found.framing, is_1_1)
     version = "1.1" if is_1_1 else "1.0"
-    return Head(method.decode(), target, version, found.headers, body, persistent, expects)
+    return Head(method.decode(), target, version, found.headers, persistent, expects), body
 
 
 class Heads:
@@ -182,27 +204,27 @@ class Heads:
     def __init__(self) -> None:
         self._known: Head | None = None
         self._before = self._after = b""  # of the head that is known, around its length
-        self._place = 0  # of the length among its headers
 
-    def read(self, raw: bytes) -> Head:
+    def read(self, raw: bytes) -> tuple[Head, Body | None]:
         """As `read_head`."""
         known = self._known
         if known is not None and raw.startswith(self._before) and raw.endswith(self._after):
             length = raw[len(self._before) : len(raw) - len(self._after)]
-            if length.isdigit() and len(length) <= _MOST_DIGITS:
-                headers = known.headers.copy()
-                headers[self._place] = (b"content-length", length)
-                return known._replace(headers=headers, body=_sized(length))
-        head = read_head(raw)
-        found = _LENGTH.search(raw) if head.body is not None and not head.expects else None
+            if _is_plain(length):
+                return known, _sized(length)
+        head, body = read_head(raw)
+        found = _LENGTH.search(raw) if body is not None and not head.expects else None
         self._known = None
-        if found is not None and len(raw) <= _MOST_KEPT_BYTES:
-            self._known = head
+        if found is not None and _is_plain(found[1]) and len(raw) <= _MOST_KEPT_BYTES:
+            names = [name for name, _ in head.headers]
+            head = self._known = replace(head, place=names.index(b"content-length"))
             self._before, self._after = raw[: found.start(1)], raw[found.end(1) :]
-            self._place = next(
-                place for place, (name, _) in enumerate(head.headers) if name == b"content-length"
-            )
-        return head
+        return head, body
+
+
+def _is_plain(length: bytes) -> bool:
+    """Whether it is a length, written as we would."""
+    return length.isdigit() and len(length) <= _MOST_DIGITS and (length[0] != _ZERO or length == b"0")
 
 
 def _parsed(raw: bytes) -> _Collector:
@@ -219,9 +241,9 @@ def _parsed(raw: bytes) -> _Collector:
     return found
 
 
-def _framing(headers: list[tuple[bytes, bytes]], is_1_1: bool) -> tuple[Sized | Chunked | None, bool, bool]:
+def _framing(headers: list[tuple[bytes, bytes]], is_1_1: bool) -> tuple[Body | None, bool, bool]:
     """`body`, `persistent` and `expects` of a head, by those of its headers that say so. Raises BadRequest."""
-    body: Sized | Chunked | None = None
+    body: Body | None = None
     framed = closing = expects = False
     for name, value in headers:
         if name == b"connection":
@@ -236,7 +258,7 @@ def _framing(headers: list[tuple[bytes, bytes]], is_1_1: bool) -> tuple[Sized | 
     return body, is_1_1 and not closing, expects and is_1_1 and body is not None
 
 
-def _body(name: bytes, value: bytes, is_1_1: bool) -> Sized | Chunked | None:
+def _body(name: bytes, value: bytes, is_1_1: bool) -> Body | None:
     if name == b"content-length":
         if not value.isdigit() or len(value) > _MOST_DIGITS:
             raise BadRequest("The Content-Length is no length.")

@@ -8,18 +8,19 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge, InternalFault
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.exchange import Exchange
 from gproxy.server.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, Heads, is_hopeless
-from gproxy.server.incoming import Receive
-from gproxy.server.reply import WRITE_TIMEOUT, Reply, Send, new_request_id
+from gproxy.server.reply import WRITE_TIMEOUT, Reply, new_request_id
 from gproxy.server.sockets import reset, unacknowledged
 
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Answer = Callable[[Exchange], Awaitable[None]]
+"""What answers a request; when it returns, its exchange is over."""
 
 MAX_UNREAD_BYTES = 256 * 1024
 """Of a body that the application does not take; then the client is not read."""
@@ -31,7 +32,7 @@ is always read on, so that its end is seen, which stands behind all that it sent
 _TURN_BYTES = 8 * 1024
 """Of what was kept, taken at once: a request costs no more if much waits behind it, and others have their turn."""
 
-_NO_REQUEST = Head("GET", b"", "1.1", [], None, persistent=False, expects=False)
+_NO_REQUEST = Head("GET", b"", "1.1", [], persistent=False, expects=False)
 
 logger = logging.getLogger("gproxy.http")
 
@@ -47,7 +48,7 @@ class Engine:
 
     def __init__(
         self,
-        app: App,
+        answer: Answer,
         *,
         idle: float = 75.0,
         head: float = 30.0,
@@ -56,7 +57,7 @@ class Engine:
         linger_most: float = 30.0,
         look: float = 0.5,
     ) -> None:
-        self.app = app
+        self.answer = answer
         self.idle = idle
         self.head = head
         self.write = write
@@ -68,13 +69,13 @@ class Engine:
         self._timer: asyncio.TimerHandle | None = None
 
     async def serve(
-        self, transport: asyncio.Transport, early: bytes, ended: bool, scope: MutableMapping[str, Any]
+        self, transport: asyncio.Transport, early: bytes, ended: bool, shared: Mapping[str, Any]
     ) -> None:
-        """Serve a connection to its end. `scope` is what all its requests share.
+        """Serve a connection to its end. `shared` is what ASGI's scope has for all its requests alike.
 
         `early` has been read from it before; `ended`: so has its end, which is not told again.
         """
-        connection = Connection(self, transport, scope)
+        connection = Connection(self, transport, shared)
         self.connections.add(connection)
         transport.set_protocol(connection)
         if self._timer is None:
@@ -119,20 +120,20 @@ class Connection(asyncio.Protocol):
     altogether when the client has seen its answer.
     """
 
-    def __init__(self, engine: Engine, transport: asyncio.Transport, scope: MutableMapping[str, Any]) -> None:
+    def __init__(self, engine: Engine, transport: asyncio.Transport, shared: Mapping[str, Any]) -> None:
         self.loop = asyncio.get_running_loop()
         self.over, self.flow = asyncio.Event(), asyncio.Event()
-        self.blocked = False
+        self.blocked = self.paused = False
+        self.shared = shared
         self._descriptor: int = transport.get_extra_info("socket").fileno()
         self._engine = engine
         self._transport = transport
-        self._scope = scope
         self._heads = Heads()
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._buffer = bytearray()  # a head that is not whole yet
         self._kept = bytearray()  # requests that wait for their turn
-        self._paused = self._deaf = False
+        self._deaf = False
         self._left = False  # the client has sent its end
         self._closed = self._lost = False
         self._lingers_until = 0.0
@@ -160,7 +161,7 @@ class Connection(asyncio.Protocol):
         if exchange.broken:
             self._deaf = True
         elif not rest and (exchange.more or (exchange.unread > MAX_UNREAD_BYTES and not exchange.whole)):
-            self._paused = True
+            self.paused = True
             self._transport.pause_reading()
             if exchange.more:
                 self.loop.call_soon(self._feed_on, exchange)
@@ -243,35 +244,28 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, raw: bytes, rest: bytes) -> bytes:
         try:
-            head = self._heads.read(raw)
+            head, body = self._heads.read(raw)
         except GatewayError as error:
             self._refuse(error)
             return b""
-        exchange = Exchange(self, head)
-        scope = exchange.scope(self._scope, self.drop)
-        self._start(exchange, lambda: self._engine.app(scope, exchange.receive, exchange.send))
+        exchange = Exchange(self, head, body)
+        self._start(exchange, self._engine.answer)
         return rest if exchange.whole or not rest else self._take(rest)
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what is no request, and read none from this connection again."""
         self._deaf = True
         self._forget()
-        exchange = Exchange(self, _NO_REQUEST)
+        self._start(Exchange(self, _NO_REQUEST, None), partial(_tell, error))
 
-        async def answer() -> None:
-            with contextlib.closing(Reply(exchange.send, new_request_id(), OPENAI.error_body)) as reply:
-                await reply.error(error, close=True)
-
-        self._start(exchange, answer)
-
-    def _start(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
+    def _start(self, exchange: Exchange, answer: Answer) -> None:
         self._deadline = math.inf
         self._exchange = exchange
-        self._task = self.loop.create_task(self._answer(exchange, answer))
+        self._task = exchange.task = self.loop.create_task(self._answer(exchange, answer))
 
-    async def _answer(self, exchange: Exchange, answer: Callable[[], Awaitable[None]]) -> None:
+    async def _answer(self, exchange: Exchange, answer: Answer) -> None:
         try:
-            await answer()
+            await answer(exchange)
         except Exception:  # a fault of the application ends its request, not the connection's others
             logger.exception("a fault while a request was being answered")
         finally:
@@ -297,8 +291,8 @@ class Connection(asyncio.Protocol):
         self._kept.clear()
 
     def _resume(self) -> None:
-        if self._paused and not self._closed:
-            self._paused = False
+        if self.paused and not self._closed:
+            self.paused = False
             self._transport.resume_reading()
 
     # After an answer.
@@ -348,7 +342,6 @@ class Connection(asyncio.Protocol):
         reset(self._transport)
 
     def drop(self) -> None:
-        """The extension DROP."""
         if not self._lost and self._transport.get_write_buffer_size():
             self.abort()
 
@@ -398,3 +391,9 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
+
+
+async def _tell(error: GatewayError, exchange: Exchange) -> None:
+    """Answer what is no request."""
+    with contextlib.closing(Reply(exchange.send, new_request_id(), OPENAI.error_body)) as reply:
+        await reply.error(error, close=True)

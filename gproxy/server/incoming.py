@@ -1,36 +1,19 @@
 """What comes from the client on one request: the pieces of its body, then at most the news that it has left.
 
-What a body may hold and how large it may be is `edge.py`'s to check.
+What a body may hold and how large it may be is `edge.py`'s to check, how it comes from a server `exchange.py`'s and
+`asgi.py`'s.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
+from gproxy.config.snapshot import Client
 from gproxy.errors import BadRequest, BodyTimeout
 from gproxy.server.capture import Trace
+from gproxy.server.reply import Send, Wire
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
-DROP = "gproxy.drop"
-"""Name of an ASGI extension of ours: `scope["extensions"][DROP]()` closes the client's connection at once, by a
-reset, if it holds bytes that the client does not take, and else does nothing. Closed in order, it would wait for the
-client to take them."""
-
-LEAVING = "gproxy.leaving"
-"""Name of an ASGI extension of ours: `scope["extensions"][LEAVING](call)` has `call` called once, from the event
-loop, when the client leaves or if it has left; None takes that back. It spares each request a task that waits."""
-
-READY = "gproxy.ready"
-"""Name of an ASGI extension of ours: `scope["extensions"][READY]()` is the message that `receive` would return at
-once, None if it would wait. What is there already needs no time limit."""
-
-WIRE = "gproxy.wire"
-"""Name of an ASGI extension of ours: `scope["extensions"][WIRE]` takes the answer without messages, as a `Wire`."""
-
-EXPECTED = "gproxy.expected"
-"""The ASGI extension by which a server says that the client waits for 100, and that `receive` sends it."""
 
 BODY_IDLE_SECONDS = 60.0
 """A sender that is silent for this long inside its body is cut."""
@@ -47,40 +30,84 @@ class ClientLeft(Exception):
     """The client closed its connection before the end of the answer."""
 
 
-class Incoming:
-    """ASGI's `receive`, which knows whether the body has come to its end.
+class Request(Protocol):
+    """One request, by whichever engine it came.
 
-    `drop`, `leaving` and `ready` are the extensions DROP, LEAVING and READY of the connection, if it has them.
-    `on_cut` hears why a client is taken for gone, `trace`, where requests are logged, of what came. `expected`: the
-    client sends the body when it is first asked for, and not before. `known`: it has a key that is valid.
+    `kept` is what has been made of its head but for the length of its body, by who did; the next request of the
+    connection that begins so finds it. `length` is that of the body in bytes, None if that is not known. `expected`:
+    the client sends the body when it is first asked for, and not before. `task` is the one that serves it. `wire`
+    takes the answer instead of `send`, if there is one.
     """
 
-    def __init__(
-        self,
-        receive: Receive,
-        drop: Callable[[], None] | None = None,
-        *,
-        leaving: Callable[[Callable[[], None] | None], None] | None = None,
-        ready: Callable[[], MutableMapping[str, Any] | None] | None = None,
-        expected: bool = False,
-    ) -> None:
-        self.receive = receive
+    @property
+    def kept(self) -> dict[str, Any]: ...
+
+    @property
+    def length(self) -> int | None: ...
+
+    @property
+    def expected(self) -> bool: ...
+
+    @property
+    def task(self) -> asyncio.Task[Any]: ...
+
+    @property
+    def wire(self) -> Wire | None: ...
+
+    def scope(self) -> dict[str, Any]:
+        """ASGI's; `receive` and `send` are too."""
+
+    @property
+    def receive(self) -> Receive: ...
+
+    @property
+    def send(self) -> Send: ...
+
+    def ready(self) -> tuple[bytes, bool] | None:
+        """What has come of the body, and whether more will; None if one has to wait for it, by `receive`.
+
+        Raises ClientLeft, or BadRequest for a body that is broken.
+        """
+
+    def on_leaving(self, call: Callable[[], None] | None) -> None:
+        """Have `call` called once, from the event loop, when the client leaves or if it has left.
+
+        To be asked for when the body has ended. None takes it back.
+        """
+
+    def drop(self) -> None:
+        """Close the connection at once, by a reset, if it holds bytes that the client does not take; else do nothing.
+        Closed in order, it would wait for the client to take them."""
+
+
+class Incoming:
+    """A request's body, and whether it has come to its end.
+
+    `on_cut` hears why a client is taken for gone, `trace`, where requests are logged, of what came. `known`: it has a
+    key that is valid.
+    """
+
+    def __init__(self, request: Request) -> None:
         self.ended = False
         self.known = False
-        self.drop = drop or _nothing
         self.on_cut: Callable[[str], None] | None = None
         self.trace: Trace | None = None
-        self._leaving = leaving
-        self._ready = ready
-        self._unasked = expected
+        self.request = request
+        self._asked = False
         self._waited_from: float | None = None  # the event loop's clock, as the first piece is waited for
         self._size = 0
 
     def cut(self, why: str) -> None:
         """From here on the client is gone, whether it says so or not."""
-        self.drop()
+        self.request.drop()
         if self.on_cut is not None:
             self.on_cut(why)
+
+    def greet(self, client: Client) -> None:
+        """It has a key, which is valid."""
+        self.known = True
+        if self.trace is not None:
+            self.trace.client = client
 
     async def piece(self) -> bytes:
         """The next piece of the body; `ended` is True after the last.
@@ -88,20 +115,26 @@ class Incoming:
         Raises BodyTimeout, ClientLeft, or BadRequest for a body that is broken.
         """
         data = self.at_hand()
-        return self._piece_of(await self._come()) if data is None else data
-
-    def at_hand(self) -> bytes | None:
-        """The same, None if it has not come yet, or may have come unseen. Raises as `piece` does."""
-        self._unasked = False
-        message = None if self._ready is None else self._ready()
-        return None if message is None else self._piece_of(message)
-
-    def _piece_of(self, message: MutableMapping[str, Any]) -> bytes:
+        if data is not None:
+            return data
+        message = await self._come()
         if message["type"] == "http.disconnect":
             self.ended = True
             raise ClientLeft
-        self.ended = not message.get("more_body", False)
-        data = bytes(message.get("body", b""))
+        return self._piece(bytes(message.get("body", b"")), message.get("more_body", False))
+
+    def at_hand(self) -> bytes | None:
+        """The same, None if it has not come yet, or may have come unseen. Raises as `piece` does."""
+        self._asked = True
+        try:
+            ready = self.request.ready()
+        except ClientLeft:
+            self.ended = True
+            raise
+        return None if ready is None else self._piece(*ready)
+
+    def _piece(self, data: bytes, more: bool) -> bytes:
+        self.ended = not more
         self._size += len(data)
         return data
 
@@ -113,7 +146,7 @@ class Incoming:
         left = self._waited_from + BODY_SECONDS + self._size / LEAST_BYTES_PER_SECOND - now
         try:
             async with asyncio.timeout(min(left, BODY_IDLE_SECONDS)):
-                return await self.receive()
+                return await self.request.receive()
         except TimeoutError:
             raise BodyTimeout("The rest of the body did not come, or comes too slowly.") from None
 
@@ -121,7 +154,7 @@ class Incoming:
         """Read what is left of a body that was refused, within bounds: closed with bytes unread, the connection
         would be reset, and the client might never see why. Returns whether anything was left."""
         size = 0
-        if self._unasked:
+        if self.request.expected and not self._asked:
             return True
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
@@ -130,19 +163,3 @@ class Incoming:
         except (TimeoutError, BodyTimeout, BadRequest, ClientLeft):
             return True
         return size > 0 or not self.ended
-
-    def watch(self, call: Callable[[], None]) -> Callable[[], object]:
-        """Have `call` called when the client has left; for when the body has ended. Returns what ends the watch."""
-        if self._leaving is not None:
-            self._leaving(call)
-            return partial(self._leaving, None)
-        return asyncio.get_running_loop().create_task(self._wait(call)).cancel
-
-    async def _wait(self, call: Callable[[], None]) -> None:
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-        call()
-
-
-def _nothing() -> None:
-    """Where the connection cannot be dropped, its server closes it in its own time."""

@@ -56,7 +56,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
     settlement = stages.settlement
     opened: Opened | None = None
     try:
-        async with Departure(incoming, partial(_unheard, journal, reply, stages.drains)):
+        with Departure(incoming, partial(_unheard, journal, reply, stages.drains)):
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
             if not stages.opener.speaks(call, route):
@@ -80,7 +80,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
             async with asyncio.timeout(_LAST_WORD_SECONDS):
                 await _cut_short(Unavailable("The proxy is stopping; try again later."), opened, reply)
         except TimeoutError:
-            incoming.drop()  # it would hold its connection, and that the process
+            incoming.request.drop()  # it would hold its connection, and that the process
         raise
     except (
         Exception

@@ -34,9 +34,9 @@ from priority.priority import MissingStreamError, PriorityError
 
 from gproxy.errors import BadRequest, HeadersTooLarge
 from gproxy.protocols.registry import OPENAI
+from gproxy.server.asgi import DROP
 from gproxy.server.framing import MALFORMED
 from gproxy.server.http1 import MAX_PIPELINED
-from gproxy.server.incoming import DROP
 from gproxy.server.reply import WRITE_TIMEOUT, new_request_id
 from gproxy.server.sockets import reset
 

@@ -21,7 +21,24 @@ PIECE_BYTES = 64 * 1024
 """Most that is written at once. A client that takes less than this in `write_timeout_s` counts as one that has
 stopped; larger, and a slow one would."""
 
+_LINE = b"%b: %b\r\n".__mod__
+
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+
+
+def lines(headers: Headers) -> bytes:
+    """The lines of a head that headers are. Raises ValueError for one that holds a line break."""
+    found = [*map(_LINE, headers)]
+    block = b"".join(found)
+    if block.count(b"\n") != len(found) or block.count(b"\r") != len(found):
+        raise ValueError("a line break inside a header")
+    return block
+
+
+def _headers(block: bytes) -> list[tuple[bytes, bytes]]:
+    """What `lines` has made of headers, as headers again."""
+    parts = (line.partition(b": ") for line in block.split(b"\r\n")[:-1])
+    return [(name, value) for name, _, value in parts]
 
 
 def new_request_id() -> str:
@@ -53,15 +70,19 @@ if hasattr(os, "register_at_fork"):  # two processes would draw the same
 
 
 class Wire(Protocol):
-    """What takes an answer where no ASGI is needed: its head, then its body. Raises as ASGI's `send` would.
+    """What takes an answer where no ASGI is needed: its head, then its body; or both at once, as an `answer` whose
+    headers have names in lower case and do not frame it. Raises as ASGI's `send` would.
 
-    `blocked`: the client does not take what was put; `taken` returns when it does again, or is gone.
+    `own` are lines of the head too. `close`: nothing more on this connection. `blocked`: the client does not take
+    what was put; `taken` returns when it does again, or is gone.
     """
 
     @property
     def blocked(self) -> bool: ...
 
-    def begin(self, status: int, headers: Headers) -> None: ...
+    def begin(self, status: int, headers: Headers, own: bytes) -> None: ...
+
+    def answer(self, status: int, headers: Headers, own: bytes, body: bytes, *, close: bool) -> None: ...
 
     def put(self, body: bytes, more: bool) -> None: ...
 
@@ -94,7 +115,7 @@ class Reply:
         self.started = False
         self.streaming = False
         self.status = 0
-        self._own: list[tuple[bytes, bytes]] = [(b"x-gproxy-request-id", request_id.encode())]
+        self._own = b"x-gproxy-request-id: %b\r\n" % request_id.encode()
 
     def silence(self) -> None:
         """Send nothing from here on: the client has left, and only the answer's end is of interest."""
@@ -103,7 +124,7 @@ class Reply:
 
     def add_headers(self, headers: Iterable[tuple[str, str]]) -> None:
         """Headers of ours that are to go out with the answer, whatever it is."""
-        self._own += [(name.encode(), value.encode()) for name, value in headers]
+        self._own += lines([(name.encode(), value.encode()) for name, value in headers])
 
     async def send_with_id(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's `send` for an answer that is made elsewhere: it gets the request's id too."""
@@ -115,12 +136,12 @@ class Reply:
     async def start(self, status: int, headers: Headers) -> None:
         self.started = True
         self.status = status
-        headers = [*headers, *self._own]
         if self._wire is not None:
-            self._wire.begin(status, headers)
+            self._wire.begin(status, headers, self._own)
         else:
+            told = [*headers, *_headers(self._own)]
             await self._while_waiting(
-                self._send({"type": "http.response.start", "status": status, "headers": headers})
+                self._send({"type": "http.response.start", "status": status, "headers": told})
             )
 
     async def start_stream(self, status: int, headers: Headers) -> None:
@@ -161,25 +182,24 @@ class Reply:
         if self._check is not None:
             self._check.cancel()
 
-    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+    async def whole(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
+        """`headers` have names in lower case, and do not frame it. `close`: nothing more on this connection."""
         wire = self._wire
         if wire is not None and len(body) <= PIECE_BYTES:
             self.started, self.status = True, status
-            wire.begin(status, [*headers, (b"content-length", b"%d" % len(body)), *self._own])
-            wire.put(body, more=False)
+            wire.answer(status, headers, self._own, body, close=close)
             if wire.blocked:
                 await self._while_waiting(wire.taken())
             return
-        await self.start(status, [*headers, (b"content-length", str(len(body)).encode())])
+        ending = [(b"connection", b"close")] if close else []
+        await self.start(status, [*headers, (b"content-length", b"%d" % len(body)), *ending])
         await self.end(body)
 
     async def error(self, error: GatewayError, *, close: bool = False) -> None:
         """The error as the whole answer; `close`: and nothing more on this connection."""
         extra = [(name.encode(), value.encode()) for name, value in error.headers]
-        if close:
-            extra.append((b"connection", b"close"))
         body = self._error_body(error, self.request_id)
-        await self.whole(error.status, [(b"content-type", b"application/json"), *extra], body)
+        await self.whole(error.status, [(b"content-type", b"application/json"), *extra], body, close=close)
 
     async def _body(self, data: bytes, more: bool) -> None:
         if self._wire is None:

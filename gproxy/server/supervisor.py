@@ -310,7 +310,7 @@ def _fast_engine(settings: schema.Global, gateway: Gateway, speaks: bool) -> Eng
         if speaks:
             say(f"Hypercorn's own HTTP/1.1 serves, not the fast engine: {reason}.")
         return None
-    engine = Engine(gateway, idle=hyperconfig.KEEP_ALIVE_S)
+    engine = Engine(gateway.answer, idle=hyperconfig.KEEP_ALIVE_S)
     handover.install(engine)
     return engine
 

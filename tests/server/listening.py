@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +15,18 @@ from hypercorn.asyncio import run, serve
 from hypercorn.config import Config
 
 from gproxy.server import handover
-from gproxy.server.http1 import App, Engine
+from gproxy.server.app import Gateway
+from gproxy.server.exchange import Exchange
+from gproxy.server.http1 import Engine
 
 WAIT_S = 10.0
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def asgi(app: App) -> Callable[[Exchange], Awaitable[None]]:
+    """Answers as an ASGI application does."""
+    return lambda it: app(it.scope(), it.receive, it.send)
 
 
 @dataclass
@@ -76,7 +85,7 @@ async def listening(app: App, engine: str = "fast", **times: float) -> AsyncIter
     config.errorlog = logging.getLogger("gproxy.http")
     config.graceful_timeout = WAIT_S
     if engine == "fast":
-        served.engine = Engine(served, **times)
+        served.engine = Engine(app.answer if isinstance(app, Gateway) else asgi(served), **times)
         assert handover.obstacle() is None
         handover.install(served.engine)
     serving = asyncio.create_task(serve(served, config, shutdown_trigger=served.stop.wait))  # type: ignore[arg-type]
@@ -202,14 +211,27 @@ class Paper:
     """A connection that keeps what is written on it."""
 
     def __init__(self, *, draining: bool = False) -> None:
-        self.blocked = False
+        self.blocked = self.paused = False
+        self.shared: dict[str, Any] = {
+            "type": "http",
+            "asgi": {"spec_version": "2.1", "version": "3.0"},
+            "scheme": "http",
+            "root_path": "",
+            "client": ("127.0.0.1", 50000),
+            "server": ("127.0.0.1", 8787),
+            "state": {},
+        }
         self.flow = asyncio.Event()
         self.draining = draining
         self.taken = 0
         self.text = b""
+        self.dropped = False
 
     def write(self, data: bytes) -> None:
         self.text += data
 
     def body_taken(self) -> None:
         self.taken += 1
+
+    def drop(self) -> None:
+        self.dropped = True

@@ -23,10 +23,12 @@ from gproxy.protocols.base import Protocol
 from gproxy.protocols.openai_chat import CHAT
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.app import Gateway
+from gproxy.server.asgi import DROP, AsgiRequest
 from gproxy.server.callers import authenticate
 from gproxy.server.console import LINES
 from gproxy.server.edge import Call
 from gproxy.server.fields import Fields
+from gproxy.server.incoming import Incoming, Receive
 from gproxy.server.tasks import Tasks
 
 KEY = "sk-client"
@@ -127,6 +129,16 @@ def call(
         started=started,
         started_at=1_795_612_800.0625,
     )
+
+
+def incoming(receive: Receive, drop: Callable[[], None] | None = None) -> Incoming:
+    """What comes to the task that calls this, by ASGI."""
+
+    async def send(_: MutableMapping[str, Any]) -> None:
+        raise AssertionError("nothing is answered here")
+
+    extensions = {} if drop is None else {DROP: drop}
+    return Incoming(AsgiRequest({"headers": [], "extensions": extensions}, receive, send))
 
 
 class Visit:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,17 @@ import pytest
 
 from gproxy.config.keys import hash_key, make_key
 from gproxy.config.schema import RESERVED_NAMES
+from gproxy.server import edge
 from gproxy.server.console import LINES
+from gproxy.server.exchange import Exchange
+from gproxy.server.framing import Heads
+from tests.server.listening import Paper
 from tests.server.parts import (
     ALICE,
     GOOD,
     KEY,
     SECRET,
+    Front,
     Seen,
     Visit,
     always,
@@ -324,3 +330,75 @@ async def test_a_key_in_a_path_is_in_no_log_whatever_became_of_the_request(
     LINES.close()
     assert key[5:] not in capsys.readouterr().err
     assert key[5:].encode() not in in_the_store(front.path)
+
+
+# What is kept of a head.
+
+PAGES = "[global]\ncors_origins = ['https://page']\nallowed_hosts = ['elsewhere']\n"
+NARROW = "[global]\nmax_body_bytes = 1024\n"
+HEADS = [
+    (line, *headers)
+    for line, *headers in [
+        (f"POST {CHAT}", "host: localhost", f"authorization: Bearer {KEY}"),
+        (f"POST /up{CHAT}", "host: localhost", f"x-api-key: {KEY}"),
+        (f"POST {CHAT}?key={KEY}", "host: localhost", "origin: https://page"),
+        ("POST /v1/messages", "host: elsewhere", f"x-api-key: {KEY}", "content-type: application/json"),
+        (f"POST /v1beta/models/up/m:generateContent?key={KEY}&a=b", "host: localhost"),
+        (f"POST /else{CHAT}", "host: localhost", f"authorization: Bearer {KEY}"),
+        (f"POST {CHAT}", "host: localhost", f"authorization: Bearer {KEY}", "content-type: text/plain"),
+        (f"POST {CHAT}", "host: localhost", f"authorization: Bearer {KEY}", "content-encoding: gzip"),
+        (f"POST {CHAT}", "host: localhost", "authorization: Bearer sk-another-client"),
+        (f"PUT {CHAT}", "host: localhost", f"authorization: Bearer {KEY}"),
+        ("POST /nowhere", "host: localhost", f"authorization: Bearer {KEY}"),
+    ]
+]
+BODIES = [
+    b'{"model": "up/m", "messages": []}',
+    json.dumps({"model": "up/m", "messages": [], "user": "long" * 256}).encode(),
+    json.dumps({"model": f"up/{KEY}"}).encode(),
+    b'{"model": "up/m"',
+]
+
+
+async def over(front: Front, heads: Heads, head: tuple[str, ...], body: bytes) -> bytes:
+    """The answer that a connection gets which has sent what `heads` has read, but for its id and time."""
+    line, *headers = head
+    raw = "\r\n".join([f"{line} HTTP/1.1", *headers, f"content-length: {len(body)}", "", ""]).encode()
+    paper = Paper()
+    exchange = Exchange(paper, *heads.read(raw))
+    exchange.feed(body)
+    exchange.task = asyncio.create_task(front.gateway.answer(exchange))
+    await exchange.task
+    assert exchange.ended
+    return re.sub(rb"req_[0-9a-f]{24}|date: [^\r]+|chatcmpl-\w+|\"created\":\d+", b"", paper.text)
+
+
+@pytest.mark.parametrize("head", HEADS, ids=[str(n) for n in range(len(HEADS))])
+async def test_a_head_that_comes_again_is_answered_as_one_that_comes_alone(
+    tmp_path: Path, head: tuple[str, ...]
+) -> None:
+    """Under whichever configuration, the one before not forgotten, and between others."""
+    statuses = set()
+    async with peer(always(GOOD)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
+        heads, stranger = Heads(), ALICE.replace(KEY, "sk-another-client")
+        for settings, users in (("", ALICE), (PAGES, ALICE), (NARROW, stranger), ("", ALICE)):
+            front.gateway.swap(snapshot(settings + provider(up.url) + users))
+            for other in (head, HEADS[0], head):
+                for body in BODIES:
+                    found = await over(front, heads, other, body)
+                    assert found == await over(front, Heads(), other, body)
+                    statuses.add(found.split(b" ", 2)[1])
+    assert b"401" in statuses or head[0].startswith(("PUT", "POST /nowhere"))
+
+
+async def test_the_second_of_two_like_heads_is_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[object] = []
+    guard = edge.guard
+    monkeypatch.setattr(edge, "guard", lambda *given: looked.append(given) or guard(*given))
+    async with peer(always(GOOD)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
+        heads = Heads()
+        for body in BODIES[:2]:
+            assert (await over(front, heads, HEADS[0], body)).startswith(b"HTTP/1.1 200")
+    assert len(looked) == 1

@@ -13,6 +13,7 @@ from gproxy.server.departure import Departure
 from gproxy.server.exchange import Exchange
 from gproxy.server.framing import read_head
 from gproxy.server.incoming import ClientLeft, Incoming
+from tests.server import parts
 from tests.server.listening import Paper
 from tests.server.parts import Visit
 
@@ -29,10 +30,8 @@ class Heard:
     """A client whose connection calls when it leaves, as the fast engine's does."""
 
     def __init__(self) -> None:
-        self._exchange = Exchange(Paper(), read_head(b"POST / HTTP/1.1\r\nhost: a\r\n\r\n"))
-        self.receive = self._exchange.receive
-        self.leave = self._exchange.leave
-        self.leaving = self._exchange.on_leaving
+        self.exchange = Exchange(Paper(), *read_head(b"POST / HTTP/1.1\r\nhost: a\r\n\r\n"))
+        self.leave = self.exchange.leave
 
 
 def waited_for() -> Visit:
@@ -41,6 +40,18 @@ def waited_for() -> Visit:
 
 
 Client = Visit | Heard
+
+
+def of(client: Client) -> Incoming:
+    """What comes of it to the task that calls this."""
+    if isinstance(client, Visit):
+        return parts.incoming(client.receive)
+    task = asyncio.current_task()
+    assert task is not None
+    client.exchange.task = task
+    return Incoming(client.exchange)
+
+
 Kind = Callable[[], Client]
 
 
@@ -52,9 +63,9 @@ def client(request: pytest.FixtureRequest) -> Kind:
 
 async def inside(visit: Client, work: Work) -> Any:
     """A request that does `work` for a client, whose body has been read."""
-    incoming = Incoming(visit.receive, leaving=getattr(visit, "leaving", None))
+    incoming = of(visit)
     await incoming.piece()
-    async with Departure(incoming):
+    with Departure(incoming):
         return await work()
 
 
@@ -110,9 +121,9 @@ async def test_work_may_go_on_for_a_while_and_end_as_ever(client: Kind) -> None:
         reasons.append(why)
         return 5.0
 
-    incoming = Incoming(visit.receive)
+    incoming = of(visit)
     await incoming.piece()
-    async with Departure(incoming, unheard):
+    with Departure(incoming, unheard):
         visit.leave()
         await steps(10)
         reached = True
@@ -121,14 +132,13 @@ async def test_work_may_go_on_for_a_while_and_end_as_ever(client: Kind) -> None:
 
 async def test_work_that_outlasts_that_while_is_stopped(client: Kind) -> None:
     visit = client()
-    incoming = Incoming(visit.receive)
+    incoming = of(visit)
     await incoming.piece()
     loop = asyncio.get_running_loop()
     began = loop.time()
     visit.leave()
-    with pytest.raises(ClientLeft):
-        async with Departure(incoming, lambda _: 0.1):
-            await asyncio.Event().wait()
+    with pytest.raises(ClientLeft), Departure(incoming, lambda _: 0.1):
+        await asyncio.Event().wait()
     assert 0.09 < loop.time() - began < 2
 
 
@@ -136,20 +146,19 @@ async def test_work_that_outlasts_that_while_is_stopped(client: Kind) -> None:
 async def test_what_a_client_has_not_taken_when_it_leaves_is_dropped(seconds: float) -> None:
     """It may have closed its side alone: the work would wait for it to read."""
     visit, dropped = Visit(b""), asyncio.Event()
-    incoming = Incoming(visit.receive, dropped.set)
+    incoming = parts.incoming(visit.receive, dropped.set)
     await incoming.piece()
-    with contextlib.suppress(ClientLeft):
-        async with Departure(incoming, lambda _: seconds):
-            assert not dropped.is_set()
-            visit.leave()
-            await dropped.wait()
+    with contextlib.suppress(ClientLeft), Departure(incoming, lambda _: seconds):
+        assert not dropped.is_set()
+        visit.leave()
+        await dropped.wait()
     assert dropped.is_set()
 
 
-async def test_a_client_that_is_taken_for_gone_stops_the_work_and_loses_its_connection(client: Kind) -> None:
+async def test_a_client_that_is_taken_for_gone_stops_the_work_and_loses_its_connection() -> None:
     dropped: list[bool] = []
     reasons: list[str] = []
-    incoming = Incoming(client().receive, lambda: dropped.append(True))
+    incoming = parts.incoming(Visit(b"").receive, lambda: dropped.append(True))
     await incoming.piece()
 
     def unheard(why: str) -> float:
@@ -161,9 +170,8 @@ async def test_a_client_that_is_taken_for_gone_stops_the_work_and_loses_its_conn
         incoming.cut("it reads nothing")
         await asyncio.Event().wait()
 
-    with pytest.raises(ClientLeft):
-        async with Departure(incoming, unheard):
-            await stall()
+    with pytest.raises(ClientLeft), Departure(incoming, unheard):
+        await stall()
     assert (bool(dropped), reasons) == (True, ["it reads nothing"])
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import gzip
 import json
+import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,10 +26,11 @@ from gproxy.errors import (
 from gproxy.protocols import registry
 from gproxy.protocols.openai_chat import CHAT
 from gproxy.server import callers, edge
+from gproxy.server.asgi import AsgiRequest
 from gproxy.server.edge import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, Call
 from gproxy.server.fields import Fields
 from gproxy.server.incoming import ClientLeft, Incoming
-from tests.server.parts import Headers, Visit, provider, scope, snapshot
+from tests.server.parts import KEY, Headers, Visit, incoming, provider, scope, snapshot
 
 FILE = (
     "[global]\nmax_body_bytes = 2000\n"
@@ -206,9 +209,15 @@ async def read(
     *pieces: bytes, headers: Headers | None = None, query: str = "", scoped: str | None = None, **more: Any
 ) -> Call:
     raw = list(pieces) or [json.dumps(BODY).encode()]
-    at = scope("/v1/chat/completions", headers=headers, query=query, **more)
-    incoming = Incoming(Visit(*raw).receive)
-    return await edge.read(at, Fields(tuple(at["headers"])), incoming, "req_1", CHAT, None, scoped, HERE)
+    return await read_at(
+        scope("/v1/chat/completions", headers=headers, query=query, **more), Visit(*raw), scoped
+    )
+
+
+async def read_at(at: dict[str, Any], visit: Visit, scoped: str | None = None) -> Call:
+    incoming = Incoming(AsgiRequest(at, visit.receive, visit.send))
+    passed = edge.let_in(at, Fields(tuple(at["headers"])), incoming, (CHAT, None, scoped), (), HERE)
+    return await edge.read(passed, incoming, "req_1")
 
 
 async def test_a_call_holds_what_came() -> None:
@@ -217,6 +226,29 @@ async def test_a_call_holds_what_came() -> None:
     assert call.facts.model == "up/m"
     assert call.query == "beta=true"
     assert call.snapshot is HERE
+
+
+async def test_a_pass_is_good_until_the_key_expires() -> None:
+    at, visit = scope(CHAT.paths[0]), Visit(json.dumps(BODY).encode())
+    incoming = Incoming(AsgiRequest(at, visit.receive, visit.send))
+    passed = edge.let_in(at, Fields(tuple(at["headers"])), incoming, (CHAT, None, None), (), HERE)
+    passed.client = replace(passed.client, expires_at=time.time() - 1)
+    with pytest.raises(Unauthenticated):
+        await edge.read(passed, incoming, "req_1")
+    assert visit.unread == 1
+    passed.client = replace(passed.client, expires_at=time.time() + 60)
+    assert await edge.read(passed, incoming, "req_1")
+
+
+async def test_a_name_that_was_clear_makes_no_other_clear() -> None:
+    at = scope(CHAT.paths[0])
+    passed = edge.let_in(
+        at, Fields(tuple(at["headers"])), incoming(Visit().receive), (CHAT, None, None), (), HERE
+    )
+    for name in ("up/m", "up/m", f"up/{KEY}", "up/m", f"{KEY}/up"):
+        body = incoming(Visit(json.dumps({**BODY, "model": name}).encode()).receive)
+        with pytest.raises(BadRequest) if KEY in name else contextlib.nullcontext():
+            await edge.read(passed, body, "req_1")
 
 
 async def test_a_body_in_pieces_is_one_body() -> None:
@@ -253,9 +285,7 @@ async def test_a_provider_that_is_not_there_is_404_before_the_body_is_read() -> 
     at = scope("/nobody/v1/chat/completions")
     visit = Visit(b"junk")
     with pytest.raises(NotFound):
-        await edge.read(
-            at, Fields(tuple(at["headers"])), Incoming(visit.receive), "r", CHAT, None, "nobody", HERE
-        )
+        await read_at(at, visit, "nobody")
     assert (await visit.receive())["body"] == b"junk"
 
 
@@ -276,9 +306,7 @@ async def test_a_length_beyond_the_cap_is_413_before_anything_is_read() -> None:
     at = scope("/v1/chat/completions", headers=[(b"content-length", b"2001")])
     visit = Visit(sized(100))
     with pytest.raises(BodyTooLarge):
-        await edge.read(
-            at, Fields(tuple(at["headers"])), Incoming(visit.receive), "r", CHAT, None, None, HERE
-        )
+        await read_at(at, visit)
     assert (await visit.receive())["body"] == sized(100)
 
 
@@ -307,9 +335,8 @@ async def test_a_body_that_is_no_request_is_400(raw: bytes) -> None:
 
 async def test_a_client_that_leaves_inside_its_body_has_left() -> None:
     at = scope("/v1/chat/completions")
-    incoming = Incoming(Visit(b"{", then_leave=True).receive)
     with pytest.raises(ClientLeft):
-        await edge.read(at, Fields(tuple(at["headers"])), incoming, "r", CHAT, None, None, HERE)
+        await read_at(at, Visit(b"{", then_leave=True))
 
 
 @given(

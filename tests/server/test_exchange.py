@@ -8,11 +8,12 @@ import pytest
 from gproxy.errors import BadRequest
 from gproxy.server.exchange import CONTINUE, Exchange
 from gproxy.server.framing import read_head
+from gproxy.server.incoming import ClientLeft
 from tests.server.listening import Paper
 
 
 def exchange(paper: Paper, *headers: str, line: str = "POST /x HTTP/1.1") -> Exchange:
-    return Exchange(paper, read_head("\r\n".join([line, "host: a", *headers, "", ""]).encode()))
+    return Exchange(paper, *read_head("\r\n".join([line, "host: a", *headers, "", ""]).encode()))
 
 
 def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def body(data: bytes, *, more: bool = False) -> dict[str, Any]:
 
 async def test_the_body_comes_as_it_has_come_and_then_the_news_of_the_end() -> None:
     paper = Paper()
+    paper.paused = True
     it = exchange(paper, "content-length: 6")
     assert it.feed(b"ab") == b""
     assert it.feed(b"cd") == b""
@@ -165,13 +167,14 @@ async def test_whoever_asks_is_called_when_the_client_leaves_or_has_left() -> No
 
 
 async def test_what_is_there_is_ready_and_nothing_else_is() -> None:
-    it = Exchange(Paper(), read_head(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"))
+    it = Exchange(Paper(), *read_head(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\n"))
     assert it.ready() is None
     it.feed(b"ab")
-    assert it.ready() == {"type": "http.request", "body": b"ab", "more_body": True}
+    assert it.ready() == (b"ab", True)
     assert it.ready() is None
     it.feed(b"cd")
-    assert it.ready() == {"type": "http.request", "body": b"cd", "more_body": False}
+    assert it.ready() == (b"cd", False)
     assert it.ready() is None
     it.leave()
-    assert it.ready() == {"type": "http.disconnect"}
+    with pytest.raises(ClientLeft):
+        it.ready()

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -17,6 +18,7 @@ from gproxy.server.framing import (
     MAX_CHUNK_LINE_BYTES,
     MAX_CHUNK_SPARE_BYTES,
     MAX_LINES_AT_ONCE,
+    Body,
     Chunked,
     Head,
     Heads,
@@ -26,25 +28,30 @@ from gproxy.server.framing import (
 )
 
 
-def head(*headers: str, line: str = "POST /x?y HTTP/1.1") -> Head:
+def framed(*headers: str, line: str = "POST /x?y HTTP/1.1") -> tuple[Head, Body | None]:
     return read_head("\r\n".join([line, *headers, "", ""]).encode("latin-1"))
 
 
+def head(*headers: str, line: str = "POST /x?y HTTP/1.1") -> Head:
+    return framed(*headers, line=line)[0]
+
+
 def test_a_head_is_read_as_asgi_has_it() -> None:
-    got = head("Host: a", "X-Empty:", "X-Odd:\t a b \t", "x-latin: \xe9")
+    got, body = framed("Host: a", "X-Empty:", "X-Odd:\t a b \t", "x-latin: \xe9")
     assert (got.method, got.target, got.version) == ("POST", b"/x?y", "1.1")
     assert got.headers == [(b"host", b"a"), (b"x-empty", b""), (b"x-odd", b"a b"), (b"x-latin", b"\xe9")]
-    assert got.body is None
+    assert body is None
 
 
-def as_read(read: Callable[[bytes], Head], raw: bytes) -> object:
+def as_read(read: Callable[[bytes], tuple[Head, Body | None]], raw: bytes) -> object:
     """What comes of a head, in values that can be compared."""
     try:
-        found = read(raw)
+        found, body = read(raw)
     except (BadRequest, HeadersTooLarge) as error:
         return type(error), error.message
-    left = None if found.body is None else (type(found.body), getattr(found.body, "_left", None))
-    return found._replace(body=None), left
+    length = 0 if body is None else body.length
+    left = None if body is None else (type(body), getattr(body, "_left", None))
+    return replace(found, headers=found.headers_with(length), place=None), length, left
 
 
 LINES = [
@@ -83,16 +90,22 @@ def test_a_head_that_is_the_last_again_is_not_parsed_again() -> None:
             heads.read(b"POST / HTTP/1.1\r\ncontent-length: %d\r\nx: y\r\n\r\n" % n) for n in (3, 4, 50, 0)
         ]
     assert parsed.call_count == 1
-    assert [each.headers[0][1] for each in read] == [b"3", b"4", b"50", b"0"]
-    assert read[0].headers[0] == (b"content-length", b"3")
-    assert len({id(each.body) for each in read}) == 4
-    assert read[3].body is None
+    assert [head.headers_with(body.length if body else 0)[0][1] for head, body in read] == [
+        b"3",
+        b"4",
+        b"50",
+        b"0",
+    ]
+    assert read[0][0].headers[0] == (b"content-length", b"3")
+    assert len({id(body) for _, body in read}) == 4
+    assert read[3][1] is None
+    assert len({id(head.kept) for head, _ in read}) == 1
 
 
 def test_a_body_that_is_waited_for_is_one_that_there_is() -> None:
     heads = Heads()
     raw = b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
-    assert [heads.read(raw % length).expects for length in (3, 0)] == [True, False]
+    assert [heads.read(raw % length)[0].expects for length in (3, 0)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +145,7 @@ def test_a_target_is_as_long_as_may_be_and_not_one_byte_longer() -> None:
 
 
 def test_no_protocol_is_changed_to() -> None:
-    assert head("connection: upgrade", "upgrade: websocket", line="GET /x HTTP/1.1").body is None
+    assert framed("connection: upgrade", "upgrade: websocket", line="GET /x HTTP/1.1")[1] is None
     assert head(line="CONNECT a:1 HTTP/1.1").target == b"a:1"
 
 

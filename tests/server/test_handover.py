@@ -8,7 +8,7 @@ from hypercorn.asyncio import run, tcp_server
 
 from gproxy.server import handover
 from gproxy.server.http1 import Engine
-from tests.server.listening import echo, request
+from tests.server.listening import asgi, echo, request
 
 
 def test_there_is_no_obstacle_with_the_hypercorn_that_we_ask_for() -> None:
@@ -51,7 +51,7 @@ async def test_bytes_and_an_end_that_came_before_the_handover_are_not_lost(
     """Hypercorn's reader may have got both before the engine is asked."""
     accepted: list[asyncio.StreamReader] = []
     go = asyncio.Event()
-    engine = Engine(echo)
+    engine = Engine(asgi(echo))
 
     async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         accepted.append(reader)
@@ -92,7 +92,7 @@ async def test_a_connection_over_tls_stays_with_hypercorn() -> None:
     original = run.TCPServer  # type: ignore[attr-defined]  # to be put back
     run.TCPServer = Kept  # type: ignore[attr-defined]
     try:
-        handover.install(Engine(echo))
+        handover.install(Engine(asgi(echo)))
         assert isinstance(run.TCPServer("app", "loop", "config", "context", {}, None, Secure()), Kept)  # type: ignore[attr-defined]
     finally:
         run.TCPServer = original  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from gproxy.errors import BadRequest
 from gproxy.server import http1
 from gproxy.server.framing import MAX_HEAD_BYTES
-from tests.server.listening import WAIT_S, Wire, body_of, echo, listening, reply, request
+from tests.server.listening import WAIT_S, Wire, asgi, body_of, echo, listening, reply, request
 
 BOTH = pytest.mark.parametrize("engine", ["fast", "hypercorn"])
 
@@ -163,7 +163,6 @@ async def test_a_client_that_waits_for_100_gets_it_when_its_body_is_wanted(engin
 
 async def test_a_client_that_waits_for_100_is_not_asked_for_a_body_that_nobody_reads() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["extensions"]
         await reply(send, b"no", 401)
 
     async with listening(app, linger=0.2, look=0.05) as served:
@@ -490,7 +489,7 @@ async def test_a_body_that_is_not_taken_holds_the_client_back() -> None:
         wire = await served.connect()
         body = bytes(range(256)) * 40_000
         wire.write(request(body=body))
-        await until(lambda: served.engine and any(c._paused for c in served.engine.connections))
+        await until(lambda: served.engine and any(c.paused for c in served.engine.connections))
         assert served.engine is not None
         (connection,) = served.engine.connections
         assert connection._exchange is not None
@@ -900,7 +899,7 @@ async def test_nothing_is_left_when_the_server_is_ended_by_force() -> None:
             await asyncio.sleep(0.05)
             ended.set()
 
-    engine = http1.Engine(app)
+    engine = http1.Engine(asgi(app))
     serving: list[asyncio.Task[Any]] = []
 
     async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

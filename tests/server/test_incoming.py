@@ -1,17 +1,26 @@
 import asyncio
 import contextlib
 from collections.abc import MutableMapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from gproxy.config.snapshot import Client
 from gproxy.errors import BodyTimeout
-from gproxy.server import incoming
+from gproxy.server import incoming as module
 from gproxy.server.exchange import Exchange
 from gproxy.server.framing import read_head
 from gproxy.server.incoming import ClientLeft, Incoming
 from tests.server.listening import Paper
-from tests.server.parts import Visit
+from tests.server.parts import Visit, incoming
+
+
+def over(headers: bytes) -> tuple[Incoming, Exchange]:
+    """A request over the fast engine, of which nothing but the head has come."""
+    it = Exchange(Paper(), *read_head(b"POST / HTTP/1.1\r\n" + headers + b"\r\n"))
+    return Incoming(it), it
+
 
 MEGABYTE = bytes(1024 * 1024)
 
@@ -22,7 +31,7 @@ async def silence() -> MutableMapping[str, Any]:
 
 
 async def test_pieces_come_as_they_are_and_the_last_ends_the_body() -> None:
-    body = Incoming(Visit(b"a", b"", b"b").receive)
+    body = incoming(Visit(b"a", b"", b"b").receive)
     got = []
     while not body.ended:
         got.append(await body.piece())
@@ -33,12 +42,12 @@ async def test_a_message_without_a_body_is_an_empty_last_piece() -> None:
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "http.request"}
 
-    body = Incoming(receive)
+    body = incoming(receive)
     assert (await body.piece(), body.ended) == (b"", True)
 
 
 async def test_a_client_that_leaves_inside_its_body_has_left() -> None:
-    body = Incoming(Visit(b"a", then_leave=True).receive)
+    body = incoming(Visit(b"a", then_leave=True).receive)
     await body.piece()
     with pytest.raises(ClientLeft):
         await body.piece()
@@ -46,16 +55,16 @@ async def test_a_client_that_leaves_inside_its_body_has_left() -> None:
 
 
 async def test_a_sender_that_falls_silent_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming, "BODY_IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "BODY_IDLE_SECONDS", 0.01)
     with pytest.raises(BodyTimeout):
-        await Incoming(silence).piece()
+        await incoming(silence).piece()
 
 
 @pytest.mark.parametrize(("each", "whole"), [(b"x", False), (b"x" * 100, True)], ids=["trickle", "slow"])
 async def test_a_body_has_to_keep_up_a_least_rate(
     monkeypatch: pytest.MonkeyPatch, each: bytes, whole: bool
 ) -> None:
-    monkeypatch.setattr(incoming, "BODY_SECONDS", 0.1)
+    monkeypatch.setattr(module, "BODY_SECONDS", 0.1)
     count = 0
 
     async def receive() -> MutableMapping[str, Any]:
@@ -64,7 +73,7 @@ async def test_a_body_has_to_keep_up_a_least_rate(
         await asyncio.sleep(0.01)
         return {"type": "http.request", "body": each, "more_body": count < 60}
 
-    body = Incoming(receive)
+    body = incoming(receive)
     with contextlib.nullcontext() if whole else pytest.raises(BodyTimeout):
         while not body.ended:
             await body.piece()
@@ -72,13 +81,13 @@ async def test_a_body_has_to_keep_up_a_least_rate(
 
 
 async def test_the_rest_of_a_refused_body_is_read_to_its_end() -> None:
-    body = Incoming(Visit(*[MEGABYTE] * 3).receive)
+    body = incoming(Visit(*[MEGABYTE] * 3).receive)
     await body.discard()
     assert body.ended
 
 
 async def test_a_body_that_has_ended_is_not_read_on() -> None:
-    body = Incoming(Visit(b"all").receive)
+    body = incoming(Visit(b"all").receive)
     await body.piece()
     async with asyncio.timeout(1):
         await body.discard()
@@ -86,10 +95,10 @@ async def test_a_body_that_has_ended_is_not_read_on() -> None:
 
 async def test_only_so_much_of_a_refused_body_is_read() -> None:
     visit = Visit(*[MEGABYTE] * 100)
-    body = Incoming(visit.receive)
+    body = incoming(visit.receive)
     await body.discard()
     assert not body.ended
-    left = Incoming(visit.receive)
+    left = incoming(visit.receive)
     count = 0
     while not left.ended:
         await left.piece()
@@ -98,45 +107,29 @@ async def test_only_so_much_of_a_refused_body_is_read() -> None:
 
 
 async def test_only_so_long_is_a_refused_body_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(incoming, "_DISCARD_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_DISCARD_SECONDS", 0.01)
     async with asyncio.timeout(5):
-        await Incoming(silence).discard()
-    monkeypatch.setattr(incoming, "BODY_IDLE_SECONDS", 0.001)
-    await Incoming(silence).discard()
+        await incoming(silence).discard()
+    monkeypatch.setattr(module, "BODY_IDLE_SECONDS", 0.001)
+    await incoming(silence).discard()
 
 
 async def test_a_client_that_leaves_while_its_refused_body_is_read_is_no_fault() -> None:
-    body = Incoming(Visit(b"a", then_leave=True).receive)
+    body = incoming(Visit(b"a", then_leave=True).receive)
     await body.discard()
     assert body.ended
 
 
 async def test_a_refused_body_that_is_broken_as_well_is_no_fault() -> None:
-    it = Exchange(Paper(), read_head(b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"))
+    body, it = over(b"transfer-encoding: chunked\r\n")
     it.feed(b"nonsense\r\n")
-    body = Incoming(it.receive)
     await body.discard()
     assert not body.ended
 
 
-async def test_departure_is_when_the_client_leaves_and_not_before() -> None:
-    visit = Visit(b"")
-    body = Incoming(visit.receive)
-    await body.piece()
-    left = asyncio.Event()
-    never = asyncio.Event()
-    body.watch(never.set)()
-    body.watch(left.set)
-    await asyncio.sleep(0)
-    assert not left.is_set()
-    visit.leave()
-    await asyncio.wait_for(left.wait(), 5)
-    assert not never.is_set()
-
-
 async def test_a_connection_can_be_cut_before_and_after_somebody_listens() -> None:
     dropped: list[bool] = []
-    client = Incoming(silence, lambda: dropped.append(True))
+    client = incoming(silence, lambda: dropped.append(True))
     client.cut("first")
     heard: list[str] = []
     client.on_cut = heard.append
@@ -145,14 +138,33 @@ async def test_a_connection_can_be_cut_before_and_after_somebody_listens() -> No
 
 
 async def test_where_a_connection_cannot_be_dropped_nothing_happens() -> None:
-    Incoming(silence).cut("gone")
+    incoming(silence).cut("gone")
 
 
 async def test_what_is_there_already_is_taken_without_waiting() -> None:
-    there: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": b"a", "more_body": True}]
-    visit = Visit(b"b")
-    body = Incoming(visit.receive, ready=lambda: there.pop() if there else None)
+    body, it = over(b"content-length: 2\r\n")
+    assert body.at_hand() is None
+    it.feed(b"a")
     assert await body.piece() == b"a"
     assert not body.ended
-    assert await body.piece() == b"b"
+    it.feed(b"b")
+    assert body.at_hand() == b"b"
     assert body.ended
+
+
+async def test_a_body_that_was_never_asked_for_is_not_waited_for_to_be_thrown_away() -> None:
+    """Its sender waits to be told to send it."""
+    body, _ = over(b"content-length: 2\r\nexpect: 100-continue\r\n")
+    async with asyncio.timeout(1):
+        assert await body.discard()
+
+
+async def test_who_is_greeted_is_known_and_told_to_the_log() -> None:
+    body = incoming(silence)
+    assert not body.known
+    client = Client(user="alice", key_label="laptop", key_id="id")
+    body.greet(client)
+    assert body.known
+    body.trace = SimpleNamespace(client=None)  # type: ignore[assignment]  # what it tells of is all that counts
+    body.greet(client)
+    assert body.trace.client is client

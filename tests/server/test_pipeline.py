@@ -12,7 +12,7 @@ import pytest
 from gproxy import errors
 from gproxy.errors import GatewayError
 from gproxy.server import pipeline
-from gproxy.server.incoming import DROP
+from gproxy.server.asgi import DROP
 from gproxy.server.pipeline import outcome_of
 from tests.server.parts import (
     ALICE,

@@ -17,7 +17,7 @@ from hypercorn.protocol import h2, h11
 from hypercorn.protocol.h11 import H11Protocol
 
 from gproxy.server import repair
-from gproxy.server.incoming import DROP
+from gproxy.server.asgi import DROP
 
 
 def test_the_seams_are_there_in_the_version_in_use() -> None:

@@ -179,11 +179,21 @@ class Tape:
     def __init__(self) -> None:
         self.blocked = False
         self.flow = asyncio.Event()
+        self.own = b""
+        self.closing = False
         self.head: tuple[int, list[tuple[bytes, bytes]]] = (0, [])
         self.body: list[tuple[bytes, bool]] = []
 
-    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        self.head = status, list(headers)
+    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]], own: bytes) -> None:
+        self.head = status, [*headers]
+        self.own = own
+
+    def answer(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]], own: bytes, body: bytes, *, close: bool
+    ) -> None:
+        self.begin(status, headers, own)
+        self.put(body, more=False)
+        self.closing = close
 
     def put(self, body: bytes, more: bool) -> None:
         self.body.append((body, more))
@@ -200,12 +210,8 @@ async def test_where_there_is_a_wire_it_takes_the_answer_and_no_message_is_made(
     tape = Tape()
     reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
     await reply.whole(201, [(b"content-type", b"text/plain")], b"hello")
-    headers = [
-        (b"content-type", b"text/plain"),
-        (b"content-length", b"5"),
-        (b"x-gproxy-request-id", b"req_1"),
-    ]
-    assert tape.head == (201, headers)
+    assert tape.head == (201, [(b"content-type", b"text/plain")])
+    assert (tape.own, tape.closing) == (b"x-gproxy-request-id: req_1\r\n", False)
     assert tape.body == [(b"hello", False)]
     assert reply._check is None
 
@@ -216,7 +222,7 @@ async def test_what_an_application_sends_goes_over_the_wire_too() -> None:
     await reply.send_with_id({"type": "http.response.start", "status": 200, "headers": []})
     await reply.send_with_id({"type": "http.response.body", "body": b"a", "more_body": True})
     await reply.send_with_id({"type": "http.response.body"})
-    assert tape.head == (200, [(b"x-gproxy-request-id", b"req_1")])
+    assert (tape.head, tape.own) == ((200, []), b"x-gproxy-request-id: req_1\r\n")
     assert tape.body == [(b"a", True), (b"", False)]
 
 

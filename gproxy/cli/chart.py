@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from gproxy.cli import output
+from gproxy.config.printable import printable
 
 MOST_LABEL = 32
 _LEAST_BAR = 8
@@ -21,7 +22,7 @@ def show_bars(
 
     if not rows:
         return
-    labels = [_cut(label, MOST_LABEL) for label, _ in rows]
+    labels = [_cut(printable(label), MOST_LABEL) for label, _ in rows]
     known = [
         value is None or not more
         for (_, value), more in zip(rows, partly or [False] * len(rows), strict=True)

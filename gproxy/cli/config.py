@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption, JsonOption
+from gproxy.config.printable import printable
 from gproxy.errors import ConfigError
 
 
@@ -22,7 +23,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         output.show_json([dataclasses.asdict(problem) for problem in loaded.problems])
     else:
         for problem in loaded.problems:
-            print(problem.render(name))
+            print(printable(problem.render(name)))
         files.note_environment(loaded)
         if not loaded.errors:
             count = len(loaded.warnings)

@@ -11,6 +11,7 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption, JsonOption
+from gproxy.config.printable import printable
 
 if TYPE_CHECKING:
     from gproxy.server.checkup import Finding
@@ -68,4 +69,6 @@ def _show(finding: "Finding") -> None:
 
 def _wrapped(text: str) -> list[str]:
     width = output.width() - len(_INDENT)
-    return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False, subsequent_indent="  ")
+    return textwrap.wrap(
+        printable(text), width, break_on_hyphens=False, break_long_words=False, subsequent_indent="  "
+    )

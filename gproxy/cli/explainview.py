@@ -12,6 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from gproxy.cli import output, prices
+from gproxy.config.printable import printable
 
 _TITLE, _GOOD, _BAD, _SOFT = "bold", "green", "red", "dim"
 
@@ -131,4 +132,5 @@ def _style(left: float) -> str:
 
 
 def _text(*parts: str | tuple[str, str]) -> Text:
-    return Text.assemble(*parts, overflow="fold")
+    shown = (printable(part) if isinstance(part, str) else (printable(part[0]), part[1]) for part in parts)
+    return Text.assemble(*shown, overflow="fold")

@@ -12,6 +12,7 @@ import typer
 
 from gproxy.cli import files, logview, output
 from gproxy.cli.options import ConfigOption, JsonOption
+from gproxy.config.printable import json_text
 from gproxy.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class _Shown:
     def show(self, rows: list[logview.Entry]) -> None:
         for row in rows:
             if self._as_json:
-                print(output.json_text(row), flush=True)
+                print(json_text(row), flush=True)
                 continue
             if not self._day:
                 print(logview.HEADING)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from gproxy.config.printable import printable
 from gproxy.config.redact import REDACTED
 from gproxy.errors import ConfigError
 
@@ -34,17 +35,6 @@ _OF_THE_CONNECTION = frozenset(
 """Not repeated: curl makes its own, and bodies are logged decoded."""
 
 
-def harmless(text: str, *, lines: bool = False) -> str:
-    """The text with what a terminal would obey written out; `lines`: line ends and tabs stay."""
-    if lines:
-        text = text.replace("\r\n", "\n")
-    kept = "\n\t" if lines else ""
-    return "".join(
-        c if c.isprintable() or c in kept else c.encode("unicode_escape", "surrogatepass").decode()
-        for c in text
-    )
-
-
 HEADING = f"{'time':8} {'code':4} {'ms':>7} {'who':13} {'model':14} request"
 
 
@@ -53,13 +43,13 @@ def line(entry: Entry) -> str:
     from rich.cells import cell_len, set_cell_size
 
     def cell(text: str, width: int) -> str:
-        text = harmless(text)
+        text = printable(text)
         return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
 
     clock = datetime.fromisoformat(entry["started_at"]).astimezone().strftime("%H:%M:%S")
     status = "-" if entry["status"] is None else str(entry["status"])
     shown = f"{clock} {status:4} {entry['total_ms']:7} {cell(who(entry), 13)} {cell(model(entry), 14)} "
-    shown += harmless(entry["request_id"])
+    shown += printable(entry["request_id"])
     if entry["error"]:
         shown += f"\n{' ' * 9}{cell(entry['error'], WIDTH - 9).rstrip()}"
     return shown
@@ -88,22 +78,22 @@ def model(entry: Entry) -> str:
 def whole(request: Entry | None, attempts: list[Entry]) -> Iterator[str]:
     """Lines that tell both sides of a request."""
     first = request or attempts[0]
-    yield f"request {harmless(first['request_id'])}"
+    yield f"request {printable(first['request_id'])}"
     if request is not None:
         yield f"  began     {_moment(request)}"
-        yield f"  who       {harmless(who(request))}"
+        yield f"  who       {printable(who(request))}"
         query = f"?{request['query']}" if request["query"] else ""
-        yield f"  asked     {harmless(request['method'] + ' ' + request['path'] + query)}"
-        yield f"  model     {harmless(model(request))}{_served(request)}"
+        yield f"  asked     {printable(request['method'] + ' ' + request['path'] + query)}"
+        yield f"  model     {printable(model(request))}{_served(request)}"
         yield from _outcome(request)
         yield from _content(request, "from the client", "to the client")
     for attempt in attempts:
         yield ""
         yield f"attempt {attempt['attempt']}"
         yield f"  began     {_moment(attempt)}"
-        yield f"  by        {harmless(attempt['provider'])}, credential {harmless(attempt['credential'])}"
-        yield f"  model     {harmless(attempt['model'])}"
-        yield f"  asked     {harmless(attempt['method'] + ' ' + attempt['url'])}"
+        yield f"  by        {printable(attempt['provider'])}, credential {printable(attempt['credential'])}"
+        yield f"  model     {printable(attempt['model'])}"
+        yield f"  asked     {printable(attempt['method'] + ' ' + attempt['url'])}"
         yield from _outcome(attempt)
         yield from _content(attempt, "to the upstream", "from the upstream")
 
@@ -116,7 +106,7 @@ def _served(request: Entry) -> str:
     if request["provider"] is None:
         return ""
     times = "once" if request["attempts"] == 1 else f"the last of {request['attempts']} attempts"
-    return harmless(f", asked of {request['provider']}/{request['model']}, {times}")
+    return printable(f", asked of {request['provider']}/{request['model']}, {times}")
 
 
 def _outcome(entry: Entry) -> Iterator[str]:
@@ -124,7 +114,7 @@ def _outcome(entry: Entry) -> Iterator[str]:
     first = "" if entry["first_byte_ms"] is None else f", first byte after {entry['first_byte_ms']} ms"
     yield f"  outcome   {status} in {entry['total_ms']} ms{first}"
     if entry["error"]:
-        yield f"  error     {harmless(entry['error'])}"
+        yield f"  error     {printable(entry['error'])}"
 
 
 def _content(entry: Entry, sent: str, got: str) -> Iterator[str]:
@@ -133,14 +123,14 @@ def _content(entry: Entry, sent: str, got: str) -> Iterator[str]:
         if headers is None:
             continue
         yield f"  headers {told}"
-        yield from (f"    {harmless(name)}: {harmless(value)}" for name, value in headers)
+        yield from (f"    {printable(name)}: {printable(value)}" for name, value in headers)
         if body is None:
             continue
         note = entry[f"{side}_note"]
         remark = f" ({note})" if note else ""
         yield f"  body {told}: {entry[f'{side}_bytes']} bytes{remark}, sha256 {entry[f'{side}_sha256']}"
         text = f"(no text; base64) {body['base64']}" if isinstance(body, dict) else body
-        yield from (f"    {each}" for each in harmless(text, lines=True).splitlines())
+        yield from (f"    {each}" for each in printable(text, lines=True).splitlines())
 
 
 def curl(request: Entry | None, scheme: str) -> tuple[str, list[str]]:
@@ -168,7 +158,7 @@ def curl(request: Entry | None, scheme: str) -> tuple[str, list[str]]:
         if value == REDACTED and name in _KEY_HEADERS:
             parts.append(f'-H "{name}: {_KEY_HEADERS[name]}$GPROXY_KEY"')
         elif REDACTED in value:
-            left_out.append(harmless(name))
+            left_out.append(printable(name))
         else:
             parts.append(f"-H {_quoted(f'{name}: {value}' if value else f'{name};')}")
     if body:
@@ -197,7 +187,7 @@ def _address(url: str, query: str) -> str:
 
 def _quoted(text: str) -> str:
     """One word of a POSIX shell; with control characters, of bash and zsh, so that none is in the command itself."""
-    if harmless(text, lines=True) == text:
+    if printable(text, lines=True) == text:
         return shlex.quote(text)
     escaped = "".join(
         {"'": "\\'", "\\": "\\\\"}.get(c)

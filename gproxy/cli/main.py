@@ -76,10 +76,12 @@ def _run(arguments: list[str]) -> int:
 
 def _failed(message: str, details: tuple[str, ...] = ()) -> int:
     """Print what is behind a failure, one per line, then the one sentence that names it and what to do."""
-    from gproxy.cli.output import fitted
+    from gproxy.cli.output import note
+    from gproxy.config.printable import printable
 
-    for line in (*details, fitted(f"gproxy: {message}")):
-        print(line, file=sys.stderr)
+    for line in details:
+        print(printable(line), file=sys.stderr)
+    note(f"gproxy: {message}")
     return 1
 
 

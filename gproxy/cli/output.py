@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gproxy.config.printable import json_text, printable
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,12 +21,10 @@ _GAP = 2  # blanks around a cell of a table
 
 _NO_BREAK = "\0"  # stands for a blank in a command while lines are made
 
-_CONTROLS = re.compile(r"[\x80-\x9f]")
-
 
 def note(message: str) -> None:
     """A remark for people, on stderr: stdout holds results alone."""
-    print(fitted(message), file=sys.stderr)
+    print(fitted(printable(message, lines=True)), file=sys.stderr)
 
 
 def fitted(message: str) -> str:
@@ -72,14 +71,6 @@ def show(
 def show_json(value: object) -> None:
     """One JSON value, times as RFC 3339."""
     print(json_text(value, indent=2))
-
-
-def json_text(value: object, indent: int | None = None) -> str:
-    """A value as JSON that a terminal shows and does not obey: C1 controls, which JSON leaves alone, are escaped."""
-    import json
-
-    text = json.dumps(value, indent=indent, ensure_ascii=False, default=str)
-    return text if text.isascii() else _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -152,9 +143,9 @@ def _cell(value: object) -> str:
         case float():
             return f"{value:.6f}"
         case list() | tuple():
-            return ", ".join(map(str, value)) or "-"
+            return printable(", ".join(map(str, value))) or "-"
         case _:
-            return str(value)
+            return printable(str(value), lines=True)
 
 
 @contextlib.contextmanager

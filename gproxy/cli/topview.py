@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from gproxy.cli.logview import harmless
+from gproxy.config.printable import printable
 
 Picture = dict[str, Any]
 
@@ -35,7 +35,7 @@ def lines(picture: Picture, width: int, height: int | None = None, last: str = "
             cut = f" (first {count} of {len(rows)})" if count < len(rows) else ""
             heading = f"{title}{cut}"
             told += ["", heading if len(heading) <= width else title, *rows[:count]]
-    return [_fit(harmless(line), width).rstrip() for line in told[:height]]
+    return [_fit(printable(line), width).rstrip() for line in told[:height]]
 
 
 def _shares(parts: Sequence[tuple[str, Sequence[str]]], height: int) -> list[int]:
@@ -97,7 +97,7 @@ def _parts(picture: Picture, width: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def _row(cells: Sequence[tuple[str, int, str]]) -> str:
-    return " ".join(_fit(harmless(text), width, side) for text, width, side in cells)
+    return " ".join(_fit(printable(text), width, side) for text, width, side in cells)
 
 
 def _fit(text: str, width: int, side: str = "<") -> str:

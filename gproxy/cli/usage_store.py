@@ -15,6 +15,7 @@ import typer
 from gproxy.cli import output
 from gproxy.cli import usage_filters as only
 from gproxy.cli.options import ConfigOption, JsonOption
+from gproxy.config.printable import printable
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         for name in CHECKS:
             print(f"{name:9} {'differs' if name in wrong else 'ok'}")
         for it in found[:MOST_LISTED]:
-            print(f"{it.check}: {it.what}: should be {it.expected}, is {it.found}")
+            print(printable(f"{it.check}: {it.what}: should be {it.expected}, is {it.found}"))
         if len(found) > MOST_LISTED:
             output.note(f"{len(found) - MOST_LISTED} more differences: --json tells all.")
     if found:

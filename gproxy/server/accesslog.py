@@ -3,11 +3,11 @@
 The ledger has the figures for good; this is for a person who watches, or a log collector.
 """
 
-import json
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from gproxy.config.printable import json_text, printable
 from gproxy.ledger.when import stamp
 from gproxy.server.console import LINES
 from gproxy.server.journal import Journal
@@ -36,7 +36,7 @@ def _json(method: str, path: str, status: int, milliseconds: int, journal: Journ
             "output_tokens": journal.usage.output_tokens,
             "outcome": journal.outcome,
         }
-    return json.dumps(fields, ensure_ascii=False)
+    return json_text(fields)
 
 
 def _text(method: str, path: str, status: int, milliseconds: int, journal: Journal | None) -> str:
@@ -48,8 +48,7 @@ def _text(method: str, path: str, status: int, milliseconds: int, journal: Journ
             line += f" {usage.input_tokens or 0}+{usage.output_tokens or 0} tokens"
         if journal.outcome != "ok":
             line += f" {journal.outcome}"
-    # Names come from clients: nothing in them may move the cursor of the terminal that shows this line.
-    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
+    return printable(line)  # names and paths come from clients
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,6 @@ What the lines say is their callers'.
 """
 
 import contextlib
-import json
 import logging
 import sys
 import threading
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 
+from gproxy.config.printable import json_text, printable
 from gproxy.ledger.when import stamp
 
 MOST_WAITING = 10_000
@@ -65,8 +65,8 @@ class Lines:
     def told(self, text: str) -> str:
         """What is printed of what the server says of itself."""
         if self.style != "json":
-            return f"gproxy: {text}"
-        return json.dumps({"time": stamp(datetime.now(UTC)), "message": text}, ensure_ascii=False)
+            return printable(f"gproxy: {text}", lines=True)
+        return json_text({"time": stamp(datetime.now(UTC)), "message": text})
 
     def close(self) -> None:
         """Write what waits, for no longer than a moment."""

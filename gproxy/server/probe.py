@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gproxy.config import schema
+from gproxy.config.printable import printable
 from gproxy.config.scrub import Scrubber, known
 from gproxy.config.snapshot import Credential, Provider, Snapshot
 from gproxy.errors import CredentialRefused, GatewayError, UpstreamFault
@@ -288,5 +289,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _line(text: str) -> str:
     """Text of an upstream as one short line that a terminal shows and does not obey."""
-    shown = "".join(character if character.isprintable() else " " for character in text)
+    shown = printable(" ".join(text.split()))
     return shown if len(shown) <= _MAX_TOLD else shown[:_MAX_TOLD] + "…"

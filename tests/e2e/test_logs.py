@@ -63,6 +63,28 @@ def test_an_edit_switches_logs_on_for_the_requests_that_follow(upstream: Upstrea
         poll(silent, "no more requests in the logs")
 
 
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_name_of_a_clients_hides_nothing_wherever_it_is_shown(
+    upstream: Upstream, tmp_path: Path, style: str
+) -> None:
+    name = "a\u2028b\u202e4-tpg\u2066 \ufeff"
+    with Gateway(tmp_path, on(everything(upstream.url)), "--log-format", style) as gateway:
+        for where in ("/oa/v1/chat/completions", "/v1/chat/completions"):
+            gateway.post(where, CHAT.fields(name))
+        (row,) = gateway.rows(model=name)
+        gateway.wait_line(r"a\\u2028b\\u202e4-tpg\\u2066 \\ufeff")
+        poll(lambda: len(listed(gateway)) == 2, "both in the logs")
+        told = gateway.stderr
+        for command in (
+            *("logs", "logs --json", "logs --attempts", f"logs show {row['request_id']}", "top --json"),
+            *("usage --by model", "usage --by model --json", "usage --by model --chart"),
+        ):
+            told += gateway.cli(*command.split(), code=None, both=True)
+        told += gateway.cli("explain", f"oa/{name}", both=True)
+        assert name[:3] not in told
+    assert [line for line in told.split("\n") if not line.isprintable()] == []
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_every_request_of_many_at_once_is_logged_with_its_attempts(
     upstream: Upstream, tmp_path: Path, workers: str

@@ -26,8 +26,12 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert fields == {"method": "POST", "path": "/v1/messages", "status": 404, "ms": 12}
 
 
-def test_a_path_cannot_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
-    accesslog.write("text", "POST", "/v1/\x1b[2J\nchat", 404, 1, None)
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_path_cannot_move_the_cursor_or_hide(capsys: pytest.CaptureFixture[str], style: str) -> None:
+    path = "/v1/\x1b[2J\nchat\x9b\u2028\u202e"
+    accesslog.write(style, "POST", path, 404, 1, None)
     line = written(capsys)
-    assert "\x1b" not in line
-    assert line.count("\n") == 1
+    assert line.endswith("\n")
+    assert line[:-1].isprintable()
+    if style == "json":
+        assert json.loads(line)["path"] == path

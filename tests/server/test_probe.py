@@ -176,7 +176,7 @@ async def test_each_refusal_is_told_apart(
 async def test_an_upstreams_own_words_hold_no_secret_and_no_control_character() -> None:
     said = {"error": {"message": f"\x1b[2Jbad key {SECRET}\r\n" + "long " * 200}}
     outcome, _ = await asked("openai", http(json.dumps(said).encode(), 418))
-    assert outcome.told.startswith("status 418:  [2Jbad key [redacted]  long")
+    assert outcome.told.startswith("status 418: \\x1b[2Jbad key [redacted] long")
     assert outcome.told.isprintable()
     assert len(outcome.told) < 250
 

@@ -35,6 +35,7 @@ and the other dialects translate that.
 
     ConfigError                   the file, an edit or a secret is wrong; carries the problems
     StoreError                    the usage store cannot be opened or written
+    └── RowRefused                it takes everything but the row of one request
 """
 
 
@@ -179,3 +180,7 @@ class ConfigError(Exception):
 
 class StoreError(Exception):
     """The usage store cannot be opened, read or written; the message says what to do next."""
+
+
+class RowRefused(StoreError):
+    """The end of a request was written, and what it cost is spent, without its row, which the store refuses."""

@@ -15,7 +15,8 @@ PRUNED = "prune"
 REPRICED = "reprice"
 """Rows have another cost now than was charged."""
 UNRECORDED = "unrecorded"
-"""Charged while `enable_usage` was false: there is no row. `at` is the midnight that began the day."""
+"""Charged while `enable_usage` was false, or the store refused the row: there is none. `at` is the midnight that
+began the day."""
 MIDNIGHT = "midnight"
 """The request came before midnight and was let through, and charged, after it."""
 

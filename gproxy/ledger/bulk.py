@@ -17,6 +17,7 @@ MOST_SPENT_NANO = 9_000_000_000_000_000_000
 
 _ROW = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
 _DETAILS = f"INSERT INTO usage_details SELECT id, ?{', ?' * len(DETAILS)} FROM usage WHERE request_id = ?"  # noqa: S608 - as above
+_IS_THERE = "UNIQUE constraint failed: usage.request_id"
 _CORRECT = "UPDATE counters SET n = max(0, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
 _FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot = ?"
 _COUNT = """
@@ -161,8 +162,12 @@ class Posting:
         """Add to `bulk` what is to be written. May be called again if that was undone."""
         raise NotImplementedError
 
+    def forgo(self, fault: Exception) -> str | None:
+        """The store refuses it so: leave out what can be done without, that the rest may be written. What that is,
+        None for nothing."""
+
     def committed(self) -> None:
-        """It is written for good. Called in the thread that wrote it."""
+        """It is written for good, if not without what was forgone. Called in the thread that wrote it."""
 
     def __call__(self, db: sqlite3.Connection) -> None:
         bulk = Bulk()
@@ -190,6 +195,13 @@ class Entry(Posting):
         """What is to be written of it."""
         if self.record is not None:
             bulk.add_row(self.record)
+
+    def forgo(self, fault: Exception) -> str | None:
+        """The row: what it cost is spent all the same. Where it is there already, so is that."""
+        if self.record is None or _IS_THERE in str(fault):
+            return None
+        forgone, self.record, self._bulk = self.record, None, None
+        return f"the row of {forgone.request_id}"
 
     def committed(self) -> None:
         self._written = True

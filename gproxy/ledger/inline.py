@@ -37,8 +37,8 @@ class Inline:
     def __init__(self, path: Path, turn: threading.Lock) -> None:
         connection = connect(path, any_thread=True)
         connection.execute("PRAGMA busy_timeout = 0")
-        self._store = Store(connection, path)
-        self._store.relieve()
+        self.store = Store(connection, path)
+        self.store.relieve()
         self._turn = turn
         self._version: int | None = None
         self._not_before = 0.0
@@ -54,7 +54,7 @@ class Inline:
         if not self._turn.acquire(blocking=False):
             raise Busy
         try:
-            return self._store.run(works)
+            return self.store.run(works)
         except StoreError as error:
             if "locked" in str(error):
                 raise Busy from None
@@ -65,11 +65,11 @@ class Inline:
 
     def ask(self, query: str, values: Sequence[Any]) -> list[Any]:
         """What the store finds, as it is committed. Raises `StoreError`."""
-        return self._store.ask(query, values)
+        return self.store.ask(query, values)
 
     def overtaken(self) -> bool:
         """Whether another connection has written since this was asked last, or nobody can say."""
-        known, self._version = self._version, self._store.version()
+        known, self._version = self._version, self.store.version()
         return self._version is None or self._version != known
 
     def _mind(self, began: float, ended: float) -> None:
@@ -80,4 +80,4 @@ class Inline:
             self._pause_s = max(self._pause_s / 2, FIRST_PAUSE_S)
 
     def close(self) -> None:
-        self._store.close()
+        self.store.close()

@@ -5,16 +5,19 @@ written is `writer.py`'s; reading them is `report.py`'s.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gproxy.errors import StoreError
+from gproxy.errors import RowRefused, StoreError
 from gproxy.ledger import sqlite
 from gproxy.ledger.bulk import Bulk, Posting
 from gproxy.ledger.presence import Presence
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import CHECKPOINT_PAGES, MIGRATIONS, connect, remedy, sqlite3
+
+logger = logging.getLogger(__name__)
 
 MIGRATION_SET = "gproxy"
 
@@ -37,7 +40,7 @@ Work = Callable[[sqlite3.Connection], Any]
 class Store:
     """The open usage store at `path`, for one thread at a time. What it writes it writes inside `turn`, if given.
 
-    `made`: there was none before.
+    `made`: there was none before. `rows_refused`: how many requests it has ended without their rows.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Store:
         made: bool = False,
     ) -> None:
         self.made = made
+        self.rows_refused = 0
         self._connection = connection
         self._presence = Presence(path)
         self._turn = turn or contextlib.nullcontext()
@@ -57,9 +61,9 @@ class Store:
         """Do all of it in one transaction, committed when this returns.
 
         One outcome per work, in order: what it returned, or a StoreError, and then nothing of this one was done
-        (a request id that exists). A work may be called twice: all are undone, and done again apart from each
-        other, where one fails. Raises `StoreError` if nothing could be done. `patience_ms`: for how long another
-        process's lock is waited for, if not as long as usual.
+        (a request id that exists), or all but its row (`RowRefused`, which is logged). A work may be called twice:
+        all are undone, and done again apart from each other, where one fails. Raises `StoreError` if nothing could
+        be done. `patience_ms`: for how long another process's lock is waited for, if not as long as usual.
         """
         with self._turn:
             self._presence.check()
@@ -95,7 +99,12 @@ class Store:
             self._roll_back()
             raise
         for work, outcome in zip(works, outcomes, strict=True):
-            if isinstance(work, Posting) and not isinstance(outcome, StoreError):
+            if isinstance(outcome, RowRefused):
+                self.rows_refused += 1
+                logger.error("%s", outcome)
+            elif isinstance(outcome, StoreError):
+                continue
+            if isinstance(work, Posting):
                 work.committed()
         return outcomes
 
@@ -170,7 +179,19 @@ def _apart(db: sqlite3.Connection, works: Sequence[Work]) -> list[Any]:
 
 
 def _outcome(db: sqlite3.Connection, work: Work, bulk: Bulk) -> Any:
+    outcome, fault = _tried(db, work, bulk)
+    if fault is None:
+        return outcome
+    row = work.forgo(fault) if isinstance(work, Posting) else None
+    if row is not None and _tried(db, work, bulk)[1] is None:
+        return RowRefused(f"The usage store refused {row} ({fault}): what it cost is spent all the same.")
+    return StoreError(f"The usage store refused it: {fault}.")
+
+
+def _tried(db: sqlite3.Connection, work: Work, bulk: Bulk) -> tuple[Any, Exception | None]:
+    """What it returned, or why nothing of it is done."""
     outcome: Any = None
+    fault: Exception | None = None
     db.execute("SAVEPOINT one")
     try:
         if isinstance(work, Posting):
@@ -183,9 +204,9 @@ def _outcome(db: sqlite3.Connection, work: Work, bulk: Bulk) -> Any:
             raise
         db.execute("ROLLBACK TO one")
         bulk.clear()
-        outcome = StoreError(f"The usage store refused it: {error}.")
+        fault = error
     db.execute("RELEASE one")
-    return outcome
+    return outcome, fault
 
 
 def open_store(

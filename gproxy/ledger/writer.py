@@ -102,6 +102,7 @@ class Writer:
             partial(_free_and_total, path.parent),
             GATHER_S,
         )
+        self._stores: list[Store] = []
         self._closed = False
         self._last = threading.Lock()
         self._lost = 0
@@ -132,6 +133,11 @@ class Writer:
     def dropped(self) -> int:
         """How much that came by `offer` was given up, from the beginning."""
         return self._lane.dropped
+
+    @property
+    def rows_refused(self) -> int:
+        """How many requests were ended without their rows, from the beginning."""
+        return sum(store.rows_refused for store in self._stores)
 
     @property
     def prompt(self) -> bool:
@@ -275,6 +281,8 @@ class Writer:
             if known_fault() is None:
                 self.inline = Inline(self.path, self._turn)
                 store.relieve()
+                self._stores.append(self.inline.store)
+            self._stores.append(store)
         except BaseException as error:  # whatever it is, `start` waits for it
             self._opened.set_exception(error)
             return

@@ -54,6 +54,9 @@ COUNTERS = {
     ),
     "failovers": Family("gproxy_failovers", "Failed attempts that another followed.", ("provider", "cause")),
     "config_reloads": Family("gproxy_config_reloads", "Edits of the configuration file.", ("result",)),
+    "rows_refused": Family(
+        "gproxy_usage_rows_refused", "Requests whose row the store refused; what they cost is spent."
+    ),
     "log_entries_dropped": Family(
         "gproxy_log_entries_dropped", "Entries of the request logs that were not written."
     ),

@@ -117,6 +117,7 @@ class Metrics:
         self._sums: dict[_Kind, _Sum] = {}
         self._in_flight = 0
         self._dropped = 0
+        self._refused = 0
         self._configured: frozenset[tuple[str, str]] = frozenset()
         self._providers: frozenset[str] = frozenset()
         self._pairs: set[tuple[str, str]] = set()
@@ -209,6 +210,9 @@ class Metrics:
         dropped = self._writer.dropped
         self._counts["log_entries_dropped",] += dropped - self._dropped
         self._dropped = dropped
+        refused = self._writer.rows_refused
+        self._counts["rows_refused",] += refused - self._refused
+        self._refused = refused
         gauges = Gauges(
             in_flight=self._in_flight,
             ledger_queue=self._writer.waiting,

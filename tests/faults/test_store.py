@@ -30,7 +30,7 @@ def config(url: str) -> str:
     return (
         provider("oa", "openai", url)
         + model("oa", "dime", "price_each_call = 0.1\n")
-        + user("alice", "sk-client-alice", "*")
+        + user("alice", "sk-client-alice", "*", is_admin=True)
         + quota("alice", 1.0)
     )
 
@@ -39,9 +39,10 @@ def config(url: str) -> str:
 def shared(
     request: pytest.FixtureRequest, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    """A server for the faults that pass."""
+    """A server for the faults that pass. On a full disk Python would leave half of a module's bytecode behind."""
     folder = tmp_path_factory.mktemp("faults")
-    with Gateway(folder, config(upstream.url), "--workers", request.param) as gateway:
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}
+    with Gateway(folder, config(upstream.url), "--workers", request.param, env=env) as gateway:
         yield gateway
 
 
@@ -339,6 +340,29 @@ def test_a_page_that_is_damaged_is_told_of_when_it_is_needed(ended: Gateway) -> 
         assert ask(again) == 503
         assert "database disk image is malformed): the file is damaged" in again.get("/ready", key=None).text
         ends_with_loss(again)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_what_a_request_cost_is_spent_though_the_store_refuses_its_row(
+    upstream: Upstream, tmp_path: Path, workers: str
+) -> None:
+    """No client is told of an answer that no row tells of, and no quota is passed by it."""
+    with Gateway(tmp_path, config(upstream.url), "--workers", workers) as gateway:
+        execute(
+            gateway.database,
+            "CREATE TRIGGER never BEFORE INSERT ON usage BEGIN SELECT RAISE(ABORT, 'not here'); END",
+        )
+        assert [ask(gateway) for _ in range(3)] == [503] * 3
+        assert (spent(gateway), gateway.rows()) == (3 * DIME, [])
+        gateway.wait_line("refused the row of req_.*not here.*: what it cost is spent")
+        counted = "\ngproxy_usage_rows_refused_total 3.0\n"
+        poll(
+            lambda: counted in gateway.get("/metrics", key="sk-client-alice").text,
+            "every worker's are counted",
+        )
+        execute(gateway.database, "DROP TRIGGER never")
+        assert ask(gateway) == 200
+        gateway.cli("usage", "verify")
 
 
 # At the start.

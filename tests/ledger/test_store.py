@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from gproxy.errors import StoreError
+from gproxy.errors import RowRefused, StoreError
 from gproxy.ledger.adjustments import adjust
 from gproxy.ledger.bulk import Entry
 from gproxy.ledger.rows import DETAILS
+from gproxy.ledger.spend import Charging
 from gproxy.ledger.sqlite import connect, sqlite3
 from gproxy.ledger.store import open_store
+from gproxy.ledger.verify import verify
 from gproxy.values import Usage
 from tests.ledger.rows import record
 
@@ -135,7 +137,8 @@ def test_what_is_not_known_is_null(tmp_path: Path) -> None:
 def test_a_row_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
     store = open_store(tmp_path / "gproxy.db")
     records = [
-        *(record(name) for name in ("a", "b", "a", "\ud800")),
+        *(record(name) for name in ("a", "b", "a")),
+        record("bad", model="\ud800"),
         record("c", latency_ms=2**70),
         record("d"),
     ]
@@ -144,6 +147,25 @@ def test_a_row_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
     assert [outcome is None for outcome in outcomes] == [True, True, False, False, False, True]
     assert "UNIQUE" in str(outcomes[2])
     assert [row["request_id"] for row in rows_of(tmp_path / "gproxy.db")] == ["a", "b", "d"]
+
+
+def test_what_ends_a_request_is_written_without_a_row_that_is_refused_and_once(tmp_path: Path) -> None:
+    def charging(name: str, model: str = "m") -> Charging:
+        row = record(name, model=model, cost_nano=5, started_at="1970-01-01T00:00:00.000Z")
+        return Charging([f"user/{row.user}", f"key/{row.key_id}"], 0.0, 5, row)
+
+    store = open_store(tmp_path / "gproxy.db")
+    bad, good = charging("bad", "\ud800"), charging("good")
+    outcomes = store.run([bad, good])
+    assert [type(outcome) for outcome in outcomes] == [RowRefused, type(None)]
+    assert store.run([bad, good]) == [None, None], "handed over again they are written already"
+    again = store.run([charging("good"), charging("other")])
+    assert [type(outcome) for outcome in again] == [StoreError, type(None)], "that is there, with its cost"
+    spent = store.ask("SELECT spent_nano FROM spend WHERE period = 'total'", ())
+    store.close()
+    assert spent == [(15,), (15,)]
+    assert store.rows_refused == 1
+    assert verify(tmp_path / "gproxy.db") == []
 
 
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:

@@ -59,11 +59,16 @@ class _Chunk(msgspec.Struct):
     choices: Any = None
     usage: Any = None
     error: Any = None
+
+
+class _Reported(msgspec.Struct):
+    usage: Any = None
     service_tier: Any = None
     x_groq: Any = None
 
 
 _chunk = reader(_Chunk)
+_reported = reader(_Reported)  # without the choices, which may be long
 
 
 def read(body: Body, _path_model: str | None, _query: str) -> Facts:
@@ -122,12 +127,14 @@ def usage_of(fields: object, tier: object = None) -> Usage | None:
         return None
     counts: dict[str, int | None] = {}
     for details, names in _PARTS.items():
-        for part, value in mapping(fields.get(details)).items():
-            if value is not None and part in names:
-                counts[names[part]] = tokens(value)
+        if parts := fields.get(details):
+            for part, value in mapping(parts).items():
+                if value is not None and part in names:
+                    counts[names[part]] = tokens(value)
     if "cache_read_tokens" not in counts:
         cached = fields.get("prompt_cache_hit_tokens", fields.get("cached_tokens"))
-        counts["cache_read_tokens"] = tokens(cached)
+        if cached is not None:
+            counts["cache_read_tokens"] = tokens(cached)
     read_tokens, written = tokens(fields.get("prompt_tokens")), tokens(fields.get("completion_tokens"))
     reasoning = counts.get("reasoning_tokens")
     if reasoning:
@@ -143,7 +150,7 @@ def usage_of(fields: object, tier: object = None) -> Usage | None:
 
 
 def usage_in_body(answer: bytes) -> Usage | None:
-    chunk = _chunk(answer)
+    chunk = _reported(answer)
     if chunk is None:
         return None
     # Groq's own place for it in a stream that was not asked for usage.

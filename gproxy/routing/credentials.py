@@ -152,6 +152,11 @@ def not_probed(health: Health, claim: float) -> Health:
     return replace(health, probe_until=0.0) if health.probe_until == claim else health
 
 
+def by_chance(credentials: Sequence[Credential]) -> bool:
+    """Whether the order in which they are asked is drawn anew for each conversation."""
+    return len(credentials) > 1 and any(credential.weight is not None for credential in credentials)
+
+
 def in_order(
     provider: str, credentials: Sequence[Credential], seed: Callable[[], bytes]
 ) -> Sequence[Credential]:
@@ -159,7 +164,7 @@ def in_order(
 
     `seed` is called for weights alone.
     """
-    if len(credentials) < 2 or all(credential.weight is None for credential in credentials):
+    if not by_chance(credentials):
         return credentials
     weighed = ((c, f"{provider}\0{c.name}", 1 if c.weight is None else c.weight) for c in credentials)
     return by_weight(weighed, seed())

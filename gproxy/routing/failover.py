@@ -17,7 +17,7 @@ from gproxy.errors import (
     UpstreamOverloaded,
     UpstreamTimeout,
 )
-from gproxy.routing.credentials import Cause, Condition, State, by_weight, in_order
+from gproxy.routing.credentials import Cause, Condition, State, by_chance, by_weight, in_order
 from gproxy.values import Route, Target, Usage
 
 Candidate = tuple[Target, Credential]
@@ -105,6 +105,24 @@ def candidates(
 def max_attempts(snapshot: Snapshot, route: Route) -> int:
     """How many attempts may be made in all: the first target's provider says."""
     return snapshot.providers[route.targets[0].provider].settings.max_attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is known of a route's attempts before any is made: the `candidates` in the order to try, None where that
+    is drawn for each request; how many may be made at `most`, and in how many seconds together (0: any)."""
+
+    candidates: tuple[Candidate, ...] | None
+    most: int
+    total_s: float
+
+
+def plan(snapshot: Snapshot, route: Route, keyless: Collection[str]) -> Plan:
+    """The same for every request for the route, as long as the configuration is."""
+    providers = [snapshot.providers[target.provider] for target in route.targets]
+    drawn = any(by_chance(provider.credentials) for provider in providers)
+    found = None if drawn else tuple(candidates(snapshot, route, keyless, bytes))
+    return Plan(found, max_attempts(snapshot, route), providers[0].settings.total_timeout_s)
 
 
 def choose(conditions: Sequence[Condition]) -> int | None:

@@ -156,7 +156,7 @@ class Exchange(httpx.AsyncByteStream):
     def _hand_on(self, take: Take) -> None:
         self.heard = self._connection.loop.time()
         try:
-            if not take(self._taken()):
+            if not take(self.taken()):
                 self._take = None
         except Exception as error:  # whoever pours is told of it, whatever it is
             self._take, self._thrown = None, error
@@ -214,7 +214,7 @@ class Exchange(httpx.AsyncByteStream):
             if self._has_ended():
                 return b""
             await self._news(until)
-        return self._taken()
+        return self.taken()
 
     async def pour(self, take: Take, until: float) -> bool:
         """Hand each piece to `take` as it comes in, from the event loop, until that returns False; whether the answer
@@ -223,7 +223,7 @@ class Exchange(httpx.AsyncByteStream):
         It spares each piece a task that is woken. Raises as `read` does, and what `take` raises. `heard` is when the
         last piece came.
         """
-        if self._pieces and not take(self._taken()):
+        if self._pieces and not take(self.taken()):
             return False
         while not self._has_ended():
             self._take = take
@@ -246,7 +246,8 @@ class Exchange(httpx.AsyncByteStream):
             raise httpx.ReadError(self.fault)
         return self.complete
 
-    def _taken(self) -> bytes:
+    def taken(self) -> bytes:
+        """All that has come and was not read."""
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self._unread = 0

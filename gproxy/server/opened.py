@@ -5,18 +5,24 @@ What follows from it, for the next attempt and for the credential, is `opening.p
 
 import asyncio
 import contextlib
+import json
 import re
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator
+
+from msgspec import Struct
 
 from gproxy.errors import AnswerRefused, UpstreamFault
 from gproxy.protocols import strict
 from gproxy.protocols.answers import is_json
 from gproxy.protocols.base import Event, Protocol
+from gproxy.protocols.complaint import complaint_of
 from gproxy.protocols.headers import client_headers
 from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.sse import MAX_EVENT_BYTES, SseFramer
 from gproxy.protocols.tap import StreamTap
 from gproxy.routing import verdicts
+from gproxy.routing.credentials import Failure
 from gproxy.routing.verdicts import Verdict
 from gproxy.server.crossing import Crossed, Crossing, Failed
 from gproxy.server.edge import Call
@@ -35,8 +41,7 @@ _MAX_BEFORE_FIRST = MAX_EVENT_BYTES + 1024 * 1024
 _EMPTY = re.compile(rb"\s*(?:\{\s*\}|\[\s*\])\s*")
 
 
-@dataclass(slots=True)
-class Opened:
+class Opened(Struct):
     """An answer with its head read, before anything of it has gone to the client.
 
     Exactly one holds: `tap` is set (a stream: `first` is what it already let through), or `body` is the whole
@@ -80,7 +85,8 @@ async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Cross
     if _is_json(media):
         if call.facts.stream and not call.facts.sse:
             return await _first_event(answer, _tap(call, JsonArrayFramer(), withhold_usage))
-        body = _json_body(await answer.whole())
+        whole = answer.at_hand()
+        body = _json_body(await answer.whole() if whole is None else whole)
         usage = call.protocol.usage_in_body(body)
         if usage is None and not is_json(body):  # what has told its usage has been read as JSON
             raise AnswerRefused("it answered 200 with broken JSON")
@@ -176,3 +182,26 @@ async def _first_event(answer: Answer, tap: StreamTap | TranslatingTap) -> Opene
     if not tap.first_seen:
         raise AnswerRefused("it answered 200 with an empty stream")
     return Opened(answer, tap=tap, first=b"".join(first))
+
+
+def failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
+    """Why another attempt has to be made after a refusal, None for an error that goes to the client."""
+    complaint = complaint_of(opened.answer.header, opened.body or b"", time.time())
+    said = _Said(call) if opened.refused in verdicts.TELLING else ()
+    if verdicts.judge(opened.refused, complaint, said) is Verdict.PASS:
+        return None
+    return verdicts.failure_of(opened.refused, complaint, said, keyless=keyless)
+
+
+class _Said:
+    """The texts that the client sent, also as they read without escapes; made when they are looked at, which is
+    seldom: of a large body it takes long."""
+
+    def __init__(self, call: Call) -> None:
+        self._facts = call.facts
+
+    def __iter__(self) -> Iterator[str]:
+        yield self._facts.model
+        yield self._facts.body.text
+        if "\\u" in self._facts.body.text:
+            yield json.dumps(self._facts.body.tree, ensure_ascii=False)

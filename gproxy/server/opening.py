@@ -6,22 +6,20 @@ found in `opened.py`, what a target is sent made in `asking.py`; sending the ans
 """
 
 import asyncio
-import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
-from gproxy.config.snapshot import Credential, Provider
+from gproxy.config.snapshot import Credential, Memory, Provider
 from gproxy.errors import BadRequest, GatewayError, UpstreamFault
 from gproxy.protocols import strict
-from gproxy.protocols.complaint import complaint_of
 from gproxy.providers.catalog import CHANNELS
 from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.routing import failover, verdicts
 from gproxy.routing.credentials import Condition, Failure
 from gproxy.routing.failover import Tried
-from gproxy.routing.verdicts import Verdict
 from gproxy.server import asking
 from gproxy.server import crossing as crossings
 from gproxy.server.asking import Ways
@@ -30,7 +28,7 @@ from gproxy.server.crossing import Crossed, Crossing
 from gproxy.server.edge import Call
 from gproxy.server.health import HealthBook, Turn
 from gproxy.server.journal import Journal
-from gproxy.server.opened import Opened, look
+from gproxy.server.opened import Opened, failure_in, look
 from gproxy.server.tokens import Access, Tokens
 from gproxy.server.upstream import Attempt, Upstream, Way
 from gproxy.values import Route, Target, Usage
@@ -53,6 +51,7 @@ class Opener:
     ways: Ways
     keyless: frozenset[str]
     foresee: Callable[[Target], None]
+    plans: Memory[tuple[Target, ...], failover.Plan] = field(default_factory=Memory)
     no_usage: set[str] = field(default_factory=set)
     """Providers that have refused `stream_options`: they are not asked again until the next reload."""
 
@@ -118,11 +117,14 @@ class Opener:
         """How candidates stand now."""
         return partial(self.health.condition, now=time.time())
 
-    async def open(self, journal: Journal, route: Route) -> Opened:
+    def open(self, journal: Journal, route: Route) -> Coroutine[Any, Any, Opened]:
         """The first attempt that gives an answer. Raises the GatewayError that stands for all failed ones.
 
         A count that has to be asked for in another dialect, and that nobody gives, is estimated.
         """
+        return (self._first if self.speaks(journal.call, route) else self._first_or_guess)(journal, route)
+
+    async def _first_or_guess(self, journal: Journal, route: Route) -> Opened:
         first = journal.crossings.get(route.targets[0]) if journal.crossings else None
         if first is not None and not first.asks:
             return await self._estimated(journal, route, first)
@@ -155,11 +157,13 @@ class Opener:
         A target that cannot be told what it must be is passed over, as long as there are others.
         """
         snapshot = journal.call.snapshot
-        total = snapshot.providers[route.targets[0].provider].settings.total_timeout_s
-        deadline = self.upstream.now() + total if total else None
-        left = failover.candidates(snapshot, route, self.keyless, journal.seed)
+        plan = self.plans.get(route.targets)
+        if plan is None:
+            plan = self.plans.keep(route.targets, failover.plan(snapshot, route, self.keyless))
+        left = list(plan.candidates or failover.candidates(snapshot, route, self.keyless, journal.seed))
+        deadline = self.upstream.now() + plan.total_s if plan.total_s else None
         refusal: BadRequest | None = None
-        most = failover.max_attempts(snapshot, route)
+        most = plan.most
         while most:
             turn = self.health.first(left) or await self.health.turn(left)
             if turn is None:
@@ -189,31 +193,53 @@ class Opener:
 
         Raises _Unsayable, and then none was made.
         """
-        now = self.upstream.now
-        target, credential = turn.candidate
-        began = now()
+        call, (target, credential) = journal.call, turn.candidate
+        began = self.upstream.now()
         fault: UpstreamFault | None = None
         spent: Usage | None = None
         try:
-            native = self.ways.carrier(journal.call, target)
-            crossing = None if native else await self._said(journal, target)
+            crossing = None if self.ways.carrier(call, target) else await self._said(journal, target)
             journal.attempt(target, credential.name)
             self.foresee(target)
-            opened = await self._one(journal, target, credential, crossing, deadline)
-            failure = None
+            provider = call.snapshot.providers[target.provider]
+            access = self.tokens.plain(provider, credential)
+            if access is None:
+                by = asking.proxy(call, provider)
+                access = await self.tokens.access(provider, credential, by, deadline)
+            opened = await self._sent(journal, target, access, self._asks_usage(provider), crossing, deadline)
             if opened.refused:
-                failure = _failure_in(journal.call, opened, keyless=credential.secret is None)
+                opened = await self._insisted(opened, journal, credential, access, crossing, deadline)
+            if not opened.refused:
+                self.health.answered(turn)
+                return opened
+            failure = failure_in(call, opened, keyless=credential.secret is None)
+            if failure is None:
+                self.health.untouched(turn)
+                return opened
+            if opened.spent is not None and opened.spent.reported:
+                spent = opened.spent
         except UpstreamFault as caught:
             fault, failure = caught, verdicts.fault_of(caught)
         except BaseException:  # cancelled, or the client has left: nothing is known of the credential
             self.health.untouched(turn)
             raise
-        else:
-            if failure is None:
-                (self.health.untouched if opened.refused else self.health.answered)(turn)
-                return opened
-            spent = opened.spent if opened.spent is not None and opened.spent.reported else None
-        late = deadline is not None and now() >= deadline
+        self._failed(journal, turn, failure, fault, spent, began, deadline)
+        return None
+
+    def _failed(
+        self,
+        journal: Journal,
+        turn: Turn,
+        failure: Failure,
+        fault: UpstreamFault | None,
+        spent: Usage | None,
+        began: float,
+        deadline: float | None,
+    ) -> None:
+        """The attempt came to nothing."""
+        target, credential = turn.candidate
+        now = self.upstream.now()
+        late = deadline is not None and now >= deadline
         if late:
             self.health.untouched(turn)  # the time that it had was what others had left of it
         retry_s = None if late else self.health.failed(turn, failure)
@@ -223,7 +249,7 @@ class Opener:
                 credential=credential.name,
                 model=target.model,
                 reason=failure.reason,
-                milliseconds=round((now() - began) * 1000),
+                milliseconds=round((now - began) * 1000),
                 status=failure.status,
                 timed_out=fault is not None and fault.timed_out,
                 maybe_billed=spent is not None or (fault is not None and fault.maybe_billed),
@@ -233,7 +259,6 @@ class Opener:
                 spent=spent,
             )
         )
-        return None
 
     async def _said(self, journal: Journal, target: Target) -> Crossing | None:
         try:
@@ -244,25 +269,20 @@ class Opener:
             raise _Unsayable(crossings.unspoken(journal.call, target))
         return crossing
 
-    async def _one(
+    async def _insisted(
         self,
+        opened: Opened,
         journal: Journal,
-        target: Target,
         credential: Credential,
+        access: Access,
         crossing: Crossing | None,
         deadline: float | None,
     ) -> Opened:
-        """What a target answers; asked again where it says what to leave out, or that a token is over."""
-        call = journal.call
+        """What a target answers that has refused; asked again where it says what to leave out, or that a token is
+        over."""
+        target, call = journal.target, journal.call
+        assert target is not None
         provider = call.snapshot.providers[target.provider]
-        ask = self._asks_usage(provider)
-        access = self.tokens.plain(provider, credential)
-        if access is None:
-            proxy = asking.proxy(call, provider)
-            access = await self.tokens.access(provider, credential, proxy, deadline)
-        opened = await self._sent(journal, target, access, ask, crossing, deadline)
-        if not opened.refused:
-            return opened
         opened = await self._unasked(opened, journal, credential, access, crossing, deadline)
         if opened.refused == 401 and self.tokens.forget(access):
             # A token may be taken back before its end.
@@ -321,7 +341,7 @@ class Opener:
             return await look(call, answer, _asks_for_us(call, ask, crossing), crossing)
         except (
             BaseException
-        ) as error:  # a client that leaves cancels this, and its upstream is to be closed all the same
+        ) as error:  # a client that leaves cancels this: its upstream is closed all the same
             if trace is not None and isinstance(error, UpstreamFault):
                 trace.failed(error.reason)
             answer.close()
@@ -347,15 +367,6 @@ def _guess(journal: Journal) -> Crossing | None:
     return next((crossing for crossing in journal.crossings.values() if crossing.estimate), None)
 
 
-def _failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
-    """Why another attempt has to be made, None for an error that goes to the client."""
-    complaint = complaint_of(opened.answer.header, opened.body or b"", time.time())
-    said = _Said(call) if opened.refused in verdicts.TELLING else ()
-    if verdicts.judge(opened.refused, complaint, said) is Verdict.PASS:
-        return None
-    return verdicts.failure_of(opened.refused, complaint, said, keyless=keyless)
-
-
 def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:
     """What hears of the attempt under way, where attempts are logged."""
     trace, target = journal.call.trace, journal.target
@@ -364,17 +375,3 @@ def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:
     way = attempt.way
     sent = (way.method, way.url, [*way.headers, *way.further], attempt.body)
     return trace.attempt(journal.attempts, target, journal.credential or "", *sent)
-
-
-class _Said:
-    """The texts that the client sent, also as they read without escapes; made when they are looked at, which is
-    seldom: of a large body it takes long."""
-
-    def __init__(self, call: Call) -> None:
-        self._facts = call.facts
-
-    def __iter__(self) -> Iterator[str]:
-        yield self._facts.model
-        yield self._facts.body.text
-        if "\\u" in self._facts.body.text:
-            yield json.dumps(self._facts.body.tree, ensure_ascii=False)

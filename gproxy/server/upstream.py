@@ -98,6 +98,9 @@ class Source(Protocol):
     async def read(self, until: float) -> bytes:
         """The next piece, b"" at the end. Raises TimeoutError at `until` on the loop's clock."""
 
+    def taken(self) -> bytes:
+        """All that has come and was not read."""
+
     async def pour(self, take: Take, until: float) -> bool:
         """Pieces go to `take` as they come, until that returns False; whether it was the end. Raises as `read`."""
 
@@ -211,10 +214,17 @@ class Answer:
         """All of it has been read, and nobody is to hear of its end."""
         return self._source.over and self._decoder is None and self.trace is None
 
+    def at_hand(self, cap: int = MAX_WHOLE_ANSWER) -> bytes | None:
+        """What `whole` gives, without waiting for it; None where that takes time."""
+        if self._source.complete and self._decoder is None and self.trace is None:
+            return _within(cap, self._source.taken())
+        return None
+
     async def whole(self, cap: int = MAX_WHOLE_ANSWER) -> bytes:
         """All of the body. Raises as `read` does, and AnswerBroken beyond `cap` bytes."""
-        if self._source.complete and self._decoder is None and self.trace is None:
-            return _within(cap, await self._source.read(math.inf))
+        come = self.at_hand(cap)
+        if come is not None:
+            return come
         pieces: list[bytes] = []
         size = 0
         while data := await self.read(first=not pieces):
@@ -340,6 +350,9 @@ class _Played:
             async with asyncio.timeout_at(until):
                 await asyncio.sleep(pause)
         return data
+
+    def taken(self) -> bytes:
+        return b"".join(data for _, data in self._chunks)
 
     async def pour(self, take: Take, until: float) -> bool:
         data = await self.read(until)

@@ -75,6 +75,20 @@ def order(snapshot: Snapshot, *providers: str, keyless: frozenset[str] = frozens
     return [f"{target.provider} {credential.name}" for target, credential in found]
 
 
+@pytest.mark.parametrize("providers", [["a"], ["a", "b"], ["b", "bare", "a"], ["bare"], ["a", "a"]])
+def test_a_plan_is_what_every_request_would_find(snapshot: Snapshot, providers: list[str]) -> None:
+    it, keyless = route(*providers), frozenset({"bare"})
+    plan = failover.plan(snapshot, it, keyless)
+    assert plan.candidates == tuple(candidates(snapshot, it, keyless, unasked))
+    first = snapshot.providers[providers[0]].settings
+    assert (plan.most, plan.total_s) == (first.max_attempts, first.total_timeout_s)
+
+
+def test_a_plan_leaves_open_what_is_drawn_for_each_conversation(snapshot: Snapshot) -> None:
+    assert failover.plan(snapshot, route("heavy"), ()).candidates is None
+    assert failover.plan(snapshot, route("a", "heavy"), ()).candidates is None
+
+
 def test_every_credential_of_a_target_comes_before_the_next_target(snapshot: Snapshot) -> None:
     assert order(snapshot, "a", "b") == ["a one", "a two", "b b#1", "b b#2"]
 

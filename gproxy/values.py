@@ -139,7 +139,7 @@ class Budget:
     carried_nano: int = 0
 
 
-class Claim(Struct, frozen=True, kw_only=True):
+class Claim(Struct, frozen=True, kw_only=True, gc=False):
     """What a request asks for at admission. `scopes` are whose spend it adds to; `at` is seconds since the epoch."""
 
     request_id: str
@@ -151,7 +151,7 @@ class Claim(Struct, frozen=True, kw_only=True):
     at: float
 
 
-class Standing(Struct, frozen=True):
+class Standing(Struct, frozen=True, gc=False):
     """Where one bound stands: what is left of it, and in how many seconds all of it is there again."""
 
     bound: Bound
@@ -159,7 +159,7 @@ class Standing(Struct, frozen=True):
     resets_in: float
 
 
-class Admission(Struct, frozen=True):
+class Admission(Struct, frozen=True, gc=False):
     """The answer to a claim. `refused`: what it did not fit, and then nothing was counted.
 
     `retry_after`: seconds until a refused bound may have room. `fits_alone`: a refused budget is not spent, only

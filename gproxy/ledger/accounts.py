@@ -17,7 +17,7 @@ from gproxy.ledger import spend
 from gproxy.ledger.bulk import Bulk, Entry, Posting
 from gproxy.ledger.inline import Inline
 from gproxy.ledger.sqlite import sqlite3
-from gproxy.ledger.tally import Hold, Settled, Tally
+from gproxy.ledger.tally import Hold, Settled, Tally, holding_nothing
 from gproxy.ledger.writer import Writer
 from gproxy.values import Admission, Claim, Record
 
@@ -211,10 +211,10 @@ class Alone:
             raise
 
     def _note(self, old: Sequence[tuple[Claim, Pending]]) -> None:
-        holds = ((claim, self._tally.hold(claim.request_id), pending()) for claim, pending in old)
-        self._writer.put(
-            _Opening([(it, hold or Hold(it.at, it.scopes, (), (), 0), row) for it, hold, row in holds])
-        )
+        opened = [
+            (it, self._tally.hold(it.request_id) or holding_nothing(it), pending()) for it, pending in old
+        ]
+        self._writer.put(_Opening(opened))
 
 
 def _nothing(db: sqlite3.Connection) -> None:

@@ -76,7 +76,7 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     `worker` is the slot of the process that serves the request; `pending` the encoded row that is written if
     that process dies, empty for none.
     """
-    counts = _counted(db, [(bound, need_of(claim, bound)) for bound in claim.bounds], claim.at)
+    counts = _counted(db, [(bound, need_of(claim.tokens, bound)) for bound in claim.bounds], claim.at)
     if refused := refusal(_Books(db), counts, claim):
         return structs.replace(refused, standings=weighing.standings(counts, claim.at))
     taken = [(c.bound.rule, c.bound.kind, c.stand.now, c.need) for c in counts]
@@ -270,7 +270,7 @@ def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing
 def foresee(path: Path, claim: Claim) -> Admission:
     """What `reserve` would answer, without counting anything and without standings. Raises `StoreError`."""
     with _reading(path) as db:
-        counts = _counted(db, [(bound, need_of(claim, bound)) for bound in claim.bounds], claim.at)
+        counts = _counted(db, [(bound, need_of(claim.tokens, bound)) for bound in claim.bounds], claim.at)
         return refusal(_Books(db), counts, claim) or Admission()
 
 

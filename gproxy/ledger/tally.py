@@ -25,6 +25,7 @@ from gproxy.ledger.weighing import (
     Spent,
     Stand,
     kept_of,
+    need_of,
     refusal,
     slots_at,
     slots_of,
@@ -51,6 +52,7 @@ class _Window(Stand):
         "kind",
         "known",
         "last",
+        "place",
         "rule",
         "sliding",
         "slots",
@@ -66,11 +68,13 @@ class _Window(Stand):
         self.written = kind != "concurrency"
         self.known = not self.written  # what is open is so here, and nowhere else
         self.slots: dict[int, int] = {}
+        self.place: Slot = (rule, kind, -1)
         self.first = self.last = 0
 
     def look(self, now: int) -> None:
         """Make it stand in that slot."""
         self.now = now
+        self.place = (self.rule, self.kind, now)
         self.first, self.last = slots_of(self.kind, now)
         counting = {slot: n for slot, n in self.slots.items() if n > 0 and self.first <= slot <= self.last}
         self.used = sum(counting.values())
@@ -94,30 +98,42 @@ class _Window(Stand):
 
 
 class _Plan(NamedTuple):
-    """Where bounds are counted. What is needed is that of the claim which was looked at last."""
+    """Where bounds are counted. What is needed is that of the claim which was looked at last.
+
+    `passing` is what a request gives back or corrects at its end: that it was open, and its tokens.
+    """
 
     windows: Sequence[_Window]
     counts: Sequence[Count]
+    passing: Sequence[tuple[_Window, Bound]]
 
 
-class Hold(Struct, frozen=True):
-    """What an open request has counted, slot by slot, and holds of each (scope, period) of its budgets."""
+class Hold(Struct, frozen=True, gc=False):
+    """What an open request has counted by a plan, and holds of each (scope, period) of its budgets."""
 
     at: float
     scopes: tuple[str, ...]
-    taken: Sequence[tuple[_Window, int, int]]
+    plan: _Plan
+    tokens: int
     held: Sequence[tuple[str, str]]
     cost_nano: int
 
     @property
     def counted(self) -> list[tuple[str, str, int, int]]:
         """Rule, kind, slot and how much, of each."""
-        return [(window.rule, window.kind, slot, n) for window, slot, n in self.taken]
+        slots = slots_at(int(self.at))
+        bounds = [count.bound for count in self.plan.counts]
+        return [(it.rule, it.kind, slots[it.kind], need_of(self.tokens, it)) for it in bounds]
 
     def encoded(self) -> str:
         """As it stands in a reservation."""
         hold = (self.at, self.scopes, self.counted, self.held, self.cost_nano)
         return msgspec.json.encode(hold).decode()
+
+
+def holding_nothing(claim: Claim) -> Hold:
+    """Of a request that nothing limits."""
+    return Hold(claim.at, claim.scopes, _Plan((), (), ()), 0, (), 0)
 
 
 class Settled(NamedTuple):
@@ -146,28 +162,26 @@ class Tally:
     def reserve(self, claim: Claim) -> Admission:
         """As `spend.reserve`, but for what is written. Raises `StoreError` if it does not know how things stand."""
         now = claim.at
-        windows, counts = plan = self._plan(claim.bounds)
+        plan = self._plan(claim.bounds)
         self._look(plan, claim)
+        counts = plan.counts
         if refused := refusal(self, counts, claim):
             return structs.replace(refused, standings=standings(counts, now))
-        taken = []
         with self._changing:
             added = self._added
-            for window, count in zip(windows, counts, strict=True):
+            for window, count in zip(plan.windows, counts, strict=True):
                 slot, need = window.now, count.need
                 if window.newest != slot:
                     self._forget(window, slot)
                 window.take(need)
                 window.slots[slot] = window.slots.get(slot, 0) + need
-                taken.append((window, slot, need))
                 if window.written:
-                    key = (window.rule, window.kind, slot)
-                    added[key] = added.get(key, 0) + need
+                    added[window.place] = added.get(window.place, 0) + need
         keys = periods(int(now) // DAY_S)
         held = [(budget.scope, keys[budget.period]) for budget in claim.budgets]
         for pair in held:
             self._held[pair] = self._held.get(pair, 0) + claim.cost_nano
-        self._open[claim.request_id] = Hold(now, claim.scopes, taken, held, claim.cost_nano)
+        self._open[claim.request_id] = Hold(now, claim.scopes, plan, claim.tokens, held, claim.cost_nano)
         return Admission(standings(counts, now))
 
     def _look(self, plan: _Plan, claim: Claim) -> None:
@@ -196,12 +210,16 @@ class Tally:
         if hold is None:
             return None
         tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
+        slots = slots_at(int(hold.at))
         corrected = []
-        for window, slot, n in hold.taken:
-            if window.kind == "concurrency":
-                self._correct(window, slot, -n)
-            elif window.by_tokens and self._correct(window, slot, tokens - n):
-                corrected.append((window.rule, window.kind, slot, tokens - n))
+        for window, bound in hold.plan.passing:
+            slot = slots[window.kind]
+            if not window.by_tokens:
+                self._correct(window, slot, -1)
+                continue
+            by = tokens - min(hold.tokens, bound.most)
+            if self._correct(window, slot, by):
+                corrected.append((window.rule, window.kind, slot, by))
         self._release(hold)
         return Settled(hold, corrected)
 
@@ -209,7 +227,7 @@ class Tally:
         """As if it had not been let through."""
         hold = self._open.pop(request_id)
         with self._changing:
-            for window, slot, n in hold.taken:
+            for window, (_, _, slot, n) in zip(hold.plan.windows, hold.counted, strict=True):
                 if self._correct(window, slot, -n):
                     self._count(window, slot, -n)
         self._release(hold)
@@ -275,7 +293,9 @@ class Tally:
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         windows = [self._windows.setdefault((b.rule, b.kind), _Window(b.rule, b.kind)) for b in bounds]
-        plan = _Plan(windows, [Count(b, it, need=1) for b, it in zip(bounds, windows, strict=True)])
+        counts = [Count(b, it, need=1) for b, it in zip(bounds, windows, strict=True)]
+        passing = [(it, b) for b, it in zip(bounds, windows, strict=True) if it.by_tokens or not it.written]
+        plan = _Plan(windows, counts, passing)
         self._plans[id(bounds)] = (bounds, plan)
         return plan
 

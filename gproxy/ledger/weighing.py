@@ -22,7 +22,7 @@ SLIDING = frozenset({"rpm", "tpm"})
 BY_TOKENS = frozenset({"tpm", "tpd"})
 
 
-class Spent(Struct, frozen=True):
+class Spent(Struct, frozen=True, gc=False):
     """What one scope has spent and holds in one period, in nano-dollars."""
 
     spent_nano: int = 0
@@ -65,9 +65,9 @@ class Books(Protocol):
         """What a scope has spent and holds in the period of that key."""
 
 
-def need_of(claim: Claim, bound: Bound) -> int:
-    """What a claim needs of one of its bounds."""
-    return min(claim.tokens, bound.most) if bound.kind in BY_TOKENS else 1
+def need_of(tokens: int, bound: Bound) -> int:
+    """What a claim of so many tokens needs of one of its bounds."""
+    return min(tokens, bound.most) if bound.kind in BY_TOKENS else 1
 
 
 @lru_cache(maxsize=64)

@@ -57,9 +57,8 @@ def test_each_kind_counts_in_slots_of_its_own(
 
 
 def test_tokens_are_needed_up_to_the_limit_and_of_all_else_one() -> None:
-    asked = claim(tokens=70)
-    assert [need_of(asked, Bound("r", "tpm", most)) for most in (50, 90)] == [50, 70]
-    assert need_of(asked, Bound("r", "rpd", 5)) == need_of(asked, Bound("r", "concurrency", 5)) == 1
+    assert [need_of(70, Bound("r", "tpm", most)) for most in (50, 90)] == [50, 70]
+    assert need_of(70, Bound("r", "rpd", 5)) == need_of(70, Bound("r", "concurrency", 5)) == 1
 
 
 def test_the_bound_that_is_full_for_longest_refuses_and_says_for_how_long() -> None:

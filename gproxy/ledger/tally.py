@@ -8,6 +8,7 @@ meanwhile; a change by hand is seen after `reread`. When it is written is `accou
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -234,18 +235,15 @@ class Tally:
 
     def charge(self, scopes: Iterable[str], at: float, cost_nano: int) -> None:
         """Add to what is spent. Who calls it sees to it that the store is told, and after this."""
-        keys = periods(int(at) // DAY_S).values()
         spent = self._spent
-        for scope in scopes:
-            for key in keys:
-                pair = (scope, key)
-                if pair in spent:
-                    spent[pair] = min(spent[pair] + cost_nano, MOST_SPENT_NANO)
-                    continue
-                with contextlib.suppress(
-                    StoreError
-                ):  # it will be asked when it matters, and will have been told
-                    spent[pair] = min(self._asked(pair) + cost_nano, MOST_SPENT_NANO)
+        for pair in _charged(tuple(scopes), int(at) // DAY_S):
+            had = spent.get(pair)
+            if had is None:
+                try:
+                    had = self._asked(pair)
+                except StoreError:
+                    continue  # it will be asked when it matters, and will have been told
+            spent[pair] = min(had + cost_nano, MOST_SPENT_NANO)
 
     def within(self, rule: str, kind: str, first: int, last: int) -> Sequence[tuple[int, int]]:
         slots = self._windows[rule, kind].slots
@@ -343,6 +341,12 @@ class Tally:
                 self._held[pair] = left
             else:
                 self._held.pop(pair, None)
+
+
+@lru_cache(maxsize=_MOST_PLANS)
+def _charged(scopes: tuple[str, ...], day: int) -> Sequence[tuple[str, str]]:
+    """The (scope, period) pairs whose spend a cost of that UTC day adds to."""
+    return [(scope, period) for scope in scopes for period in periods(day).values()]
 
 
 class Changes(Posting):

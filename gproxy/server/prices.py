@@ -3,7 +3,7 @@
 The arithmetic is `ledger/pricing.py`'s, the table `ledger/pricebook.py`'s.
 """
 
-from gproxy.config.snapshot import Snapshot
+from gproxy.config.snapshot import Memory, Snapshot
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricing import Price, price_from_model
 from gproxy.providers.catalog import CHANNELS
@@ -18,7 +18,7 @@ class Prices:
         self._book = book
         self._tasks = tasks
         self._snapshot: Snapshot | None = None
-        self._configured: dict[Target, Price | None] = {}
+        self._remembered: Memory[Target, tuple[Price | None, str]] = Memory()
 
     async def warm(self, snapshot: Snapshot) -> None:
         """Look up the built-in price of every model that the configuration names and gives no price."""
@@ -27,39 +27,29 @@ class Prices:
         unpriced = [
             t for t in named if t.provider in snapshot.providers and self.configured(snapshot, t) is None
         ]
-        await self._book.warm(sorted({(_prices_id(snapshot, t), t.model) for t in unpriced}))
+        await self._book.warm(sorted({(self._found(snapshot, t)[1], t.model) for t in unpriced}))
 
     def foresee(self, snapshot: Snapshot, target: Target) -> None:
         """A request for `target` is on its way: have its price at hand when it ends."""
-        if self.configured(snapshot, target) is not None:
-            return
-        prices_id = _prices_id(snapshot, target)
-        if not self._book.known(prices_id, target.model):
+        configured, prices_id = self._found(snapshot, target)
+        if configured is None and not self._book.known(prices_id, target.model):
             self._tasks.spawn(self._book.get(prices_id, target.model))
 
     def configured(self, snapshot: Snapshot, target: Target) -> Price | None:
         """What `[[models]]` says, None if it leaves the price to the table."""
-        if snapshot is not self._snapshot:
-            self._snapshot, self._configured = snapshot, {}
-        listed = (snapshot.providers[target.provider].models or {}).get(target.model)
-        if listed is None:
-            return None
-        if target not in self._configured:  # whose names are the file's, so that there is an end of them
-            self._configured[target] = price_from_model(listed)
-        return self._configured[target]
+        return self._found(snapshot, target)[0]
 
     async def builtin(self, snapshot: Snapshot, target: Target, at: float | None = None) -> Price | None:
         """What the table says, None if it does not know the model. Waits for a model not yet looked up.
 
         `at` is when the request began, in seconds since the epoch; else now.
         """
-        return await self._book.get(_prices_id(snapshot, target), target.model, at)
+        return await self._book.get(self._found(snapshot, target)[1], target.model, at)
 
     def at_hand(self, snapshot: Snapshot, target: Target) -> Price | None:
         """What is known without waiting: None if the table has still to be asked too."""
-        return self.configured(snapshot, target) or self._book.cached(
-            _prices_id(snapshot, target), target.model
-        )
+        configured, prices_id = self._found(snapshot, target)
+        return configured or self._book.cached(prices_id, target.model)
 
     async def close(self) -> None:
         await self._book.close()
@@ -67,7 +57,17 @@ class Prices:
     async def of(self, snapshot: Snapshot, target: Target) -> Price | None:
         return self.configured(snapshot, target) or await self.builtin(snapshot, target)
 
+    def _found(self, snapshot: Snapshot, target: Target) -> tuple[Price | None, str]:
+        """The price that the file sets, and the name under which the table has the provider."""
+        if snapshot is not self._snapshot:
+            self._snapshot, self._remembered = snapshot, Memory()
+        found = self._remembered.get(target)
+        return self._remembered.keep(target, _find(snapshot, target)) if found is None else found
 
-def _prices_id(snapshot: Snapshot, target: Target) -> str:
-    channel = CHANNELS.get(snapshot.providers[target.provider].channel)
-    return channel.prices if channel else ""
+
+def _find(snapshot: Snapshot, target: Target) -> tuple[Price | None, str]:
+    provider = snapshot.providers[target.provider]
+    listed = (provider.models or {}).get(target.model)
+    channel = CHANNELS.get(provider.channel)
+    configured = None if listed is None else price_from_model(listed)
+    return configured, channel.prices if channel else ""

@@ -24,6 +24,10 @@ MOST_WAITING = 10_000
 """While so much waits for a store that fails, some 30 MB, requests that were let in nowhere leave no rows."""
 
 
+Cost = tuple[int | None, str | None]
+"""In nano-dollars, and the source of the price, as in a row; None for what is not known."""
+
+
 class Settlement:
     """Settles the requests of one process. `told` hears of each that has ended, with its cost if that is known."""
 
@@ -53,40 +57,43 @@ class Settlement:
         """
         if journal.settled:
             return
-        cost, source = await self._cost(journal)  # cut off here, it is still open for `settle_late`
+        # Cut off here, it is still open for `settle_late`.
+        cost, source = self._known(journal) or await self._cost(journal)
         journal.settled = True
-        try:
-            await self._commit(journal, cost, source, begun=begun)
-        finally:
-            self._told(journal, cost)
-
-    async def _commit(self, journal: Journal, cost: int | None, source: str | None, *, begun: bool) -> None:
         entry = self._entry(journal, cost, source)
-        if entry is None:
-            return
         try:
-            if self.failure is not None and journal.status >= 400 and not begun:
-                raise StoreError(self.failure)  # refused whatever comes: nobody need wait for a lock
-            await self._writer.run(entry)
+            if entry is not None:
+                if journal.status >= 400 and not begun and (failure := self.failure):
+                    raise StoreError(failure)  # refused whatever comes: nobody need wait for a lock
+                await self._writer.run(entry)
         except StoreError:
-            error = Unavailable("The usage record cannot be written now; try again later.")
-            journal.ended(journal.status if begun else error.status, "error", error.message)
-            if journal.claim is not None or self._writer.waiting < MOST_WAITING:
-                if entry.record is not None:
-                    entry.record = journal.record(cost, source)
-                self._writer.put(entry)
-            elif not self._told_of_loss:
-                self._told_of_loss = True
-                logger.error(
-                    "%d operations wait for the usage store: requests that are refused meanwhile leave no rows",
-                    MOST_WAITING,
-                )
-            raise error from None
+            assert entry is not None
+            raise self._unwritten(journal, entry, cost, source, begun=begun) from None
         except asyncio.CancelledError:
-            if journal.claim is not None:
+            if entry is not None and journal.claim is not None:
                 # The writer may have failed with nobody left to tell. What is settled twice is settled once.
                 self._writer.put(entry)
             raise
+        finally:
+            self._told(journal, cost)
+
+    def _unwritten(
+        self, journal: Journal, entry: Entry, cost: int | None, source: str | None, *, begun: bool
+    ) -> Unavailable:
+        """The store did not take it: what is to be told, and written once it does."""
+        error = Unavailable("The usage record cannot be written now; try again later.")
+        journal.ended(journal.status if begun else error.status, "error", error.message)
+        if journal.claim is not None or self._writer.waiting < MOST_WAITING:
+            if entry.record is not None:
+                entry.record = journal.record(cost, source)
+            self._writer.put(entry)
+        elif not self._told_of_loss:
+            self._told_of_loss = True
+            logger.error(
+                "%d operations wait for the usage store: requests that are refused meanwhile leave no rows",
+                MOST_WAITING,
+            )
+        return error
 
     def settle_late(self, journal: Journal) -> None:
         """The same for a request whose task is being cancelled: returns at once, the rest follows."""
@@ -117,10 +124,18 @@ class Settlement:
             return self._accounts.settle(journal.claim, journal.usage.total_tokens or 0, cost, record)
         return None if record is None else Entry(record)
 
-    async def _cost(self, journal: Journal) -> tuple[int | None, str | None]:
+    def _known(self, journal: Journal) -> Cost | None:
+        """What it has cost, if nothing has to be looked up or estimated for that."""
+        if journal.tried and any(tried.maybe_billed for tried in journal.tried):
+            return None
+        if journal.target is None or journal.free:
+            return 0, None
+        return self._at_hand(journal, journal.target, journal.usage)
+
+    async def _cost(self, journal: Journal) -> Cost:
         if journal.tried and any(tried.maybe_billed for tried in journal.tried):
             journal.extra_nano = await self._feared(journal)
-        if journal.free or journal.target is None:
+        if journal.target is None or journal.free:
             return 0, None
         return await self._settled(journal, journal.target, journal.usage)
 
@@ -144,10 +159,14 @@ class Settlement:
         known = [cost for cost in costs if cost is not None]
         return sum(known) if known else None
 
-    async def _settled(self, journal: Journal, target: Target, usage: Usage) -> tuple[int | None, str | None]:
-        snapshot = journal.call.snapshot
-        configured = self._prices.configured(snapshot, target)
-        builtin = None
-        if configured is None and usage.cost_nano is None:
-            builtin = await self._prices.builtin(snapshot, target, journal.call.started_at)
-        return settle(usage, configured, builtin)
+    async def _settled(self, journal: Journal, target: Target, usage: Usage) -> Cost:
+        cost = self._at_hand(journal, target, usage)
+        if cost is None:
+            call = journal.call
+            cost = settle(usage, None, await self._prices.builtin(call.snapshot, target, call.started_at))
+        return cost
+
+    def _at_hand(self, journal: Journal, target: Target, usage: Usage) -> Cost | None:
+        """None where the built-in table is to be asked."""
+        configured = self._prices.configured(journal.call.snapshot, target)
+        return None if configured is None and usage.cost_nano is None else settle(usage, configured, None)

@@ -16,6 +16,9 @@ from gproxy.values import Usage
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_MOST_REMEMBERED = (
+    16 * 1024
+)  # bytes of what is read several times over: of an event, and not of a long answer
 _MOST_TOKENS = 2**53  # a count beyond this is no count, and sums of some still fit SQLite's integers
 _MOST_NANO_USD = 2**60
 _NANO = Decimal(10**9)
@@ -51,16 +54,25 @@ _STATUS_OF_KIND = {
 
 
 def reader(struct: type[T]) -> Callable[[bytes | None], T | None]:
-    """A function that reads just the fields of `struct` out of a JSON object; None for anything else."""
+    """A function that reads just the fields of `struct` out of a JSON object; None for anything else.
+
+    What it gives is not to be changed: asked again for the same event it gives the same.
+    """
     decode = msgspec.json.Decoder(struct).decode
+    last: tuple[bytes | None, T | None] = (None, None)
 
     def read(data: bytes | None) -> T | None:
-        if data is None:
-            return None
+        nonlocal last
+        known, found = last
+        if data is known:
+            return found
         try:
-            return decode(data)
+            found = None if data is None else decode(data)
         except (ValueError, RecursionError):  # of UTF-8, msgspec tells by an error that is none of its own
-            return None
+            found = None
+        if data is not None and len(data) <= _MOST_REMEMBERED:
+            last = (data, found)
+        return found
 
     return read
 

@@ -32,9 +32,9 @@ from gproxy.protocols.answers import (
     web_searches,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
+from gproxy.protocols.forms import varying
 from gproxy.protocols.requests import read_limited, token_limit, with_model
 from gproxy.protocols.splice import replace_in_event, replace_value
-from gproxy.protocols.template import varying
 from gproxy.values import Usage
 
 _MODEL_IN_BODY = ("model",)

@@ -80,7 +80,7 @@ class Event(Struct, frozen=True, gc=False):
     name: bytes = b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Protocol:
     """One operation of one dialect.
 
@@ -108,7 +108,7 @@ class Protocol:
     output_text     bytes of text, reasoning and tool arguments in an event, or in a whole answer given as one:
                     for estimates
     varying         finds the members of which nothing is ever read but the length of their text, and the stamps, of
-                    which nothing is (`template.py`); None: events are read one by one
+                    which nothing is (`forms.py`); None: events are read one by one
     error_body      (error, request id) -> answer body, before the first byte
     error_event     (error, request id) -> bytes that end a broken stream
     """

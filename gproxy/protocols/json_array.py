@@ -54,6 +54,9 @@ class JsonArrayFramer:
     idle = False
     """Of a growing array no element may go by without being fed."""
 
+    def passed(self) -> None:
+        """None did."""
+
     @property
     def pending(self) -> bytes:
         """What came in and belongs to no element yet."""

@@ -26,11 +26,11 @@ from gproxy.protocols.answers import (
     with_reasoning,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
+from gproxy.protocols.forms import varying
 from gproxy.protocols.jsonwalk import Edit, members
 from gproxy.protocols.requests import answers_asked, encoded, model_edits, read_limited, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.protocols.steps import again
-from gproxy.protocols.template import varying
 from gproxy.values import Usage
 
 _MODEL = ("model",)
@@ -242,7 +242,7 @@ CHAT = Protocol(
     output_text=chat_output,
     varying=varying(
         *("content", "reasoning_content", "reasoning", "refusal", "arguments", "text", "obfuscation"),
-        stamps=("id", "created"),
+        stamps=("id", "created", "system_fingerprint"),
     ),
     error_body=envelopes.openai_body,
     error_event=envelopes.openai_event,

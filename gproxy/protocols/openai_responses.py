@@ -22,9 +22,9 @@ from gproxy.protocols.answers import (
     with_reasoning,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
+from gproxy.protocols.forms import varying
 from gproxy.protocols.requests import read_limited, token_limit, with_model
 from gproxy.protocols.splice import replace_in_event, replace_value
-from gproxy.protocols.template import varying
 from gproxy.values import Usage
 
 _LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -185,7 +185,10 @@ RESPONSES = Protocol(
     is_complete=is_terminal,
     error_in_event=error_in_event,
     output_text=output_text,
-    varying=varying("delta", "obfuscation", "sequence_number", stamps=("item_id", "response_id")),
+    varying=varying(
+        *("delta", "text", "arguments", "refusal", "obfuscation", "sequence_number"),
+        stamps=("id", "item_id", "response_id", "call_id", "created_at"),
+    ),
     error_body=envelopes.openai_body,
     error_event=envelopes.responses_event,
 )

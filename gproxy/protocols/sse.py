@@ -77,8 +77,12 @@ class SseFramer:
 
     @property
     def idle(self) -> bool:
-        """Between two events, so that whole ones may go by without being fed."""
-        return not self._buffer and not self._first
+        """Between two events, so that whole ones that begin with a field may go by without being fed."""
+        return not self._buffer
+
+    def passed(self) -> None:
+        """Some did."""
+        self._first = False
 
     def ending(self, event: bytes, body: bytes, half: bytes) -> bytes:
         """What ends a broken stream with the error `event`. `half`: what went out of an unfinished one."""

@@ -8,8 +8,9 @@ from typing import Protocol as Interface
 from gproxy.errors import AnswerBroken, GatewayError
 from gproxy.protocols.answers import is_json
 from gproxy.protocols.base import Event, Protocol
+from gproxy.protocols.forms import Forms, forms
 from gproxy.protocols.sse import MAX_EVENT_BYTES
-from gproxy.protocols.template import Template, learn
+from gproxy.protocols.template import Run, Template
 from gproxy.values import Usage
 
 _MOST_TRIES = 6
@@ -24,6 +25,8 @@ class Framer(Interface):
 
     @property
     def pending(self) -> bytes: ...
+
+    def passed(self) -> None: ...
 
     def feed(self, data: bytes) -> list[Event]: ...
 
@@ -67,13 +70,14 @@ class StreamTap:
         self._unframed = 0  # bytes that came in and belong to no event yet
         self._half = b""  # what went out of an event that will not be sent whole
         self._tail = bytearray()
-        self._template: Template | None = None
-        self._tries = 0 if protocol.varying is None else _MOST_TRIES
+        self._template: Template | None = None  # of the events with text that were seen last
+        self._forms = forms(protocol, client_model)
+        self._tries = _MOST_TRIES
 
     @property
     def tail(self) -> bytes:
-        """The terminal event and everything after it, as it is to be sent."""
-        return bytes(self._tail)
+        """The terminal event and everything after it, as it is to be sent: nothing, if an error was seen."""
+        return b"" if self.failed is not None else bytes(self._tail)
 
     def feed(self, data: bytes) -> bytes:
         """What to send on now. Raises AnswerBroken if one event is too large, or the first one broken JSON."""
@@ -125,31 +129,44 @@ class StreamTap:
                 self._half = event.raw[: max(0, -start)]
             start += len(event.raw)
             self._unframed -= len(event.raw)
-        if not self.failed:
-            self._tail += data[cut:]
+        self._tail += data[cut:]
         return data[:cut]
 
     def _step(self, data: bytes, at: int) -> tuple[bytes, int]:
         """Some of `data` from `at` on: what to send, and where the rest begins."""
-        template = None if self._ended else self._template
-        if template is not None and data.startswith(template.start, at) and self._framer.idle:
-            run = template.run(data, at)
-            if run is not None:
-                self.output_bytes += run.output_bytes
-                self._tries = min(self._tries + run.events, _MOST_TRIES)
-                return run.sent, run.end
-            self._template = None
-        if self._ended or not self._tries or len(data) > MAX_EVENT_BYTES:
+        if self._forms is None or self._ended or len(data) > MAX_EVENT_BYTES:
+            return self._read(data[at:])[1], len(data)
+        if self._framer.idle and (run := self._known(self._forms, data, at)) is not None:
+            self._framer.passed()
+            self.first_seen = True
+            self.complete = self.complete or run.completes
+            self.output_bytes += run.output_bytes
+            self._tries = min(self._tries + run.events, _MOST_TRIES)
+            return run.sent, run.end
+        if not self._tries:
             return self._read(data[at:])[1], len(data)
         line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"
         found = data.find(line_ends, at)
         end = len(data) if found < 0 else found + len(line_ends)
-        known = self.usage, self.complete
+        usage = self.usage
         events, out = self._read(data[at:end])
-        if len(events) == 1 and self.first_seen and not self._ended and (self.usage, self.complete) == known:
+        if len(events) == 1 and self.first_seen and not self._ended and self.usage is usage:
             self._tries -= 1
-            self._template = learn(self._protocol, events[0], self._client_model) or self._template
+            self._template = self._forms.learn(events[0]) or self._template
         return out, end
+
+    def _known(self, forms: Forms, data: bytes, at: int) -> Run | None:
+        """The events from `at` on that need not be read."""
+        template = self._template
+        if template is not None and data.startswith(template.start, at):
+            run = template.run(data, at)
+            if run is not None:
+                return run
+        found = forms.recognised(data, at)
+        if found is None:
+            return None
+        self._template = found[1] or self._template
+        return found[0]
 
     def _read(self, data: bytes) -> tuple[list[Event], bytes]:
         """The events that are whole with `data`, which were read one by one, and what to send."""

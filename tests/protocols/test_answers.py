@@ -4,6 +4,7 @@ import json
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from gproxy.protocols.answers import (
     json_of,
     merged,
     nano_usd,
+    reader,
     reported_cost,
     service_tier,
     size,
@@ -252,3 +254,19 @@ def test_text_that_is_no_utf8_is_read_as_nothing() -> None:
 )
 def test_what_is_no_json_value_is_none(data: bytes) -> None:
     assert json_of(data) is None
+
+
+def test_a_reader_asked_again_gives_what_the_data_hold() -> None:
+    class Named(msgspec.Struct):
+        name: Any = None
+
+    read = reader(Named)
+    first, second, broken, long = (
+        b'{"name":1}',
+        b'{"name":2}',
+        b'{"name":',
+        b'{"name":"%b"}' % (b"x" * 20_000),
+    )
+    for data in (first, first, second, None, second, broken, broken, long, first, long, None):
+        found = read(data)
+        assert found == (None if data in (None, broken) else msgspec.json.decode(data or b"", type=Named))

@@ -109,3 +109,11 @@ def test_an_error_after_half_an_event_stands_apart_from_it() -> None:
 def test_data_is_put_back_line_by_line() -> None:
     event = Event(b"data: a\r\nid: 7\r\ndata:b\r\n\r\n", b"a\nb")
     assert with_data(event, b"x\ny") == b"data: x\r\nid: 7\r\ndata:y\r\n\r\n"
+
+
+def test_a_byte_order_mark_behind_events_that_went_by_is_part_of_a_name() -> None:
+    framer = SseFramer()
+    assert framer.idle
+    framer.passed()
+    (event,) = framer.feed(b"\xef\xbb\xbfdata: 1\n\n")
+    assert event.data is None

@@ -1,0 +1,292 @@
+"""What events look like that say nothing but a text: learned from one that was read, and known in later streams.
+
+How many of them are passed on at once is in `template.py`; when this way is taken is `tap.py`'s to say.
+
+That the result is that of reading each event by itself rests on three things. A value that varies has to be the
+inside of a JSON string, or a number, so it holds no line break, and what stands around it is fixed: the framer would
+cut the same events. Their JSON is the same tree but for those values. And of a member that a dialect names in
+`varying` nothing is ever read but how long its text is, which is tried on an event of the same form.
+
+Streams of one model differ in stamps (an id, a time) of which nothing is read at all. So a form is known without
+them, and its events are recognised in the streams to come.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain, pairwise
+from typing import NamedTuple
+
+from gproxy.protocols.answers import is_json, is_utf8
+from gproxy.protocols.base import Event, Protocol, Span
+from gproxy.protocols.template import Run, Template, text_size
+from gproxy.values import Usage
+
+_MOST_VARYING = 4
+_MOST_STAMPS = 8
+_MOST_FORMS = 12
+_LONGEST_EVENT = 4 * 1024
+"""No form is learned from a longer one: what stands around its text is kept."""
+
+_TEXT, _TEXT_BYTES = rb"gproxy\"\u00e9", 9
+"""A text whose size is neither that of its JSON nor the number of its letters."""
+
+_NUMBER = b"730811025500173"
+_STAMP, _STAMP_NUMBER = b"gproxy-730811", b"730811025500179"
+_TRIED = (_TEXT, _NUMBER, _STAMP, _STAMP_NUMBER)
+_BLANK = (b"", b"0", _STAMP, b"0")
+_ESCAPED_ASCII = rb"\u00"
+_KNOWN = Usage()
+
+_IS_TEXT, _IS_NUMBER, _IS_STAMP, _IS_STAMP_NUMBER = 1, 2, 3, 4
+"""What a slot of a form is: the group that `varying` finds its value in."""
+
+_A_TEXT = rb'([^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+)'
+_A_NUMBER = rb"(0|[1-9][0-9]{0,17})"
+_A_STAMP = rb"([0-9A-Za-z_-]{1,128})"
+_VALUES = (_A_TEXT, _A_NUMBER, b"(?:%b)" % _A_STAMP[1:-1], b"(?:%b)" % _A_NUMBER[1:-1])
+"""What the values of each kind are like in a shape, where a quote, a comma or a brace stands behind them. Each can be
+read in one way only, so that an event takes a time by its length."""
+
+
+def varying(*names: str, stamps: Sequence[str] = ()) -> re.Pattern[bytes]:
+    """Finds members of those names in an event: in group 1 the inside of a string, or in group 2 a whole number.
+
+    Of `stamps`, in group 3 a plain name that stands in quotes, or in group 4 a whole number.
+    """
+    any_name, any_stamp = ("|".join(map(re.escape, each)).encode() for each in (names, stamps))
+    member = rb'"(?:%b)"[ ]?:[ ]?(?:"%b"|%b(?=[,}]))'
+    found = member % (any_name, _A_TEXT, _A_NUMBER)
+    return re.compile(b"%b|%b" % (found, member % (any_stamp, _A_STAMP, _A_NUMBER)) if stamps else found)
+
+
+class Form(NamedTuple):
+    """What was found of all events of one shape.
+
+    `counted`: of each value but stamps, whether it is text that counts as output, another string (False), or a number
+    (None). `new` goes out in the place of the literal of the number `place`; `leads`: that is in front of the values,
+    not behind them.
+    """
+
+    shape: "_Shape"
+    counted: tuple[bool | None, ...]
+    completes: bool
+    place: int
+    new: bytes
+    leads: bool
+
+    def template(
+        self, raw: bytes, sent: bytes, values: Sequence[Span], known: "Known | None" = None
+    ) -> Template:
+        """What stands around the values, which are there in `raw`, in all events of this form of one stream."""
+        first, last = values[0][0], values[-1][1]
+        middles = tuple(raw[end:begin] for (_, end), (begin, _) in pairwise(values))
+        more = len(sent) - len(raw)
+        sent_start, sent_stop = (first + more, last + more) if self.leads else (first, last)
+        around = raw[:first], middles, raw[last:], sent[:sent_start], sent[sent_stop:]
+        return Template(*around, self.counted, self.completes, None if known is None else known.one)
+
+
+class Known:
+    """A form whose events are recognised in any stream, one by one."""
+
+    __slots__ = ("_counted", "_groups", "_new", "_old", "form", "match")
+
+    def __init__(self, form: Form) -> None:
+        self.form = form
+        pattern = form.shape.pattern(form.place)
+        self.match = pattern.match
+        self._old = pattern.groupindex["old"]
+        self._groups = [group for group in range(1, pattern.groups + 1) if group != self._old]
+        self._counted = list(zip(self._groups, form.counted, strict=True))
+        self._new = form.new
+
+    def one(self, data: bytes, at: int) -> Run | None:
+        """The event at `at`; None if it is not of this form, or not whole."""
+        found = self.match(data, at)
+        return None if found is None else self.run(found)
+
+    def run(self, found: re.Match[bytes]) -> Run | None:
+        """The event that was found; None if one of its values is none."""
+        output_bytes = 0
+        for group, counted in self._counted:
+            if counted is not None:
+                text = found[group]
+                # Of what may stand there only an escape, or a letter beyond ASCII, is not one byte of text.
+                size = len(text) if text.isascii() and b"\\" not in text else text_size(text)
+                if size is None:
+                    return None
+                if counted:
+                    output_bytes += size
+        data, end = found.string, found.end()
+        begin, stop = found.span(self._old)
+        sent = b"%b%b%b" % (data[found.start() : begin], self._new, data[stop:end])
+        return Run(1, sent, end, output_bytes, self.form.completes)
+
+    def template(self, found: re.Match[bytes], sent: bytes) -> Template | None:
+        """What all events of this form look like in the stream of the one that was found, if they hold text."""
+        if True not in self.form.counted:
+            return None
+        at = found.start()
+        spans = [(start - at, end - at) for start, end in map(found.span, self._groups)]
+        return self.form.template(found[0], sent, spans, self)
+
+
+class Forms:
+    """What is remembered of the streams of one model: the forms of their events, the latest first.
+
+    One that comes in a second stream is recognised in those after it. Forms that come in one stream alone are many,
+    and to make each of them known would take longer than it saves. `client_model` is put into what is sent in place
+    of the upstream's name, if there is one.
+    """
+
+    def __init__(self, protocol: Protocol, client_model: str | None) -> None:
+        self._protocol = protocol
+        self._client_model = client_model
+        self._once: list[Form] = []
+        self._known: list[Known] = []
+
+    def recognised(self, data: bytes, at: int) -> tuple[Run, Template | None] | None:
+        """The event at `at`, and the template of those to come if they hold text; None if its form is not known, or
+        it is not whole."""
+        for known in self._known:
+            found = known.match(data, at)
+            if found is not None and (run := known.run(found)) is not None:
+                return run, known.template(found, run.sent)
+        return None
+
+    def learn(self, event: Event) -> Template | None:
+        """What events that differ from this one in their text alone look like in its stream; None if others of its
+        form may say more, or hold none."""
+        cut = _cut_up(self._protocol, event)
+        form = None if cut is None else _found(self._protocol, cut[0], self._client_model)
+        if cut is None or form is None:
+            return None
+        if form in self._once:
+            self._once.remove(form)
+            self._known = [Known(form), *self._known[: _MOST_FORMS - 1]]
+        else:
+            self._once = [form, *self._once[: _MOST_FORMS - 1]]
+        if True not in form.counted:
+            return None
+        client_model = self._client_model
+        sent = event.raw if client_model is None else self._protocol.restore_event(event, client_model)
+        return form.template(event.raw, sent, cut[1])
+
+
+@lru_cache(maxsize=128)
+def forms(protocol: Protocol, client_model: str | None) -> Forms | None:
+    """What is remembered of such streams; None if their events are all read."""
+    return None if protocol.varying is None else Forms(protocol, client_model)
+
+
+def _cut_up(protocol: Protocol, event: Event) -> tuple["_Shape", list[Span]] | None:
+    """The shape of an event, and where its values but stamps stand; None if it is none to be remembered."""
+    raw, data = event.raw, event.data
+    if protocol.varying is None or data is None or len(raw) > _LONGEST_EVENT:
+        return None
+    literals: list[bytes] = []
+    slots: list[int] = []
+    values: list[Span] = []
+    at = 0
+    for match in protocol.varying.finditer(raw):
+        slot = match.lastindex or 0
+        span = match.span(slot)
+        if slot < _IS_STAMP:
+            values.append(span)
+        slots.append(slot)
+        literals.append(raw[at : span[0]])
+        at = span[1]
+    if len(values) > _MOST_VARYING or len(slots) - len(values) > _MOST_STAMPS:
+        return None
+    literals.append(raw[at:])
+    before = raw.find(data)
+    return _Shape(tuple(literals), tuple(slots), before, len(raw) - before - len(data), event.name), values
+
+
+class _Shape(NamedTuple):
+    """An event without the values in its slots. Its data begin and end so many bytes within it."""
+
+    literals: tuple[bytes, ...]
+    slots: tuple[int, ...]
+    before: int
+    after: int
+    name: bytes
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether an event of this shape is framed by nothing but itself, and read as it is written."""
+        first, last = self.literals[0], self.literals[-1]
+        # One with empty lines in front, or at the very start of a stream, is framed by more than itself.
+        framed = first[:1] not in (b"\r", b"\n", b"\xef") and last[-1:] == b"\n"
+        inside = self.before <= len(first) and 0 <= self.after <= len(last)
+        everything = b" ".join(self.literals)
+        # A name could be written by escapes, and the dialects look for some as they are before they read an event.
+        plain = _ESCAPED_ASCII not in everything and is_utf8(everything)
+        return framed and inside and plain and not _holds_tried(everything)
+
+    def filled(self, values: Sequence[bytes]) -> Event:
+        pairs = zip(values, self.literals[1:], strict=True)
+        raw = self.literals[0] + b"".join(value + literal for value, literal in pairs)
+        return Event(raw, raw[self.before : len(raw) - self.after], self.name)
+
+    def pattern(self, place: int) -> re.Pattern[bytes]:
+        """Matches an event, with a group for each value but stamps, and one for the literal at `place`. To make it
+        takes some 0.2 ms."""
+        pieces = [re.escape(literal) for literal in self.literals]
+        pieces[place] = b"(?P<old>%b)" % pieces[place]
+        slots = [_VALUES[slot - 1] for slot in self.slots]
+        return re.compile(b"".join(chain.from_iterable(zip(pieces, [*slots, b""], strict=True))))
+
+
+def _holds_tried(text: bytes) -> bool:
+    return any(value in text for value in _TRIED)
+
+
+@lru_cache(maxsize=256)
+def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form | None:
+    """What is to be known of any event of this shape; None if it may say more than text and that it is the last."""
+    if not shape.is_safe or _holds_tried((client_model or "").encode()):
+        return None
+    places = [place for place, slot in enumerate(shape.slots) if slot < _IS_STAMP]
+    values = [_TRIED[slot - 1] for slot in shape.slots]
+    for number, place in enumerate(places):
+        if shape.slots[place] == _IS_TEXT:
+            values[place] *= 1 << number
+    tried = shape.filled(values)
+    blank = shape.filled([_BLANK[slot - 1] for slot in shape.slots])
+    if not is_json(tried.data or b"") or not _is_plain(protocol, tried) or protocol.output_text(blank):
+        return None
+    size, uneven = divmod(protocol.output_text(tried), _TEXT_BYTES)
+    if uneven or size >= 1 << len(places):
+        return None
+    counted = tuple(
+        bool(size >> number & 1) if shape.slots[place] == _IS_TEXT else None
+        for number, place in enumerate(places)
+    )
+    sent = _around(tried.raw if client_model is None else protocol.restore_event(tried, client_model), values)
+    changed = [place for place, literal in enumerate(shape.literals) if sent[place] != literal] or [0]
+    place = changed[0]
+    if len(changed) > 1 or (places and places[0] < place <= places[-1]):
+        return None  # the name stands twice, or between two values
+    leads = not places or place <= places[0]
+    return Form(shape, counted, protocol.is_complete(tried), place, sent[place], leads)
+
+
+def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:
+    """What stands before, between and after the values, which follow each other."""
+    literals: list[bytes] = []
+    for value in values:
+        literal, _, raw = raw.partition(value)
+        literals.append(literal)
+    return [*literals, raw]
+
+
+def _is_plain(protocol: Protocol, event: Event) -> bool:
+    """Whether nothing in an event is to be read but its text, and that it completes an answer."""
+    return (
+        protocol.usage_in_event(event, _KNOWN) is _KNOWN
+        and not protocol.is_terminal(event)
+        and not protocol.is_usage_only(event)
+        and protocol.error_in_event(event) is None
+    )

@@ -1,0 +1,331 @@
+"""That events passed on many at once are those passed on one by one, whatever they hold and however they are cut."""
+
+import time
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gproxy.errors import AnswerBroken
+from gproxy.protocols import forms, template
+from gproxy.protocols.anthropic_messages import MESSAGES
+from gproxy.protocols.base import Event, Protocol
+from gproxy.protocols.forms import Forms
+from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
+from gproxy.protocols.openai_responses import RESPONSES
+from gproxy.protocols.sse import SseFramer
+from gproxy.protocols.tap import StreamTap
+from gproxy.protocols.template import Template
+
+FORMS: dict[str, tuple[Protocol, list[bytes]]] = {
+    "chat": (
+        CHAT,
+        [
+            b'data: {"id":"c1","model":"up","choices":[{"delta":{"content":"%b"},"finish_reason":null}]}\n\n',
+            b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}],"usage":null,"obfuscation":"%b"}\n\n',
+            b'data: {"id":"c1","created":12,"model":"up","choices":[{"delta":{"content":"%b"}}],"x":"%b"}\n\n',
+            b'data: {"id":"c2","created":13,"model":"up","choices":[{"delta":{"content":"%b"}}],"x":"%b"}\n\n',
+            b'data: {"id":"c1","created":12,"model":"up","choices":[{"delta":{"content":"%b"}}],"id":"%b"}\n\n',
+            b'data: {"choices":[{"delta":{"content":"%b"}}],"model":"up","id":"c1","created":0}\n\n',
+            b'data: {"id":"%b","created":-1,"model":"up","choices":[{"delta":{"content":"%b"}}]}\n\n',
+            b'event: {"id":"c"}\ndata: {"model":"up","choices":[{"delta":{"content":"%b"}}]}\n\n',
+            b'data: {"model":"up","choices":[{"delta":{"content":"%b","id":"a","refusal":"%b"}}]}\n\n',
+            b'data: {"choices":[{"delta":{"reasoning":"a","reasoning_content":"%b"}}],"model" : "up"}\r\n\r\n',
+            b'data: {"model":"up","choices":[{"delta":{"content":"%b","content":"%b"}}]}\n\n',
+            b'data: {"m\\u006fdel":"up","choices":[{"delta":{"content":"%b"}}]}\n\n',
+            b'data: {"model":"up","err\\u006fr":{"code":429},"choices":[{"delta":{"content":"%b"}}]}\n\n',
+            b'data: {"model":"up","choices":[{"delta":{"content":"%b"},"finish_reason":"stop"}]}\n\n',
+            b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}],"usage":{"prompt_tokens":3}}\n\n',
+            b'data: {"model":"up","choices":[{"delta":{"tool_calls":[{"function":{"arguments":"%b"}}]}}]}\n\n',
+            b'data: {"model":"up","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n',
+            b'data:{"model":"up","choices":[{"delta":{"content":"%b"}}]}\n\n',
+            b'data: {"model":"up",\ndata: "choices":[{"delta":{"content":"%b"}}]}\n\n',
+            b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}],"model":"up"}\n\n',
+            b'data: {"model":"other","choices":[{"delta":{"content":"%b"}}],"n":[{"model":"up"}]}\n\n',
+            b'data: {"model":"up","error":{"code":429},"choices":[{"delta":{"content":"%b"}}]}\n\n',
+            b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}]\n\n',
+            b"data: [DONE]\n\n",
+        ],
+    ),
+    "completions": (
+        COMPLETIONS,
+        [
+            b'data: {"model":"up","choices":[{"text":"%b","index":0,"finish_reason":null}]}\n\n',
+            b"data: [DONE]\n\n",
+        ],
+    ),
+    "messages": (
+        MESSAGES,
+        [
+            b'event: message_start\ndata: {"type":"message_start","message":{"model":"up",'
+            b'"usage":{"input_tokens":3}}}\n\n',
+            b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":{"text":"%b"}}\n\n',
+            b'data: {"type":"content_block_delta","delta":{"partial_json":"%b","input":{"text":"%b"}}}\n\n',
+            b'data: {"type":"content_block_delta","delta":{"thinking":"%b","text":"%b"}}\n\n',
+            b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
+            b'"usage":{"output_tokens":9}}\n\n',
+            b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+            b'data: {"ty\\u0070e":"message_stop","delta":{"text":"%b"}}\n\n',
+        ],
+    ),
+    "responses": (
+        RESPONSES,
+        [
+            b'data: {"type":"response.created","sequence_number":0,"response":{"model":"up","usage":null}}\n\n',
+            b'data: {"type":"response.output_text.delta","sequence_number":1,"delta":"%b","obfuscation":"%b"}\n\n',
+            b'data: {"type":"response.output_text.delta","sequence_number":22,"delta":"%b","obfuscation":"%b"}\n\n',
+            b'data: {"type":"response.output_text.delta","item_id":"m1","sequence_number":5,"delta":"%b"}\n\n',
+            b'data: {"type":"response.output_text.delta","item_id":"m2","sequence_number":6,"delta":"%b"}\n\n',
+            b'data: {"delta":"%b","sequence_number":01,"type":"response.output_text.delta"}\n\n',
+            b'data: {"type":"response.completed","response":{"model":"up","usage":{"input_tokens":1}}}\n\n',
+            b'data: {"type":"respons\\u0065.completed","delta":"%b"}\n\n',
+        ],
+    ),
+}
+
+texts = st.one_of(
+    st.text(max_size=6).map(
+        lambda text: repr(text)[1:-1].replace('"', '\\"').encode("utf-8", "surrogatepass")
+    ),
+    st.sampled_from(
+        [
+            b" word",
+            b"",
+            b"model",
+            rb"\"model",
+            b'"',
+            rb"\"",
+            rb"\u00e9",
+            rb"\ud83d\ude00",
+            rb"\ud83d",
+            rb"\udc00",
+            b"\xc3",
+            b"\xa9",
+            "\u00e9\u4e16".encode(),
+            b"\\",
+            b"a\tb",
+            b"a\nb",
+            b"\r",
+            b"message_stop",
+            b"message_start",
+            b"error",
+            b"usage",
+            b"[DONE]",
+            b"1 2",
+            b'","model":"up',
+            b"\n\ndata: [DONE]\n\n",
+            b"gproxy.varying",
+            b"]}}",
+            rb"gproxy\"\u00e9",
+            b"730811025500173",
+            b"finish_reason",
+            b"stop_reason",
+            b"\x7f",
+            b"%b",
+        ]
+    ),
+)
+noise = st.sampled_from(
+    [b": ping\n\n", b"\n", b"\r\n", b"event: ping\ndata: {}\n\n", b"\xef\xbb\xbf", b"x", b"data: {}\r\r"]
+)
+
+
+@st.composite
+def streams(draw: st.DrawFn, shapes: list[bytes]) -> bytes:
+    """Runs of events of one form, with what else may stand between them."""
+    out: list[bytes] = []
+    for shape in draw(st.lists(st.sampled_from(shapes), max_size=5)):
+        for _ in range(draw(st.integers(1, 5))):
+            parts = shape.split(b"%b")
+            text = b"".join(part + draw(texts) for part in parts[:-1]) + parts[-1]
+            out.append(text if draw(st.integers(0, 9)) else text.replace(b"\n", b"\r\n"))
+        if not draw(st.integers(0, 3)):
+            out.append(draw(noise))
+    return b"".join(out)
+
+
+def _passed(
+    protocol: Protocol, pieces: list[bytes], client_model: str | None, withhold: bool
+) -> tuple[object, ...]:
+    """What went out piece by piece, and all that is known at the end."""
+    tap = StreamTap(protocol, SseFramer(), client_model=client_model, withhold_usage=withhold)
+    sent: list[bytes] = []
+    try:
+        sent += [tap.feed(piece) for piece in pieces]
+        sent.append(tap.end())
+    except AnswerBroken as broken:
+        sent.append(broken.reason.encode())
+    known = (
+        tap.usage,
+        tap.complete,
+        tap.terminal,
+        tap.failed,
+        tap.failure,
+        tap.first_seen,
+        tap.output_bytes,
+    )
+    if client_model is None and not withhold:
+        # Whether empty lines in front of the terminal event go out, or wait with it, is chance.
+        return (b"".join(sent) + tap.tail).rstrip(b"\r\n"), known
+    return sent, tap.tail, known
+
+
+@pytest.mark.parametrize("name", FORMS)
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_stream_cut_anywhere_is_passed_on_as_event_by_event(name: str, data: st.DataObject) -> None:
+    protocol, shapes = FORMS[name]
+    model = data.draw(st.sampled_from(["up", "alias", 'my "alias"/ä', None]))
+    one_by_one = replace(protocol, varying=None)
+    withhold = data.draw(st.booleans())
+    forms.forms.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template, "_STRETCH_BYTES", data.draw(st.sampled_from([0, 30, 300, 4096])))
+        first = data.draw(streams(shapes))
+        # What the first two teach is used in the others.
+        for stream in (first, first, first, data.draw(streams(shapes))):
+            places = data.draw(st.lists(st.integers(0, len(stream)), max_size=4))
+            pieces = [stream[a:b] for a, b in pairwise([0, *sorted(places), len(stream)])]
+            assert _passed(protocol, pieces, model, withhold) == _passed(one_by_one, pieces, model, withhold)
+
+
+def _learned(form: bytes, protocol: Protocol = CHAT, model: str | None = "alias") -> Template | None:
+    return Forms(protocol, model).learn(_event(form))
+
+
+def _event(raw: bytes) -> Event:
+    (event,) = SseFramer().feed(raw)
+    return event
+
+
+EVENT = b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}],"obfuscation":"%b"}\n\n'
+
+
+def test_what_a_form_means_is_found_once_for_all_streams_of_a_model() -> None:
+    form = (
+        b'data: {"id":"chat-%b","created":%b,"model":"up","choices":[{"delta":{"content":"%b"}}],"n":%b}\n\n'
+    )
+    found = forms._found
+    found.cache_clear()
+    learned = [_learned(form % (b"%d" % n, b"17%d" % n, b"a" * n, b"1")) for n in range(1, 4)]
+    assert found.cache_info().misses == 1
+    for n, each in enumerate(learned, 1):
+        stream = form % (b"%d" % n, b"17%d" % n, b"text", b"1")
+        assert each is not None
+        run = each.run(stream + form % (b"0", b"0", b"text", b"1"), 0)
+        assert run == (1, stream.replace(b'"up"', b'"alias"'), len(stream), 4, False)
+
+
+STAMPED = b'data: {"id":"%b","created":%b,"model":"up","choices":[{"delta":{"content":"%b"}}],"obfuscation":"%b"}\n\n'
+LAST = b'data: {"id":"%b","choices":[{"delta":{},"finish_reason":"stop"}],"model":"up"}\n\n'
+
+
+def test_a_form_that_comes_in_a_second_stream_is_known_in_the_third() -> None:
+    known = Forms(CHAT, "alias")
+    for number in (b"1", b"2"):
+        for event in (STAMPED % (number, number, b"a", b"x"), LAST % number):
+            assert known.recognised(event, 0) is None
+            known.learn(_event(event))
+    event = STAMPED % (b"3", b"3", "ä".encode() + rb"\u00e9", b"")
+    found = known.recognised(event * 2, 0)
+    assert found is not None
+    run, form = found
+    assert run == (1, event.replace(b'"up"', b'"alias"'), len(event), 4, False)
+    assert form is not None
+    assert form.run(event * 2, len(event)) == (1, run.sent, 2 * len(event), 4, False)
+    last = LAST % b"3"
+    assert known.recognised(last, 0) == ((1, last.replace(b'"up"', b'"alias"'), len(last), 0, True), None)
+
+
+@pytest.mark.parametrize("text", [b'"', b"\\", b"a\nb", b"\x01", b"\xc3", rb"\ud83d", rb"\x"])
+def test_what_is_known_is_not_recognised_where_a_text_is_none(text: bytes) -> None:
+    known = Forms(CHAT, "alias")
+    for _ in range(2):
+        known.learn(_event(EVENT % (b"a", b"x")))
+    assert known.recognised(EVENT % (b"a", b"x"), 0) is not None
+    assert known.recognised(EVENT % (text, b"x"), 0) is None
+    assert known.recognised(EVENT % (b"a", text), 0) is None
+
+
+def test_no_more_forms_are_remembered_than_a_few_and_the_latest() -> None:
+    known = Forms(CHAT, "alias")
+    events = [b'data: {"n":"%d","choices":[{"delta":{"content":""}}]}\n\n' % n for n in range(100)]
+    for event in events:
+        known.learn(_event(event))
+        known.learn(_event(event))
+    left = [event for event in events if known.recognised(event, 0) is not None]
+    assert left == events[-forms._MOST_FORMS :]
+
+
+def test_an_event_is_recognised_in_a_time_by_its_length() -> None:
+    known = Forms(CHAT, "alias")
+    for _ in range(2):
+        known.learn(_event(EVENT % (b"a", b"x")))
+    began = time.process_time()
+    for text in (rb"\\" * 500_000, rb"\"" * 500_000, b"a" * 1_000_000, b"data: {" * 150_000):
+        assert known.recognised((EVENT % (b"a", text))[:-3], 0) is None
+        assert known.recognised(EVENT % (text, b"x"), 0) is not None
+    assert time.process_time() - began < 2
+
+
+def test_a_name_that_holds_what_is_tried_is_put_in_its_place() -> None:
+    model = "gproxy-730811"
+    known = Forms(CHAT, model)
+    event = STAMPED % (b"1", b"1", b"a", b"x")
+    assert [known.learn(_event(event)) for _ in range(2)] == [None, None]
+    assert known.recognised(event, 0) is None
+
+
+def test_an_event_that_is_long_is_not_kept() -> None:
+    assert _learned(EVENT % (b"a", b"x" * forms._LONGEST_EVENT)) is None
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"model":"up","choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":3}}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"a"}}],"error":{"code":500}}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"a"}}],"err\\u006fr":{"code":500}}\n\n',
+        b'data: {"model":"up","choices":[]}\n\n',
+        b'data: {"content":"a"}\n\n',
+        b'\n\ndata: {"choices":[{"delta":{"content":"a"}}]}\n\n',
+        b'data: {"choices":[{"delta":{"content":"a"}}]}\r\r',
+    ],
+)
+def test_nothing_is_learned_from_an_event_whose_like_may_say_more_than_text(event: bytes) -> None:
+    events = SseFramer().feed(event + b": end\n\n")
+    assert Forms(CHAT, "alias").learn(events[0]) is None
+
+
+def test_a_stream_of_one_form_is_read_a_few_times_only() -> None:
+    """The point of it all; the time that it saves is measured in `benchmarks/relay.py`."""
+    read: list[bytes] = []
+
+    def is_terminal(event: Event) -> bool:
+        read.append(event.raw)
+        return CHAT.is_terminal(event)
+
+    protocol = replace(CHAT, is_terminal=is_terminal)
+    tap = StreamTap(protocol, SseFramer(), client_model="alias", withhold_usage=False)
+    for number in range(100):
+        tap.feed(EVENT % (b"%d" % number, b"x" * (number % 7)))
+    tap.feed(b"".join(EVENT % (b"%d" % number, b"") for number in range(100)))
+    assert len(read) == 2
+    assert tap.output_bytes == 2 * (10 + 2 * 90)
+
+
+def test_forms_that_never_come_twice_are_soon_given_up() -> None:
+    learned: list[bytes] = []
+
+    def output_text(event: Event) -> int:
+        learned.append(event.raw)
+        return CHAT.output_text(event)
+
+    protocol = replace(CHAT, output_text=output_text)
+    tap = StreamTap(protocol, SseFramer(), client_model="alias", withhold_usage=False)
+    for number in range(100):
+        tap.feed(b'data: {"n":%d,"model":"up","choices":[{"delta":{"content":"a"}}]}\n\n' % number)
+    assert len(learned) == 100 + 2 * 6
+    assert tap.output_bytes == 100

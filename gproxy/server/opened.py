@@ -187,13 +187,13 @@ async def _first_event(answer: Answer, tap: StreamTap | TranslatingTap) -> Opene
 def failure_in(call: Call, opened: Opened, *, keyless: bool) -> Failure | None:
     """Why another attempt has to be made after a refusal, None for an error that goes to the client."""
     complaint = complaint_of(opened.answer.header, opened.body or b"", time.time())
-    said = _Said(call) if opened.refused in verdicts.TELLING else ()
+    said = Said(call) if opened.refused in verdicts.TELLING else ()
     if verdicts.judge(opened.refused, complaint, said) is Verdict.PASS:
         return None
     return verdicts.failure_of(opened.refused, complaint, said, keyless=keyless)
 
 
-class _Said:
+class Said:
     """The texts that the client sent, also as they read without escapes; made when they are looked at, which is
     seldom: of a large body it takes long."""
 

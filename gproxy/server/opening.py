@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from gproxy.config.snapshot import Credential, Memory, Provider
+from gproxy.config.snapshot import Credential, Memory
 from gproxy.errors import BadRequest, GatewayError, UpstreamFault
 from gproxy.protocols import strict
 from gproxy.providers.catalog import CHANNELS
@@ -28,7 +28,7 @@ from gproxy.server.crossing import Crossed, Crossing
 from gproxy.server.edge import Call
 from gproxy.server.health import HealthBook, Turn
 from gproxy.server.journal import Journal
-from gproxy.server.opened import Opened, failure_in, look
+from gproxy.server.opened import Opened, Said, failure_in, look
 from gproxy.server.tokens import Access, Tokens
 from gproxy.server.upstream import Attempt, Upstream, Way
 from gproxy.values import Route, Target, Usage
@@ -36,6 +36,8 @@ from gproxy.values import Route, Target, Usage
 _OVERLOADED = 529
 _UNREAD = (400, 422)
 """What an upstream answers that does not know a field."""
+_SPARED_SECONDS = 600.0
+"""A target that has refused to be asked for usage is not for so long: it may have been for what else was asked."""
 
 
 @dataclass(slots=True)
@@ -52,8 +54,8 @@ class Opener:
     keyless: frozenset[str]
     foresee: Callable[[Target], None]
     plans: Memory[tuple[Target, ...], failover.Plan] = field(default_factory=Memory)
-    no_usage: set[str] = field(default_factory=set)
-    """Providers that have refused `stream_options`: they are not asked again until the next reload."""
+    no_usage: Memory[Target, float] = field(default_factory=Memory)
+    """Until when targets are not asked for usage that have refused `stream_options`, by the upstream's clock."""
 
     def speaks(self, call: Call, route: Route) -> bool:
         """Whether `speakers` has nothing to choose: there is one target, and it carries the call as it came."""
@@ -99,16 +101,16 @@ class Opener:
             return None
         known = journal.crossings.get(target)
         if known is None:
-            asks = self._asks_usage(call.snapshot.providers[target.provider])
+            asks = self._asks_usage(call, target)
             known = journal.crossings[target] = await crossings.cross(call, target, asks)
         return known
 
-    def _asks_usage(self, provider: Provider) -> bool:
-        """Whether a stream of the provider's is asked to report usage."""
-        channel = CHANNELS[provider.channel]
-        return (
-            provider.settings.include_usage and channel.include_usage and provider.name not in self.no_usage
-        )
+    def _asks_usage(self, call: Call, target: Target) -> bool:
+        """Whether a stream of the target's is asked to report usage."""
+        provider = call.snapshot.providers[target.provider]
+        if not (provider.settings.include_usage and CHANNELS[provider.channel].include_usage):
+            return False
+        return not self.no_usage or self.no_usage.get(target, 0) <= self.upstream.now()
 
     def _reachable(self, call: Call, target: Target) -> bool:
         return bool(call.snapshot.providers[target.provider].credentials) or target.provider in self.keyless
@@ -206,7 +208,9 @@ class Opener:
             if access is None:
                 by = asking.proxy(call, provider)
                 access = await self.tokens.access(provider, credential, by, deadline)
-            opened = await self._sent(journal, target, access, self._asks_usage(provider), crossing, deadline)
+            opened = await self._sent(
+                journal, target, access, self._asks_usage(call, target), crossing, deadline
+            )
             if opened.refused:
                 opened = await self._insisted(opened, journal, credential, access, crossing, deadline)
             if not opened.refused:
@@ -289,7 +293,9 @@ class Opener:
             journal.attempt(target, credential.name)
             access = await self.tokens.access(provider, credential, asking.proxy(call, provider), deadline)
             crossing = journal.crossings.get(target)
-            opened = await self._sent(journal, target, access, self._asks_usage(provider), crossing, deadline)
+            opened = await self._sent(
+                journal, target, access, self._asks_usage(call, target), crossing, deadline
+            )
             opened = await self._unasked(opened, journal, credential, access, crossing, deadline)
         if opened.refused and opened.body:
             opened.body = access.scrubbed(opened.body)
@@ -307,16 +313,16 @@ class Opener:
         """The same answer, or that to the request without our asking for usage, if it was refused for that."""
         target, call = journal.target, journal.call
         assert target is not None
-        provider = call.snapshot.providers[target.provider]
-        ours = _asks_for_us(call, self._asks_usage(provider), crossing)
+        ours = _asks_for_us(call, self._asks_usage(call, target), crossing)
         if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, credential.name)
         if crossing is not None:
             crossing = journal.crossings[target] = await crossings.cross(call, target, False)
         again = await self._sent(journal, target, access, False, crossing, deadline)
-        if again.refused not in _UNREAD:  # else it was the client's own fault, whatever the error named
-            self.no_usage.add(provider.name)
+        # Else it may be the client's own fault, whatever the error names.
+        if not again.refused and not any("stream_options" in text for text in Said(call)):
+            self.no_usage.keep(target, self.upstream.now() + _SPARED_SECONDS)
         return again
 
     async def _sent(

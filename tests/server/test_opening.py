@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from gproxy.ledger.writer import Writer
 from gproxy.protocols import anthropic_messages, gemini, openai_chat, openai_responses, passthrough
 from gproxy.protocols.base import Protocol
 from gproxy.routing.credentials import Cause, State
+from gproxy.server import opening
 from gproxy.server.asking import Ways
 from gproxy.server.edge import LOOP_HEADER
 from gproxy.server.health import HealthBook
@@ -603,7 +605,63 @@ async def test_usage_is_asked_for_and_not_again_once_it_was_refused(place: Place
         assert (await it.taken()).tap
     assert [b"stream_options" in seen.body for seen in up.seen] == [True, False, False]
     assert up.seen[1].body == STREAMED
-    assert it.opener.no_usage == {"up"}
+    assert set(it.opener.no_usage) == {Target("up", "m")}
+
+
+async def test_usage_is_asked_for_again_after_a_while(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_SPARED_SECONDS", 0.0)
+    async with peer(picky) as up:
+        it = Opening(place, provider(up.url), STREAMED)
+        for _ in range(2):
+            await it.taken()
+    assert [b"stream_options" in seen.body for seen in up.seen] == [True, False, True, False]
+
+
+async def test_other_models_of_a_provider_that_refused_once_are_asked_for_usage(place: Place) -> None:
+    async with peer(picky) as up:
+        it = Opening(place, provider(up.url), STREAMED)
+        await it.taken()
+        other = Opening(place, provider(up.url), STREAMED, targets=(Target("up", "other"),))
+        other.opener.no_usage.update(it.opener.no_usage)
+        await other.taken()
+    assert [b"stream_options" in seen.body for seen in up.seen] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("second", [http(b"{}", 429), http(b"{}", 503), http(b"{}", 404), sse()])
+@pytest.mark.parametrize(
+    "more",
+    [b', "stream_options": {"x": 1}', b', "user": "stream_options"', b', "user": "stream\\u005foptions"'],
+)
+async def test_what_names_stream_options_itself_spares_nobody(
+    place: Place, second: bytes, more: bytes
+) -> None:
+    """Its own bad field may have been refused, and its own words be what the error repeats."""
+    said = [REFUSED, second]
+
+    async def in_turn(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(said.pop(0))
+
+    async with peer(in_turn) as up:
+        it = Opening(place, provider(up.url), STREAMED.replace(b"true}", b"true%b}" % more))
+        with suppress(GatewayError):
+            await it.taken()
+    assert len(up.seen) == 2
+    assert it.opener.no_usage == {}
+
+
+@pytest.mark.parametrize("status", [401, 404, 429, 503])
+async def test_only_an_answer_says_that_it_was_our_asking(place: Place, status: int) -> None:
+    said = [REFUSED, http(b"{}", status)]
+
+    async def in_turn(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(said.pop(0))
+
+    async with peer(in_turn) as up:
+        it = Opening(place, provider(up.url), STREAMED)
+        with suppress(GatewayError):
+            await it.taken()
+    assert len(up.seen) == 2
+    assert it.opener.no_usage == {}
 
 
 async def test_a_client_cannot_make_a_provider_seem_to_refuse_usage(place: Place) -> None:
@@ -612,7 +670,7 @@ async def test_a_client_cannot_make_a_provider_seem_to_refuse_usage(place: Place
         it = Opening(place, provider(up.url), STREAMED)
         assert (await it.taken()).refused == 400
     assert len(up.seen) == 2
-    assert it.opener.no_usage == set()
+    assert it.opener.no_usage == {}
 
 
 async def test_what_the_client_asked_itself_is_not_taken_back(place: Place) -> None:
@@ -628,7 +686,7 @@ async def test_another_refusal_is_not_repeated(place: Place) -> None:
         it = Opening(place, provider(up.url), STREAMED)
         assert (await it.taken()).refused == 400
     assert len(up.seen) == 1
-    assert it.opener.no_usage == set()
+    assert it.opener.no_usage == {}
 
 
 async def test_usage_is_not_asked_for_where_the_provider_says_so(place: Place) -> None:
@@ -797,7 +855,7 @@ async def test_a_translated_stream_is_asked_without_usage_where_that_is_refused(
     async with peer(once) as up:
         it = Opening(place, provider(up.url, protocols=("openai_chat",)), body, anthropic_messages.MESSAGES)
         assert (await it.taken()).tap is not None
-        assert it.opener.no_usage == {"up"}
+        assert set(it.opener.no_usage) == {Target("up", "m")}
     assert [b"stream_options" in seen.body for seen in up.seen] == [True, False]
 
 

@@ -26,10 +26,10 @@ _WORDS = {
     "concurrency": "requests at once",
 }
 
-_NOUNS = {"rpm": "requests", "rpd": "requests", "tpm": "tokens", "tpd": "tokens"}
-_HEADERS = {
-    noun: tuple(f"x-ratelimit-{what}-{noun}" for what in ("limit", "remaining", "reset"))
-    for noun in ("requests", "tokens")
+_TOLD = "x-ratelimit-limit-{0}: %d\r\nx-ratelimit-remaining-{0}: %d\r\nx-ratelimit-reset-{0}: %ds\r\n"
+_LINES = {
+    **dict.fromkeys(("rpm", "rpd"), _TOLD.format("requests").encode()),
+    **dict.fromkeys(("tpm", "tpd"), _TOLD.format("tokens").encode()),
 }
 
 
@@ -49,6 +49,13 @@ def bounds_for(client: Client, target: Target, alias: str | None) -> tuple[Bound
     """Every bound on a request: those of the user's rules that apply, and the key's own."""
     rules = rules_for(client, target, alias)
     return (*(bound for rule in rules for bound in rule.bounds), *client.key_bounds)
+
+
+def output_asked(limit: int | None) -> tuple[int, int]:
+    """The output tokens that a request with this limit is taken to use, and the most that it may cost."""
+    if limit:
+        return (limit, limit) if limit < OUTPUT_CEILING else (OUTPUT_CEILING, OUTPUT_CEILING)
+    return OUTPUT_TYPICAL, OUTPUT_UNSAID
 
 
 def refusal(admission: Admission, quota_status: int) -> GatewayError | None:
@@ -72,31 +79,32 @@ def refusal(admission: Admission, quota_status: int) -> GatewayError | None:
 
 def rate_headers(admission: Admission) -> tuple[tuple[str, str], ...]:
     """`x-ratelimit-*` of the tightest bound on requests and of the tightest on tokens, as far as there are any."""
-    tightest: dict[str, Standing] = {}
+    parts = (line.partition(": ") for line in rate_lines(admission).decode().splitlines())
+    return tuple([(name, value) for name, _, value in parts])
+
+
+def rate_lines(admission: Admission) -> bytes:
+    """The same as lines of a head."""
+    tightest: dict[bytes, Standing] = {}
     for standing in admission.standings:
-        noun = _NOUNS.get(standing.bound.kind)
-        if noun is not None and (noun not in tightest or _is_tighter(standing, tightest[noun])):
-            tightest[noun] = standing
-    told: list[tuple[str, str]] = []
-    for noun, (limit, remaining, reset) in _HEADERS.items():
-        if noun in tightest:
-            standing = tightest[noun]
-            told += (
-                (limit, str(standing.bound.most)),
-                (remaining, str(standing.left)),
-                (reset, f"{math.ceil(standing.resets_in)}s"),
-            )
-    return tuple(told)
+        form = _LINES.get(standing.bound.kind)
+        if form is None:
+            continue
+        other = tightest.get(form)
+        if (
+            other is None
+            or standing.left < other.left
+            or (standing.left == other.left and standing.resets_in > other.resets_in)
+        ):
+            tightest[form] = standing
+    lines = [form % (it.bound.most, it.left, math.ceil(it.resets_in)) for form, it in tightest.items()]
+    return b"".join(lines)
 
 
 def _dollars(nano: int) -> str:
     """With all its digits, two at least."""
     whole, _, part = f"{nano / 1e9:.9f}".rstrip("0").partition(".")
     return f"{whole}.{part:0<2}"
-
-
-def _is_tighter(one: Standing, other: Standing) -> bool:
-    return one.left < other.left or (one.left == other.left and one.resets_in > other.resets_in)
 
 
 def _spent(budget: Budget, fits_alone: bool) -> str:

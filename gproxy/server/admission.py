@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
+
+from msgspec import Struct, structs
 
 from gproxy.config.snapshot import Memory, Snapshot
 from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
@@ -26,14 +27,16 @@ from gproxy.values import Bound, Budget, Claim, Route, Target, Usage
 _LARGE_BODY = 1024 * 1024
 
 
-class Plan(NamedTuple):
+class Plan(Struct, frozen=True):
     """What is asked of each request of one key for the same targets, in one operation of a dialect.
 
-    `by_tokens`: its input counts. `prices` are the targets', in their order, None for what costs no budget anything;
-    None in the place of them all: they have to be asked for each time, and targets may be left out then.
+    `scopes` are whose spend it adds to. `by_tokens`: its input counts. `prices` are the targets', in their order,
+    None for what costs no budget anything; None in the place of them all: they have to be asked for each time, and
+    targets may be left out then.
     """
 
     targets: tuple[Target, ...]
+    scopes: tuple[str, ...]
     bounds: tuple[Bound, ...]
     budgets: tuple[Budget, ...]
     by_tokens: bool
@@ -49,9 +52,9 @@ class Doorkeeper:
         self._snapshot = snapshot
         self._plans: Memory[tuple[str, tuple[Target, ...], str | None, str], Plan] = Memory()
 
-    async def admit(self, journal: Journal, route: Route) -> tuple[Route, tuple[tuple[str, str], ...]]:
+    async def admit(self, journal: Journal, route: Route) -> tuple[Route, bytes]:
         """Reserve what the request needs, whichever target of the route will serve it; what may be tried, and the
-        headers that tell the client what is left.
+        lines of a head that tell the client what is left.
 
         Raises RateLimited or QuotaExceeded, and then nothing was counted and there is to be no row; Unavailable
         if the store cannot be written.
@@ -59,8 +62,8 @@ class Doorkeeper:
         call = journal.call
         plan = self.plan(call, route.targets, route.alias)
         if not (plan.bounds or call.client.budgets):
-            self._open(journal, route.targets[0])
-            return route, ()
+            self._open(journal, plan)
+            return route, b""
         if plan.prices is None:
             plan = await self._priced(journal, route)
         assert plan.prices is not None
@@ -83,7 +86,7 @@ class Doorkeeper:
         error = limits.refusal(admission, self._snapshot.config.globals.quota_status)
         if error is not None:
             raise _without_row(journal, error)
-        return route, limits.rate_headers(admission)
+        return route, limits.rate_lines(admission)
 
     def plan(self, call: Call, targets: tuple[Target, ...], alias: str | None) -> Plan:
         """What is asked of such a call; a thousand rules are matched once for each name, not for each request."""
@@ -102,20 +105,21 @@ class Doorkeeper:
             if not all(price is not None and _is_payable(protocol, price) for price in prices):
                 prices = None
         by_tokens = bool(client.budgets) or any(bound.kind in ("tpm", "tpd") for bound in bounds)
-        return Plan(targets, bounds, budgets, by_tokens, prices)
+        scopes = (client.user_scope, client.key_scope)
+        return Plan(targets, scopes, bounds, budgets, by_tokens, prices)
 
-    def _open(self, journal: Journal, target: Target) -> None:
+    def _open(self, journal: Journal, plan: Plan) -> None:
         call = journal.call
         journal.claim = claim = Claim(
             request_id=call.request_id,
-            scopes=(call.client.user_scope, call.client.key_scope),
+            scopes=plan.scopes,
             bounds=(),
             budgets=(),
             tokens=0,
             cost_nano=0,
             at=call.started_at,
         )
-        self._accounts.open(claim, partial(self._pending, journal, target))
+        self._accounts.open(claim, partial(self._pending, journal, plan.targets[0]))
 
     def _pending(self, journal: Journal, target: Target, given: int = 0, price: Price | None = None) -> bytes:
         """What was not needed to let it through is estimated, or what is at hand."""
@@ -141,7 +145,7 @@ class Doorkeeper:
             )
             error.status = settings.quota_status
             raise _without_row(journal, error)
-        return self.plan(call, tuple(kept), route.alias)._replace(prices=tuple(kept.values()))
+        return structs.replace(self.plan(call, tuple(kept), route.alias), prices=tuple(kept.values()))
 
 
 _SETTABLE = {True: "price_tiers or price_each_call", False: "price_each_call"}
@@ -155,20 +159,21 @@ def _is_payable(protocol: Protocol, price: Price) -> bool:
 
 def _claim(call: Call, plan: Plan, prices: Iterable[Price | None], given: int) -> Claim:
     """Made when it is counted: a body sent slowly would else put a request into a minute that is over."""
-    facts, client, protocol = call.facts, call.client, call.protocol
+    facts, protocol = call.facts, call.protocol
     tokens = cost = 0
     if protocol.metered:
-        limit = facts.max_output_tokens
+        typical, most = limits.output_asked(facts.max_output_tokens)
         writes = facts.answers if protocol.estimable and protocol.generates else 0
-        tokens = given + min(limit or limits.OUTPUT_TYPICAL, limits.OUTPUT_CEILING) * writes
-        most = min(limit or limits.OUTPUT_UNSAID, limits.OUTPUT_CEILING) * writes
+        tokens = given + typical * writes
         calls = 1 if protocol.estimable else facts.answers
         for price in prices:
             if price is not None:
-                cost = max(cost, most_nano(given, most, facts.service_tier, price) * calls)
+                held = most_nano(given, most * writes, facts.service_tier, price) * calls
+                if held > cost:
+                    cost = held
     return Claim(
         request_id=call.request_id,
-        scopes=(client.user_scope, client.key_scope),
+        scopes=plan.scopes,
         bounds=plan.bounds,
         budgets=plan.budgets,
         tokens=tokens,

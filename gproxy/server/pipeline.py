@@ -62,8 +62,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
             if not stages.opener.speaks(call, route):
                 route = await stages.opener.speakers(journal, route)
             admitted, told = await stages.door.admit(journal, route)
-            if told:
-                reply.add_headers(told)
+            reply.add_lines(told)
             opened = await stages.opener.open(journal, admitted)
             reply.write_timeout_s = min(WRITE_TIMEOUT, journal.settings.idle_timeout_s)
             await relay(opened, journal, reply, settlement, stages.tasks)

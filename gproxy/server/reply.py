@@ -124,7 +124,11 @@ class Reply:
 
     def add_headers(self, headers: Iterable[tuple[str, str]]) -> None:
         """Headers of ours that are to go out with the answer, whatever it is."""
-        self._own += lines([(name.encode(), value.encode()) for name, value in headers])
+        self.add_lines(lines([(name.encode(), value.encode()) for name, value in headers]))
+
+    def add_lines(self, block: bytes) -> None:
+        """The same headers as `lines` makes them."""
+        self._own += block
 
     async def send_with_id(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's `send` for an answer that is made elsewhere: it gets the request's id too."""

@@ -24,6 +24,9 @@ from gproxy.values import Admission, Claim, Record
 NOTED_AFTER_S = 0.05
 """How long a request is open before that is written: most end before it is worth a row that is taken out again."""
 
+LOOK_S = 0.02
+"""How often it is asked whether somebody else has changed the store, which takes as long as to count a request."""
+
 Pending = Callable[[], bytes]
 """Makes the encoded row that is written should this process die (`spend.pending`), empty for none."""
 
@@ -169,10 +172,13 @@ class Alone:
         self._writer = writer
         self._inline = inline
         self._tally = Tally(inline.ask)
+        self._look_at = 0.0
         self._noting = Noting(self._note)
 
     async def reserve(self, claim: Claim, pending: Pending) -> Admission:
-        if not self._writer.waiting:
+        now = time.monotonic()
+        if now >= self._look_at and not self._writer.waiting:
+            self._look_at = now + LOOK_S
             self._tally.turn(claim.at)
             if self._inline.overtaken():
                 self._tally.reread()

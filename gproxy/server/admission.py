@@ -50,6 +50,7 @@ class Doorkeeper:
         self._accounts = accounts
         self._prices = prices
         self._snapshot = snapshot
+        self._settings = snapshot.config.globals
         self._plans: Memory[tuple[str, tuple[Target, ...], str | None, str], Plan] = Memory()
 
     async def admit(self, journal: Journal, route: Route) -> tuple[Route, bytes]:
@@ -83,7 +84,7 @@ class Doorkeeper:
             admission = await self._accounts.reserve(claim, pending)
         except StoreError:
             raise Unavailable("The limits cannot be counted now; try again later.") from None
-        error = limits.refusal(admission, self._snapshot.config.globals.quota_status)
+        error = limits.refusal(admission, self._settings.quota_status)
         if error is not None:
             raise _without_row(journal, error)
         return route, limits.rate_lines(admission)
@@ -130,11 +131,11 @@ class Doorkeeper:
         """The plan for those targets that may be tried, with their prices: one whose price is unknown is left out,
         unless it is allowed. Raises QuotaExceeded if none is left.
         """
-        call, settings = journal.call, self._snapshot.config.globals
+        call = journal.call
         kept: dict[Target, Price | None] = {}
         for target in route.targets:
             price = await self._prices.of(self._snapshot, target)
-            if settings.allow_unpriced or (price is not None and _is_payable(call.protocol, price)):
+            if self._settings.allow_unpriced or (price is not None and _is_payable(call.protocol, price)):
                 kept[target] = price
         if not kept:
             target = route.targets[0]
@@ -143,7 +144,7 @@ class Doorkeeper:
                 f"{_SETTABLE[call.protocol.estimable]} for it in [[models]], or allow_unpriced = true in [global].",
                 headers=(("x-should-retry", "false"),),
             )
-            error.status = settings.quota_status
+            error.status = self._settings.quota_status
             raise _without_row(journal, error)
         return structs.replace(self.plan(call, tuple(kept), route.alias), prices=tuple(kept.values()))
 

@@ -280,7 +280,10 @@ async def test_noting_tells_of_what_stays_open_and_of_nothing_else(monkeypatch: 
     assert [noting.ended(name) for name in ("a", "a", "d", "x")] == [True, False, True, False]
 
 
-async def test_alone_what_somebody_changes_by_hand_is_seen_by_the_next_request(tmp_path: Path) -> None:
+async def test_alone_what_somebody_changes_by_hand_is_seen_by_the_next_request_that_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOK_S", 0.0)
     async with serving(tmp_path, None) as (books, it):
         for name in "abc":
             one = claim(name)

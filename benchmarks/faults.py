@@ -36,14 +36,14 @@ class Promise:
 
 
 def killed(options: argparse.Namespace) -> Iterator[Promise]:
-    """SIGKILL to all processes under load, with one worker and with two."""
+    """SIGKILL to all processes under load, with one worker and with two, every third while the store is locked."""
     for workers in (1, 2):
         tally, rng = kills.Tally(), random.Random(workers)
         with tempfile.TemporaryDirectory() as folder, Upstream() as upstream:
             text = kills.configuration(upstream)
             with Gateway(Path(folder), text, "--workers", str(workers)) as gateway:
-                for _ in range(options.rounds):
-                    kills.kill_and_restart(gateway, tally, rng)
+                for number in range(options.rounds):
+                    kills.kill_and_restart(gateway, tally, rng, locked=number % 3 == 2)
                 command = (*GPROXY, "usage", "verify", "--config", str(gateway.path))
                 verified = subprocess.run(command, env=environment(), capture_output=True, check=False)
         load = f"{tally.acknowledged} answers, {tally.open_at_kill} requests open at the kills"

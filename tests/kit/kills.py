@@ -8,8 +8,10 @@ import os
 import random
 import signal
 import sqlite3
+import threading
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -40,15 +42,16 @@ def configuration(upstream: Upstream) -> str:
         + "".join(model("oa", name, "price_each_call = 0.1\n") for name in SCRIPTS)
         + user("alice", KEY, "*")
         + quota("alice", 1e6)
-        + limit("alice", rpm=10**9, tpd=10**15, max_concurrency=1000)
+        + limit("alice", rpm=10**9, rpd=10**9, tpd=10**15, max_concurrency=1000)
     )
 
 
 @dataclass
 class Tally:
-    """What so many kills came to. `lost`: answered in full, and without the row that says so. `doubled`: rows too
-    many, or nano-dollars spent beside what the rows cost. `leaked`: what is still held or counted as open, of any
-    kind, once the server is back. `recoveries_s`: from the start of its process until it listens."""
+    """What so many kills came to. `lost`: answered in full, and without the row that says so, or rows that the limit
+    of the day does not count. `doubled`: rows too many, or nano-dollars spent beside what the rows cost. `leaked`:
+    what is still held or counted as open, of any kind, once the server is back. `recoveries_s`: from the start of
+    its process until it listens."""
 
     acknowledged: int = 0
     lost: int = 0
@@ -58,9 +61,11 @@ class Tally:
     recoveries_s: list[float] = field(default_factory=list)
 
 
-def kill_and_restart(gateway: Gateway, tally: Tally, rng: random.Random) -> None:
-    """One round: some load, SIGKILL to every process of the server in the midst of it, and a start."""
-    answered = asyncio.run(_load(gateway, rng))
+def kill_and_restart(gateway: Gateway, tally: Tally, rng: random.Random, *, locked: bool = False) -> None:
+    """One round: some load, SIGKILL to every process of the server in the midst of it, and a start. `locked`: another
+    program has the store's lock again and again meanwhile."""
+    with _locking(gateway, rng) if locked else nullcontext():
+        answered = asyncio.run(_load(gateway, rng))
     left_open = _number(gateway, "SELECT count(*) FROM reservations")
     gateway.lines.clear()
     began = time.monotonic()
@@ -70,18 +75,43 @@ def kill_and_restart(gateway: Gateway, tally: Tally, rng: random.Random) -> None
     tally.open_at_kill += left_open
     rows = {row["request_id"]: row["status"] for row in gateway.rows()}
     tally.lost += sum(rows.get(id) != status for id, status in answered.items())
+    tally.lost += max(0, len(rows) - _number(gateway, _COUNTED))
     tally.doubled += len(gateway.rows()) - len(rows)
     tally.doubled += abs(_number(gateway, _SPENT) - _number(gateway, _COST))
     tally.leaked += sum(_number(gateway, query) for query in _HELD)
 
 
 _SPENT = "SELECT spent_nano FROM spend WHERE scope = 'user/alice' AND period = 'total'"
+_COUNTED = "SELECT sum(n) FROM counters WHERE kind = 'rpd'"
 _COST = "SELECT sum(CAST(round(cost_usd * 1e9) AS INTEGER)) FROM usage"
 _HELD = (
     "SELECT sum(held_nano) FROM spend",
     "SELECT sum(n) FROM counters WHERE kind = 'concurrency'",
     "SELECT count(*) FROM reservations",
 )
+
+
+@contextmanager
+def _locking(gateway: Gateway, rng: random.Random) -> Iterator[None]:
+    """Waits at the end until it has let go."""
+    over = threading.Event()
+    random_s = random.Random(rng.random()).uniform
+
+    def lock() -> None:
+        with closing(sqlite3.connect(gateway.database, isolation_level=None)) as db:
+            while not over.wait(random_s(0, 0.1)):
+                with suppress(sqlite3.OperationalError):  # the server was faster for 5 s
+                    db.execute("BEGIN IMMEDIATE")
+                    over.wait(random_s(0.02, 0.1))
+                    db.execute("ROLLBACK")
+
+    thread = threading.Thread(target=lock)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _number(gateway: Gateway, query: str) -> int:

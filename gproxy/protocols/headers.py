@@ -86,12 +86,16 @@ def upstream_headers(client_headers: Sequence[Header], *, across: bool = False) 
 def client_headers(upstream: Sequence[Header], *, across: bool = False) -> list[Header]:
     """What goes down of an upstream's headers, values byte for byte. `across`: one of another dialect."""
     allowed = CLIENT_ACROSS if across else CLIENT
-    passed = [
-        (known, value)
-        for name, value in upstream
-        if (known := name.lower()) in allowed and not _CONTROL.search(value)
-    ]
-    return _unlisted(passed, upstream)
+    passed: list[Header] = []
+    for_one_hop = False
+    for name, value in upstream:
+        name = name.lower()
+        if name in allowed:
+            if not _CONTROL.search(value):
+                passed.append((name, value))
+        elif name == b"connection":
+            for_one_hop = True
+    return _unlisted(passed, upstream) if for_one_hop else passed
 
 
 @lru_cache(maxsize=1024)

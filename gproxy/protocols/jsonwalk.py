@@ -15,7 +15,7 @@ Edit = tuple[int, int, str]
 _SPACE = re.compile(r"[ \t\n\r]*")
 # A name without escapes with what stands behind it, and what stands behind a value: nearly all are read in one step.
 _PLAIN_NAME = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
-_PLAIN_STRING = re.compile(r'"[^"\\\x00-\x1f]*"')
+_PLAIN_MEMBER = re.compile(_PLAIN_NAME.pattern + r'("[^"\\\x00-\x1f]*")?')
 _AFTER = re.compile(r"[ \t\n\r]*([,\]}])[ \t\n\r]*")
 LENIENT: RawDecode = JSONDecoder().raw_decode
 """Takes what the standard library does."""
@@ -88,10 +88,10 @@ def spans_of(text: str) -> dict[str, tuple[int, int]]:
 
 def value_after(text: str, name: str) -> tuple[int, int]:
     """The (start, end) of the value of a member of which `name`, in its quotes, stands in the JSON `text` once."""
-    named = _PLAIN_NAME.match(text, text.index(name))
+    named = _PLAIN_MEMBER.match(text, text.index(name))
     assert named is not None
-    plain = _PLAIN_STRING.match(text, named.end())
-    return named.end(), LENIENT(text, named.end())[1] if plain is None else plain.end()
+    start, end = named.span(2)
+    return (start, end) if start >= 0 else (named.end(), LENIENT(text, named.end())[1])
 
 
 def _escaped_name(text: str, at: int, raw_decode: RawDecode) -> tuple[str, int]:

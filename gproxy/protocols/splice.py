@@ -17,6 +17,7 @@ Path = tuple[str, ...]
 
 _SPACE = b" \t\n\r"
 _LONGEST_SPACE = 64  # that is looked back over for what stands before a name
+_MOST_IN_FRONT = 64  # members that are looked through for what stands before all that is nested
 _ESCAPED_ASCII = rb"\u00"
 """How a name could be written that is then not found as it is."""
 
@@ -29,15 +30,19 @@ def replace_value(data: bytes, path: Path, value: str) -> bytes:
     The same bytes come back if nothing is there, if it is no string, or if `data` is not JSON. A name that is
     repeated at the path is changed each time.
     """
-    key = b'"%b"' % path[-1].encode()
-    at = data.find(key)
-    if at < 0 and b"\\" not in data:
-        return data
-    if at > 0 and len(path) == 1 and data.find(key, at + 1) < 0:
-        found = _PLAIN_STRING_MEMBER.match(data, at + len(key))
-        if found is not None and (_at_top(data[:at]) or _at_end(data, at, found.end())):
+    if len(path) == 1:
+        found = _in_front(path[0]).match(data)
+        key = b'"%b"' % path[0].encode()
+        at = data.find(key) if found is None else data.find(key, found.end())
+        if found is None and at > 0 and data.find(key, at + 1) < 0:
+            behind = _PLAIN_STRING_MEMBER.match(data, at + len(key))
+            if behind is not None and _at_end(data, at, behind.end()):
+                found, at = behind, -1
+        if found is not None and at < 0:
             view = memoryview(data)  # an answer may be large: it is copied once
             return b"".join((view[: found.start(1)], _quoted(value), view[found.end(1) :]))
+        if at < 0 and b"\\" not in data:
+            return data
     return _replace_exactly(data, path, value)
 
 
@@ -54,18 +59,17 @@ def _quoted(value: str) -> bytes:
     return json.dumps(value).encode()
 
 
-def _at_top(before: bytes) -> bool:
-    """Whether what follows `before` surely stands in the outermost object and outside its strings.
+@lru_cache(maxsize=16)
+def _in_front(name: str) -> re.Pattern[bytes]:
+    """Finds a string that is a member of the outermost object, where nothing that is nested or escaped is before it.
 
-    One opening brace and no bracket: nothing can be nested. No backslash and an even number of quotes: no
-    string is open. Braces inside strings only make this say no, and the exact way is taken.
+    Each piece takes all that it can and gives nothing back, so the time is that of one pass.
     """
-    return (
-        before.count(b"{") == 1
-        and before.lstrip(_SPACE).startswith(b"{")
-        and b"[" not in before
-        and b"\\" not in before
-        and before.count(b'"') % 2 == 0
+    space, string = rb"[ \t\n\r]*+", rb'"[^"\\\x00-\x1f]*+"'
+    flat = space + string + space + rb":" + space + rb"(?:" + string + rb"|[-+.0-9A-Za-z]++)" + space + rb","
+    named = space + b'"%b"' % re.escape(name.encode()) + space + rb":" + space
+    return re.compile(
+        space + rb"\{(?:" + flat + rb"){0,%d}?" % _MOST_IN_FRONT + named + rb"(" + string + rb")"
     )
 
 

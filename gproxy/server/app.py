@@ -8,6 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import MutableMapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gproxy.config.snapshot import Snapshot
@@ -89,7 +90,7 @@ class Gateway:
             self.health,
             Ways(self.own_id),
             frozenset(keyless),
-            lambda target: self.prices.foresee(snapshot, target),
+            partial(self.prices.foresee, snapshot),
         )
         door = Doorkeeper(self._accounts, self.prices, snapshot)
         self._version = (snapshot, Stages(door, opener, self.settlement, self._tasks, self._drains))

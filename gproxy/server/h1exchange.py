@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import httptools
 import httpx
 
+from gproxy.server import h1head
 from gproxy.server.deadlines import Deadlines
-from gproxy.server.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, Head, Refused
+from gproxy.server.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, Refused
 from gproxy.server.sockets import arrivals, reset
 
 MAX_UNREAD_BYTES = 128 * 1024
@@ -101,8 +102,8 @@ class Exchange(httpx.AsyncByteStream):
         status = self._parser.get_status_code()
         if self.complete:
             return
-        head = Head(self.headers)
-        self._head_bytes += head.size
+        first, delimited, size = h1head.read(self.headers)
+        self._head_bytes += size
         if self._head_bytes > MAX_HEAD_BYTES:
             raise Refused
         if status < 200:
@@ -111,8 +112,8 @@ class Exchange(httpx.AsyncByteStream):
             self.headers = []
             self._status_bytes = 0
             return
-        self.first = head.first
-        self._delimited = head.delimited
+        self.first = first
+        self._delimited = delimited
         self.status = status
         if self._bodiless:
             self.complete = True

@@ -20,33 +20,26 @@ class Refused(Exception):
     """Raised through llhttp: an answer is beyond a limit, or holds what no header may."""
 
 
-class Head:
-    """The headers of one head, found one by one. `first` has the first of each name, in lower case.
-
-    `delimited`: the body ends by a length or by chunks; otherwise the connection's end is its end. `size`: bytes of
-    all names and values.
-    """
-
-    __slots__ = ("delimited", "first", "size")
-
-    def __init__(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Raises Refused."""
-        self.first: dict[bytes, bytes] = {}
-        self.delimited = False
-        self.size = 0
-        if len(headers) > MAX_HEADERS:
+def read(headers: Sequence[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], bool, int]:
+    """Of the headers of one head: the first of each name, in lower case; whether the body ends by a length or by
+    chunks, and not with its connection; and how many bytes names and values are. Raises Refused."""
+    if len(headers) > MAX_HEADERS:
+        raise Refused
+    first: dict[bytes, bytes] = {}
+    delimited = False
+    total = 0
+    for name, value in headers:
+        size = len(name) + len(value)
+        total += size
+        if size > MAX_FIELD_BYTES or b"\0" in value:
             raise Refused
-        for name, value in headers:
-            size = len(name) + len(value)
-            self.size += size
-            if size > MAX_FIELD_BYTES or b"\0" in value:
-                raise Refused
-            lowered = name.lower()
-            if lowered not in self.first:
-                self.first[lowered] = value
-            if lowered == b"content-length":
-                self.delimited = True
-            elif lowered == b"transfer-encoding":
-                if _PRINTED.fullmatch(value) is None:
-                    raise Refused  # where llhttp and others would not agree
-                self.delimited = value.lower().rpartition(b",")[2].strip(b" \t") == b"chunked"
+        name = name.lower()
+        if name not in first:
+            first[name] = value
+        if name == b"content-length":
+            delimited = True
+        elif name == b"transfer-encoding":
+            if _PRINTED.fullmatch(value) is None:
+                raise Refused  # where llhttp and others would not agree
+            delimited = value.lower().rpartition(b",")[2].strip(b" \t") == b"chunked"
+    return first, delimited, total

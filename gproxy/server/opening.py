@@ -124,7 +124,8 @@ class Opener:
 
         A count that has to be asked for in another dialect, and that nobody gives, is estimated.
         """
-        return (self._first if self.speaks(journal.call, route) else self._first_or_guess)(journal, route)
+        one = len(route.targets) == 1 and not journal.crossings  # nothing then that could be estimated
+        return (self._first if one else self._first_or_guess)(journal, route)
 
     async def _first_or_guess(self, journal: Journal, route: Route) -> Opened:
         first = journal.crossings.get(route.targets[0]) if journal.crossings else None

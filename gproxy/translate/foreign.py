@@ -80,9 +80,16 @@ def _responses(tree: Tree, _model: str) -> dict[str, Any] | None:
 
 def _chat(tree: Tree, _model: str) -> dict[str, Any] | None:
     """Those of chat completions, where only OpenRouter and the like know of signatures."""
+    given = tree.get("messages")
+    for message in given if isinstance(given, list) else ():
+        if isinstance(message, dict) and "reasoning_details" in message:
+            return _chat_spared(tree)
+    return None
+
+
+def _chat_spared(tree: Tree) -> dict[str, Any] | None:
+    """The same of one that holds reasoning, of whomever."""
     given = objects(tree.get("messages"))
-    if not [message for message in given if "reasoning_details" in message]:
-        return None
     messages: list[Any] = []
     changed = False
     for message in given:

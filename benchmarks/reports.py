@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from gproxy.ledger.bulk import Entry
 from gproxy.ledger.prune import prune
@@ -63,11 +62,9 @@ def records(count: int) -> Iterator[Record]:
         )
 
 
-def fill(path: Path, count: int, *, rolled_up: bool = True) -> float:
+def fill(path: Path, count: int) -> float:
     """CPU µs for each row, in commits of `BATCH`."""
     store = open_store(path)
-    if not rolled_up:
-        store.run([_without_roll_up])
     spent, rows = 0.0, records(count)
     for _ in range(0, count, BATCH):
         works = [Entry(row) for _, row in zip(range(BATCH), rows, strict=False)]
@@ -83,11 +80,6 @@ def one_by_one(path: Path, count: int) -> float:
     spent = _cpu(lambda: [store.run([work]) for work in works])
     store.close()
     return spent / count * 1e6
-
-
-def _without_roll_up(db: Any) -> None:
-    for name in ("insert", "delete", "update"):
-        db.execute(f"DROP TRIGGER usage_days_{name}")
 
 
 def _cpu(work: Callable[[], object]) -> float:
@@ -115,10 +107,8 @@ def reports(path: Path) -> None:
 def main() -> None:
     for count in map(int, sys.argv[1:] or ROWS):
         with tempfile.TemporaryDirectory() as folder:
-            plain, path = Path(folder) / "plain.db", Path(folder) / "gproxy.db"
-            few = min(count, 50_000)
+            path = Path(folder) / "gproxy.db"
             print(f"{count} rows")
-            print(f"  µs/row without roll-up       {fill(plain, few, rolled_up=False):7.1f}")
             print(f"  µs/row, {BATCH} to a commit     {fill(path, count):7.1f}")
             print(
                 f"  µs/row, a commit each        {one_by_one(Path(folder) / 'single.db', min(count, 10_000)):7.1f}"

@@ -255,6 +255,10 @@ _COST_VIEWS_WITH_UNKNOWN = tuple(
     )
 )
 
+# Whole days are read from the roll-up, and what is left of a span by its times: these two made a report of one user's
+# latencies take 0.02 s instead of 0.04, of 300 000 rows, and each row a quarter more.
+_FEWER_INDEXES = ("DROP INDEX usage_user_started_at", "DROP INDEX usage_model_started_at")
+
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("usage", _USAGE),
     ("policy", _POLICY),
@@ -267,5 +271,6 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cost views", _COST_VIEWS),
     ("cost views with unknown", _COST_VIEWS_WITH_UNKNOWN),
     ("rollup by commit", rollup.STEP_SUMMED_BY_COMMIT),
+    ("fewer indexes", _FEWER_INDEXES),
 )
 """The migrations, oldest first: a name that is never reused, and the statements it runs."""

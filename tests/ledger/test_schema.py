@@ -32,3 +32,13 @@ def test_spend_that_older_rows_do_not_explain_is_noted_when_adjustments_begin(tm
         ("user/a", "2026-11-25", "earlier", -20),
         ("key/gone", "total", "earlier", 3),
     }
+
+
+def test_a_row_has_an_index_by_its_request_and_one_by_its_time(tmp_path: Path) -> None:
+    open_store(tmp_path / "gproxy.db").close()
+    with closing(connect(tmp_path / "gproxy.db")) as db:
+        indexed = [
+            [column for _, _, column in db.execute(f"PRAGMA index_info({name})")]
+            for _, name, *_ in db.execute("PRAGMA index_list(usage)")
+        ]
+    assert sorted(indexed) == [["request_id"], ["started_at"]]

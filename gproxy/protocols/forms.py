@@ -76,11 +76,15 @@ class Form(NamedTuple):
     leads: bool
 
     def template(
-        self, raw: bytes, sent: bytes, values: Sequence[Span], known: "Known | None" = None
+        self, raw: bytes, values: Sequence[Span], old: Span, known: "Known | None" = None
     ) -> Template:
-        """What stands around the values, which are there in `raw`, in all events of this form of one stream."""
+        """What stands around the values in all events of this form of one stream.
+
+        They are there in `raw`, one of them; `old` is what goes out as `new`.
+        """
         first, last = values[0][0], values[-1][1]
         middles = tuple(raw[end:begin] for (_, end), (begin, _) in pairwise(values))
+        sent = raw[: old[0]] + self.new + raw[old[1] :]
         more = len(sent) - len(raw)
         sent_start, sent_stop = (first + more, last + more) if self.leads else (first, last)
         around = raw[:first], middles, raw[last:], sent[:sent_start], sent[sent_stop:]
@@ -123,13 +127,13 @@ class Known:
         sent = b"%b%b%b" % (data[found.start() : begin], self._new, data[stop:end])
         return Run(1, sent, end, output_bytes, self.form.completes)
 
-    def template(self, found: re.Match[bytes], sent: bytes) -> Template | None:
+    def template(self, found: re.Match[bytes]) -> Template | None:
         """What all events of this form look like in the stream of the one that was found, if they hold text."""
         if True not in self.form.counted:
             return None
         at = found.start()
-        spans = [(start - at, end - at) for start, end in map(found.span, self._groups)]
-        return self.form.template(found[0], sent, spans, self)
+        *values, old = [(start - at, end - at) for start, end in map(found.span, (*self._groups, self._old))]
+        return self.form.template(found[0], values, old, self)
 
 
 class Forms:
@@ -152,7 +156,7 @@ class Forms:
         for known in self._known:
             found = known.match(data, at)
             if found is not None and (run := known.run(found)) is not None:
-                return run, known.template(found, run.sent)
+                return run, known.template(found)
         return None
 
     def learn(self, event: Event) -> Template | None:
@@ -169,9 +173,10 @@ class Forms:
             self._once = [form, *self._once[: _MOST_FORMS - 1]]
         if True not in form.counted:
             return None
-        client_model = self._client_model
-        sent = event.raw if client_model is None else self._protocol.restore_event(event, client_model)
-        return form.template(event.raw, sent, cut[1])
+        ends = [0, *chain.from_iterable(cut[1]), len(event.raw)]
+        old = ends[2 * form.place], ends[2 * form.place + 1]
+        values = [span for span, slot in zip(cut[1], form.shape.slots, strict=True) if slot < _IS_STAMP]
+        return form.template(event.raw, values, old)
 
 
 @lru_cache(maxsize=128)
@@ -181,27 +186,24 @@ def forms(protocol: Protocol, client_model: str | None) -> Forms | None:
 
 
 def _cut_up(protocol: Protocol, event: Event) -> tuple["_Shape", list[Span]] | None:
-    """The shape of an event, and where its values but stamps stand; None if it is none to be remembered."""
+    """The shape of an event, and where its values stand; None if it is none to be remembered."""
     raw, data = event.raw, event.data
     if protocol.varying is None or data is None or len(raw) > _LONGEST_EVENT:
         return None
     literals: list[bytes] = []
     slots: list[int] = []
-    values: list[Span] = []
+    spans: list[Span] = []
     at = 0
     for match in protocol.varying.finditer(raw):
         slot = match.lastindex or 0
         span = match.span(slot)
-        if slot < _IS_STAMP:
-            values.append(span)
         slots.append(slot)
+        spans.append(span)
         literals.append(raw[at : span[0]])
         at = span[1]
-    if len(values) > _MOST_VARYING or len(slots) - len(values) > _MOST_STAMPS:
-        return None
     literals.append(raw[at:])
     before = raw.find(data)
-    return _Shape(tuple(literals), tuple(slots), before, len(raw) - before - len(data), event.name), values
+    return _Shape(tuple(literals), tuple(slots), before, len(raw) - before - len(data), event.name), spans
 
 
 class _Shape(NamedTuple):
@@ -249,6 +251,8 @@ def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form 
     if not shape.is_safe or _holds_tried((client_model or "").encode()):
         return None
     places = [place for place, slot in enumerate(shape.slots) if slot < _IS_STAMP]
+    if len(places) > _MOST_VARYING or len(shape.slots) - len(places) > _MOST_STAMPS:
+        return None
     values = [_TRIED[slot - 1] for slot in shape.slots]
     for number, place in enumerate(places):
         if shape.slots[place] == _IS_TEXT:

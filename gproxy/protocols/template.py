@@ -53,33 +53,24 @@ class Template(NamedTuple):
         if self.one is not None and len(data) - at < 2 * around:
             return self.one(data, at)
         parts = self._parts(data, at)
-        output_bytes = self._output_bytes(parts) if parts else None
-        while output_bytes is None:
-            parts = parts[: len(parts) // 2]  # one of the values is none: those before it may be good
-            if not parts:
-                return None
-            output_bytes = self._output_bytes(parts)
-        end = at + len(parts) * around + sum(map(len, parts))
-        between = (self.sent_stop + self.sent_start).join(parts)
-        sent = b"%b%b%b" % (self.sent_start, between, self.sent_stop)
-        return Run(len(parts), sent, end, output_bytes, self.completes)
+        while parts:
+            whole = b"%b%b%b" % (self.start, (self.stop + self.start).join(parts), self.stop)
+            if data.startswith(whole, at) and (output_bytes := self._output_bytes(parts)) is not None:
+                between = (self.sent_stop + self.sent_start).join(parts)
+                sent = b"%b%b%b" % (self.sent_start, between, self.sent_stop)
+                return Run(len(parts), sent, at + len(whole), output_bytes, self.completes)
+            parts = parts[: len(parts) // 2]  # another event stands between them, or a value is none
+        return None
 
     def _parts(self, data: bytes, at: int) -> list[bytes]:
-        """What stands between `start` and `stop` in each event from `at` on."""
+        """What would stand between `start` and `stop`, if all from `at` on were events of this form: what is none is
+        left out as far as that is told at a glance."""
         start, stop = self.start, self.stop
-        before, after = len(start), len(stop)
-        beyond = after - stop.find(b"\n")  # the first line end behind the values is the first of `stop`
-        far = at + _STRETCH_BYTES
-        parts: list[bytes] = []
-        while at < far and data.startswith(start, at):
-            begin = at + before
-            line_end = data.find(b"\n", begin)
-            end = line_end + beyond
-            if line_end < 0 or end - after < begin or not data.startswith(stop, end - after):
-                break
-            parts.append(data[begin : end - after])
-            at = end
-        return parts
+        before, after = len(start) - start.rfind(b"\n") - 1, stop.find(b"\n")
+        first, lines = start.count(b"\n"), (stop + start).count(b"\n")
+        head = start[-before:]
+        whole = data[at : at + _STRETCH_BYTES].split(b"\n")[:-1]
+        return [line[before:-after] for line in whole[first::lines] if line.startswith(head)]
 
     def _output_bytes(self, parts: Sequence[bytes]) -> int | None:
         """The bytes of text in the events of which `parts` are the insides; None if one is not of this form."""

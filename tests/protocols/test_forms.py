@@ -329,3 +329,12 @@ def test_forms_that_never_come_twice_are_soon_given_up() -> None:
         tap.feed(b'data: {"n":%d,"model":"up","choices":[{"delta":{"content":"a"}}]}\n\n' % number)
     assert len(learned) == 100 + 2 * 6
     assert tap.output_bytes == 100
+
+
+def test_of_a_broken_event_nothing_is_kept_but_its_form() -> None:
+    form = b'data: {"choices":[{"delta":{"content":"%b"}}],"model":"up"}\n\n'
+    learned = _learned(form % rb"\x08")
+    assert learned is not None
+    run = learned.run(form % b"a", 0)
+    assert run is not None
+    assert run.sent == (form % b"a").replace(b'"up"', b'"alias"')

@@ -7,13 +7,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from itertools import accumulate
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import msgspec
 
 from gproxy.errors import BadRequest
-from gproxy.protocols.base import Body
+from gproxy.protocols.base import Body, Span
 from gproxy.protocols.jsonwalk import TooMany, members, skip_space
 from gproxy.protocols.steps import Steps, text_of
 
@@ -42,7 +42,9 @@ _SHORT_CHARS = 16 * 1024
 _LONGEST_INTEGER = 309  # digits of the largest finite double
 _SHOWN_CHARS = 40  # of a name out of the body in a message
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
+_ESCAPED_QUOTE = re.compile(rb'\\[\\"]')  # or backslash, behind which a quote is none that is escaped
+_BESIDE_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},'))
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _PAIR_OR_HALF = re.compile(r"\\u[dD](?:[89abAB]..\\u[dD][c-fC-F]..|([89a-fA-F]..))")
 
 
@@ -69,6 +71,9 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer,
 
 
 _QUICK = msgspec.json.Decoder(dict[str, Any])
+_VALUES = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LONGEST_NAME = 64  # of those that are remembered
+_COUNTED_CHARS = 4 * 1024  # in a longer text, it takes longer to look for each name
 _DIGIT = re.compile("[0-9]")
 _LONG_NUMBER = re.compile(f"[0-9]{{{_LONGEST_INTEGER}}}")
 _ESCAPED_ASCII = r"\u00"
@@ -93,9 +98,8 @@ def decode(raw: bytes) -> Body:
         text = text_of(raw) if large else raw.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8: invalid byte at position {error.start}.") from None
-    if not large and (tree := _plain_tree(text)) is not None:
-        _refuse_lookalikes(tree)
-        return Body(text, tree)
+    if not large and (body := _plain_body(text)) is not None:
+        return body
     if text.startswith("\ufeff"):
         raise BadRequest("The body starts with a byte order mark; send UTF-8 without one.")
     start = skip_space(text, 0)
@@ -118,14 +122,14 @@ def decode(raw: bytes) -> Body:
         raise BadRequest(f"The body has the name {_repeated([m.name for m in found])} more than once.")
     _refuse_lookalikes(tree)
     if not large:  # else it was done on the way
-        if _holds_more(text, MAX_DEPTH) and _depth(_structure(text)) > MAX_DEPTH:
+        if _is_too_deep(text):
             raise _too_deep()
         _refuse_lone_surrogates(text)
     return Body(text, tree, {member.name: (member.start, member.end) for member in found})
 
 
-def _plain_tree(text: str) -> dict[str, Any] | None:
-    """The object that `text` is, if it surely is one to be taken; None if it has to be looked at more closely.
+def _plain_body(text: str) -> Body | None:
+    """The body that `text` is, if it surely is one to be taken; None if it has to be looked at more closely.
 
     Nearly every body is plain, and is read so in a third of the time. msgspec refuses what is no JSON, constants,
     lone surrogates and floats beyond a finite double; it lets repeated names pass, and integers of any length.
@@ -134,16 +138,56 @@ def _plain_tree(text: str) -> dict[str, Any] | None:
         tree = _QUICK.decode(text)
     except (ValueError, RecursionError):
         return None
-    if len(tree) > MAX_NAMES or text.count("{") + text.count("[") > MAX_DEPTH or _ESCAPED_ASCII in text:
+    quoted = [_quoted(name) if len(name) <= _LONGEST_NAME else "" for name in tree]
+    if len(tree) > MAX_NAMES or "" in quoted or _is_too_deep(text):
         return None
-    for name in tree:
-        # Written in one way alone, and found once in quotes, it is there once, and at the top.
-        if not (name.isidentifier() and name.isascii()) or text.count(f'"{name}"') != 1:
+    if len(text) >= _LONGEST_INTEGER and _holds_long_number(text):
+        return None
+    if len(text) <= _COUNTED_CHARS and _ESCAPED_ASCII not in text:
+        # A name that is written in one way alone, and found once in quotes, is there once, and at the top.
+        for name in quoted:
+            if text.count(name) != 1:
+                break
+        else:
+            return Body(text, tree)
+    spans = _spans_as_written(text)
+    return None if spans is None else Body(text, tree, spans)
+
+
+@lru_cache(maxsize=256)
+def _quoted(name: str) -> str:
+    """A name in quotes, "" if it is not plain, or looks like one that is guarded."""
+    plain = name.isidentifier() and name.isascii()
+    return f'"{name}"' if plain and (name in _GUARDED or name.casefold() not in _GUARDED) else ""
+
+
+def _spans_as_written(text: str) -> dict[str, Span] | None:
+    """Where the values stand in an object whose names are plain, if it is written as most programs write it: then
+    each name is in it once, since it is no longer than its names and values are.
+    """
+    values = _VALUES.decode(text)
+    first = next(iter(values), "")
+    colon, comma = (": ", ", ") if text.startswith(f'{{"{first}": ') else (":", ",")
+    spans: dict[str, Span] = {}
+    at, lead = 0, "{"
+    for name, raw in values.items():
+        value = str(raw, "utf-8")
+        start = at + len(f'{lead}"{name}"{colon}')
+        if not (text.startswith(f'{lead}"{name}"{colon}', at) and text.startswith(value, start)):
             return None
-    # So many digits in a row have one at one of these places.
-    if _DIGIT.search(text[_LONGEST_INTEGER - 1 :: _LONGEST_INTEGER]) and _LONG_NUMBER.search(text):
-        return None
-    return tree
+        at, lead = start + len(value), comma
+        spans[name] = start, at
+    return spans if text.endswith("}", at) and len(text) == at + 1 else None
+
+
+def _holds_long_number(text: str) -> bool:
+    """Whether so many digits stand in a row that it may be beyond a finite double."""
+    step = _LONGEST_INTEGER
+    for found in _DIGIT.finditer(text[step - 1 :: step]):  # one of them is at one of these places
+        at = (found.start() + 1) * step - 1
+        if _LONG_NUMBER.search(text, max(0, at - step + 1), at + step):
+            return True
+    return False
 
 
 def model_name(tree: Mapping[str, Any]) -> str:
@@ -200,20 +244,27 @@ class _Census:
     def look(self, piece: str, depth: int) -> None:
         """Raises BadRequest at the first piece that goes beyond a limit, or holds half a surrogate pair."""
         _refuse_lone_surrogates(piece)
-        structure = "" if piece.startswith('"') else _structure(piece) if len(piece) > 1 else piece
-        self._values += 1 + structure.count(",")
-        self._containers += structure.count("{") + structure.count("[")
+        structure = b"" if piece.startswith('"') else _structure(piece)
+        self._values += 1 + structure.count(b",")
+        self._containers += structure.count(b"{") + structure.count(b"[")
         if self._values > MAX_VALUES or self._containers > MAX_CONTAINERS:
             raise BadRequest(
                 f"The body holds more than {MAX_VALUES} values, or {MAX_CONTAINERS} that hold others."
             )
-        if _holds_more(structure, MAX_DEPTH - depth) and depth + _depth(structure) > MAX_DEPTH:
+        if depth + _depth(structure) > MAX_DEPTH:
             raise _too_deep()
 
 
-def _structure(text: str) -> str:
-    """A valid JSON text without its strings."""
-    return "".join(text.replace("\\\\", "").replace('\\"', "").split('"')[::2])
+def _is_too_deep(text: str) -> bool:
+    """Whether a valid JSON text is nested deeper than may be."""
+    return len(text) > MAX_DEPTH and _holds_more(text, MAX_DEPTH) and _depth(_structure(text)) > MAX_DEPTH
+
+
+def _structure(text: str) -> bytes:
+    """The brackets and commas of a valid JSON text, without those inside strings."""
+    raw = _ESCAPED_QUOTE.sub(b"", text.encode())
+    # Two quotes side by side hold nothing, or nothing is between two strings: either way the rest stays as it is.
+    return b"".join(raw.translate(None, _BESIDE_STRUCTURE).replace(b'""', b"").split(b'"')[::2])
 
 
 def _holds_more(text: str, most: int) -> bool:
@@ -228,9 +279,14 @@ def _holds_more(text: str, most: int) -> bool:
     return most < 0
 
 
-def _depth(structure: str) -> int:
+def _depth(structure: bytes) -> int:
     """The deepest nesting in what `_structure` leaves; counted there, since a tree hides what repeated names held."""
-    return max(accumulate(_STEP.get(mark, 0) for mark in structure), default=0)
+    brackets = structure.translate(_ONE_KIND, b",")
+    depth = 0
+    while len(less := brackets.replace(b"[]", b"")) < len(brackets):  # without those that hold no others
+        brackets = less
+        depth += 1
+    return depth + brackets.count(b"[")
 
 
 def _refuse_lone_surrogates(text: str) -> None:

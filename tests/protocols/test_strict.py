@@ -89,8 +89,58 @@ def test_what_is_read_in_one_step_is_what_is_read_step_by_step(text: str) -> Non
 
     quick = told()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(strict, "_plain_tree", lambda text: None)
+        patch.setattr(strict, "_plain_body", lambda text: None)
         assert told() == quick
+
+
+FIELDS = st.tuples(
+    st.sampled_from(["a", "b", "model", "content", "é", "a b", 'q"', "b\\", "x" * 70, "Model"]), json_values
+)
+
+
+@given(
+    st.lists(FIELDS, max_size=5),
+    st.sampled_from([(",", ":"), (", ", ": "), (", ", ":"), (" ,", ": ")]),
+    st.booleans(),
+)
+@example([("a", {"x": [1, "a"]}), ("a", "a")], (",", ":"), True)
+@example([("a", {"x": 1, "b": [1]}), ("a", 1), ("b", 23)], (", ", ": "), True)
+def test_the_places_of_values_are_told_where_each_name_stands_once_and_else_nowhere(
+    fields: list[tuple[str, object]], style: tuple[str, str], long: bool
+) -> None:
+    """As long as a text is, whose names are not looked for one by one."""
+    fields = [("pad", "x" * strict._COUNTED_CHARS), *fields] if long else fields
+    comma, colon = style
+    text = "{" + comma.join(f"{json.dumps(n)}{colon}{json.dumps(v)}" for n, v in fields) + "}"
+    names = [name for name, _ in fields]
+    body = strict._plain_body(text)
+    if len(set(names)) < len(names) or "Model" in names:
+        assert body is None
+    elif body is not None:
+        assert {n: json.loads(text[slice(*body.span(n))]) for n in names} == dict(fields)
+    elif all(name.isidentifier() and name.isascii() and len(name) < 70 for name in names):
+        assert style not in [(",", ":"), (", ", ": ")]
+
+
+@given(json_values, st.text('[]{}",\\', max_size=9))
+def test_the_depth_of_a_text_is_that_of_its_value(value: object, odd: str) -> None:
+    def depth(of: object) -> int:
+        inner = of.values() if isinstance(of, dict) else of if isinstance(of, list) else None
+        return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+    for each in (value, [odd, value, {odd: [odd]}]):
+        assert strict._depth(strict._structure(json.dumps(each))) == depth(each)
+        assert strict._depth(strict._structure(json.dumps(each, ensure_ascii=False, indent=1))) == depth(each)
+
+
+@pytest.mark.parametrize("digits", [307, 308, 309, 310, 700])
+@pytest.mark.parametrize("before", [0, 1, 307, 308, 309, 617, 2000])
+def test_a_long_number_is_found_wherever_it_stands(digits: int, before: int) -> None:
+    text = "x" * before + "9" * digits
+    for tail in ("", "x", "1x" * 400):
+        assert strict._holds_long_number(text + tail) == (
+            digits >= 309 or (digits == 308 and tail[:1] == "1")
+        )
 
 
 @given(st.binary() | st.text().map(str.encode) | json_values.map(lambda v: json.dumps(v).encode()))

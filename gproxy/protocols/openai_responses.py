@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
     mapping,
@@ -62,7 +63,14 @@ _kind_in = reader(_Kind)
 
 
 def read(body: Body, _path_model: str | None, _query: str) -> Facts:
-    """Facts of a request. Usage always comes with the last event, so there is nothing to ask for."""
+    """Facts of a request. Usage always comes with the last event, so there is nothing to ask for.
+
+    Raises BadRequest, also for `background`: what is made after the answer's end is in no row and in no quota.
+    """
+    if body.tree.get("background"):
+        raise BadRequest(
+            "`background` is not served here, where no answer can be asked for later: wait for it."
+        )
     return read_limited(body, max_output_tokens=token_limit(body.tree, "max_output_tokens"))
 
 

@@ -155,6 +155,41 @@ def test_no_model_that_an_upstream_may_fall_back_to_is_one(running: Gateway, fie
         assert running.post(call.url("open-x", scope), fields | {field: ["open-y"]}, key).status_code == 200
 
 
+BESIDE: dict[str, dict[str, Any]] = {
+    "advisor": {"tools": [{"type": "advisor_20260301", "name": "advisor", "model": SECRET}]},
+    "image": {"tools": [{"type": "image_generation", "model": SECRET}]},
+    "hosted": {"tools": [{"type": "openrouter:subagent", "parameters": {"model": SECRET}}]},
+    "of its own choice": {"tools": [{"type": "openrouter:fusion"}]},
+    "plugin": {"plugins": [{"id": "fusion", "analysis_models": [f"open-{SECRET}", SECRET]}]},
+    "plugin of its own choice": {"plugins": [{"id": "fusion"}]},
+    "preset": {"preset": SECRET},
+    "compound": {"compound_custom": {"models": {"answering_model": SECRET}}},
+}
+
+
+@KEYS
+@pytest.mark.parametrize("where", BESIDE)
+@pytest.mark.usefixtures("kept_out")
+def test_no_model_that_is_asked_beside_the_permitted_one_is_one(
+    running: Gateway, where: str, key: str
+) -> None:
+    for call in (*FAMILIES[:2], BY_ID["responses"]):
+        scope = {"openai": "oa", "anthropic": "an"}[call.family]
+        answer = running.post(call.url("open-x", scope), call.fields("open-x") | BESIDE[where], key)
+        message_of(answer, call.family, 403)
+        answer = running.post(call.url("open-x", scope), call.fields("open-x") | BESIDE[where], BROAD_KEY)
+        assert answer.status_code == 200, answer.text
+
+
+@KEYS
+@pytest.mark.usefixtures("kept_out")
+def test_no_preset_behind_a_permitted_name_chooses_another(running: Gateway, key: str) -> None:
+    for call in FAMILIES[:2]:
+        scope = {"openai": "oa", "anthropic": "an"}[call.family]
+        answer = running.post(call.url("open-x@preset/y", scope), call.fields("open-x@preset/y"), key)
+        message_of(answer, call.family, 403)
+
+
 @KEYS
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("kept_out")

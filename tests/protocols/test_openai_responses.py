@@ -2,6 +2,7 @@
 
 import pytest
 
+from gproxy.errors import BadRequest
 from gproxy.protocols.base import Event
 from gproxy.protocols.openai_responses import RESPONSES
 from gproxy.protocols.strict import decode
@@ -34,3 +35,11 @@ def test_reasoning_beside_the_output_is_added_where_the_total_says_so(total: int
 def test_audio_is_not_text() -> None:
     data = b'{"type":"response.audio.delta","delta":"QUFBQQ=="}'
     assert RESPONSES.output_text(Event(data, data)) == 0
+
+
+def test_an_answer_that_is_made_later_is_refused() -> None:
+    for ordinary in (b"false", b"null"):
+        RESPONSES.read(decode(b'{"model": "m", "background": %b}' % ordinary), None, "")
+    for later in (b"true", b'"yes"'):
+        with pytest.raises(BadRequest, match="`background`"):
+            RESPONSES.read(decode(b'{"model": "m", "background": %b}' % later), None, "")

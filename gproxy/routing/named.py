@@ -1,0 +1,119 @@
+"""The models that a body names beside `model`: to fall back to, for a tool to ask, or to be chosen from.
+
+Whether a key may use them is `routes.py`'s to find out.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gproxy.errors import BadRequest
+
+_LISTS = ("models", "fallbacks")
+"""By which OpenRouter, LiteLLM and others are told what to ask in the place of `model`, where that fails."""
+
+_SETTINGS = ("plugins", "compound_custom", "data_sources", "draft_model")
+"""Of OpenRouter, Groq, Azure and LM Studio; what is named in them is asked beside `model`, or chosen from."""
+
+_TUNING = ("generationConfig", "generation_config")
+_ROUTING = ("routingConfig", "routing_config")
+"""In which Vertex AI is told another model than that of the path."""
+
+_FIELDS = frozenset((*_LISTS, *_SETTINGS, *_TUNING, "tools", "preset"))
+
+_OF_A_CLIENT = ("function", "custom")
+"""Types of tools that a client runs itself, as it does those of no type: what they say of a model is theirs."""
+
+_NAME = re.compile(r"(?:.*_)?models?|(?:model|deployment)_?name", re.IGNORECASE)
+
+_RUN_MODELS = frozenset({"fusion", "advisor", "subagent", "image_generation"})
+"""What OpenRouter runs with models of its own choice where none is named: plugins, or tools (`openrouter:fusion`)."""
+
+_OPENAIS_IMAGES = "image_generation"
+"""Which asks a model for images, that has no other use."""
+
+_PRESET = "@preset/"
+"""What OpenRouter has a saved configuration asked by, which chooses the model; alone or behind a model's name."""
+
+MOST = 32
+_MOST_VALUES = 20_000
+
+
+def others(model: str, tree: Mapping[str, Any]) -> list[str]:
+    """The names, in the order in which they are found. `model` is the upstream's id, `tree` the body.
+
+    Raises BadRequest for more than MOST, and for what stands in the place of a list of them and is none.
+    """
+    found = [model[model.index(_PRESET) :]] if _PRESET in model else []
+    if not _FIELDS.isdisjoint(tree):
+        for name in _named(tree):
+            found.append(name)
+            if len(found) > MOST:
+                raise BadRequest(f"The body names more than {MOST} models.")
+    return found
+
+
+def _named(tree: Mapping[str, Any]) -> Iterator[str]:
+    walk = _Walk()
+    for field in _LISTS:
+        if field in tree:
+            yield from _listed(field, tree[field])
+    for field in _SETTINGS:
+        if field in tree:
+            yield from walk.within({field: tree[field]})
+    for field in _TUNING:
+        if isinstance(tuning := tree.get(field), dict):
+            yield from walk.within({name: tuning[name] for name in _ROUTING if name in tuning})
+    if isinstance(tools := tree.get("tools"), list):
+        yield from walk.within([tool for tool in tools if isinstance(tool, dict) and "type" in tool])
+    if isinstance(preset := tree.get("preset"), str):
+        yield _PRESET + preset
+
+
+def _listed(field: str, value: object) -> Iterator[str]:
+    for each in value if isinstance(value, list) else [] if value is None else [value]:
+        name = each.get("model") if isinstance(each, dict) else each
+        if not isinstance(name, str):
+            raise BadRequest(f"`{field}` must be a list of names of models.")
+        yield name
+
+
+class _Walk:
+    """Looks through values, however deep, but for the tools that a client runs itself; through so many in all."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_VALUES
+
+    def within(self, value: object) -> Iterator[str]:
+        self._left -= 1
+        if self._left < 0:
+            raise BadRequest(
+                f"What the body says of hosted tools and plugins holds more than {_MOST_VALUES} values."
+            )
+        if isinstance(value, list):
+            for each in value:
+                yield from self.within(each)
+        if not isinstance(value, dict) or value.get("type") in _OF_A_CLIENT or value.get("enabled") is False:
+            return
+        silent = True
+        for name in self._members(value):
+            silent = False
+            yield name
+        kind = value.get("type", value.get("id"))
+        if (
+            silent
+            and isinstance(kind, str)
+            and kind.rpartition(":")[2] in _RUN_MODELS
+            and kind != _OPENAIS_IMAGES
+        ):
+            yield kind.replace(":", "/")
+
+    def _members(self, value: Mapping[str, Any]) -> Iterator[str]:
+        for name, member in value.items():
+            named = _NAME.fullmatch(name) is not None
+            if named and isinstance(member, str):
+                yield member
+                continue
+            if named and isinstance(member, list):
+                yield from (each for each in member if isinstance(each, str))
+            yield from self.within(member)

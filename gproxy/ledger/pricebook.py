@@ -67,6 +67,12 @@ class PriceBook:
         """Whether `get` would answer at once."""
         return not _askable((prices_id, model)) or self._fresh((prices_id, model)) is not None
 
+    def lasting(self, prices_id: str, model: str) -> bool:
+        """Whether `get` would say the same at any time."""
+        pair = (prices_id, model)
+        entry = self._entries.get(pair)
+        return not _askable(pair) if entry is None else entry.until is None and entry.before is None
+
     async def get(self, prices_id: str, model: str, at: float | None = None) -> Price | None:
         """The built-in price in force, None if there is none or it cannot be told. Never raises.
 

@@ -5,19 +5,17 @@ Which rules apply and what a refusal says is `routing/limits.py`'s, the counting
 
 import asyncio
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from gproxy.config.snapshot import Memory, Snapshot
+from gproxy.config.snapshot import Client, Memory, Snapshot
 from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
 from gproxy.ledger import spend
 from gproxy.ledger.accounts import Accounts
 from gproxy.ledger.pricing import Price, most_nano, settle
 from gproxy.protocols import estimate
-from gproxy.protocols.base import Protocol
 from gproxy.routing import limits
 from gproxy.server.edge import Call
 from gproxy.server.journal import Journal
@@ -30,9 +28,8 @@ _LARGE_BODY = 1024 * 1024
 class Plan(Struct, frozen=True):
     """What is asked of each request of one key for the same targets, in one operation of a dialect.
 
-    `scopes` are whose spend it adds to. `by_tokens`: its input counts. `prices` are the targets', in their order,
-    None for what costs no budget anything; None in the place of them all: they have to be asked for each time, and
-    targets may be left out then.
+    `targets` are those that may be tried. `scopes` are whose spend it adds to. `by_tokens`: its input counts.
+    `prices` are the targets', in their order, None for what costs no budget anything.
     """
 
     targets: tuple[Target, ...]
@@ -40,7 +37,7 @@ class Plan(Struct, frozen=True):
     bounds: tuple[Bound, ...]
     budgets: tuple[Budget, ...]
     by_tokens: bool
-    prices: tuple[Price | None, ...] | None
+    prices: tuple[Price | None, ...]
 
 
 class Doorkeeper:
@@ -52,6 +49,7 @@ class Doorkeeper:
         self._snapshot = snapshot
         self._settings = snapshot.config.globals
         self._plans: Memory[tuple[str, tuple[Target, ...], str | None, str], Plan] = Memory()
+        self._bounds: Memory[tuple[str, Target, str | None], tuple[Bound, ...]] = Memory()
 
     async def admit(self, journal: Journal, route: Route) -> tuple[Route, bytes]:
         """Reserve what the request needs, whichever target of the route will serve it; what may be tried, and the
@@ -61,13 +59,10 @@ class Doorkeeper:
         if the store cannot be written.
         """
         call = journal.call
-        plan = self.plan(call, route.targets, route.alias)
+        plan = self._plans.get(_asked(call, route)) or await self._planned(journal, route)
         if not (plan.bounds or call.client.budgets):
             self._open(journal, plan)
             return route, b""
-        if plan.prices is None:
-            plan = await self._priced(journal, route)
-        assert plan.prices is not None
         if len(plan.targets) < len(route.targets):
             route = replace(route, targets=plan.targets)
         given = 0
@@ -78,7 +73,7 @@ class Doorkeeper:
             else:
                 given = await asyncio.to_thread(estimate.input_tokens, body.tree)
         # From here on there is something to settle, also for a client that leaves.
-        journal.claim = claim = _claim(call, plan, plan.prices, given)
+        journal.claim = claim = _claim(call, plan, given)
         pending = partial(self._pending, journal, route.targets[0], given, plan.prices[0])
         try:
             admission = await self._accounts.reserve(claim, pending)
@@ -89,25 +84,31 @@ class Doorkeeper:
             raise _without_row(journal, error)
         return route, limits.rate_lines(admission)
 
-    def plan(self, call: Call, targets: tuple[Target, ...], alias: str | None) -> Plan:
-        """What is asked of such a call; a thousand rules are matched once for each name, not for each request."""
-        asked = (call.client.key_id, targets, alias, call.protocol.operation)
-        known = self._plans.get(asked)
-        return self._plans.keep(asked, self._planned(call, targets, alias)) if known is None else known
+    async def _planned(self, journal: Journal, route: Route) -> Plan:
+        """The plan for such a call, remembered if no clock can change it. Raises QuotaExceeded."""
+        call = journal.call
+        client = call.client
+        budgets = client.budgets if call.protocol.metered else ()
+        kept = await self._priced(journal, route) if budgets else dict.fromkeys(route.targets)
+        targets = tuple(kept)
+        bounds = self._bounds_of(client, targets[0], route.alias)
+        plan = Plan(
+            targets=targets,
+            scopes=(client.user_scope, client.key_scope),
+            bounds=bounds,
+            budgets=budgets,
+            by_tokens=bool(client.budgets) or any(bound.kind in ("tpm", "tpd") for bound in bounds),
+            prices=tuple(kept.values()),
+        )
+        if not budgets or all(self._prices.lasting(self._snapshot, target) for target in route.targets):
+            self._plans.keep(_asked(call, route), plan)
+        return plan
 
-    def _planned(self, call: Call, targets: tuple[Target, ...], alias: str | None) -> Plan:
-        client, protocol = call.client, call.protocol
-        targets = tuple(dict.fromkeys(targets))
-        bounds = limits.bounds_for(client, targets[0], alias)
-        budgets = client.budgets if protocol.metered else ()
-        prices: tuple[Price | None, ...] | None = (None,) * len(targets)
-        if budgets:
-            prices = tuple(self._prices.configured(self._snapshot, target) for target in targets)
-            if not all(price is not None and _is_payable(protocol, price) for price in prices):
-                prices = None
-        by_tokens = bool(client.budgets) or any(bound.kind in ("tpm", "tpd") for bound in bounds)
-        scopes = (client.user_scope, client.key_scope)
-        return Plan(targets, scopes, bounds, budgets, by_tokens, prices)
+    def _bounds_of(self, client: Client, target: Target, alias: str | None) -> tuple[Bound, ...]:
+        """What bounds such a request; a thousand rules are matched once for each name, not for each request."""
+        asked = (client.key_id, target, alias)
+        known = self._bounds.get(asked)
+        return self._bounds.keep(asked, limits.bounds_for(client, target, alias)) if known is None else known
 
     def _open(self, journal: Journal, plan: Plan) -> None:
         call = journal.call
@@ -127,38 +128,39 @@ class Doorkeeper:
         given = given or estimate.output_tokens(len(journal.call.facts.body.text))
         return _pending(journal, target, given, price or self._prices.at_hand(self._snapshot, target))
 
-    async def _priced(self, journal: Journal, route: Route) -> Plan:
-        """The plan for those targets that may be tried, with their prices: one whose price is unknown is left out,
+    async def _priced(self, journal: Journal, route: Route) -> dict[Target, Price | None]:
+        """The targets that may be tried, in their order, with their prices: one whose price is unknown is left out,
         unless it is allowed. Raises QuotaExceeded if none is left.
         """
-        call = journal.call
+        protocol = journal.call.protocol
         kept: dict[Target, Price | None] = {}
         for target in route.targets:
             price = await self._prices.of(self._snapshot, target)
-            if self._settings.allow_unpriced or (price is not None and _is_payable(call.protocol, price)):
+            # What is not billed by its text can be neither estimated nor, if its usage is not reported, settled:
+            # there a price by the call is needed.
+            payable = price is not None and (protocol.estimable or price.rates.per_call > 0)
+            if payable or self._settings.allow_unpriced:
                 kept[target] = price
         if not kept:
             target = route.targets[0]
             error = QuotaExceeded(
                 f'The price of "{target.provider}/{target.model}" is unknown, and there is a quota. Set '
-                f"{_SETTABLE[call.protocol.estimable]} for it in [[models]], or allow_unpriced = true in [global].",
+                f"{_SETTABLE[protocol.estimable]} for it in [[models]], or allow_unpriced = true in [global].",
                 headers=(("x-should-retry", "false"),),
             )
             error.status = self._settings.quota_status
             raise _without_row(journal, error)
-        return structs.replace(self.plan(call, tuple(kept), route.alias), prices=tuple(kept.values()))
+        return kept
 
 
 _SETTABLE = {True: "price_tiers or price_each_call", False: "price_each_call"}
 
 
-def _is_payable(protocol: Protocol, price: Price) -> bool:
-    """What is not billed by its text can be neither estimated nor, if its usage is not reported, settled: there a
-    price by the call is needed."""
-    return protocol.estimable or price.rates.per_call > 0
+def _asked(call: Call, route: Route) -> tuple[str, tuple[Target, ...], str | None, str]:
+    return call.client.key_id, route.targets, route.alias, call.protocol.operation
 
 
-def _claim(call: Call, plan: Plan, prices: Iterable[Price | None], given: int) -> Claim:
+def _claim(call: Call, plan: Plan, given: int) -> Claim:
     """Made when it is counted: a body sent slowly would else put a request into a minute that is over."""
     facts, protocol = call.facts, call.protocol
     tokens = cost = 0
@@ -167,7 +169,7 @@ def _claim(call: Call, plan: Plan, prices: Iterable[Price | None], given: int) -
         writes = facts.answers if protocol.estimable and protocol.generates else 0
         tokens = given + typical * writes
         calls = 1 if protocol.estimable else facts.answers
-        for price in prices:
+        for price in plan.prices:
             if price is not None:
                 held = most_nano(given, most * writes, facts.service_tier, price) * calls
                 if held > cost:

@@ -46,6 +46,11 @@ class Prices:
         """
         return await self._book.get(self._found(snapshot, target)[1], target.model, at)
 
+    def lasting(self, snapshot: Snapshot, target: Target) -> bool:
+        """Whether `of` would say the same at any time."""
+        configured, prices_id = self._found(snapshot, target)
+        return configured is not None or self._book.lasting(prices_id, target.model)
+
     def at_hand(self, snapshot: Snapshot, target: Target) -> Price | None:
         """What is known without waiting: None if the table has still to be asked too."""
         configured, prices_id = self._found(snapshot, target)

@@ -5,6 +5,7 @@ Through the whole gateway; the counting itself is held by `tests/ledger/test_spe
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -15,8 +16,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from gproxy.errors import QuotaExceeded
 from gproxy.ledger import sqlite, writer
-from gproxy.ledger.pricebook import PriceBook
+from gproxy.ledger.pricebook import RETRY_S, PriceBook
 from gproxy.ledger.spend import spent
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.weighing import Spent
@@ -25,7 +27,7 @@ from gproxy.protocols.openai_chat import CHAT as CHAT_COMPLETIONS
 from gproxy.protocols.openai_embeddings import EMBEDDINGS
 from gproxy.protocols.passthrough import SPEECH as SPEECH_OF_TEXT
 from gproxy.routing.limits import bounds_for
-from gproxy.server.admission import Doorkeeper
+from gproxy.server.admission import Doorkeeper, Plan, _asked
 from gproxy.server.journal import Journal
 from gproxy.server.prices import Prices
 from gproxy.server.tasks import Tasks
@@ -46,6 +48,7 @@ from tests.server.parts import (
     provider,
     serving,
     snapshot,
+    table_price,
 )
 
 PRICED = """
@@ -561,7 +564,17 @@ PLACES = [Target("up", model) for model in ("priced", "m", "voice")]
 TARGETS = [(*PLACES,), (*reversed(PLACES),), *((place,) for place in PLACES), (PLACES[0], PLACES[0])]
 
 
-def test_what_is_asked_of_a_request_is_remembered_for_that_key_operation_and_targets_alone() -> None:
+async def until_planned(door: Doorkeeper, journal: Journal) -> Plan | None:
+    """What is asked of a request, None if no target is left to it."""
+    try:
+        return door._plans.get(_asked(journal.call, journal.route)) or await door._planned(
+            journal, journal.route
+        )
+    except QuotaExceeded:
+        return None
+
+
+async def test_what_is_asked_of_a_request_is_remembered_for_that_key_operation_and_targets_alone() -> None:
     prices = Prices(PriceBook(), Tasks())
 
     def door() -> Doorkeeper:
@@ -570,11 +583,52 @@ def test_what_is_asked_of_a_request_is_remembered_for_that_key_operation_and_tar
     one = door()
     base = call(snapshot(provider("http://127.0.0.1:9") + ALICE), b'{"model": "m", "messages": []}')
     asked = list(product(CLIENTS, PROTOCOLS, TARGETS, (None, "chat")))
+    known = 0
     for client, protocol, targets, alias in (*asked, *reversed(asked)):
         made = structs.replace(base, client=client, protocol=protocol)
-        plan = one.plan(made, targets, alias)
-        assert plan == door().plan(made, targets, alias)
-        assert plan.bounds == bounds_for(client, targets[0], alias)
-        if plan.budgets and plan.prices is not None:
-            assert plan.prices == tuple(prices.configured(MANY, target) for target in plan.targets)
-            assert None not in plan.prices
+        journal = Journal(made, Route("m", targets, alias))
+        known += _asked(made, journal.route) in one._plans
+        plan = await until_planned(one, journal)
+        assert plan == await until_planned(door(), journal)
+        if plan is not None:
+            assert plan.bounds == bounds_for(client, plan.targets[0], alias)
+            if plan.budgets:
+                assert plan.prices == tuple(prices.configured(MANY, target) for target in plan.targets)
+                assert None not in plan.prices
+    assert known > len(asked) // 2
+
+
+async def test_a_price_that_changes_is_held_by_from_then_on(tmp_path: Path) -> None:
+    told, clock = tmp_path / "answer", [1000.0]
+    program = f"import sys\nfor _ in sys.stdin: print(open({str(told)!r}).read())"
+    book = PriceBook((sys.executable, "-Sc", program), clock=lambda: clock[0])
+    channel = '[[providers]]\nname = "up"\nchannel = "openai"\ncredentials = [{ api_key = "sk-u" }]\n'
+    here = snapshot(channel + ALICE + quota(1))
+    door = Doorkeeper(None, Prices(book, Tasks()), here)  # type: ignore[arg-type]  # nothing is counted
+    made = call(here, b'{"model": "m", "messages": []}')
+
+    async def price(model: str) -> int | None:
+        """For a million tokens of input."""
+        plan = await until_planned(door, Journal(made, Route(model, (Target("up", model),))))
+        if plan is None:
+            return None
+        (found,) = plan.prices
+        assert found is not None
+        return found.rates.tiers[0].input
+
+    def tell(nano: int, until: float | None) -> None:
+        told.write_text(table_price(nano).replace('"until": null', f'"until": {json.dumps(until)}'))
+
+    told.write_text("no price")
+    assert await price("dear") is None
+    tell(7, 2000.0)
+    assert await price("dear") is None, "as long as a look-up that failed counts"
+    clock[0] += RETRY_S
+    assert [await price("dear"), await price("dear")] == [7, 7]
+    tell(8, None)
+    assert [await price("cheap"), await price("dear")] == [8, 7]
+    tell(9, None)
+    clock[0] = 2000.0
+    assert [await price(name) for name in ("dear", "cheap", "dear")] == [9, 8, 9]
+    clock[0] = 1999.0
+    assert [await price(name) for name in ("dear", "cheap")] == [7, 8]

@@ -18,11 +18,11 @@ MOST_SPENT_NANO = 9_000_000_000_000_000_000
 _ROW = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
 _DETAILS = f"INSERT INTO usage_details SELECT id, ?{', ?' * len(DETAILS)} FROM usage WHERE request_id = ?"  # noqa: S608 - as above
 _IS_THERE = "UNIQUE constraint failed: usage.request_id"
-_CORRECT = "UPDATE counters SET n = max(0, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
+_CORRECT = "UPDATE counters SET n = max(?, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
 _FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot = ?"
 _COUNT = """
-    INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, max(0, ?4))
-    ON CONFLICT DO UPDATE SET n = max(0, n + ?4)
+    INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, max(?4, ?5))
+    ON CONFLICT DO UPDATE SET n = max(?4, n + ?5)
 """
 _CLOSE = "DELETE FROM reservations WHERE request_id = ?"
 _SPEND = f"""
@@ -53,7 +53,7 @@ class Bulk:
         """Forget what was gathered."""
         self._rows: list[Row] = []
         self._details: list[Row] = []
-        self._corrections: Counts = defaultdict(int)
+        self._corrections: dict[Slot, tuple[int, int]] = {}
         self._forgotten: list[Slot] = []
         self._counts: Counts = defaultdict(int)
         self._closed: list[tuple[str]] = []
@@ -69,8 +69,10 @@ class Bulk:
             self._details.append((*details, record.request_id))
 
     def correct(self, rule: str, kind: str, slot: int, by: int) -> None:
-        """Change what is counted in a slot, if anything still is."""
-        self._corrections[rule, kind, slot] += by
+        """Change what is counted in a slot, if anything still is; never below 0, not by any of several changes."""
+        place = (rule, kind, slot)
+        least, so_far = self._corrections.get(place, (0, 0))
+        self._corrections[place] = (max(0, least + by), so_far + by)
 
     def count(self, rule: str, kind: str, slot: int, by: int) -> None:
         """Count in a slot, whether or not anything was; never below 0."""
@@ -117,12 +119,14 @@ class Bulk:
             db.executemany(_FORGET, self._forgotten)
             self._forgotten.clear()
         if self._counts:
-            for slot in self._counts.keys() & self._corrections.keys():
-                self._counts[slot] += self._corrections.pop(slot)
-            db.executemany(_COUNT, [(*slot, n) for slot, n in self._counts.items()])
+            counted = []
+            for slot, n in self._counts.items():
+                least, by = self._corrections.pop(slot, (0, 0))
+                counted.append((*slot, least, n + by))
+            db.executemany(_COUNT, counted)
             self._counts.clear()
         if self._corrections:
-            db.executemany(_CORRECT, [(by, *slot) for slot, by in self._corrections.items()])
+            db.executemany(_CORRECT, [(*by, *slot) for slot, by in self._corrections.items()])
             self._corrections.clear()
         if self._closed:
             db.executemany(_CLOSE, self._closed)

@@ -8,7 +8,6 @@ meanwhile; a change by hand is seen after `reread`. When it is written is `accou
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -81,9 +80,11 @@ class _Window(Stand):
         self.used = sum(counting.values())
         self.newest = max(counting, default=None)
 
-    def add(self, slot: int, by: int) -> None:
-        """Not below 0. Whoever looks next sees it."""
-        had = self.slots.get(slot, 0)
+    def correct(self, slot: int, by: int) -> bool:
+        """Not below 0; whoever looks next sees it. Whether the slot still counts: one that was forgotten stays so."""
+        had = self.slots.get(slot)
+        if had is None:
+            return False
         has = self.slots[slot] = max(0, had + by)
         if self.first <= slot <= self.last:
             self.used += has - had
@@ -91,6 +92,7 @@ class _Window(Stand):
                 self.newest = slot if has else None  # the only one that counts
             elif not has or self.newest is None or slot > self.newest:
                 self.now = -1
+        return True
 
     def forget(self) -> None:
         """It is to be read anew."""
@@ -137,11 +139,20 @@ def holding_nothing(claim: Claim) -> Hold:
     return Hold(claim.at, claim.scopes, _Plan((), (), ()), 0, (), 0)
 
 
-class Settled(NamedTuple):
+class Settled(Struct, frozen=True, gc=False):
     """What a request that has ended held, and what its tokens came to: rule, kind, slot, and how much more."""
 
     hold: Hold
     corrected: Sequence[tuple[str, str, int, int]]
+
+
+class _Spending:
+    """What one scope has spent in one period."""
+
+    __slots__ = ("nano",)
+
+    def __init__(self, nano: int) -> None:
+        self.nano = nano
 
 
 class Tally:
@@ -151,7 +162,8 @@ class Tally:
         self._ask = ask
         self._windows: dict[tuple[str, str], _Window] = {}
         self._plans: dict[int, tuple[Sequence[Bound], _Plan]] = {}
-        self._spent: dict[tuple[str, str], int] = {}
+        self._spent: dict[tuple[str, str], _Spending] = {}
+        self._charged: dict[tuple[tuple[str, ...], int], Sequence[_Spending]] = {}
         self._held: dict[tuple[str, str], int] = {}
         self._day = 0
         self._open: dict[str, Hold] = {}
@@ -215,11 +227,10 @@ class Tally:
         corrected = []
         for window, bound in hold.plan.passing:
             slot = slots[window.kind]
-            if not window.by_tokens:
-                self._correct(window, slot, -1)
-                continue
-            by = tokens - min(hold.tokens, bound.most)
-            if self._correct(window, slot, by):
+            by = tokens - min(hold.tokens, bound.most) if window.by_tokens else -1
+            if not window.known:
+                self._try_to_read(window)
+            if window.correct(slot, by) and window.by_tokens:
                 corrected.append((window.rule, window.kind, slot, by))
         self._release(hold)
         return Settled(hold, corrected)
@@ -229,21 +240,29 @@ class Tally:
         hold = self._open.pop(request_id)
         with self._changing:
             for window, (_, _, slot, n) in zip(hold.plan.windows, hold.counted, strict=True):
-                if self._correct(window, slot, -n):
+                if not window.known:
+                    self._try_to_read(window)
+                if window.correct(slot, -n):
                     self._count(window, slot, -n)
         self._release(hold)
 
     def charge(self, scopes: Iterable[str], at: float, cost_nano: int) -> None:
         """Add to what is spent. Who calls it sees to it that the store is told, and after this."""
-        spent = self._spent
-        for pair in _charged(tuple(scopes), int(at) // DAY_S):
-            had = spent.get(pair)
-            if had is None:
-                try:
-                    had = self._asked(pair)
-                except StoreError:
-                    continue  # it will be asked when it matters, and will have been told
-            spent[pair] = min(had + cost_nano, MOST_SPENT_NANO)
+        whose = (tuple(scopes), int(at) // DAY_S)
+        for spending in self._charged.get(whose) or self._spendings(*whose):
+            spending.nano = min(spending.nano + cost_nano, MOST_SPENT_NANO)
+
+    def _spendings(self, scopes: tuple[str, ...], day: int) -> Sequence[_Spending]:
+        """What a cost of that UTC day is added to. What the store cannot be asked for now is asked for when it
+        matters, and will have been told."""
+        found = []
+        pairs = [(scope, key) for scope in scopes for key in periods(day).values()]
+        for pair in pairs:
+            with contextlib.suppress(StoreError):
+                found.append(self._spending(pair))
+        if len(found) == len(pairs):
+            self._charged[scopes, day] = found
+        return found
 
     def within(self, rule: str, kind: str, first: int, last: int) -> Sequence[tuple[int, int]]:
         slots = self._windows[rule, kind].slots
@@ -251,8 +270,7 @@ class Tally:
 
     def spent(self, scope: str, key: str) -> Spent:
         pair = (scope, key)
-        spent = self._spent.get(pair)
-        return Spent(self._asked(pair) if spent is None else spent, self._held.get(pair, 0))
+        return Spent(self._spending(pair).nano, self._held.get(pair, 0))
 
     def turn(self, now: float) -> None:
         """With a new day, forget what was spent: most of it was in days that are past. To be called when all of it is
@@ -260,13 +278,17 @@ class Tally:
         day = int(now) // DAY_S
         if day != self._day:
             self._day = day
-            self._spent.clear()
+            self._forget_spent()
 
     def reread(self) -> None:
         """Ask the store anew how things stand, now that all of this is written there."""
         for window in self._windows.values():
             window.forget()
+        self._forget_spent()
+
+    def _forget_spent(self) -> None:
         self._spent.clear()
+        self._charged.clear()
 
     def changes(self) -> "Changes | None":
         """What writes all that is counted until its turn comes; None if one that will is under way."""
@@ -308,16 +330,10 @@ class Tally:
             key = (window.rule, window.kind, slot)
             self._added[key] = self._added.get(key, 0) + by
 
-    def _correct(self, window: _Window, slot: int, by: int) -> bool:
-        """Whether the slot still counts: one that was forgotten stays so. An estimate does where the store cannot be
-        asked."""
-        if not window.known:
-            with contextlib.suppress(StoreError):
-                self._read(window)
-        if slot not in window.slots:
-            return False
-        window.add(slot, by)
-        return True
+    def _try_to_read(self, window: _Window) -> None:
+        """Before it is corrected. Where the store cannot be asked, an estimate does."""
+        with contextlib.suppress(StoreError):
+            self._read(window)
 
     def _forget(self, window: _Window, slot: int) -> None:
         """The first of a slot ends those that no longer count."""
@@ -328,11 +344,13 @@ class Tally:
             self._added.pop(key, None)
             self._gone.add(key)
 
-    def _asked(self, pair: tuple[str, str]) -> int:
-        """What is spent as the store has it, kept from now on."""
-        found = self._ask(_SPENT, pair)
-        spent = self._spent[pair] = found[0][0] if found else 0
-        return spent
+    def _spending(self, pair: tuple[str, str]) -> _Spending:
+        """What is spent as the store has it, kept from now on. Raises `StoreError`."""
+        spending = self._spent.get(pair)
+        if spending is None:
+            found = self._ask(_SPENT, pair)
+            spending = self._spent[pair] = _Spending(found[0][0] if found else 0)
+        return spending
 
     def _release(self, hold: Hold) -> None:
         for pair in hold.held:
@@ -341,12 +359,6 @@ class Tally:
                 self._held[pair] = left
             else:
                 self._held.pop(pair, None)
-
-
-@lru_cache(maxsize=_MOST_PLANS)
-def _charged(scopes: tuple[str, ...], day: int) -> Sequence[tuple[str, str]]:
-    """The (scope, period) pairs whose spend a cost of that UTC day adds to."""
-    return [(scope, period) for scope in scopes for period in periods(day).values()]
 
 
 class Changes(Posting):

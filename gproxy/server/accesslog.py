@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from gproxy.config.printable import json_text, printable
+from gproxy.config.printable import json_text
 from gproxy.ledger.when import stamp
 from gproxy.server.console import LINES
 from gproxy.server.journal import Journal
@@ -42,13 +42,16 @@ def _json(method: str, path: str, status: int, milliseconds: int, journal: Journ
 def _text(method: str, path: str, status: int, milliseconds: int, journal: Journal | None) -> str:
     line = f"{_clock(int(time.time()))} {method} {path} {status} {milliseconds} ms"
     if journal is not None:
-        client, usage = journal.call.client, journal.usage
-        line += f" {client.user}/{client.key_label} {_served_by(journal) or journal.call.facts.model}"
-        if usage.input_tokens is not None or usage.output_tokens is not None:
-            line += f" {usage.input_tokens or 0}+{usage.output_tokens or 0} tokens"
+        call, usage, target = journal.call, journal.usage, journal.target
+        served_by = f"{target.provider}/{target.model}" if target else call.facts.model
+        line = f"{line} {call.client.user}/{call.client.key_label} {served_by}"
+        given, answered = usage.input_tokens, usage.output_tokens
+        if given is not None or answered is not None:
+            line = f"{line} {given or 0}+{answered or 0} tokens"
         if journal.outcome != "ok":
-            line += f" {journal.outcome}"
-    return printable(line)  # names and paths come from clients
+            line = f"{line} {journal.outcome}"
+    # Names come from clients: nothing in them may move the cursor of the terminal that shows this line.
+    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import GatewayError
@@ -114,7 +114,7 @@ class Metrics:
         self.reload_failed = False
         self._writer = writer
         self._counts: Counter[Key] = Counter(metricfiles.counts_of(self.folder, self.slot))
-        self._sums: dict[_Kind, _Sum] = {}
+        self._sums: dict[tuple[Any, ...], _Sum] = {}  # by the values of a `_Kind`
         self._in_flight = 0
         self._dropped = 0
         self._refused = 0
@@ -161,7 +161,7 @@ class Metrics:
     def settled(self, journal: Journal, cost_nano: int | None) -> None:
         """Its accounts are closed: what its row says is counted, a moment later."""
         target = journal.target
-        kind = _Kind(
+        kind = (
             journal.call.protocol.name,
             target.provider if target else None,
             target.model if target else None,
@@ -203,7 +203,7 @@ class Metrics:
     def _add_up(self) -> None:
         sums, self._sums = self._sums, {}
         for kind, found in sums.items():
-            self._add(kind, found)
+            self._add(_Kind(*kind), found)
 
     def _state(self) -> tuple[dict[Key, int], Gauges]:
         self._add_up()

@@ -182,6 +182,15 @@ MOVES = st.lists(
 
 @settings(deadline=None, max_examples=150)
 @given(MOVES)
+@example(  # what was corrected below nothing is not made up for by another
+    [
+        ("reserve", 64, 0, 4, 0),
+        ("time", DAY),
+        ("reserve", 64, 0, 0, 0),
+        ("time", -DAY),
+        ("reserve", 64, 0, 0, 0),
+    ]
+)
 @example(
     [
         ("reserve", 0, 0, 0, 0),

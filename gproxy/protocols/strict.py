@@ -138,20 +138,19 @@ def _plain_body(text: str) -> Body | None:
         tree = _QUICK.decode(text)
     except (ValueError, RecursionError):
         return None
-    quoted = [_quoted(name) if len(name) <= _LONGEST_NAME else "" for name in tree]
-    if len(tree) > MAX_NAMES or "" in quoted or _is_too_deep(text):
+    if len(tree) > MAX_NAMES or _is_too_deep(text):
         return None
     if len(text) >= _LONGEST_INTEGER and _holds_long_number(text):
         return None
-    if len(text) <= _COUNTED_CHARS and _ESCAPED_ASCII not in text:
-        # A name that is written in one way alone, and found once in quotes, is there once, and at the top.
-        for name in quoted:
-            if text.count(name) != 1:
-                break
-        else:
-            return Body(text, tree)
-    spans = _spans_as_written(text)
-    return None if spans is None else Body(text, tree, spans)
+    # A name that is written in one way alone, and found once in quotes, is there once, and at the top.
+    once = len(text) <= _COUNTED_CHARS and _ESCAPED_ASCII not in text
+    for name in tree:
+        quoted = _quoted(name) if len(name) <= _LONGEST_NAME else ""
+        if not quoted:
+            return None
+        once = once and text.count(quoted) == 1
+    spans = None if once else _spans_as_written(text)
+    return Body(text, tree, spans) if once or spans is not None else None
 
 
 @lru_cache(maxsize=256)

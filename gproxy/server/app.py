@@ -147,7 +147,6 @@ class Gateway:
         else:  # which hears of messages
             incoming.trace = trace
             reply = Reply(trace.sending(request.send), request_id, lead.error_body, incoming.cut)
-        style = self.snapshot.config.globals.log_format
         began = time.monotonic()
         journal = None
         if lead.found is not None:
@@ -174,6 +173,7 @@ class Gateway:
                 path = without_keys(path, own_secrets(request.scope()) | self.snapshot.secrets)
                 path = without_hashed(path, self.snapshot.clients, self.snapshot.config)
             if told:
+                style = self.snapshot.config.globals.log_format
                 accesslog.write(style, lead.method, path, status, milliseconds, journal)
 
     async def quart(self) -> "Quart":

@@ -20,11 +20,12 @@ class Departure:
     reason; it returns for how many seconds the body may go on without it. A body that ends in that time ends as ever.
     """
 
+    _left = _stopped = False
+    _end: asyncio.Handle | None = None
+
     def __init__(self, incoming: Incoming, unheard: Callable[[str], float] = lambda _: 0.0) -> None:
         self._incoming = incoming
         self._unheard = unheard
-        self._left = self._stopped = False
-        self._end: asyncio.Handle | None = None
         self._task = incoming.request.task
 
     def __enter__(self) -> None:

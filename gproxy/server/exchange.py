@@ -55,57 +55,25 @@ class Exchange:
     """
 
     task: asyncio.Task[Any]
-
-    __slots__ = (
-        "_block",
-        "_body",
-        "_chunked",
-        "_expects",
-        "_fault",
-        "_head",
-        "_leaving",
-        "_left",
-        "_link",
-        "_owed",
-        "_pieces",
-        "_scope",
-        "_silent",
-        "_told",
-        "_waiter",
-        "broken",
-        "ended",
-        "keep_alive",
-        "kept",
-        "length",
-        "started",
-        "task",
-        "unread",
-        "whole",
-    )
+    unread = 0
+    broken = started = ended = False
+    _told = _left = _chunked = _silent = False
+    _scope: dict[str, Any] | None = None
+    _fault: BadRequest | None = None
+    _waiter: asyncio.Future[None] | None = None
+    _leaving: Callable[[], None] | None = None
+    _block = b""
+    _owed: int | None = None
 
     def __init__(self, link: Link, head: Head, body: Body | None) -> None:
         self._link = link
         self._head = head
         self._body = body
-        self._scope: dict[str, Any] | None = None
         self._pieces: list[bytes] = []
-        self._told = False
-        self._left = False
         self._expects = head.expects
-        self._fault: BadRequest | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._leaving: Callable[[], None] | None = None
-        self._block = b""
-        self._owed: int | None = None
-        self._chunked = False
-        self._silent = False
         self.kept = head.kept
         self.length = 0 if body is None else body.length
-        self.unread = 0
         self.whole = body is None
-        self.broken = False
-        self.started = False
-        self.ended = False
         self.keep_alive = head.persistent
 
     @property
@@ -157,7 +125,8 @@ class Exchange:
             if piece:
                 self._pieces.append(piece)
                 self.unread += len(piece)
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
         return rest or b""
 
     @property
@@ -279,7 +248,7 @@ class Exchange:
         told = b"%bcontent-length: %d\r\n%b" % (lines(headers), len(body), own)
         block = self._head_block(status, told, close)
         self._link.write(block if self._silent else block + body)
-        self.ended = True
+        self.ended = True  # whoever waits for more of the request is told
         if self._waiter is not None:
             self._wake()
 

@@ -20,7 +20,6 @@ from gproxy.server.reply import WRITE_TIMEOUT, Reply, new_request_id
 from gproxy.server.sockets import reset, unacknowledged
 
 Answer = Callable[[Exchange], Awaitable[None]]
-"""What answers a request; when it returns, its exchange is over."""
 
 MAX_UNREAD_BYTES = 256 * 1024
 """Of a body that the application does not take; then the client is not read."""
@@ -160,13 +159,14 @@ class Connection(asyncio.Protocol):
         rest = exchange.feed(data)
         if exchange.broken:
             self._deaf = True
-        elif not rest and (exchange.more or (exchange.unread > MAX_UNREAD_BYTES and not exchange.whole)):
+        elif not exchange.whole and (exchange.more or exchange.unread > MAX_UNREAD_BYTES):
             self.paused = True
             self._transport.pause_reading()
             if exchange.more:
                 self.loop.call_soon(self._feed_on, exchange)
             return b""
-        self._resume()
+        if self.paused:
+            self._resume()
         return rest
 
     def _feed_on(self, exchange: Exchange) -> None:
@@ -312,8 +312,9 @@ class Connection(asyncio.Protocol):
             self._close()
         elif exchange.keep_alive and not self._engine.draining:
             self._deadline = self.loop.time() + self._engine.idle
-            self._resume()
-            self._go_on()
+            if self.paused or self._kept:
+                self._resume()
+                self._go_on()
         elif exchange.whole and not exchange.broken and not self._kept and not self._deaf:
             self._close()
         else:

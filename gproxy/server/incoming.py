@@ -87,15 +87,14 @@ class Incoming:
     key that is valid.
     """
 
+    ended = known = _asked = False
+    on_cut: Callable[[str], None] | None = None
+    trace: Trace | None = None
+    _waited_from: float | None = None  # the event loop's clock, as the first piece is waited for
+    _size = 0
+
     def __init__(self, request: Request) -> None:
-        self.ended = False
-        self.known = False
-        self.on_cut: Callable[[str], None] | None = None
-        self.trace: Trace | None = None
         self.request = request
-        self._asked = False
-        self._waited_from: float | None = None  # the event loop's clock, as the first piece is waited for
-        self._size = 0
 
     def cut(self, why: str) -> None:
         """From here on the client is gone, whether it says so or not."""

@@ -45,24 +45,25 @@ def new_request_id() -> str:
     """What every answer carries as `x-gproxy-request-id`, and its row in the ledger too.
 
     The time stands first, in milliseconds: a row so goes behind those before it in the ledger's index, where a
-    random one would have a page of its own written.
+    random one would have a page of its own written. Twelve random digits follow.
     """
-    return f"req_{time.time_ns() // 1_000_000:012x}{_random_hex()}"
+    try:
+        digits = _random.pop()
+    except IndexError:
+        digits = _drawn()
+    return f"req_{time.time_ns() // 1_000_000:012x}{digits}"
 
 
 _RANDOM_BYTES = 6
 _random: list[str] = []
 
 
-def _random_hex() -> str:
-    """Twelve random digits. They are asked of the system for many ids at once."""
-    try:
-        return _random.pop()
-    except IndexError:
-        drawn = os.urandom(512 * _RANDOM_BYTES).hex()
-        first, *rest = [drawn[at : at + 2 * _RANDOM_BYTES] for at in range(0, len(drawn), 2 * _RANDOM_BYTES)]
-        _random.extend(rest)
-        return first
+def _drawn() -> str:
+    """The same digits anew. They are asked of the system for many ids at once."""
+    drawn = os.urandom(512 * _RANDOM_BYTES).hex()
+    first, *rest = [drawn[at : at + 2 * _RANDOM_BYTES] for at in range(0, len(drawn), 2 * _RANDOM_BYTES)]
+    _random.extend(rest)
+    return first
 
 
 if hasattr(os, "register_at_fork"):  # two processes would draw the same
@@ -96,6 +97,12 @@ class Reply:
     when the client has taken nothing for `write_timeout_s`. `wire` is used in the place of `send`, if there is one.
     """
 
+    started = streaming = False
+    status = 0
+    write_timeout_s = WRITE_TIMEOUT
+    _waiting_since: float | None = None
+    _check: asyncio.TimerHandle | None = None
+
     def __init__(
         self,
         send: Send,
@@ -108,13 +115,7 @@ class Reply:
         self._wire = wire
         self._error_body = error_body
         self._stalled = stalled
-        self.write_timeout_s = WRITE_TIMEOUT
-        self._waiting_since: float | None = None
-        self._check: asyncio.TimerHandle | None = None
         self.request_id = request_id
-        self.started = False
-        self.streaming = False
-        self.status = 0
         self._own = b"x-gproxy-request-id: %b\r\n" % request_id.encode()
 
     def silence(self) -> None:

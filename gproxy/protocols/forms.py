@@ -14,7 +14,7 @@ them, and its events are recognised in the streams to come.
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import chain, pairwise, permutations
 from typing import NamedTuple
 
 from gproxy.protocols.answers import is_json, is_utf8
@@ -23,6 +23,7 @@ from gproxy.protocols.template import Run, Template, text_size
 from gproxy.values import Usage
 
 _MOST_VARYING = 4
+_MOST_COUNTS = 12
 _MOST_STAMPS = 8
 _MOST_FORMS = 12
 _LONGEST_EVENT = 4 * 1024
@@ -31,46 +32,55 @@ _LONGEST_EVENT = 4 * 1024
 _TEXT, _TEXT_BYTES = rb"gproxy\"\u00e9", 9
 """A text whose size is neither that of its JSON nor the number of its letters."""
 
-_NUMBER = b"730811025500173"
+_NUMBER, _COUNT = b"730811025500173", b"730811025500181"
 _STAMP, _STAMP_NUMBER = b"gproxy-730811", b"730811025500179"
-_TRIED = (_TEXT, _NUMBER, _STAMP, _STAMP_NUMBER)
-_BLANK = (b"", b"0", _STAMP, b"0")
+_TRIED = (_TEXT, _NUMBER, _COUNT, _STAMP, _STAMP_NUMBER)
+_BLANK = (b"", b"0", b"0", _STAMP, b"0")
 _ESCAPED_ASCII = rb"\u00"
-_KNOWN = Usage()
+_NONE = Usage()
+_SOME = Usage(**dict.fromkeys(set(Usage.__struct_fields__) - {"service_tier"}, 7), service_tier="flex")
 
-_IS_TEXT, _IS_NUMBER, _IS_STAMP, _IS_STAMP_NUMBER = 1, 2, 3, 4
+_IS_TEXT, _IS_NUMBER, _IS_COUNT, _IS_STAMP, _IS_STAMP_NUMBER = 1, 2, 3, 4, 5
 """What a slot of a form is: the group that `varying` finds its value in."""
 
 _A_TEXT = rb'([^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+)'
-_A_NUMBER = rb"(0|[1-9][0-9]{0,17})"
-_A_STAMP = rb"([0-9A-Za-z_-]{1,128})"
-_VALUES = (_A_TEXT, _A_NUMBER, b"(?:%b)" % _A_STAMP[1:-1], b"(?:%b)" % _A_NUMBER[1:-1])
+_A_NUMBER = rb"(0|[1-9][0-9]{0,14})"
+_A_STAMP = rb"([0-9A-Za-z_.:-]{1,128})"
+_A_STAMP_NUMBER = rb"(0|[1-9][0-9]{0,17})"
+_VALUES = (_A_TEXT, _A_NUMBER, _A_NUMBER, *(b"(?:%b)" % each[1:-1] for each in (_A_STAMP, _A_STAMP_NUMBER)))
 """What the values of each kind are like in a shape, where a quote, a comma or a brace stands behind them. Each can be
 read in one way only, so that an event takes a time by its length."""
 
 
-def varying(*names: str, stamps: Sequence[str] = ()) -> re.Pattern[bytes]:
+def varying(*names: str, counts: Sequence[str] = (), stamps: Sequence[str] = ()) -> re.Pattern[bytes]:
     """Finds members of those names in an event: in group 1 the inside of a string, or in group 2 a whole number.
 
-    Of `stamps`, in group 3 a plain name that stands in quotes, or in group 4 a whole number.
+    Of `counts`, in group 3 a whole number that is read as usage: each event tells it anew. Of `stamps`, in group 4 a
+    plain name that stands in quotes, or in group 5 a whole number.
     """
-    any_name, any_stamp = ("|".join(map(re.escape, each)).encode() for each in (names, stamps))
-    member = rb'"(?:%b)"[ ]?:[ ]?(?:"%b"|%b(?=[,}]))'
-    found = member % (any_name, _A_TEXT, _A_NUMBER)
-    return re.compile(b"%b|%b" % (found, member % (any_stamp, _A_STAMP, _A_NUMBER)) if stamps else found)
+    text, count, stamp = (
+        b"|".join(re.escape(name.encode()) for name in each) or b"(?!)" for each in (names, counts, stamps)
+    )
+    number = b"%b(?=[,}])" % _A_NUMBER
+    return re.compile(
+        rb'"(?:%b)"[ ]?:[ ]?(?:"%b"|%b)' % (text, _A_TEXT, number)
+        + rb'|"(?:%b)"[ ]?:[ ]?%b' % (count, number)
+        + rb'|"(?:%b)"[ ]?:[ ]?(?:"%b"|%b(?=[,}]))' % (stamp, _A_STAMP, _A_STAMP_NUMBER)
+    )
 
 
 class Form(NamedTuple):
     """What was found of all events of one shape.
 
     `counted`: of each value but stamps, whether it is text that counts as output, another string (False), or a number
-    (None). `new` goes out in the place of the literal of the number `place`; `leads`: that is in front of the values,
-    not behind them.
+    (None). `reports`: they report usage, and each all of what those before it did. `new` goes out in the place of the
+    literal of the number `place`; `leads`: that is in front of the values, not behind them.
     """
 
     shape: "_Shape"
     counted: tuple[bool | None, ...]
     completes: bool
+    reports: bool
     place: int
     new: bytes
     leads: bool
@@ -88,7 +98,10 @@ class Form(NamedTuple):
         more = len(sent) - len(raw)
         sent_start, sent_stop = (first + more, last + more) if self.leads else (first, last)
         around = raw[:first], middles, raw[last:], sent[:sent_start], sent[sent_stop:]
-        return Template(*around, self.counted, self.completes, None if known is None else known.one)
+        least = len(raw) - sum(end - begin for begin, end in values)
+        reported = self.shape.event if self.reports else None
+        one = None if known is None else known.one
+        return Template(*around, self.counted, self.completes, least, reported, one)
 
 
 class Known:
@@ -125,7 +138,8 @@ class Known:
         data, end = found.string, found.end()
         begin, stop = found.span(self._old)
         sent = b"%b%b%b" % (data[found.start() : begin], self._new, data[stop:end])
-        return Run(1, sent, end, output_bytes, self.form.completes)
+        reported = self.form.shape.event(found[0]) if self.form.reports else None
+        return Run(1, sent, end, output_bytes, self.form.completes, reported)
 
     def template(self, found: re.Match[bytes]) -> Template | None:
         """What all events of this form look like in the stream of the one that was found, if they hold text."""
@@ -229,7 +243,10 @@ class _Shape(NamedTuple):
 
     def filled(self, values: Sequence[bytes]) -> Event:
         pairs = zip(values, self.literals[1:], strict=True)
-        raw = self.literals[0] + b"".join(value + literal for value, literal in pairs)
+        return self.event(self.literals[0] + b"".join(value + literal for value, literal in pairs))
+
+    def event(self, raw: bytes) -> Event:
+        """That of this shape which is `raw`."""
         return Event(raw, raw[self.before : len(raw) - self.after], self.name)
 
     def pattern(self, place: int) -> re.Pattern[bytes]:
@@ -251,7 +268,8 @@ def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form 
     if not shape.is_safe or _holds_tried((client_model or "").encode()):
         return None
     places = [place for place, slot in enumerate(shape.slots) if slot < _IS_STAMP]
-    if len(places) > _MOST_VARYING or len(shape.slots) - len(places) > _MOST_STAMPS:
+    counts, stamps = shape.slots.count(_IS_COUNT), len(shape.slots) - len(places)
+    if len(places) - counts > _MOST_VARYING or counts > _MOST_COUNTS or stamps > _MOST_STAMPS:
         return None
     values = [_TRIED[slot - 1] for slot in shape.slots]
     for number, place in enumerate(places):
@@ -260,6 +278,9 @@ def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form 
     tried = shape.filled(values)
     blank = shape.filled([_BLANK[slot - 1] for slot in shape.slots])
     if not is_json(tried.data or b"") or not _is_plain(protocol, tried) or protocol.output_text(blank):
+        return None
+    reports = protocol.usage_in_event(tried, _NONE) is not _NONE
+    if reports and not (counts and _is_told_anew(protocol, tried, blank)):
         return None
     size, uneven = divmod(protocol.output_text(tried), _TEXT_BYTES)
     if uneven or size >= 1 << len(places):
@@ -274,7 +295,7 @@ def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form 
     if len(changed) > 1 or (places and places[0] < place <= places[-1]):
         return None  # the name stands twice, or between two values
     leads = not places or place <= places[0]
-    return Form(shape, counted, protocol.is_complete(tried), place, sent[place], leads)
+    return Form(shape, counted, protocol.is_complete(tried), reports, place, sent[place], leads)
 
 
 def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:
@@ -287,10 +308,19 @@ def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:
 
 
 def _is_plain(protocol: Protocol, event: Event) -> bool:
-    """Whether nothing in an event is to be read but its text, and that it completes an answer."""
+    """Whether nothing in an event is to be read but its text, its usage, and that it completes an answer."""
     return (
-        protocol.usage_in_event(event, _KNOWN) is _KNOWN
-        and not protocol.is_terminal(event)
+        not protocol.is_terminal(event)
         and not protocol.is_usage_only(event)
         and protocol.error_in_event(event) is None
+    )
+
+
+def _is_told_anew(protocol: Protocol, *events: Event) -> bool:
+    """Whether of the usage in such events that in the last is all that is known after them, whatever was before."""
+    told = protocol.usage_in_event
+    return all(
+        told(last, told(first, before)) == told(last, before)
+        for before in (None, _NONE, _SOME)
+        for first, last in permutations(events)
     )

@@ -32,6 +32,7 @@ from gproxy.protocols.answers import (
     usage_stays,
 )
 from gproxy.protocols.base import Body, Event, Facts, Protocol
+from gproxy.protocols.forms import varying
 from gproxy.protocols.jsonwalk import Edit, Member, TooMany, members
 from gproxy.protocols.requests import answers_asked, encoded, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
@@ -271,6 +272,20 @@ GENERATE = Protocol(
     is_complete=is_complete,
     error_in_event=error_in_event,
     output_text=output_text,
+    varying=varying(
+        *("text", "thoughtSignature"),
+        counts=(
+            *(
+                "promptTokenCount",
+                "candidatesTokenCount",
+                "thoughtsTokenCount",
+                "totalTokenCount",
+                "tokenCount",
+            ),
+            *("cachedContentTokenCount", "toolUsePromptTokenCount"),
+        ),
+        stamps=("responseId", "createTime"),
+    ),
     error_body=envelopes.gemini_body,
     error_event=envelopes.gemini_event,
 )

@@ -242,6 +242,10 @@ CHAT = Protocol(
     output_text=chat_output,
     varying=varying(
         *("content", "reasoning_content", "reasoning", "refusal", "arguments", "text", "obfuscation"),
+        counts=(
+            *("prompt_tokens", "completion_tokens", "total_tokens", "reasoning_tokens", "cached_tokens"),
+            *("text_tokens", "audio_tokens", "image_tokens"),
+        ),
         stamps=("id", "created", "system_fingerprint"),
     ),
     error_body=envelopes.openai_body,

@@ -55,7 +55,9 @@ class StreamTap:
     def __init__(
         self, protocol: Protocol, framer: Framer, *, client_model: str | None, withhold_usage: bool
     ) -> None:
-        self.usage: Usage | None = None
+        self._usage: Usage | None = None
+        self._reported: Event | None = None  # the last that reported usage, if that is not read yet
+        self._reporting = False  # the event before did
         self.complete = False
         self.terminal = False
         self.failed: int | None = None
@@ -73,6 +75,13 @@ class StreamTap:
         self._template: Template | None = None  # of the events with text that were seen last
         self._forms = forms(protocol, client_model)
         self._tries = _MOST_TRIES
+
+    @property
+    def usage(self) -> Usage | None:
+        if self._reported is not None:
+            self._usage = self._protocol.usage_in_event(self._reported, self._usage)
+            self._reported = None
+        return self._usage
 
     @property
     def tail(self) -> bytes:
@@ -141,6 +150,8 @@ class StreamTap:
             self.first_seen = True
             self.complete = self.complete or run.completes
             self.output_bytes += run.output_bytes
+            self._reported = run.reported or self._reported
+            self._reporting = run.reported is not None
             self._tries = min(self._tries + run.events, _MOST_TRIES)
             return run.sent, run.end
         if not self._tries:
@@ -148,9 +159,10 @@ class StreamTap:
         line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"
         found = data.find(line_ends, at)
         end = len(data) if found < 0 else found + len(line_ends)
-        usage = self.usage
+        reporting = self._reporting
         events, out = self._read(data[at:end])
-        if len(events) == 1 and self.first_seen and not self._ended and self.usage is usage:
+        # Of most streams one event alone reports usage, and others may not.
+        if len(events) == 1 and self.first_seen and not self._ended and self._reporting <= reporting:
             self._tries -= 1
             self._template = self._forms.learn(events[0]) or self._template
         return out, end
@@ -201,7 +213,9 @@ class StreamTap:
             if not (is_json(event.data) or protocol.is_terminal(event)):
                 raise AnswerBroken("the stream began with broken JSON")
             self.first_seen = True
-        self.usage = protocol.usage_in_event(event, self.usage)
+        before = self.usage
+        self._usage = protocol.usage_in_event(event, before)
+        self._reporting = self._usage is not before
         self.terminal = self.terminal or protocol.is_terminal(event)
         self.complete = self.complete or self.terminal or protocol.is_complete(event)
         if self.failed is None:

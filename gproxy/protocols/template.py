@@ -9,17 +9,19 @@ from typing import NamedTuple
 
 import msgspec
 
+from gproxy.protocols.base import Event
+
 _STRETCH_BYTES = 32 * 1024
 """About so much is looked at for one run. All that came in would be looked at again for each of many short runs."""
 
-_NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,17})(?: (?:0|[1-9][0-9]{0,17}))*+")
+_NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,14})(?: (?:0|[1-9][0-9]{0,14}))*+")
 _text = msgspec.json.Decoder(str).decode
 
 
 class Run(NamedTuple):
     """Some events that stand together: what is sent of them, where they end, and the bytes of their text.
 
-    `completes`: they show the answer to be whole.
+    `completes`: they show the answer to be whole. `reported`: the last of them, if they report usage.
     """
 
     events: int
@@ -27,13 +29,15 @@ class Run(NamedTuple):
     end: int
     output_bytes: int
     completes: bool = False
+    reported: Event | None = None
 
 
 class Template(NamedTuple):
     """What stands around the values that vary: `start`, between each two of them a middle, `stop`.
 
     `sent_start` and `sent_stop` go out in place of `start` and `stop`. `counted`: of each value, whether it is text
-    that counts as output, another string (False), or a number (None). `one`, where there is one, is quicker for an
+    that counts as output, another string (False), or a number (None). No event has fewer than `least_bytes`.
+    `reported` makes an event of its bytes, where they report usage. `one`, where there is one, is quicker for an
     event that stands alone.
     """
 
@@ -44,13 +48,14 @@ class Template(NamedTuple):
     sent_stop: bytes
     counted: tuple[bool | None, ...]
     completes: bool
+    least_bytes: int
+    reported: Callable[[bytes], Event] | None = None
     one: Callable[[bytes, int], Run | None] | None = None
 
     def run(self, data: bytes, at: int) -> Run | None:
         """The whole events of this form from `at` on, where one of them starts; None if there is none that is whole,
         or one of the values is not of its kind."""
-        around = len(self.start) + len(self.stop)
-        if self.one is not None and len(data) - at < 2 * around:
+        if self.one is not None and len(data) - at < 2 * self.least_bytes:
             return self.one(data, at)
         parts = self._parts(data, at)
         while parts:
@@ -58,7 +63,8 @@ class Template(NamedTuple):
             if data.startswith(whole, at) and (output_bytes := self._output_bytes(parts)) is not None:
                 between = (self.sent_stop + self.sent_start).join(parts)
                 sent = b"%b%b%b" % (self.sent_start, between, self.sent_stop)
-                return Run(len(parts), sent, at + len(whole), output_bytes, self.completes)
+                last = self.reported and self.reported(b"%b%b%b" % (self.start, parts[-1], self.stop))
+                return Run(len(parts), sent, at + len(whole), output_bytes, self.completes, last)
             parts = parts[: len(parts) // 2]  # another event stands between them, or a value is none
         return None
 

@@ -13,11 +13,13 @@ from gproxy.protocols import forms, template
 from gproxy.protocols.anthropic_messages import MESSAGES
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.forms import Forms
+from gproxy.protocols.gemini import STREAM as GEMINI
 from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
 from gproxy.protocols.openai_responses import RESPONSES
 from gproxy.protocols.sse import SseFramer
 from gproxy.protocols.tap import StreamTap
-from gproxy.protocols.template import Template
+from gproxy.protocols.template import Run, Template
+from gproxy.values import Usage
 
 FORMS: dict[str, tuple[Protocol, list[bytes]]] = {
     "chat": (
@@ -40,6 +42,8 @@ FORMS: dict[str, tuple[Protocol, list[bytes]]] = {
             b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}],"usage":{"prompt_tokens":3}}\n\n',
             b'data: {"model":"up","choices":[{"delta":{"tool_calls":[{"function":{"arguments":"%b"}}]}}]}\n\n',
             b'data: {"model":"up","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n',
+            b'data: {"choices":[{"delta":{"content":"%b"}}],"usage":{"prompt_tokens":%b,"completion_tokens":4,'
+            b'"total_tokens":%b,"completion_tokens_details":{"reasoning_tokens":%b}},"model":"up"}\n\n',
             b'data:{"model":"up","choices":[{"delta":{"content":"%b"}}]}\n\n',
             b'data: {"model":"up",\ndata: "choices":[{"delta":{"content":"%b"}}]}\n\n',
             b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}],"model":"up"}\n\n',
@@ -51,10 +55,7 @@ FORMS: dict[str, tuple[Protocol, list[bytes]]] = {
     ),
     "completions": (
         COMPLETIONS,
-        [
-            b'data: {"model":"up","choices":[{"text":"%b","index":0,"finish_reason":null}]}\n\n',
-            b"data: [DONE]\n\n",
-        ],
+        [b'data: {"model":"up","choices":[{"text":"%b","index":0}]}\n\n', b"data: [DONE]\n\n"],
     ),
     "messages": (
         MESSAGES,
@@ -68,6 +69,21 @@ FORMS: dict[str, tuple[Protocol, list[bytes]]] = {
             b'"usage":{"output_tokens":9}}\n\n',
             b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
             b'data: {"ty\\u0070e":"message_stop","delta":{"text":"%b"}}\n\n',
+        ],
+    ),
+    "gemini": (
+        GEMINI,
+        [
+            b'data: {"candidates": [{"content": {"parts": [{"text": "%b"}],"role": "model"}}],"usageMetadata": '
+            b'{"promptTokenCount": %b,"totalTokenCount": 12},"modelVersion": "up","responseId": "r1"}\r\n\r\n',
+            b'data: {"candidates":[{"content":{"parts":[{"text":"%b"}]}}],"modelVersion":"up","usageMetadata":'
+            b'{"toolUsePromptTokenCount":%b,"candidatesTokenCount":%b,"thoughtsTokenCount":%b}}\n\n',
+            b'data: {"candidates":[{"content":{"parts":[{"text":"%b","thoughtSignature":"%b"}]}}],"usageMetadata":'
+            b'{"candidatesTokenCount":%b,"candidatesTokensDetails":[{"modality":"AUDIO","tokenCount":%b}]}}\n\n',
+            b'data: {"candidates":[{"content":{"parts":[{"text":"%b"}]},"finishReason":"STOP"}],"usageMetadata":'
+            b'{"promptTokenCount":%b,"candidatesTokenCount":9}}\n\n',
+            b'data: {"usageMetadata":{"promptTokenCount":%b}}\n\n',
+            b'data: {"error":{"code":503},"usageMetadata":{"promptTokenCount":%b}}\n\n',
         ],
     ),
     "responses": (
@@ -124,6 +140,11 @@ texts = st.one_of(
             b"stop_reason",
             b"\x7f",
             b"%b",
+            b"0",
+            b"17",
+            b"007",
+            b"123456789012345",
+            b"9007199254740993",
         ]
     ),
 )
@@ -215,7 +236,7 @@ def test_what_a_form_means_is_found_once_for_all_streams_of_a_model() -> None:
         stream = form % (b"%d" % n, b"17%d" % n, b"text", b"1")
         assert each is not None
         run = each.run(stream + form % (b"0", b"0", b"text", b"1"), 0)
-        assert run == (1, stream.replace(b'"up"', b'"alias"'), len(stream), 4, False)
+        assert run == Run(1, stream.replace(b'"up"', b'"alias"'), len(stream), 4)
 
 
 STAMPED = b'data: {"id":"%b","created":%b,"model":"up","choices":[{"delta":{"content":"%b"}}],"obfuscation":"%b"}\n\n'
@@ -232,11 +253,14 @@ def test_a_form_that_comes_in_a_second_stream_is_known_in_the_third() -> None:
     found = known.recognised(event * 2, 0)
     assert found is not None
     run, form = found
-    assert run == (1, event.replace(b'"up"', b'"alias"'), len(event), 4, False)
+    assert run == Run(1, event.replace(b'"up"', b'"alias"'), len(event), 4)
     assert form is not None
-    assert form.run(event * 2, len(event)) == (1, run.sent, 2 * len(event), 4, False)
+    assert form.run(event * 2, len(event)) == Run(1, run.sent, 2 * len(event), 4)
     last = LAST % b"3"
-    assert known.recognised(last, 0) == ((1, last.replace(b'"up"', b'"alias"'), len(last), 0, True), None)
+    assert known.recognised(last, 0) == (
+        Run(1, last.replace(b'"up"', b'"alias"'), len(last), 0, completes=True),
+        None,
+    )
 
 
 @pytest.mark.parametrize("text", [b'"', b"\\", b"a\nb", b"\x01", b"\xc3", rb"\ud83d", rb"\x"])
@@ -285,7 +309,7 @@ def test_an_event_that_is_long_is_not_kept() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        b'data: {"model":"up","choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":3}}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"a"}}],"usage":{"n":3}}\n\n',
         b'data: {"model":"up","choices":[{"delta":{"content":"a"}}],"error":{"code":500}}\n\n',
         b'data: {"model":"up","choices":[{"delta":{"content":"a"}}],"err\\u006fr":{"code":500}}\n\n',
         b'data: {"model":"up","choices":[]}\n\n',
@@ -338,3 +362,37 @@ def test_of_a_broken_event_nothing_is_kept_but_its_form() -> None:
     run = learned.run(form % b"a", 0)
     assert run is not None
     assert run.sent == (form % b"a").replace(b'"up"', b'"alias"')
+
+
+REPORTING = (
+    b'data: {"candidates":[{"content":{"parts":[{"text":"%b"}]}}],"usageMetadata":{"promptTokenCount":%b,'
+    b'"candidatesTokenCount":%b},"modelVersion":"up"}\n\n'
+)
+
+
+def test_of_events_that_all_report_usage_the_last_is_read() -> None:
+    read: list[bytes] = []
+
+    def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+        read.append(event.raw)
+        return GEMINI.usage_in_event(event, before)
+
+    forms._found.cache_clear()
+    protocol = replace(GEMINI, usage_in_event=usage_in_event)
+    tap = StreamTap(protocol, SseFramer(), client_model="alias", withhold_usage=False)
+    for number in range(100):
+        tap.feed(REPORTING % (b"a", b"3", b"%d" % number) * 3)
+    assert b'"candidatesTokenCount":99' not in b"".join(read)
+    assert tap.usage == Usage(input_tokens=3, output_tokens=99)
+    assert tap.output_bytes == 300
+    assert tap.usage is tap.usage
+
+
+def test_usage_that_is_not_told_anew_by_each_event_is_read_in_each() -> None:
+    def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+        now = GEMINI.usage_in_event(event, None)
+        known = 0 if before is None else before.output_tokens or 0
+        return before if now is None else Usage(output_tokens=known + (now.output_tokens or 0))
+
+    protocol = replace(GEMINI, usage_in_event=usage_in_event)
+    assert Forms(protocol, "alias").learn(_event(REPORTING % (b"a", b"3", b"4"))) is None

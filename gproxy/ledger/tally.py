@@ -207,7 +207,8 @@ class Tally:
                     self._read(window)
                 window.look(slot)
             if window.by_tokens:
-                count.need = min(tokens, count.bound.most)
+                most = count.bound.most
+                count.need = tokens if tokens < most else most
 
     def hold(self, request_id: str) -> Hold | None:
         """What an open request holds."""

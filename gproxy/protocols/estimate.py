@@ -18,8 +18,8 @@ _ADDRESS = re.compile(r"https?://\S{1,2048}")
 _STEP_CHARS = 256 * 1024
 _DIGITS = re.compile(r"[A-Za-z0-9+/_-]*")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
-_SCHEMES = frozenset({"http", "data"})
-"""How an address and a `data:` URI begin."""
+_STARTS = "hd"
+"""How an address and a `data:` URI begin; most text does not."""
 
 _DATA_URI = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,5};base64,")
 
@@ -44,7 +44,7 @@ def input_tokens(tree: Mapping[str, Any]) -> int:
         for name, value in node.items():
             kind = type(value)
             if kind is str:
-                if (value[:4] not in _SCHEMES and name not in _ENCODED) or not _is_elsewhere(name, value):
+                if (value[:1] not in _STARTS and name not in _ENCODED) or not _is_elsewhere(name, value):
                     text_bytes += len(value) if value.isascii() else len(value.encode())
             elif kind is dict or kind is list:
                 pending.append(value)

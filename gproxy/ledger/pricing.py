@@ -13,6 +13,7 @@ from gproxy.values import Usage
 
 NANO = 1_000_000_000
 MILLION = 1_000_000
+_HALF = MILLION // 2
 
 MOST_NANO = 10**15
 """A million dollars for one request: beyond it a count is nonsense. So bounded, sums stay within 64 bits."""
@@ -113,22 +114,28 @@ def cost_nano(usage: Usage, price: Price) -> int:
     one-hour writes beyond the writes as writes, and reasoning beyond the output as output.
     """
     rates = price.of(usage.service_tier)
-    total = (rates.per_call + rates.per_search * _count(usage.web_searches)) * MILLION
+    total = rates.per_call * MILLION
+    if usage.web_searches:
+        total += rates.per_search * _count(usage.web_searches) * MILLION
     if rates.tiers:
-        read = max(usage.cache_read_tokens or 0, 0)
-        write_1h = max(usage.cache_write_1h_tokens or 0, 0)
-        write = max(usage.cache_write_tokens or 0, write_1h)
-        whole = max(usage.input_tokens or 0, read + write)
-        output = max(usage.output_tokens or 0, usage.reasoning_tokens or 0, 0)
+        whole, output = usage.input_tokens or 0, usage.output_tokens or 0
+        read, write = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
+        write_1h, reasoning = usage.cache_write_1h_tokens or 0, usage.reasoning_tokens or 0
+        if read or write or write_1h or reasoning or whole < 0 or output < 0:
+            read = max(read, 0)
+            write_1h = max(write_1h, 0)
+            write = max(write, write_1h)
+            whole = max(whole, read + write)
+            output = max(output, reasoning, 0)
         tier = rates.tier(whole)
         fresh = whole - read - write
         total += fresh * tier.input + output * tier.output
-        total += (
-            read * tier.cache_read + (write - write_1h) * tier.cache_write + write_1h * tier.cache_write_1h
-        )
+        if read or write:
+            total += read * tier.cache_read
+            total += (write - write_1h) * tier.cache_write + write_1h * tier.cache_write_1h
         if tier.apart is not None:
             total += _differences(usage, tier, tier.apart, fresh=fresh, read=read, output=output)
-    return min(_half_even(total, MILLION), MOST_NANO)
+    return _rounded(total)
 
 
 def most_nano(input_tokens: int, output_tokens: int, service_tier: str | None, price: Price) -> int:
@@ -149,7 +156,7 @@ def _most_nano(input_tokens: int, output_tokens: int, rates: Rates) -> int:
         if apart is not None:
             dearest = max(dearest, apart.output_audio, apart.output_image, apart.reasoning)
         total += input_tokens * tier.input + output_tokens * dearest
-    return min(_half_even(total, MILLION), MOST_NANO)
+    return _rounded(total)
 
 
 def settle(usage: Usage, configured: Price | None, builtin: Price | None) -> tuple[int | None, str | None]:
@@ -219,6 +226,9 @@ def _count(tokens: int | None) -> int:
     return max(tokens or 0, 0)
 
 
-def _half_even(value: int, by: int) -> int:
-    whole, rest = divmod(value, by)
-    return whole + (2 * rest > by or (2 * rest == by and whole % 2 == 1))
+def _rounded(millionths: int) -> int:
+    """In nano-dollars, half-even."""
+    nano, rest = divmod(millionths, MILLION)
+    if rest > _HALF or (rest == _HALF and nano % 2 == 1):
+        nano += 1
+    return nano if nano < MOST_NANO else MOST_NANO

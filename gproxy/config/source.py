@@ -23,11 +23,15 @@ MOST_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One reading of the configuration. `config` and `snapshot` are None exactly when there are errors."""
+    """One reading of the configuration. `config` and `snapshot` are None exactly when there are errors.
+
+    `unread`: the file is there and could not be read; it says nothing of what is in it, and a later try may.
+    """
 
     config: schema.Config | None
     snapshot: snapshot.Snapshot | None
     problems: tuple[Problem, ...] = ()
+    unread: bool = False
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -70,7 +74,8 @@ def load_file(
     except FileNotFoundError:
         return _failed(Problem("error", 0, "", "there is no such file", "`gproxy init` makes one"))
     except OSError as error:
-        return _failed(Problem("error", 0, "", f"cannot be read: {error.strerror}"))
+        problem = Problem("error", 0, "", f"cannot be read: {error.strerror}")
+        return Loaded(None, None, (problem,), unread=True)
     except ConfigError as error:
         return _failed(Problem("error", 0, "", error.message))
     opened = tuple(_made_private(path))

@@ -24,6 +24,7 @@ from gproxy.server.admission import Doorkeeper
 from gproxy.server.asgi import AsgiRequest
 from gproxy.server.asking import Ways
 from gproxy.server.capture import own_secrets, recorder
+from gproxy.server.descriptors import exhausted
 from gproxy.server.health import HealthBook
 from gproxy.server.incoming import ClientLeft, Incoming, Receive, Request
 from gproxy.server.journal import CLIENT_CLOSED, Journal
@@ -223,12 +224,17 @@ class Gateway:
             unread = await incoming.discard()
             if not reply.started:  # Quart may have answered before the body has turned out to be broken
                 await reply.error(error, close=unread)
-        except Exception:  # a fault of ours, whatever it is: its client is told, and the server goes on
+        except (
+            Exception
+        ) as error:  # a fault of ours, whatever it is: its client is told, and the server goes on
             # A head that is out is left without an end: the client sees that the answer is cut short.
-            logger.exception("a fault in request %s", reply.request_id)
-            _tell(incoming, "a fault inside the proxy")
+            told: GatewayError | None = exhausted(error)  # a module that is read when it is first needed, say
+            if told is None:
+                told = InternalFault("A fault inside the proxy.")
+                logger.exception("a fault in request %s", reply.request_id)
+            _tell(incoming, told.message)
             if not reply.started:
-                await reply.error(InternalFault("A fault inside the proxy."), close=True)
+                await reply.error(told, close=True)
         return None
 
     async def _let_in(

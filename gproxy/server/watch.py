@@ -53,8 +53,8 @@ class LastGood:
         """Read the file, if it looks otherwise than the last time; kept is what is good."""
         if self._path is None or (seen := look(self._path)) == self._seen:
             return
-        self._seen = seen
         loaded = _EMPTY if _is_empty(seen) else self._load(with_secrets=False)
+        self._seen = None if loaded.unread else seen
         if loaded.config is not None:
             self.loaded = loaded
 
@@ -77,17 +77,21 @@ async def watch(
     `used` is how the file looked before the configuration in force was read. `tell` gets what people should read.
 
     The file is polled: editors replace it by renaming another, and a poll sees that on every file system. It is
-    read when two polls have found it the same, so that a half-written one is seldom read, and never kept.
+    read when two polls have found it the same, so that a half-written one is seldom read, and never kept. One that
+    cannot be read, for want of a descriptor or of rights, looks the same when it can: it is tried again each time.
     """
     current = used
+    unread = False
     while True:
         await asyncio.sleep(POLL_SECONDS)
         last, current = current, look(path)
-        if current == used or current != last:
+        if current != last or (current == used and not unread):
             continue
-        used = current
         # A keyring may take its time.
         loaded = _EMPTY if _is_empty(current) else await asyncio.to_thread(load)
+        if loaded.unread and unread and current == used:
+            continue  # it is told already
+        used, unread = current, loaded.unread
         for problem in loaded.problems:
             tell(problem.render(path.name))
         if loaded.snapshot is None:

@@ -85,6 +85,30 @@ def test_a_request_that_finds_none_is_503_in_its_dialect_and_a_later_one_is_serv
     assert "Traceback" not in it.said
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limit is set by prlimit")
+def test_an_edit_that_finds_none_and_a_route_that_is_not_there_yet_have_their_turn_later(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """What else than requests to models asks for files: the configuration, and modules that are read when needed."""
+    with (
+        running(tmp_path, settings() + provider(upstream.url) + ALICE) as it,
+        httpx.Client(base_url=it.url(), trust_env=False, timeout=10) as client,
+    ):
+        assert client.post("/v1/chat/completions").status_code == 401
+        resource.prlimit(it.process.pid, resource.RLIMIT_NOFILE, (64, 64))
+        held = fill(it, 80)
+        open_ones = Path(f"/proc/{it.process.pid}/fd")
+        poll(lambda: len(list(open_ones.iterdir())) == 64, "none left")
+        it.path.write_text(it.path.read_text() + '\n[[providers]]\nname = "later"\nchannel = "demo"\n')
+        poll(lambda: "cannot be read: Too many open files" in it.said, "an edit is missed")
+        assert client.get("/ready").status_code == 503
+        for each in held:
+            each.close()
+        poll(lambda: "configuration reloaded" in it.said, "it is in force")
+        assert client.get("/ready").status_code == 200
+    assert "Traceback" not in it.said
+
+
 def test_it_is_told_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(descriptors.LINES, "say", said.append)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gproxy.config.problems import Problem
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded, load_file
 from gproxy.providers.catalog import CHANNELS
@@ -25,9 +26,13 @@ class Watched:
         self.news: asyncio.Queue[str] = asyncio.Queue()
         self.failure: str | None = None
         self.threads: list[int] = []
+        self.unreadable = 0
 
     def load(self) -> Loaded:
         self.threads.append(threading.get_ident())
+        if self.unreadable:
+            self.unreadable -= 1
+            return Loaded(None, None, (Problem("error", 0, "", "cannot be read"),), unread=True)
         return load_file(self.path, channels=CHANNELS, environ={})
 
     def swap(self, snapshot: Snapshot) -> None:
@@ -118,6 +123,17 @@ async def test_a_file_that_is_gone_changes_nothing_until_it_is_back(watched: Wat
     assert watched.failure is None
 
 
+async def test_a_file_that_cannot_be_read_is_told_of_once_and_put_in_force_as_soon_as_it_can(
+    watched: Watched,
+) -> None:
+    """For want of a descriptor, say: nothing of the file tells that there is one again."""
+    watched.unreadable = 3
+    watched.rename_over(text("second"))
+    assert (await watched.next()).startswith("bad: ")
+    assert await watched.next() == "second"
+    assert watched.failure is None
+
+
 async def test_a_file_that_is_emptied_is_a_bad_edit(watched: Watched) -> None:
     """It would be good TOML, and nobody would be served any more."""
     watched.path.write_text("")
@@ -182,6 +198,18 @@ def test_the_last_good_version_outlives_bad_ones_and_makes_way_for_a_better(tmp_
     it.path.unlink()
     good.look()
     assert good.loaded.config is not None
+
+
+def test_a_version_that_could_not_be_read_is_looked_for_again(tmp_path: Path) -> None:
+    it = Watched(tmp_path / "gproxy.toml")
+    it.path.write_text(text("first"))
+    good = watch.LastGood(it.load(), lambda with_secrets=True: it.load(), it.path)
+    it.rename_over(text("second"))
+    it.unreadable = 1
+    for kept in ("first", "second"):
+        good.look()
+        assert good.loaded.snapshot is not None
+        assert list(good.loaded.snapshot.providers) == [kept]
 
 
 def test_the_last_good_version_is_not_read_again_while_the_file_looks_the_same(tmp_path: Path) -> None:

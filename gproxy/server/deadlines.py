@@ -23,6 +23,11 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._ends)
+
     async def wait(self, future: asyncio.Future[None], until: float) -> None:
         """Until `future` is done. Raises TimeoutError, and `future` has it too, at `until` on the loop's clock."""
         self._ends[future] = until

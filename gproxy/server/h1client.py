@@ -18,6 +18,7 @@ import httpx
 from gproxy.server.deadlines import Deadlines
 from gproxy.server.h1connect import Dialer, Origin, Proxy, origin_of, proxy_of
 from gproxy.server.h1exchange import Connection, Exchange
+from gproxy.server.outbox import Outbox
 
 KEEP_ALIVE_SECONDS = 15.0
 """How long an idle connection is kept: less than upstreams keep theirs, so that theirs seldom ends first."""
@@ -234,6 +235,7 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self.deadlines = Deadlines()
+        self.outbox = Outbox()
 
     def take(self, key: _Key) -> Connection | None:
         """An idle connection, which is idle no longer."""

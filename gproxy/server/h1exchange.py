@@ -15,6 +15,7 @@ import httpx
 from gproxy.server import h1head
 from gproxy.server.deadlines import Deadlines
 from gproxy.server.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, Refused
+from gproxy.server.outbox import Outbox
 from gproxy.server.sockets import arrivals, reset
 
 MAX_UNREAD_BYTES = 128 * 1024
@@ -25,9 +26,11 @@ WRITE_BYTES = 64 * 1024
 
 
 class Owner(Protocol):
-    """Who is told of what becomes of a connection. `deadlines` ends what is waited for on it."""
+    """Who is told of what becomes of a connection. `deadlines` ends what is waited for on it, `outbox` sends requests
+    along with others."""
 
     deadlines: Deadlines
+    outbox: Outbox
 
     def release(self, connection: "Connection") -> None:
         """An answer has ended and another request may follow."""
@@ -273,16 +276,18 @@ class Exchange(httpx.AsyncByteStream):
 class Connection(asyncio.Protocol):
     """One connection. It has at most one exchange, and belongs to `owner` between two of them."""
 
+    _transport: asyncio.Transport
+
     def __init__(self, owner: Owner) -> None:
         self.loop = asyncio.get_running_loop()
-        self.idle_since = 0.0
+        self.idle_since = 0.0  # on the loop's clock, 0 if it never was
         self.way = 0.0  # the most that it can take to the peer and back, in seconds
         self.owner = owner
-        self._transport: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
         self._lost = False
         self._error: Exception | None = None
         self._blocked = False
+        self._held = b""  # a request of which nothing has been sent
         self._unsent = memoryview(b"")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -292,19 +297,23 @@ class Connection(asyncio.Protocol):
     @property
     def usable(self) -> bool:
         """Whether a request may be sent on it, as far as is known here."""
-        return not self._lost and self._transport is not None and not self._transport.is_closing()
+        return not self._lost and not self._transport.is_closing()
 
     def start(self, head: bytes, body: bytes, *, bodiless: bool = False) -> Exchange:
         """Send a request; `body` is what its head says. `bodiless`: its answer is a head alone, whatever it says."""
         assert self._exchange is None
-        assert self._transport is not None
         exchange = Exchange(self, bodiless=bodiless)
         if self._lost:
             self.owner.forget(self)
             exchange.lose(self._error)
             return exchange
         self._exchange = exchange
-        if len(body) <= WRITE_BYTES:
+        if (
+            len(body) <= WRITE_BYTES and self.owner.deadlines.waiting
+        ):  # so that others are likely to be sent with it
+            self._held = head + body
+            self.owner.outbox.put(self._send_held)
+        elif len(body) <= WRITE_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
@@ -312,9 +321,16 @@ class Connection(asyncio.Protocol):
             self._send()
         return exchange
 
+    def _send_held(self) -> None:
+        if self._held and self.usable:
+            if self.idle_since and self.arrived():  # a new one may still have to read what TLS begins with
+                self._unasked()
+                return
+            held, self._held = self._held, b""
+            self._transport.write(held)
+
     def _send(self) -> None:
         transport = self._transport
-        assert transport is not None
         while self._unsent and not self._blocked and not transport.is_closing():
             piece, self._unsent = self._unsent[:WRITE_BYTES], self._unsent[WRITE_BYTES:]
             transport.write(piece)
@@ -328,9 +344,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
-        if exchange is None:
-            # Nobody has asked for it: it would be taken for the answer to the next request.
-            self.abort()
+        if exchange is None or self._held:
+            self._unasked()
             return
         exchange.feed(data)
         if exchange.complete:
@@ -338,9 +353,14 @@ class Connection(asyncio.Protocol):
         elif exchange.fault is not None:
             self.abort()
 
+    def _unasked(self) -> None:
+        """Something has come before a request was sent: it would be taken for the answer."""
+        if self._exchange is not None:
+            self._exchange.unanswered = True
+        self.abort()
+
     def _end(self, exchange: Exchange) -> None:
         transport = self._transport
-        assert transport is not None
         whole = not self._unsent and not transport.get_write_buffer_size()
         if exchange.keep and whole and not transport.is_closing():
             self._exchange = None
@@ -362,20 +382,19 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         if self.usable:
-            assert self._transport is not None
             self._transport.pause_reading()
 
     def resume(self) -> None:
         if self.usable:
-            assert self._transport is not None
             self._transport.resume_reading()
 
     def abort(self) -> None:
         """Close it now. What was not sent is not sent, and the system keeps nothing for the other side."""
         self.owner.forget(self)
+        self._held = b""
         self._unsent = memoryview(b"")
         exchange, self._exchange = self._exchange, None
-        if self._transport is not None and not self._lost:
+        if not self._lost:
             reset(self._transport)
         if exchange is not None:
             exchange.fail("given up")

@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 from collections.abc import Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 
 import httpx
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.server import h1exchange
-from gproxy.server.h1client import H1Transport
+from gproxy.server.h1client import H1Transport, form_of
 from gproxy.server.h1exchange import MAX_UNREAD_BYTES
 from gproxy.server.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_HEADERS
 from tests.kit.reference import AiohttpTransport
@@ -490,3 +490,72 @@ async def test_the_rest_of_a_body_is_not_sent_after_an_early_answer() -> None:
         await asyncio.wait_for(ended.wait(), 10)
         assert got < size
     await transport.aclose()
+
+
+async def test_requests_beside_others_are_sent_together_and_each_is_answered() -> None:
+    transport = H1Transport()
+    async with peer(echoing) as up:
+        bodies = [str(number).encode() for number in range(30)]
+        for _ in range(3):
+            answers = await asyncio.gather(*(transport.fetch("POST", up.url + "/", [], b) for b in bodies))
+            assert [await answer.read() for answer in answers] == bodies
+        assert up.connections == 30
+    await transport.aclose()
+
+
+async def test_what_comes_before_a_request_was_sent_is_not_its_answer() -> None:
+    async def script(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        if seen.target == "/wait":
+            await asyncio.Event().wait()
+        await echoing(seen, writer)
+
+    writers: list[asyncio.StreamWriter] = []
+    transport = H1Transport()
+    async with peer(script) as up:
+        waiting = asyncio.create_task(transport.fetch("POST", up.url + "/wait", [], b""))
+        await until(lambda: len(writers) == 1)
+        await (await transport.fetch("POST", up.url + "/", [], b"one")).read()
+        form = form_of("POST", up.url + "/")
+        connection = transport._pool.take(form.key)
+        assert connection is not None
+        it = connection.start(form.head(3), b"two")
+        writers[-1].write(http(b"unasked"))  # the kernel has it at once, the loop has not looked yet
+        with pytest.raises(httpx.ReadError):
+            await it.head()
+        assert it.unanswered
+        assert [seen.body for seen in up.seen] == [b"", b"one"]
+        assert await (await transport.fetch("POST", up.url + "/", [], b"three")).read() == b"three"
+        waiting.cancel()
+    await transport.aclose()
+
+
+async def test_a_request_that_is_given_up_before_it_was_sent_never_is() -> None:
+    transport = H1Transport()
+    async with peer(echoing) as up:
+        await (await transport.fetch("POST", up.url + "/", [], b"one")).read()
+        form = form_of("POST", up.url + "/")
+        connection = transport._pool.take(form.key)
+        assert connection is not None
+        with waits(transport):
+            it = connection.start(form.head(3), b"two")
+        it.abort()
+        with pytest.raises(httpx.ReadError):
+            await it.head()
+        assert await (await transport.fetch("POST", up.url + "/", [], b"three")).read() == b"three"
+        assert [seen.body for seen in up.seen] == [b"one", b"three"]
+    await transport.aclose()
+
+
+async def echoing(seen: Seen, writer: asyncio.StreamWriter) -> None:
+    writer.write(http(seen.body))
+    await writer.drain()
+
+
+@contextmanager
+def waits(transport: H1Transport) -> Iterator[None]:
+    """As if somebody waited for an upstream, so that requests go by the outbox."""
+    waiter = asyncio.get_running_loop().create_future()
+    transport._pool.deadlines._ends[waiter] = math.inf
+    yield
+    del transport._pool.deadlines._ends[waiter]

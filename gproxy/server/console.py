@@ -19,8 +19,8 @@ MOST_WAITING = 10_000
 _CLOSE_SECONDS = 1.0
 _logger = logging.getLogger(__name__)
 _GATHER_SECONDS = 0.1
-_WHOLE_CHARS = 1000
-"""Of at most four bytes each: 4096 bytes are written in one piece."""
+_WHOLE_BYTES = 4096
+"""So much a pipe takes in one piece (POSIX: PIPE_BUF)."""
 
 
 def say(text: str) -> None:
@@ -85,19 +85,23 @@ class Lines:
                 _write(text)
 
     def _gathered(self) -> Iterator[str]:
-        """All that waits, in texts of whole lines that a pipe takes in one piece (POSIX: PIPE_BUF)."""
-        text = ""
+        """All that waits, in texts of whole lines that are written in one piece, less the last line's end."""
+        lines: list[str] = []
+        size = 0
         while self._waiting:
             line = self._waiting.popleft()
             dropped, self._dropped = self._dropped, 0
             if dropped:
                 line = f"{self.told(f'{dropped} lines were dropped, since stderr was not read')}\n{line}"
-            if text and len(text) + len(line) >= _WHOLE_CHARS:
-                yield text
-                text = ""
-            text = f"{text}\n{line}" if text else line
-        if text:
-            yield text
+            needed = len(line.encode(errors="replace")) + 1
+            if lines and size + needed > _WHOLE_BYTES:
+                yield "\n".join(lines)
+                lines.clear()
+                size = 0
+            lines.append(line)
+            size += needed
+        if lines:
+            yield "\n".join(lines)
 
 
 LINES = Lines()

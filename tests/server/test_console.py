@@ -53,11 +53,24 @@ def test_lines_come_out_whole_and_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     stream = Writes()
     monkeypatch.setattr(sys, "stderr", stream)
     lines = Lines()
-    for number in range(100):
-        lines.say(str(number))
+    said = [letter * (7 * number % 90) for number in range(500) for letter in "aä€😀"]
+    for text in said:
+        lines.say(text)
     lines.close()
-    assert "".join(stream.all) == "".join(f"gproxy: {number}\n" for number in range(100))
-    assert all(text.endswith("\n") and len(text) <= 4096 for text in stream.all)
+    assert "".join(stream.all) == "".join(f"gproxy: {text}\n" for text in said)
+    assert all(text.endswith("\n") and len(text.encode()) <= 4096 for text in stream.all)
+
+
+def test_what_waits_goes_in_pieces_as_large_as_a_pipe_takes_whole() -> None:
+    """Each is a wait for the interpreter, and so for the requests."""
+    lines = Lines()
+    said = [letter * (7 * number % 90) for number in range(500) for letter in "aä€😀"]
+    lines._waiting.extend(said)
+    pieces = list(lines._gathered())
+    assert "\n".join(pieces) == "\n".join(said)
+    sizes = [len(piece.encode()) + 1 for piece in pieces]
+    assert max(sizes) <= 4096
+    assert min(sizes[:-1]) > 4096 - 4 * 90 - 1
 
 
 def test_a_pipe_that_nobody_reads_costs_lines_and_no_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,33 +28,32 @@ class Handed(Struct, frozen=True):
         return self.waiter is None or self.waiter.cancelled()
 
 
-def complain(batch: Sequence[Handed], outcomes: Sequence[Any]) -> None:
-    """Log what the store refused of that which nobody waits for."""
+def resolve(batch: Sequence[Handed], outcomes: Sequence[Any]) -> None:
+    """Tell all who wait, on their loop, what came of each, and the log what was refused that nobody waits for."""
     for handed, outcome in zip(batch, outcomes, strict=True):
-        if isinstance(outcome, StoreError) and handed.forsaken:
-            logger.error("%s", outcome)
+        waiter = handed.waiter
+        if waiter is None or waiter.cancelled():
+            if isinstance(outcome, StoreError):
+                logger.error("%s", outcome)
+        elif waiter.done():
+            continue
+        elif isinstance(outcome, StoreError):
+            waiter.set_exception(outcome)
+        else:
+            waiter.set_result(outcome)
 
 
 def tell(batch: Sequence[Handed], outcomes: Sequence[Any]) -> None:
     """`resolve` from another thread, with one wake-up of each loop."""
-    told: dict[asyncio.AbstractEventLoop, tuple[list[Handed], list[Any]]] = {}
+    told: dict[asyncio.AbstractEventLoop | None, tuple[list[Handed], list[Any]]] = {}
     for handed, outcome in zip(batch, outcomes, strict=True):
-        if handed.waiter is not None:
-            of_loop, what = told.setdefault(handed.waiter.get_loop(), ([], []))
-            of_loop.append(handed)
-            what.append(outcome)
+        loop = None if handed.waiter is None else handed.waiter.get_loop()
+        of_loop, what = told.setdefault(loop, ([], []))
+        of_loop.append(handed)
+        what.append(outcome)
     for loop, of_it in told.items():
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(resolve, *of_it)
-
-
-def resolve(batch: Sequence[Handed], outcomes: Sequence[Any]) -> None:
-    """Tell all who wait, on their loop, what came of each."""
-    for handed, outcome in zip(batch, outcomes, strict=True):
-        waiter = handed.waiter
-        if waiter is None or waiter.done():
-            continue
-        if isinstance(outcome, StoreError):
-            waiter.set_exception(outcome)
+        if loop is None:
+            resolve(*of_it)
         else:
-            waiter.set_result(outcome)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(resolve, *of_it)

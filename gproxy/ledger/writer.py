@@ -21,7 +21,7 @@ from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger.checkpoint import Checkpointer
-from gproxy.ledger.handed import Handed, complain, resolve, tell
+from gproxy.ledger.handed import Handed, resolve, tell
 from gproxy.ledger.inline import MOST_WORKS, Busy, Inline
 from gproxy.ledger.lane import GATHER_S, Lane, Prepare
 from gproxy.ledger.presence import Presence
@@ -258,7 +258,6 @@ class Writer:
                 return
             self._committed = time.monotonic()
         self._count(batch)
-        complain(batch, outcomes)
         resolve(batch, outcomes)
 
     def _at_once(self, batch: Sequence[Handed]) -> list[Any] | None:
@@ -374,7 +373,6 @@ class Writer:
         self._failure = None
         self._count(batch)
         self._written(len(batch))
-        complain(batch, outcomes)
         tell(batch, outcomes)
         return []
 

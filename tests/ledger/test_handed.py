@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gproxy.errors import StoreError
-from gproxy.ledger.handed import Handed, complain, resolve, tell
+from gproxy.ledger.handed import Handed, resolve, tell
 
 REFUSED = StoreError("it exists")
 
@@ -37,14 +37,15 @@ async def test_each_hears_of_its_own_outcome_and_who_has_left_of_none() -> None:
         await refused
 
 
-async def test_what_nobody_waits_for_is_forsaken(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_refused_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     (waiting, left), unheeded = waited_for(2), Handed(nothing)
     waiters([left])[0].cancel()
     assert [it.forsaken for it in (waiting, left, unheeded)] == [False, True, True]
     with caplog.at_level(logging.ERROR):
-        complain([waiting, left, unheeded], [REFUSED, None, REFUSED])
-    assert caplog.messages == ["it exists"]
-    assert not waiters([waiting])[0].done()
+        resolve([waiting, left, unheeded], [None, REFUSED, None])
+        resolve([unheeded], [StoreError("no room")])
+        tell([unheeded], [StoreError("no disk")])
+    assert caplog.messages == ["it exists", "no room", "no disk"]
 
 
 async def test_another_thread_tells_each_loop_what_is_its_own() -> None:

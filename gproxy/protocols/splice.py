@@ -7,6 +7,9 @@ import json
 import re
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import Any
+
+import msgspec
 
 from gproxy.protocols.answers import is_json, is_utf8
 from gproxy.protocols.base import Event
@@ -30,19 +33,18 @@ def replace_value(data: bytes, path: Path, value: str) -> bytes:
     The same bytes come back if nothing is there, if it is no string, or if `data` is not JSON. A name that is
     repeated at the path is changed each time.
     """
-    if len(path) == 1:
-        found = _in_front(path[0]).match(data)
-        key = b'"%b"' % path[0].encode()
-        at = data.find(key) if found is None else data.find(key, found.end())
-        if found is None and at > 0 and data.find(key, at + 1) < 0:
-            behind = _PLAIN_STRING_MEMBER.match(data, at + len(key))
-            if behind is not None and _at_end(data, at, behind.end()):
-                found, at = behind, -1
-        if found is not None and at < 0:
-            view = memoryview(data)  # an answer may be large: it is copied once
-            return b"".join((view[: found.start(1)], _quoted(value), view[found.end(1) :]))
-        if at < 0 and b"\\" not in data:
-            return data
+    key = b'"%b"' % path[-1].encode()
+    found = _in_front(path[0]).match(data) if len(path) == 1 else None
+    at = data.find(key) if found is None else data.find(key, found.end())
+    if found is None and at > 0 and data.find(key, at + 1) < 0:
+        behind = _PLAIN_STRING_MEMBER.match(data, at + len(key))
+        if behind is not None and _stands_at(data, path, at, behind.end()):
+            found, at = behind, -1
+    if found is not None and at < 0:
+        view = memoryview(data)  # an answer may be large: it is copied once
+        return b"".join((view[: found.start(1)], _quoted(value), view[found.end(1) :]))
+    if at < 0 and _ESCAPED_ASCII not in data:
+        return data
     return _replace_exactly(data, path, value)
 
 
@@ -73,14 +75,27 @@ def _in_front(name: str) -> re.Pattern[bytes]:
     )
 
 
-def _at_end(data: bytes, at: int, end: int) -> bool:
-    """Whether `data[at:end]` surely is a member of the outermost object, and no name of another: seen from behind.
+def _stands_at(data: bytes, path: Path, at: int, end: int) -> bool:
+    """Whether `data[at:end]` surely is the member at `path`, and not that of another name.
 
-    For an answer whose model stands behind all that is nested in it. `data` is JSON; behind the member there is no
-    brace but the last one and no bracket, so it is in the outermost object; no backslash and an even number of
-    quotes, so it is in no string. Before its name there is no escape, but a comma or the opening brace.
+    Its name stands nowhere else. `data` is JSON, and before the name there is no escape, but a comma or the opening
+    brace: so it is no end of a string, and no part of one. That the path ends there is seen from behind, or read.
     """
-    after = data[end:].rstrip(_SPACE)
+    return (
+        data[max(0, at - _LONGEST_SPACE) : at].rstrip(_SPACE)[-1:] in (b",", b"{")
+        and (len(path) > 1 or _is_last(data[end:].rstrip(_SPACE)))
+        and _ESCAPED_ASCII not in data
+        and (is_json(data) if len(path) == 1 else _has_string(path, data))
+        and is_utf8(data)
+    )
+
+
+def _is_last(after: bytes) -> bool:
+    """Whether what stands before `after` is in the outermost object and in no string: for an answer whose model is
+    behind all that is nested in it.
+
+    There is no brace but the last one and no bracket; no backslash and an even number of quotes.
+    """
     return (
         after.endswith(b"}")
         and after.count(b"}") == 1
@@ -88,11 +103,24 @@ def _at_end(data: bytes, at: int, end: int) -> bool:
         and b"[" not in after
         and b"\\" not in after
         and after.count(b'"') % 2 == 0
-        and data[max(0, at - _LONGEST_SPACE) : at].rstrip(_SPACE)[-1:] in (b",", b"{")
-        and _ESCAPED_ASCII not in data
-        and is_json(data)
-        and is_utf8(data)
     )
+
+
+def _has_string(path: Path, data: bytes) -> bool:
+    try:
+        _decoder(path).decode(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+@lru_cache(maxsize=16)
+def _decoder(path: Path) -> msgspec.json.Decoder[Any]:
+    """Of objects that have a string at `path`."""
+    found: type = str
+    for name in reversed(path):
+        found = msgspec.defstruct("Holder", [("held", found)], rename={"held": name})
+    return msgspec.json.Decoder(found)
 
 
 def _replace_exactly(data: bytes, path: Path, value: str) -> bytes:

@@ -146,13 +146,7 @@ class StreamTap:
         if self._forms is None or self._ended or len(data) > MAX_EVENT_BYTES:
             return self._read(data[at:])[1], len(data)
         if self._framer.idle and (run := self._known(self._forms, data, at)) is not None:
-            self._framer.passed()
-            self.first_seen = True
-            self.complete = self.complete or run.completes
-            self.output_bytes += run.output_bytes
-            self._reported = run.reported or self._reported
-            self._reporting = run.reported is not None
-            self._tries = min(self._tries + run.events, _MOST_TRIES)
+            self._pass_by(run)
             return run.sent, run.end
         if not self._tries:
             return self._read(data[at:])[1], len(data)
@@ -166,6 +160,18 @@ class StreamTap:
             self._tries -= 1
             self._template = self._forms.learn(events[0]) or self._template
         return out, end
+
+    def _pass_by(self, run: Run) -> None:
+        if not self.first_seen:
+            self._framer.passed()
+            self.first_seen = True
+        if run.completes:
+            self.complete = True
+        if run.reported is not None:
+            self._reported = run.reported
+        self._reporting = run.reported is not None
+        self.output_bytes += run.output_bytes
+        self._tries = _MOST_TRIES
 
     def _known(self, forms: Forms, data: bytes, at: int) -> Run | None:
         """The events from `at` on that need not be read."""
@@ -221,4 +227,5 @@ class StreamTap:
         if self.failed is None:
             self.failed = protocol.error_in_event(event)
             self.failure = event.data or b"" if self.failed is not None else b""
-        self.output_bytes += protocol.output_text(event)
+        if not self.terminal:
+            self.output_bytes += protocol.output_text(event)

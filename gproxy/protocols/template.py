@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from gproxy.protocols.base import Event
 
@@ -18,7 +19,7 @@ _NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,14})(?: (?:0|[1-9][0-9]{0,14}))*+")
 _text = msgspec.json.Decoder(str).decode
 
 
-class Run(NamedTuple):
+class Run(Struct, frozen=True, gc=False):
     """Some events that stand together: what is sent of them, where they end, and the bytes of their text.
 
     `completes`: they show the answer to be whole. `reported`: the last of them, if they report usage.

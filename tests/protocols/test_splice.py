@@ -88,6 +88,32 @@ def test_only_the_string_at_the_path_changes(data: bytes, expected: bytes) -> No
     assert replace_value(data, ("model",), "NEW") == expected
 
 
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b'{"a":"b","x":{"y":"z","model":"a"}}', b'{"a":"b","x":{"y":"z","model":"NEW"}}'),
+        (
+            b'{"a":"\\"","x":{"y":{"z":[]},\n"model" : "a" },"b":1}',
+            b'{"a":"\\"","x":{"y":{"z":[]},\n"model" : "NEW" },"b":1}',
+        ),
+        (b'{"x":{"y":{"model":"a"}}}', b'{"x":{"y":{"model":"a"}}}'),
+        (b'{"x":{},"y":{"model":"a"}}', b'{"x":{},"y":{"model":"a"}}'),
+        (b'{"x":{"y":"\\"model":"a"}}', b'{"x":{"y":"\\"model":"a"}}'),
+        (b'{"x":{"y\\"model":"a"}}', b'{"x":{"y\\"model":"a"}}'),
+        (b'{"x":{"model":"a"},"x":{"y":1}}', b'{"x":{"model":"NEW"},"x":{"y":1}}'),
+        (b'{"x":{"mod\\u0065l":"b","model":"a"}}', b'{"x":{"mod\\u0065l":"NEW","model":"NEW"}}'),
+        (b'{"x":{"model":"a"},"y":"\xff"}', b'{"x":{"model":"a"},"y":"\xff"}'),
+        (b'{"x":{"model":"a"}', b'{"x":{"model":"a"}'),
+        (b'{"x":{"model":"a"}} trailing', b'{"x":{"model":"a"}} trailing'),
+        (b'{"x":{"model":"a\\n"}}', b'{"x":{"model":"NEW"}}'),
+        (b'{"x":{"model":1}}', b'{"x":{"model":1}}'),
+        (b'[{"x":{"model":"a"}}]', b'[{"x":{"model":"a"}}]'),
+    ],
+)
+def test_only_the_string_at_the_path_within_changes(data: bytes, expected: bytes) -> None:
+    assert replace_value(data, ("x", "model"), "NEW") == expected
+
+
 def test_nothing_to_change_gives_the_same_bytes_back() -> None:
     data = b'{"a":1}'
     assert replace_value(data, ("model",), "NEW") is data

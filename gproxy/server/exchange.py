@@ -271,8 +271,8 @@ class Exchange:
         if self._silent:
             return block
         if self._chunked:
-            piece = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-            return b"%b%b%b" % (block, piece, b"" if more else b"0\r\n\r\n")
+            end = b"" if more else b"0\r\n\r\n"
+            return b"".join((block, b"%x\r\n" % len(body), body, b"\r\n", end)) if body else block + end
         if self._owed is not None:
             self._owed -= len(body)
             if self._owed < 0 or (self._owed and not more):

@@ -1,5 +1,6 @@
 """`gproxy service`: gproxy as a service of the user's own systemd or launchd. What the file says is `units.py`'s."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -142,6 +143,8 @@ def _write(path: Path, text: str) -> None:
             file.write(text)
         fresh.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 

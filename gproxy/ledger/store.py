@@ -224,7 +224,7 @@ def open_store(
         made = _migrate(connection, path)
     except sqlite3.Error as error:
         connection.close()
-        raise StoreError(f"{path} could not be brought up to date ({error}): move it away.") from error
+        raise StoreError(f"{path} could not be brought up to date ({error}): {remedy(error)}.") from error
     except StoreError:
         connection.close()
         raise

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
+from tests.kit.fulldisk import full_disk
 
 WITH_VARIABLE = """\
 [[providers]]
@@ -91,6 +92,19 @@ def test_variables_of_credentials_are_asked_for_in_a_private_file_and_never_in_t
     ran = run("service", "install", "--yes")
     assert env_file.read_text() == "OPENAI_API_KEY=sk-mine\n"
     assert "OPENAI_API_KEY" not in ran.err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_a_file_that_the_disk_has_no_room_for_is_not_left_half(
+    run: Run, file: Path, told: Callable[[], list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text(WITH_VARIABLE)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-4711")
+    with full_disk():
+        ran = run("service", "install", "--yes")
+    assert (ran.code, "gproxy.env cannot be written" in ran.err) == (1, True)
+    assert list(tmp_path.glob("gproxy.env*")) == []
+    assert told() == []
 
 
 def test_a_manager_that_refuses_is_quoted(

@@ -19,6 +19,7 @@ from gproxy.config.edit import create, edit
 from gproxy.config.load import load
 from gproxy.errors import ConfigError
 from gproxy.providers import catalog
+from tests.kit.fulldisk import full_disk
 from tests.kit.gateway import ROOT
 
 CHANNELS = {name: catalog.CHANNELS[name] for name in ("demo",)}
@@ -322,6 +323,29 @@ def test_what_is_beside_a_new_file_is_undone_when_that_exists(tmp_path: Path) ->
     with pytest.raises(ConfigError, match="exists"):
         create(write(tmp_path), "# new", channels=CHANNELS, environ={}, beside=happened)
     assert happened.told == ["done", "undone"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_of_a_new_file_that_the_disk_has_no_room_for_nothing_stays(tmp_path: Path) -> None:
+    """A part would be taken for the file, which is left as it is."""
+    path, happened = tmp_path / "gproxy.toml", Beside()
+    for room in (0, 5):
+        with full_disk(room), pytest.raises(ConfigError, match="cannot be written: File too large"):
+            create(path, "# a new file\n", channels=CHANNELS, environ={}, beside=happened)
+        assert list(tmp_path.iterdir()) == []
+    assert happened.told == ["done", "undone"] * 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_an_edit_that_the_disk_has_no_room_for_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    for room in (0, len(FILE)):
+        with full_disk(room), pytest.raises(ConfigError, match="cannot be written: File too large"):
+            edit(
+                path, lambda document: document.set(("global",), "port", 18787), channels=CHANNELS, environ={}
+            )
+        assert path.read_text() == FILE
+        assert [each.name for each in tmp_path.iterdir() if each.name.endswith("half")] == []
 
 
 def test_errors_of_a_refused_edit_have_the_lines_of_the_file_that_is_there(tmp_path: Path) -> None:

@@ -302,6 +302,23 @@ def test_a_disk_that_is_really_full_is_said_to_be_full(
         ready(gateway)
 
 
+def test_a_start_on_a_full_disk_says_so_and_leaves_nothing_that_keeps_the_next_from_starting(
+    upstream: Upstream, tmp_path: Path, small_disk: Path
+) -> None:
+    """Whatever room there is: for the file, for its log, or for half of its tables."""
+    gateway = Gateway(tmp_path, config(upstream.url))
+    filler = small_disk / "filler"
+    for room in (0, 4096, 40_000):
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        os.truncate(filler, filler.stat().st_size - room)
+        assert re.search(r"\((database or disk is full|disk I/O error)\): .*room", last_words(gateway))
+        filler.unlink()
+    with gateway:
+        assert ask(gateway) == 200
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="who is root")
 def test_a_lock_is_waited_for_once_and_then_refusals_come_at_once(own: Gateway) -> None:
     with closing(sqlite3.connect(own.database, isolation_level=None)) as other:

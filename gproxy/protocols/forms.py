@@ -73,13 +73,15 @@ class Form(NamedTuple):
     """What was found of all events of one shape.
 
     `counted`: of each value but stamps, whether it is text that counts as output, another string (False), or a number
-    (None). `reports`: they report usage, and each all of what those before it did. `new` goes out in the place of the
-    literal of the number `place`; `leads`: that is in front of the values, not behind them.
+    (None). `ends`: they are terminal. `reports`: they report usage, and each all of what those before it did. `new`
+    goes out in the place of the literal of the number `place`; `leads`: that is in front of the values, not behind
+    them.
     """
 
     shape: "_Shape"
     counted: tuple[bool | None, ...]
     completes: bool
+    ends: bool
     reports: bool
     place: int
     new: bytes
@@ -139,7 +141,7 @@ class Known:
         begin, stop = found.span(self._old)
         sent = b"%b%b%b" % (data[found.start() : begin], self._new, data[stop:end])
         reported = self.form.shape.event(found[0]) if self.form.reports else None
-        return Run(1, sent, end, output_bytes, self.form.completes, reported)
+        return Run(1, sent, end, output_bytes, self.form.completes, reported, self.form.ends)
 
     def template(self, found: re.Match[bytes]) -> Template | None:
         """What all events of this form look like in the stream of the one that was found, if they hold text."""
@@ -277,13 +279,18 @@ def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form 
             values[place] *= 1 << number
     tried = shape.filled(values)
     blank = shape.filled([_BLANK[slot - 1] for slot in shape.slots])
-    if not is_json(tried.data or b"") or not _is_plain(protocol, tried) or protocol.output_text(blank):
+    ends = protocol.is_terminal(tried)
+    if (
+        not (ends or is_json(tried.data or b""))
+        or not _is_plain(protocol, tried)
+        or protocol.output_text(blank)
+    ):
         return None
     reports = protocol.usage_in_event(tried, _NONE) is not _NONE
     if reports and not (counts and _is_told_anew(protocol, tried, blank)):
         return None
     size, uneven = divmod(protocol.output_text(tried), _TEXT_BYTES)
-    if uneven or size >= 1 << len(places):
+    if uneven or size >= 1 << len(places) or (size and ends):
         return None
     counted = tuple(
         bool(size >> number & 1) if shape.slots[place] == _IS_TEXT else None
@@ -295,7 +302,8 @@ def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form 
     if len(changed) > 1 or (places and places[0] < place <= places[-1]):
         return None  # the name stands twice, or between two values
     leads = not places or place <= places[0]
-    return Form(shape, counted, protocol.is_complete(tried), reports, place, sent[place], leads)
+    completes = ends or protocol.is_complete(tried)
+    return Form(shape, counted, completes, ends, reports, place, sent[place], leads)
 
 
 def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:
@@ -308,12 +316,8 @@ def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:
 
 
 def _is_plain(protocol: Protocol, event: Event) -> bool:
-    """Whether nothing in an event is to be read but its text, its usage, and that it completes an answer."""
-    return (
-        not protocol.is_terminal(event)
-        and not protocol.is_usage_only(event)
-        and protocol.error_in_event(event) is None
-    )
+    """Whether nothing in an event is to be read but its text, its usage, and that it completes or ends an answer."""
+    return not protocol.is_usage_only(event) and protocol.error_in_event(event) is None
 
 
 def _is_told_anew(protocol: Protocol, *events: Event) -> bool:

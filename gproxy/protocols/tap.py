@@ -146,8 +146,7 @@ class StreamTap:
         if self._forms is None or self._ended or len(data) > MAX_EVENT_BYTES:
             return self._read(data[at:])[1], len(data)
         if self._framer.idle and (run := self._known(self._forms, data, at)) is not None:
-            self._pass_by(run)
-            return run.sent, run.end
+            return self._passed(run), run.end
         if not self._tries:
             return self._read(data[at:])[1], len(data)
         line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"
@@ -156,12 +155,13 @@ class StreamTap:
         reporting = self._reporting
         events, out = self._read(data[at:end])
         # Of most streams one event alone reports usage, and others may not.
-        if len(events) == 1 and self.first_seen and not self._ended and self._reporting <= reporting:
+        if len(events) == 1 and self.first_seen and self.failed is None and self._reporting <= reporting:
             self._tries -= 1
             self._template = self._forms.learn(events[0]) or self._template
         return out, end
 
-    def _pass_by(self, run: Run) -> None:
+    def _passed(self, run: Run) -> bytes:
+        """What is to be sent on of events that were not read."""
         if not self.first_seen:
             self._framer.passed()
             self.first_seen = True
@@ -172,6 +172,11 @@ class StreamTap:
         self._reporting = run.reported is not None
         self.output_bytes += run.output_bytes
         self._tries = _MOST_TRIES
+        if not run.ends:
+            return run.sent
+        self.terminal = True
+        self._tail += run.sent
+        return b""
 
     def _known(self, forms: Forms, data: bytes, at: int) -> Run | None:
         """The events from `at` on that need not be read."""

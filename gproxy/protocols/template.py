@@ -22,7 +22,8 @@ _text = msgspec.json.Decoder(str).decode
 class Run(Struct, frozen=True, gc=False):
     """Some events that stand together: what is sent of them, where they end, and the bytes of their text.
 
-    `completes`: they show the answer to be whole. `reported`: the last of them, if they report usage.
+    `completes`: they show the answer to be whole. `reported`: the last of them, if they report usage. `ends`: it is
+    the terminal event.
     """
 
     events: int
@@ -31,6 +32,7 @@ class Run(Struct, frozen=True, gc=False):
     output_bytes: int
     completes: bool = False
     reported: Event | None = None
+    ends: bool = False
 
 
 class Template(NamedTuple):

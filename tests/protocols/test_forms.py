@@ -240,13 +240,14 @@ def test_what_a_form_means_is_found_once_for_all_streams_of_a_model() -> None:
 
 
 STAMPED = b'data: {"id":"%b","created":%b,"model":"up","choices":[{"delta":{"content":"%b"}}],"obfuscation":"%b"}\n\n'
+DONE = b"data: [DONE]\n\n"
 LAST = b'data: {"id":"%b","choices":[{"delta":{},"finish_reason":"stop"}],"model":"up"}\n\n'
 
 
 def test_a_form_that_comes_in_a_second_stream_is_known_in_the_third() -> None:
     known = Forms(CHAT, "alias")
     for number in (b"1", b"2"):
-        for event in (STAMPED % (number, number, b"a", b"x"), LAST % number):
+        for event in (STAMPED % (number, number, b"a", b"x"), LAST % number, DONE):
             assert known.recognised(event, 0) is None
             known.learn(_event(event))
     event = STAMPED % (b"3", b"3", "ä".encode() + rb"\u00e9", b"")
@@ -256,6 +257,7 @@ def test_a_form_that_comes_in_a_second_stream_is_known_in_the_third() -> None:
     assert run == Run(1, event.replace(b'"up"', b'"alias"'), len(event), 4)
     assert form is not None
     assert form.run(event * 2, len(event)) == Run(1, run.sent, 2 * len(event), 4)
+    assert known.recognised(DONE, 0) == (Run(1, DONE, len(DONE), 0, completes=True, ends=True), None)
     last = LAST % b"3"
     assert known.recognised(last, 0) == (
         Run(1, last.replace(b'"up"', b'"alias"'), len(last), 0, completes=True),

@@ -106,7 +106,7 @@ class _Plan(NamedTuple):
     `passing` is what a request gives back or corrects at its end: that it was open, and its tokens.
     """
 
-    windows: Sequence[_Window]
+    pairs: Sequence[tuple[_Window, Count]]
     counts: Sequence[Count]
     passing: Sequence[tuple[_Window, Bound]]
 
@@ -182,14 +182,16 @@ class Tally:
             return structs.replace(refused, standings=standings(counts, now))
         with self._changing:
             added = self._added
-            for window, count in zip(plan.windows, counts, strict=True):
+            for window, count in plan.pairs:
                 slot, need = window.now, count.need
-                if window.newest != slot:
-                    self._forget(window, slot)
-                window.take(need)
-                window.slots[slot] = window.slots.get(slot, 0) + need
+                if window.newest == slot:
+                    window.used += need
+                    window.slots[slot] += need
+                else:
+                    self._begin(window, slot, need)
                 if window.written:
-                    added[window.place] = added.get(window.place, 0) + need
+                    place = window.place
+                    added[place] = added.get(place, 0) + need
         keys = periods(int(now) // DAY_S)
         held = [(budget.scope, keys[budget.period]) for budget in claim.budgets]
         for pair in held:
@@ -200,7 +202,7 @@ class Tally:
     def _look(self, plan: _Plan, claim: Claim) -> None:
         """Let the windows stand where a claim is counted, beside what it needs."""
         slots, tokens = slots_at(int(claim.at)), claim.tokens
-        for window, count in zip(plan.windows, plan.counts, strict=True):
+        for window, count in plan.pairs:
             slot = slots[window.kind]
             if slot != window.now:
                 if not window.known:
@@ -240,7 +242,7 @@ class Tally:
         """As if it had not been let through."""
         hold = self._open.pop(request_id)
         with self._changing:
-            for window, (_, _, slot, n) in zip(hold.plan.windows, hold.counted, strict=True):
+            for (window, _), (_, _, slot, n) in zip(hold.plan.pairs, hold.counted, strict=True):
                 if not window.known:
                     self._try_to_read(window)
                 if window.correct(slot, -n):
@@ -316,7 +318,7 @@ class Tally:
         windows = [self._windows.setdefault((b.rule, b.kind), _Window(b.rule, b.kind)) for b in bounds]
         counts = [Count(b, it, need=1) for b, it in zip(bounds, windows, strict=True)]
         passing = [(it, b) for b, it in zip(bounds, windows, strict=True) if it.by_tokens or not it.written]
-        plan = _Plan(windows, counts, passing)
+        plan = _Plan([*zip(windows, counts, strict=True)], counts, passing)
         self._plans[id(bounds)] = (bounds, plan)
         return plan
 
@@ -336,7 +338,7 @@ class Tally:
         with contextlib.suppress(StoreError):
             self._read(window)
 
-    def _forget(self, window: _Window, slot: int) -> None:
+    def _begin(self, window: _Window, slot: int, need: int) -> None:
         """The first of a slot ends those that no longer count."""
         first, last = kept_of(window.kind, slot)
         for gone in [it for it in window.slots if not first <= it <= last]:
@@ -344,6 +346,8 @@ class Tally:
             key = (window.rule, window.kind, gone)
             self._added.pop(key, None)
             self._gone.add(key)
+        window.take(need)
+        window.slots[slot] = window.slots.get(slot, 0) + need
 
     def _spending(self, pair: tuple[str, str]) -> _Spending:
         """What is spent as the store has it, kept from now on. Raises `StoreError`."""

@@ -193,8 +193,10 @@ class Tally:
                     place = window.place
                     added[place] = added.get(place, 0) + need
         keys = periods(int(now) // DAY_S)
-        held = [(budget.scope, keys[budget.period]) for budget in claim.budgets]
-        for pair in held:
+        held = []
+        for budget in claim.budgets:
+            pair = (budget.scope, keys[budget.period])
+            held.append(pair)
             self._held[pair] = self._held.get(pair, 0) + claim.cost_nano
         self._open[claim.request_id] = Hold(now, claim.scopes, plan, claim.tokens, held, claim.cost_nano)
         return Admission(standings(counts, now))

@@ -97,8 +97,10 @@ def rate_lines(admission: Admission) -> bytes:
             or (standing.left == other.left and standing.resets_in > other.resets_in)
         ):
             tightest[form] = standing
-    lines = [form % (it.bound.most, it.left, math.ceil(it.resets_in)) for form, it in tightest.items()]
-    return b"".join(lines)
+    lines = b""
+    for form, it in tightest.items():
+        lines += form % (it.bound.most, it.left, math.ceil(it.resets_in))
+    return lines
 
 
 def _dollars(nano: int) -> str:

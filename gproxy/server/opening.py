@@ -209,9 +209,8 @@ class Opener:
             if access is None:
                 by = asking.proxy(call, provider)
                 access = await self.tokens.access(provider, credential, by, deadline)
-            opened = await self._sent(
-                journal, target, access, self._asks_usage(call, target), crossing, deadline
-            )
+            ask = call.facts.stream and self._asks_usage(call, target)
+            opened = await self._sent(journal, target, access, ask, crossing, deadline)
             if opened.refused:
                 opened = await self._insisted(opened, journal, credential, access, crossing, deadline)
             if not opened.refused:
@@ -294,9 +293,8 @@ class Opener:
             journal.attempt(target, credential.name)
             access = await self.tokens.access(provider, credential, asking.proxy(call, provider), deadline)
             crossing = journal.crossings.get(target)
-            opened = await self._sent(
-                journal, target, access, self._asks_usage(call, target), crossing, deadline
-            )
+            ask = call.facts.stream and self._asks_usage(call, target)
+            opened = await self._sent(journal, target, access, ask, crossing, deadline)
             opened = await self._unasked(opened, journal, credential, access, crossing, deadline)
         if opened.refused and opened.body:
             opened.body = access.scrubbed(opened.body)

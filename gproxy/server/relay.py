@@ -4,6 +4,8 @@ Which answer it is was decided by `opening.py`. What a client that leaves means 
 """
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from gproxy.errors import (
     AnswerBroken,
@@ -28,24 +30,22 @@ _LINGER_SECONDS = 1.0
 """How long the upstream may take to end a stream whose last event has gone out, before its connection is closed."""
 
 
-async def relay(opened: Opened, journal: Journal, reply: Reply, settlement: Settlement, tasks: Tasks) -> None:
+def relay(
+    opened: Opened, journal: Journal, reply: Reply, settlement: Settlement, tasks: Tasks
+) -> Coroutine[Any, Any, None]:
     """Send the answer. Raises Unavailable if its row cannot be written and nothing has gone out yet.
 
     `tasks` gets what is left to do with the upstream when the client has all of its answer.
     """
     if opened.refused:
-        await _refusal(opened, journal, reply, settlement)
-    elif opened.tap is not None:
-        await _stream(opened, opened.tap, journal, reply, settlement)
-        if not opened.answer.over:
-            opened.lingering = True
-            tasks.spawn(_linger(opened))
-    elif opened.crossed is not None:
-        await _deliver(opened, _crossed(opened.crossed, journal), journal, reply, settlement)
-    elif opened.body is not None:
-        await _deliver(opened, _whole(opened, opened.body, journal), journal, reply, settlement)
-    else:
-        await _raw(opened, journal, reply, settlement)
+        return _refusal(opened, journal, reply, settlement)
+    if opened.tap is not None:
+        return _streamed(opened, opened.tap, journal, reply, settlement, tasks)
+    if opened.crossed is not None:
+        return _deliver(opened, _crossed(opened.crossed, journal), journal, reply, settlement)
+    if opened.body is not None:
+        return _deliver(opened, _whole(opened, opened.body, journal), journal, reply, settlement)
+    return _raw(opened, journal, reply, settlement)
 
 
 async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: Settlement) -> None:
@@ -99,6 +99,20 @@ async def _deliver(
     except GatewayError:
         return  # nobody is answered in full without a row: the message is left without an end
     await reply.end(body[last:])
+
+
+async def _streamed(
+    opened: Opened,
+    tap: StreamTap | TranslatingTap,
+    journal: Journal,
+    reply: Reply,
+    settlement: Settlement,
+    tasks: Tasks,
+) -> None:
+    await _stream(opened, tap, journal, reply, settlement)
+    if not opened.answer.over:
+        opened.lingering = True
+        tasks.spawn(_linger(opened))
 
 
 async def _stream(

@@ -8,7 +8,8 @@ import select
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 if sys.platform != "win32":
     import fcntl
@@ -27,16 +28,17 @@ def unacknowledged(descriptor: int) -> int:
         return 0
 
 
-def arrivals(transport: asyncio.BaseTransport) -> Callable[[], bool]:
-    """Tells whether anything has come in on an open connection that its transport has not read: bytes, or its end.
+def arrivals(transport: asyncio.BaseTransport) -> Callable[[], Sequence[object]]:
+    """Tells, by what is true, whether anything has come in on an open connection that its transport has not read:
+    bytes, or its end.
 
-    Always False where the kernel does not say. It is asked in half a microsecond.
+    Never true where the kernel does not say. It is asked in half a microsecond.
     """
     if sys.platform == "win32":
-        return lambda: False
+        return tuple
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return lambda: bool(poll.poll(0))
+    return partial(poll.poll, 0)
 
 
 def reset(transport: asyncio.WriteTransport) -> None:

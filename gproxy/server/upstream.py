@@ -216,9 +216,9 @@ class Answer:
 
     def at_hand(self, cap: int = MAX_WHOLE_ANSWER) -> bytes | None:
         """What `whole` gives, without waiting for it; None where that takes time."""
-        if self._source.complete and self._decoder is None and self.trace is None:
-            return _within(cap, self._source.taken())
-        return None
+        if not self._source.complete or self._decoder is not None or self.trace is not None:
+            return None
+        return _within(cap, self._source.taken())
 
     async def whole(self, cap: int = MAX_WHOLE_ANSWER) -> bytes:
         """All of the body. Raises as `read` does, and AnswerBroken beyond `cap` bytes."""

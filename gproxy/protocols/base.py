@@ -47,7 +47,7 @@ class Body:
         return value_after(self.text, f'"{name}"') if name in self.tree else None
 
 
-class Facts(Struct, frozen=True):
+class Facts(Struct, frozen=True, gc=False):
     """What gproxy must know of a request: read once, by the dialect.
 
     `model` is the name the client sent. `asked_usage`: it asked itself for usage in the stream.

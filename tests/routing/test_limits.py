@@ -1,5 +1,6 @@
 """Which rules hold for a name, and what a client is told; counting is held by `tests/ledger/test_spend.py`."""
 
+import math
 import re
 
 import pytest
@@ -188,6 +189,39 @@ def test_the_headers_are_of_the_tightest_bound_on_requests_and_on_tokens() -> No
         ("x-ratelimit-remaining-tokens", "0"),
         ("x-ratelimit-reset-tokens", "7201s"),
     )
+
+
+STANDINGS = st.lists(
+    st.builds(
+        Standing,
+        st.builds(
+            Bound,
+            st.just("r"),
+            st.sampled_from(["rpm", "rpd", "tpm", "tpd", "concurrency"]),
+            st.integers(1, 9),
+        ),
+        st.integers(0, 2),
+        st.integers(0, 12).map(lambda quarters: quarters / 4),
+    ),
+    max_size=8,
+).map(tuple)
+
+
+@given(STANDINGS)
+def test_of_bounds_that_leave_as_much_the_one_that_is_full_for_longest_is_told(
+    standings: tuple[Standing, ...],
+) -> None:
+    told = dict(rate_headers(Admission(standings)))
+    for noun, kinds in (("requests", ("rpm", "rpd")), ("tokens", ("tpm", "tpd"))):
+        of_these = [it for it in standings if it.bound.kind in kinds]
+        if not of_these:
+            assert f"x-ratelimit-limit-{noun}" not in told
+            continue
+        tightest = min(of_these, key=lambda it: (it.left, -it.resets_in))
+        assert told.pop(f"x-ratelimit-limit-{noun}") == str(tightest.bound.most)
+        assert told.pop(f"x-ratelimit-remaining-{noun}") == str(tightest.left)
+        assert told.pop(f"x-ratelimit-reset-{noun}") == f"{math.ceil(tightest.resets_in)}s"
+    assert told == {}
 
 
 def test_without_a_bound_there_is_no_header() -> None:

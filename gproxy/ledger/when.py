@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
+_MILLISECONDS = tuple(f".{ms:03d}Z" for ms in range(1000))
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -35,7 +36,7 @@ def stamp(moment: datetime) -> str:
 def stamp_at(seconds: float) -> str:
     """The same of a time in seconds since the epoch."""
     second = int(seconds)
-    return f"{_second(second)}.{int((seconds - second) * 1000):03d}Z"
+    return _second(second) + _MILLISECONDS[int((seconds - second) * 1000)]
 
 
 @lru_cache(maxsize=64)

@@ -213,6 +213,9 @@ def test_it_decides_as_the_store_does_and_leaves_the_same_in_it(
 
     for what, *values in moves:
         if what == "time":
+            if not -30 < values[0] < 3600:
+                # What a commit finds counted before a jump and after it may be off by the tokens of a request.
+                both.write(undone=False)
             now += values[0]
         elif what == "reserve":
             bounds, budgets, tokens, cost = values

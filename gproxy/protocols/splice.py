@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gproxy.protocols.answers import is_json, is_utf8
+from gproxy.protocols.answers import is_utf8
 from gproxy.protocols.base import Event
 from gproxy.protocols.jsonwalk import edited, members, skip_space
 from gproxy.protocols.sse import with_data
@@ -38,7 +38,7 @@ def replace_value(data: bytes, path: Path, value: str) -> bytes:
     at = data.find(key) if found is None else data.find(key, found.end())
     if found is None and at > 0 and data.find(key, at + 1) < 0:
         behind = _PLAIN_STRING_MEMBER.match(data, at + len(key))
-        if behind is not None and _stands_at(data, path, at, behind.end()):
+        if behind is not None and _stands_at(data, path, at):
             found, at = behind, -1
     if found is not None and at < 0:
         view = memoryview(data)  # an answer may be large: it is copied once
@@ -75,34 +75,17 @@ def _in_front(name: str) -> re.Pattern[bytes]:
     )
 
 
-def _stands_at(data: bytes, path: Path, at: int, end: int) -> bool:
-    """Whether `data[at:end]` surely is the member at `path`, and not that of another name.
+def _stands_at(data: bytes, path: Path, at: int) -> bool:
+    """Whether the name at `at`, which stands nowhere else, surely is the last of `path`.
 
-    Its name stands nowhere else. `data` is JSON, and before the name there is no escape, but a comma or the opening
-    brace: so it is no end of a string, and no part of one. That the path ends there is seen from behind, or read.
+    `data` is JSON, and before the name there is no escape, but a comma or the opening brace: so it is no end of a
+    string, and no part of one. And there is a member at the path that has this name.
     """
     return (
         data[max(0, at - _LONGEST_SPACE) : at].rstrip(_SPACE)[-1:] in (b",", b"{")
-        and (len(path) > 1 or _is_last(data[end:].rstrip(_SPACE)))
         and _ESCAPED_ASCII not in data
-        and (is_json(data) if len(path) == 1 else _has_string(path, data))
+        and _has_string(path, data)
         and is_utf8(data)
-    )
-
-
-def _is_last(after: bytes) -> bool:
-    """Whether what stands before `after` is in the outermost object and in no string: for an answer whose model is
-    behind all that is nested in it.
-
-    There is no brace but the last one and no bracket; no backslash and an even number of quotes.
-    """
-    return (
-        after.endswith(b"}")
-        and after.count(b"}") == 1
-        and b"{" not in after
-        and b"[" not in after
-        and b"\\" not in after
-        and after.count(b'"') % 2 == 0
     )
 
 

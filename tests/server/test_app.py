@@ -402,3 +402,19 @@ async def test_the_second_of_two_like_heads_is_not_looked_at_again(
         for body in BODIES[:2]:
             assert (await over(front, heads, HEADS[0], body)).startswith(b"HTTP/1.1 200")
     assert len(looked) == 1
+
+
+async def test_what_goes_upstream_for_a_head_that_comes_again_is_the_configurations_of_now(
+    tmp_path: Path,
+) -> None:
+    secrets = ("sk-upstream-1", "sk-upstream-2", "sk-upstream-1")
+    async with peer(always(GOOD)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
+        heads = Heads()
+        for secret in secrets:
+            more = f'headers = {{ "x-team" = "{secret[-1]}" }}'
+            front.gateway.swap(snapshot(provider(up.url, more=more, secrets=(secret,)) + ALICE))
+            for body in BODIES[:2]:
+                await over(front, heads, HEADS[0], body)
+    assert [(seen.key, seen.headers["x-team"]) for seen in up.seen] == [
+        (secret, secret[-1]) for secret in secrets for _ in range(2)
+    ]

@@ -7,7 +7,7 @@ import re
 
 from gproxy.errors import AnswerBroken
 from gproxy.protocols.base import Event
-from gproxy.protocols.sse import MAX_EVENT_BYTES
+from gproxy.protocols.sse import MAX_EVENT_BYTES, refuse_crowded
 
 _OUTSIDE = re.compile(rb'["\[\]{}]')
 _INSIDE = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
@@ -78,6 +78,7 @@ class JsonArrayFramer:
         if element == b"]":
             return Event(raw, None)
         self._elements += 1
+        refuse_crowded(element)
         return Event(raw, element)
 
     def _next_end(self) -> int | None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from gproxy.protocols.answers import is_utf8
+from gproxy.protocols.answers import is_crowded, is_utf8
 from gproxy.protocols.base import Event
-from gproxy.protocols.jsonwalk import edited, members, skip_space
+from gproxy.protocols.jsonwalk import TooMany, edited, members, skip_space
 from gproxy.protocols.sse import with_data
 
 Path = tuple[str, ...]
@@ -21,6 +21,7 @@ Path = tuple[str, ...]
 _SPACE = b" \t\n\r"
 _LONGEST_SPACE = 64  # that is looked back over for what stands before a name
 _MOST_IN_FRONT = 64  # members that are looked through for what stands before all that is nested
+_MOST_MEMBERS = 10_000  # of an object on the path; one with more is left as it is
 _ESCAPED_ASCII = rb"\u00"
 """How a name could be written that is then not found as it is."""
 
@@ -107,20 +108,22 @@ def _decoder(path: Path) -> msgspec.json.Decoder[Any]:
 
 
 def _replace_exactly(data: bytes, path: Path, value: str) -> bytes:
+    if is_crowded(data):
+        return data  # all of it would be made, to find what no honest answer hides so
     try:
         text = data.decode()
         start = skip_space(text, 0)
         spans = list(_spans(text, start, path))
-        if not spans or skip_space(text, members(text, start)[1]) != len(text):
+        if not spans or skip_space(text, members(text, start, most=_MOST_MEMBERS)[1]) != len(text):
             return data
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, TooMany):
         return data
     new = json.dumps(value)
     return edited(text, [(start, end, new) for start, end in spans]).encode()
 
 
 def _spans(text: str, at: int, path: Path) -> Iterator[tuple[int, int]]:
-    for member in members(text, at)[0]:
+    for member in members(text, at, most=_MOST_MEMBERS)[0]:
         if member.name != path[0]:
             continue
         if len(path) > 1:

@@ -6,7 +6,9 @@ What an event means is the dialects' business.
 import re
 
 from gproxy.errors import AnswerBroken
+from gproxy.protocols.answers import MOST_CONTAINERS, is_crowded
 from gproxy.protocols.base import Event
+from gproxy.protocols.strict import LARGE_BYTES
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """The largest single event of a stream; a larger one is AnswerBroken."""
@@ -89,8 +91,10 @@ class SseFramer:
         return b"\n\n" + event if half.strip(b"\r\n") else event
 
     def _event(self, raw: bytes) -> Event:
-        if len(raw) > MAX_EVENT_BYTES:
-            raise _too_large()
+        if len(raw) > LARGE_BYTES:
+            if len(raw) > MAX_EVENT_BYTES:
+                raise _too_large()
+            refuse_crowded(raw)
         block = raw
         if self._first:
             block = raw.removeprefix(_BOM)
@@ -135,6 +139,12 @@ def _is_single(data: bytes) -> bool:
 
 def _after(found: re.Match[bytes] | None) -> int:
     return 0 if found is None else found.end()
+
+
+def refuse_crowded(event: bytes) -> None:
+    """Raises AnswerBroken on an event that holds more than anyone would wait for."""
+    if is_crowded(event):
+        raise AnswerBroken(f"one event of the stream holds more than {MOST_CONTAINERS} objects and arrays")
 
 
 def _too_large() -> AnswerBroken:

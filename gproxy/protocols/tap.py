@@ -13,6 +13,9 @@ from gproxy.protocols.sse import MAX_EVENT_BYTES
 from gproxy.protocols.template import Run, Template
 from gproxy.values import Usage
 
+_MOST_VAIN = 16
+"""So many steps in a row into what came at once that lead to no known event; the rest of it is read in one."""
+
 _MOST_TRIES = 6
 """So many events in a row are learned from in vain; then a stream's events are read one by one."""
 
@@ -75,6 +78,7 @@ class StreamTap:
         self._template: Template | None = None  # of the events with text that were seen last
         self._forms = forms(protocol, client_model)
         self._tries = _MOST_TRIES
+        self._vain = 0
 
     @property
     def usage(self) -> Usage | None:
@@ -94,9 +98,12 @@ class StreamTap:
         if at == len(data):
             return out
         sent = [out]
-        while at < len(data):
+        self._vain = 0
+        while at < len(data) and self._vain < _MOST_VAIN:
             out, at = self._step(data, at)
             sent.append(out)
+        if at < len(data):
+            sent.append(self._read(data[at:])[1])
         return b"".join(sent)
 
     def end(self) -> bytes:
@@ -146,7 +153,9 @@ class StreamTap:
         if self._forms is None or self._ended or len(data) > MAX_EVENT_BYTES:
             return self._read(data[at:])[1], len(data)
         if self._framer.idle and (run := self._known(self._forms, data, at)) is not None:
+            self._vain = 0
             return self._passed(run), run.end
+        self._vain += 1
         if not self._tries:
             return self._read(data[at:])[1], len(data)
         line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"

@@ -14,20 +14,16 @@ import httpx
 
 from gproxy.server import h1head
 from gproxy.server.deadlines import Deadlines
-from gproxy.server.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, Refused
+from gproxy.server.h1head import MAX_EMPTY_BYTES, MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_UNREAD_BYTES, Refused
 from gproxy.server.outbox import Outbox
 from gproxy.server.sockets import arrivals, reset
-
-MAX_UNREAD_BYTES = 128 * 1024
-"""Of an answer that nobody takes, as it came in; then its connection is not read."""
 
 WRITE_BYTES = 64 * 1024
 """A larger body goes out in pieces of this size, as the connection takes them."""
 
 
 class Owner(Protocol):
-    """Who is told of what becomes of a connection. `deadlines` ends what is waited for on it, `outbox` sends requests
-    along with others."""
+    """Who is told of what becomes of a connection. `deadlines` ends what is waited for, `outbox` sends requests."""
 
     deadlines: Deadlines
     outbox: Outbox
@@ -66,6 +62,7 @@ class Exchange(httpx.AsyncByteStream):
     _delimited = False  # by a length or by chunks; otherwise the connection's end is the body's
     _most_pieces = 0  # those of the answer, once it is complete: what follows was not asked for
     _unread = 0  # of what has come since some was taken
+    _empty = 0  # of what has come since the last of the body: extensions of chunks, trailers
     _take: Take | None = None
     _thrown: Exception | None = None
     _waiter: asyncio.Future[None] | None = None
@@ -135,6 +132,7 @@ class Exchange(httpx.AsyncByteStream):
         """Some of the answer has come in. Afterwards it may be `complete`, or have a `fault`."""
         assert self._parser is not None
         self._begun = True
+        before = len(self._pieces)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -142,8 +140,10 @@ class Exchange(httpx.AsyncByteStream):
             if not self.complete:
                 self.fault = f"malformed: {error}"
         self._unread += len(data)
-        if not self.status and self.fault is None and self._unread > MAX_HEAD_BYTES:
-            self.fault = "the head is too large"
+        self._empty = 0 if len(self._pieces) > before else self._empty + len(data)
+        most = MAX_EMPTY_BYTES if self.status else MAX_HEAD_BYTES
+        if self._empty > most and self.fault is None and not self.complete:
+            self.fault = "it goes on without a body" if self.status else "the head is too large"
         if self.complete and len(self._pieces) > self._most_pieces:
             del self._pieces[self._most_pieces :]
             self.keep = False

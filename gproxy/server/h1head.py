@@ -13,6 +13,11 @@ MAX_HEAD_BYTES = 64 * 1024
 """Of all heads of one answer, those of status 1xx too: of their names and values, and of what has come in of one that
 is not whole."""
 
+MAX_UNREAD_BYTES = 128 * 1024
+"""Of an answer that nobody takes, as it came in; then its connection is not read."""
+MAX_EMPTY_BYTES = 1024 * 1024
+"""Of what may come in a row behind the head and is no body: extensions of chunks, trailers."""
+
 _PRINTED = re.compile(rb"[\t\x20-\x7e]*")
 
 

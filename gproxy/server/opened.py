@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from gproxy.errors import AnswerRefused, UpstreamFault
 from gproxy.protocols import strict
-from gproxy.protocols.answers import is_json
+from gproxy.protocols.answers import MOST_CONTAINERS, is_crowded, is_json
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.complaint import complaint_of
 from gproxy.protocols.headers import client_headers
@@ -26,6 +26,7 @@ from gproxy.routing.credentials import Failure
 from gproxy.routing.verdicts import Verdict
 from gproxy.server.crossing import Crossed, Crossing, Failed
 from gproxy.server.edge import Call
+from gproxy.server.turns import Turn, parts
 from gproxy.server.upstream import Answer
 from gproxy.translate.tap import TranslatingTap
 from gproxy.values import Usage
@@ -116,6 +117,8 @@ async def _across(call: Call, answer: Answer, crossing: Crossing) -> Opened:
     if not _is_json(media):
         raise _is_none(media)
     body = _json_body(await answer.whole())
+    if is_crowded(body):
+        raise AnswerRefused(f"its answer holds more than {MOST_CONTAINERS} objects and arrays")
     if failed := _failed_whole(answer, body, crossing.protocol):
         failed.crossing = crossing
         return failed
@@ -168,12 +171,16 @@ async def _first_event(answer: Answer, tap: StreamTap | TranslatingTap) -> Opene
     """A stream up to its first event, so that an error inside a 200 is seen while another attempt can be made."""
     first: list[bytes] = []
     held = 0
+    turn = Turn()
     while not tap.first_seen:
         data = await answer.read(first=True)
         held += len(data)
-        first.append(tap.feed(data) if data else tap.end())
         if not data:
+            first.append(tap.end())
             break
+        for part in parts(data):
+            first.append(tap.feed(part))
+            await turn.shared()
         if held > _MAX_BEFORE_FIRST and not tap.first_seen:
             raise AnswerRefused("it sent comments and no event")
     if tap.failed is not None:

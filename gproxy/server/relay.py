@@ -4,6 +4,7 @@ Which answer it is was decided by `opening.py`. What a client that leaves means 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -14,6 +15,7 @@ from gproxy.errors import (
     UpstreamFault,
     UpstreamTimeout,
 )
+from gproxy.protocols.answers import is_crowded
 from gproxy.protocols.base import Event
 from gproxy.protocols.tap import StreamTap
 from gproxy.server import refusal
@@ -23,6 +25,7 @@ from gproxy.server.opened import Opened
 from gproxy.server.reply import PIECE_BYTES, Reply
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
+from gproxy.server.turns import Turn, parts
 from gproxy.server.upstream import Answer
 from gproxy.translate.tap import TranslatingTap
 
@@ -65,7 +68,7 @@ def _whole(opened: Opened, body: bytes, journal: Journal) -> bytes:
     call = journal.call
     usage = opened.usage
     told = usage is not None and usage.output_tokens is not None
-    output = 0 if told else call.protocol.output_text(Event(body, body))
+    output = 0 if told else len(body) if is_crowded(body) else call.protocol.output_text(Event(body, body))
     journal.observed(usage, whole=True, output_bytes=output)
     opened.body = None  # the answer is held once, for as long as its client takes over it
     return call.protocol.restore_body(body, call.facts.model)
@@ -160,16 +163,30 @@ async def _stream(
 async def _events(answer: Answer, tap: StreamTap | TranslatingTap, reply: Reply) -> None:
     """Send on what comes until the terminal event, a failure or the end of the input. Raises UpstreamFault."""
     held: list[bytes] = []
+    left: deque[bytes] = deque()
 
     def take(data: bytes) -> bool:
-        out = tap.feed(data)
+        left.extend(parts(data))
+        return go_on()
+
+    def go_on() -> bool:
+        out = tap.feed(left.popleft())
+        if left:
+            sent, turn = [out], Turn()
+            while left and not turn.over:
+                sent.append(tap.feed(left.popleft()))
+            out = b"".join(sent)
         if out and not reply.push(out):
             held.append(out)
-        return not (held or reply.blocked or tap.terminal or tap.failed)
+        return not (left or held or reply.blocked or tap.terminal or tap.failed)
 
     ended = False
-    while not (ended or tap.terminal or tap.failed):
-        ended = await answer.pour(take)
+    while left or not (ended or tap.terminal or tap.failed):
+        if left:
+            await asyncio.sleep(0)
+            go_on()
+        else:
+            ended = await answer.pour(take)
         await (reply.piece(held.pop()) if held else reply.flow())
 
 

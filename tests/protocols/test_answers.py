@@ -13,6 +13,7 @@ from msgspec import structs
 from gproxy.ledger.pricing import MILLION, Price, Rates, Tier, cost_nano
 from gproxy.protocols.answers import (
     consistent,
+    is_crowded,
     is_json,
     json_of,
     merged,
@@ -270,3 +271,10 @@ def test_a_reader_asked_again_gives_what_the_data_hold() -> None:
     for data in (first, first, second, None, second, broken, broken, long, first, long, None):
         found = read(data)
         assert found == (None if data in (None, broken) else msgspec.json.decode(data or b"", type=Named))
+
+
+def test_a_crowd_is_told_by_what_a_large_text_holds() -> None:
+    assert is_crowded(b"[" + b"{}," * 400_000 + b"{}]")
+    assert is_crowded(b"[" * 1_100_000)
+    assert not is_crowded(b"[" + b"1," * 1_000_000 + b"1]")
+    assert not is_crowded(b"[" * 300_000)

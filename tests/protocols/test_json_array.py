@@ -70,3 +70,8 @@ def test_an_error_is_the_last_element_of_an_array_that_is_whole(sent: bytes) -> 
 def _framed(events: list[Event]) -> list[Event]:
     """Without the white space behind the array, which may come in an event of its own or not."""
     return [event for event in events if event.raw.strip()]
+
+
+def test_an_element_that_holds_more_than_anyone_would_wait_for_is_broken() -> None:
+    with pytest.raises(AnswerBroken, match="more than 200000 objects"):
+        JsonArrayFramer().feed(b'[{"candidates":[' + b"{}," * 400_000 + b"{}]}\n,")

@@ -136,3 +136,13 @@ def test_an_event_keeps_its_framing(raw: bytes, expected: bytes) -> None:
 
 def test_an_event_without_data_stays() -> None:
     assert replace_in_event(Event(b"\n", None), ("model",), "NEW") == b"\n"
+
+
+def test_what_would_take_long_to_look_through_is_left_as_it_is() -> None:
+    """No answer hides its model so, but one that is to hold a proxy up."""
+    crowd = b'{"choices":[' + b"{}," * 500_000 + b'{}],"model":"up","model":"up"}'
+    assert replace_value(crowd, ("model",), "alias") is crowd
+    repeated = b'{"model":"up"' + b',"model":"up"' * 20_000 + b"}"
+    assert replace_value(repeated, ("model",), "alias") is repeated
+    few = b'{"model":"up","model":"up"}'
+    assert replace_value(few, ("model",), "alias") == few.replace(b"up", b"alias")

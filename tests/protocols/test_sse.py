@@ -117,3 +117,10 @@ def test_a_byte_order_mark_behind_events_that_went_by_is_part_of_a_name() -> Non
     framer.passed()
     (event,) = framer.feed(b"\xef\xbb\xbfdata: 1\n\n")
     assert event.data is None
+
+
+def test_an_event_that_holds_more_than_anyone_would_wait_for_is_broken() -> None:
+    many = b"{}," * 400_000
+    assert SseFramer().feed(b'data: {"text":"' + many.replace(b"{}", b"ab") + b'"}\n\n')
+    with pytest.raises(AnswerBroken, match="more than 200000 objects"):
+        SseFramer().feed(b'data: {"choices":[' + many + b"{}]}\n\n")

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gproxy.errors import UpstreamFailed
 from gproxy.protocols.anthropic_messages import MESSAGES
+from gproxy.protocols.base import Event
 from gproxy.protocols.gemini import STREAM
 from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.openai_chat import CHAT
@@ -138,3 +139,24 @@ def test_a_broken_array_stream_ends_as_an_array() -> None:
     array = json.loads(sent + tap.abort(UpstreamFailed("gone"), "req_1"))
     assert array[0] == {"modelVersion": "alias"}
     assert array[1]["error"]["code"] == 502
+
+
+@pytest.mark.parametrize("what", [b"\n", b"\r\n", b":\n\n", b"data: {}\n\n"])
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_is_nothing_but_small_events_is_cut_at_once(what: bytes, begun: bool) -> None:
+    """Step by step a flood of them would hold everybody up for seconds."""
+    asked = 0
+
+    class Counting(SseFramer):
+        def feed(self, data: bytes) -> list[Event]:
+            nonlocal asked
+            asked += 1
+            return super().feed(data)
+
+    tap = StreamTap(CHAT, Counting(), client_model="alias", withhold_usage=True)
+    sent = tap.feed(CHUNK) if begun else b""
+    sent += tap.feed(what * 5000)
+    sent += tap.feed(CHUNK) + tap.end()
+    assert asked < 40
+    assert sent.count(what) >= 5000
+    assert sent.count(b'"alias"') == 1 + begun

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from gproxy.server import h1exchange
 from gproxy.server.h1client import H1Transport, form_of
-from gproxy.server.h1exchange import MAX_UNREAD_BYTES
-from gproxy.server.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_HEADERS
+from gproxy.server.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_HEADERS, MAX_UNREAD_BYTES
 from tests.kit.reference import AiohttpTransport
 from tests.server.conftest import LOOPS
 from tests.server.parts import Peer, Seen, always, http, peer, reset
@@ -559,3 +558,21 @@ def waits(transport: H1Transport) -> Iterator[None]:
     transport._pool.deadlines._ends[waiter] = math.inf
     yield
     del transport._pool.deadlines._ends[waiter]
+
+
+@pytest.mark.parametrize("what", ["extension", "trailers"])
+async def test_what_goes_on_without_a_body_is_cut_off(what: str) -> None:
+    endless = {"extension": b"1;" + b"x" * 2_000_000, "trailers": b"0\r\n" + b"a: b\r\n" * 400_000}
+
+    async def goes_on(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(CHUNKED, body="3\r\none\r\n") + endless[what])
+        await writer.drain()
+        await asyncio.sleep(60)
+
+    transport = H1Transport()
+    async with peer(goes_on) as up:
+        it = await transport.fetch("GET", up.url + "/", [])
+        assert await it.read() == b"one"
+        with pytest.raises(httpx.ReadError, match="goes on without a body"):
+            await asyncio.wait_for(it.read(), 10)
+    await transport.aclose()

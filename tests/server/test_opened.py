@@ -154,3 +154,10 @@ async def test_a_stream_of_nothing_that_is_put_together_holds_nobody_up(upstream
 async def test_a_stream_of_more_events_than_any_answer_has_is_broken(upstream: Upstream) -> None:
     with pytest.raises(AnswerBroken, match="more than"):
         await looked(upstream, sse(b"data: 1\n\n" * (MOST_EVENTS + 70_000)), stream=False)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_that_is_a_crowd_is_not_translated(upstream: Upstream, stream: bool) -> None:
+    body = json.dumps(MESSAGE).encode()[:-1] + b',"x":[' + b"{}," * 400_000 + b"{}]}"
+    with pytest.raises(AnswerRefused, match="more than 200000 objects"):
+        await looked(upstream, http(body), stream=stream)

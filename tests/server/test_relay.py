@@ -419,3 +419,13 @@ async def test_usage_is_withheld_only_if_we_asked_for_it(tmp_path: Path, setting
         (row,) = await front.rows()
     assert (b'"prompt_tokens"' in answer.body) == passed
     assert row["input_tokens"] == 3
+
+
+async def test_an_answer_that_is_a_crowd_is_passed_on_and_counted_by_its_length(tmp_path: Path) -> None:
+    """To make objects of all it holds, so as to count its text, would take gigabytes and a minute."""
+    body = b'{"model": "m", "choices": [' + b"{}," * 400_000 + b"{}]}"
+    async with peer(always(http(body))) as up, served(up, tmp_path) as front:
+        answer = await front.chat("up/m")
+        (row,) = await front.rows()
+    assert answer.body == body.replace(b'"m"', b'"up/m"')
+    assert (row["usage_source"], row["output_tokens"]) == ("estimated", -(-len(body) // 4))

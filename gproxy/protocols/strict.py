@@ -140,7 +140,7 @@ def _plain_body(text: str) -> Body | None:
         return None
     if len(tree) > MAX_NAMES or _is_too_deep(text):
         return None
-    if len(text) >= _LONGEST_INTEGER and _holds_long_number(text):
+    if _holds_long_number(text):
         return None
     # A name that is written in one way alone, and found once in quotes, is there once, and at the top.
     once = len(text) <= _COUNTED_CHARS and _ESCAPED_ASCII not in text
@@ -182,7 +182,10 @@ def _spans_as_written(text: str) -> dict[str, Span] | None:
 def _holds_long_number(text: str) -> bool:
     """Whether so many digits stand in a row that it may be beyond a finite double."""
     step = _LONGEST_INTEGER
-    for found in _DIGIT.finditer(text[step - 1 :: step]):  # one of them is at one of these places
+    places = text[step - 1 :: step]  # one of them is at one of these
+    if not _DIGIT.search(places):
+        return False
+    for found in _DIGIT.finditer(places):
         at = (found.start() + 1) * step - 1
         if _LONG_NUMBER.search(text, max(0, at - step + 1), at + step):
             return True

@@ -78,10 +78,11 @@ def _failed(message: str, details: tuple[str, ...] = ()) -> int:
     """Print what is behind a failure, one per line, then the one sentence that names it and what to do."""
     from gproxy.cli.output import note
     from gproxy.config.printable import printable
+    from gproxy.config.strays import without_lookalikes
 
     for line in details:
         print(printable(line), file=sys.stderr)
-    note(f"gproxy: {message}")
+    note(f"gproxy: {without_lookalikes(message)}")
     return 1
 
 

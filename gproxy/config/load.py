@@ -6,13 +6,14 @@ Files, environment and secrets are `source.py`'s.
 import dataclasses
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from gproxy.config import accounts, rules, schema
 from gproxy.config.problems import Problem, Problems, suggestion
 from gproxy.config.reader import Reader
 from gproxy.config.scan import scan
+from gproxy.config.strays import searched, without_lookalikes
 
 __all__ = ["Problem", "load"]
 
@@ -25,6 +26,8 @@ _ROWS: dict[str, type[Any]] = {
     "rate_limits": schema.RateLimit,
     "quotas": schema.Quota,
 }
+_NAME_IN_FAULT = re.compile(r""" (?:\(['"].*\)|key ['"].*['"])""")
+"""Names in what tomllib says of those that are given twice: of a file that is no TOML nobody knows which are keys."""
 _IGNORED_TABLES = frozenset(schema.IGNORED_KEYS) - {"global", *_ROWS}
 
 
@@ -46,12 +49,35 @@ def load(
     except RecursionError:
         return None, [Problem("error", 0, "", "nests too deeply")]
     except ValueError as error:
-        return None, [_syntax_problem(decoded, str(error))]
+        return None, [without_keys(_syntax_problem(decoded, str(error)), ())]
     config = _read(document, problems, channels, overrides)
-    found = sorted(problems.found, key=lambda problem: problem.line)
+    keys = searched(config, _literals(document))
+    found = [
+        without_keys(problem, keys) for problem in sorted(problems.found, key=lambda problem: problem.line)
+    ]
     if any(problem.severity == "error" for problem in found):
         return None, found
     return _settled(config, channels), found
+
+
+def _literals(document: Mapping[str, Any]) -> Iterator[str]:
+    """Every `api_key` of a document, of what is not read in it too."""
+    left: list[Any] = [document]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            left += value.values()
+            if isinstance(key := value.get("api_key"), str):
+                yield key
+        elif isinstance(value, list):
+            left += value
+
+
+def without_keys(problem: Problem, keys: Collection[str]) -> Problem:
+    """The same, with nothing in it that is one of `keys` or looks like one: a key may stand where a name belongs."""
+    told = (without_lookalikes(text, keys) for text in (problem.path, problem.message, problem.hint))
+    path, message, hint = told
+    return dataclasses.replace(problem, path=path, message=message, hint=hint)
 
 
 def _syntax_problem(text: str, fault: str) -> Problem:
@@ -62,7 +88,8 @@ def _syntax_problem(text: str, fault: str) -> Problem:
         return Problem("error", 0, "", "is not TOML: a number in it has too many digits")
     line = int(place[1]) if place[1] else len(text.splitlines())
     hint = "save the file without a byte-order mark" if text.startswith("\ufeff") else ""
-    return Problem("error", line, "", f"is not TOML: {fault[: place.start()]}", hint)
+    told = _NAME_IN_FAULT.sub(" a name", fault[: place.start()])
+    return Problem("error", line, "", f"is not TOML: {told}", hint)
 
 
 def _read(

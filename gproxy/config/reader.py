@@ -15,6 +15,7 @@ from typing import Any
 
 from gproxy.config import schema
 from gproxy.config.problems import KeyPath, Problems, suggestion
+from gproxy.config.strays import looks_like_key
 
 _WANTED = {
     str: "a string",
@@ -29,6 +30,8 @@ _FOUND = {**_WANTED, bool: "a boolean", date: "a date", time: "a time of day"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _LARGEST = 2**63 - 1
+_NOT_SHOWN = frozenset({"api_key", "password", "base_url", "proxy", "key_hint"})
+"""What may hold a secret, or a part of one; `headers` besides."""
 
 
 class Reader:
@@ -123,7 +126,7 @@ class Reader:
         if kind is datetime and raw.tzinfo is None:
             self.problems.error(path, "needs an offset", f"write {raw.isoformat()}Z for UTC")
             return None
-        if fault := _fault(raw, key):
+        if fault := _fault(raw, key) or _key_in_name(raw, path):
             self.problems.error(path, fault)
         return raw
 
@@ -169,6 +172,13 @@ def _fault(raw: Any, key: schema.Key) -> str:
         if raw > (_LARGEST if key.high is None else key.high):
             return f"must be at most {key.high or _LARGEST}"
     return ""
+
+
+def _key_in_name(raw: Any, path: KeyPath) -> str:
+    """What is wrong with a key that stands where it would be shown; else empty."""
+    if not isinstance(raw, str) or path[-1] in _NOT_SHOWN or "headers" in path or not looks_like_key(raw):
+        return ""
+    return "holds what looks like an API key, which belongs into api_key, the environment or the keyring"
 
 
 def _from_text(hint: Any, text: str) -> Any:

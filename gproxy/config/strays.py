@@ -18,6 +18,12 @@ MADE_HERE = r"op(?:_|%(?:25)*5[fF])[0-9A-Za-z]{40,}"
 """What looks like a key that gproxy makes, whether it is one or not."""
 
 _MADE_HERE = re.compile(MADE_HERE)
+_LIKE_A_KEY = re.compile(
+    MADE_HERE
+    + r"|(?<![0-9A-Za-z])(?:sk-|gsk_|xai-|nvapi-|pplx-|csk-|hf_|r8_|fw_|AIza)(?=[\w-]*[0-9])[\w-]{20,}",
+    re.ASCII,
+)
+"""What providers make, by the beginnings that they give it; no name of a model or of anything else is written so."""
 _SEPARATOR = re.compile(r"([/?&=:])")
 _MOST_CODINGS = 3
 
@@ -44,6 +50,19 @@ def published(text: str, config: Config) -> bool:
 def holds_key(text: str, keys: Collection[str]) -> bool:
     """Whether one of `keys`, or what looks like a key made here, stands in `text`, percent-encoded or not."""
     return _found(text, keys) or ("%" in text and _found(_decoded(text), keys))
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether what looks like a provider's key, or one made here, stands in `text`."""
+    return _LIKE_A_KEY.search(text) is not None
+
+
+def without_lookalikes(text: str, keys: Iterable[str] = ()) -> str:
+    """A message without what looks like a key, and without `keys`, but for those that are words."""
+    for key in keys:
+        if len(key) >= SHORTEST:
+            text = text.replace(key, REDACTED)
+    return _LIKE_A_KEY.sub(REDACTED, text)
 
 
 def hashed_key(word: str, digests: Container[str], config: Config) -> bool:

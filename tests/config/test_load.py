@@ -191,3 +191,90 @@ def test_an_override_of_no_key_is_an_error() -> None:
 def test_no_bytes_raise(text: bytes) -> None:
     config, problems = load(text, channels=CHANNELS)
     assert (config is None) == any(problem.severity == "error" for problem in problems)
+
+
+MADE = "op_0123456789012345678901234567890123456789012"
+PROVIDERS = "sk-proj-abcDEF0123456789abcDEF"
+PLAIN = "mistralKeyWithoutPrefix00"
+"""A key of no form, which the file has as a provider's."""
+
+CLIENTS = "client-literal-key-1"
+ASTRAY = """
+[[providers]]
+name = "p"
+channel = "openai"
+credentials = [{ api_key = "mistralKeyWithoutPrefix00" }]
+[[providers]]
+name = "elsewhere"
+channel = "of-another-gproxy"
+credentials = [{ api_key = "keyOfAForeignChannel" }]
+[[users]]
+name = "u"
+[[users.keys]]
+api_key = "client-literal-key-1"
+"""
+PLACES = [
+    '[global]\n"KEY" = 1',
+    '[global]\nhost = "KEY"',
+    '["KEY"]\na = 1',
+    '[["KEY"]]\na = 1',
+    '[[providers]]\nname = "x"\nchannel = "KEY"',
+    '[[providers]]\nname = "x"\nchannel = "openai"\nsettings = { "KEY" = 1 }',
+    '[[providers]]\nname = "x"\nchannel = "openai"\nsettings = { headers = { "KEY" = "a\\u00e4" } }',
+    '[[providers]]\nname = "x"\nchannel = "openai"\ncredentials = [{ "KEY" = 1 }]',
+    '[[models]]\nprovider_name = "KEY"\nmodel_id = "m"',
+    '[[model_aliases]]\nalias = "a"\nprovider_name = "KEY"\nmodel_id = "m"',
+    '[[model_aliases]]\nalias = "a"\nprovider_name = "p"\nmodel_id = "m"\ntargets = [{ "KEY" = 1 }]',
+    '[[permissions]]\nuser_name = "KEY"\nmodel_pattern = "*"',
+    '[[quotas]]\nuser_name = "u"\nquota = 1.0\nperiod = "KEY"',
+    '["KEY"]\n["KEY"]',
+    '[a]\nb = 1\n[a."KEY"]\n[[a."KEY"]]',
+    'a = { "KEY" = 1, "KEY" = 2 }',
+]
+
+
+@pytest.mark.parametrize("key", [MADE, PROVIDERS, PLAIN, CLIENTS, "keyOfAForeignChannel"])
+@pytest.mark.parametrize("place", PLACES)
+def test_no_key_that_stands_where_a_name_belongs_is_told(place: str, key: str) -> None:
+    """A key may be pasted into any place of the file."""
+    config, problems = load((ASTRAY + place.replace("KEY", key)).encode(), channels=CHANNELS)
+    assert config is None or len(problems) > 2
+    assert key[:12] not in "".join(problem.render("gproxy.toml") for problem in problems)
+
+
+NAMES = [
+    '[[providers]]\nname = "x"\nchannel = "openai"\ncredentials = [{ env = "KEY" }]',
+    '[[providers]]\nname = "x"\nchannel = "openai"\ncredentials = [{ keyring = "KEY" }]',
+    '[[providers]]\nname = "x"\nchannel = "openai"\ncredentials = [{ api_key = "a", label = "KEY" }]',
+    '[[models]]\nprovider_name = "p"\nmodel_id = "KEY"',
+    '[[models]]\nprovider_name = "p"\nmodel_id = "x"\ndisplay_name = "KEY"',
+    '[[model_aliases]]\nalias = "KEY"\nprovider_name = "p"\nmodel_id = "m"',
+    '[[model_aliases]]\nalias = "a"\nprovider_name = "p"\nmodel_id = "m"\n'
+    'targets = [{ provider_name = "p", model_id = "KEY" }]',
+    '[[users]]\nname = "KEY"',
+    '[[users.keys]]\nlabel = "KEY"\napi_key = "another-one"',
+    '[[users.keys]]\nmodels = ["*", "KEY"]\napi_key = "another-one"',
+    '[[permissions]]\nuser_name = "u"\nmodel_pattern = "KEY"',
+    '[[rate_limits]]\nuser_name = "u"\nmodel_pattern = "KEY"\nrpm = 1',
+]
+
+
+@pytest.mark.parametrize("key", [MADE, PROVIDERS])
+@pytest.mark.parametrize("place", NAMES)
+def test_what_looks_like_a_key_is_no_name(place: str, key: str) -> None:
+    """Names are listed, logged and stored."""
+    config, problems = load((ASTRAY + place.replace("KEY", key)).encode(), channels=CHANNELS)
+    assert config is None
+    assert any("looks like an API key" in problem.message for problem in problems)
+    assert key not in "".join(problem.render("gproxy.toml") for problem in problems)
+
+
+def test_a_key_may_stand_where_keys_and_headers_do() -> None:
+    text = (
+        f'[[providers]]\nname = "x"\nchannel = "openai"\ncredentials = [{{ api_key = "{PROVIDERS}" }}]\n'
+        f'settings = {{ headers = {{ "x-key" = "{PROVIDERS}" }}, proxy = "http://u:{PROVIDERS}@h:1" }}\n'
+        f'[[users]]\nname = "u"\n[[users.keys]]\napi_key = "{MADE}"\n'
+    )
+    config, problems = load(text.encode(), channels=CHANNELS)
+    assert config is not None
+    assert MADE not in str(problems)

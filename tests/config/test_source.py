@@ -248,3 +248,15 @@ def test_what_would_never_end_or_takes_too_long_is_not_read(tmp_path: Path) -> N
         large: "is larger than 16 MiB",
         folder: "cannot be read: Is a directory",
     }
+
+
+def test_a_secret_of_the_environment_that_stands_in_the_file_as_a_name_is_not_told(tmp_path: Path) -> None:
+    secret = "fromTheEnvironment99"
+    path = write(
+        tmp_path, f'[global]\n"{secret}" = 1\n[[permissions]]\nuser_name = "{secret}"\nmodel_pattern = "*"\n'
+    )
+    for name in ("SOME_API_KEY", "GPROXY_PASSWORD"):
+        told = read(path, {name: secret}).problems
+        assert len(told) == 2
+        assert secret not in "".join(problem.render("f") for problem in told)
+    assert secret in str(read(path, {"PLACE": secret}).problems)

@@ -6,7 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.config.keys import make_key
-from gproxy.config.strays import hashed_key, holds_key, published, without_hashed, without_keys
+from gproxy.config.strays import (
+    hashed_key,
+    holds_key,
+    looks_like_key,
+    published,
+    without_hashed,
+    without_keys,
+    without_lookalikes,
+)
 from tests.server.parts import ALICE, KEY, SECRET, provider, snapshot
 
 MADE = make_key()
@@ -71,3 +79,38 @@ def test_a_name_of_the_file_is_not_taken_for_a_hashed_key() -> None:
     assert not hashed_key("lm-studio", digests, here.config)
     assert not hashed_key("short", digests, here.config)
     assert without_hashed("/lm-studio/short", digests, here.config) == "/lm-studio/short"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"op_{'a1' * 20}",
+        "sk-proj-abcDEF0123456789abcDEF",
+        "sk-ant-api03-abcdefghijklmnop0",
+        "AIzaSyA0123456789012345678901234567",
+    ],
+)
+def test_what_looks_like_a_key_is_taken_out_of_a_message(text: str) -> None:
+    assert looks_like_key(f"oa/{text}")
+    assert without_lookalikes(f'there is no channel "{text}"; see') == 'there is no channel "[redacted]"; see'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gpt-4.1-mini",
+        "task-summary-model-2026-11-26-x",
+        "sk-learn/embed",
+        "sk-other",
+        "sk-a-name-of-words-alone",
+    ],
+)
+def test_names_do_not_look_like_keys(text: str) -> None:
+    assert not looks_like_key(text)
+    assert without_lookalikes(text) == text
+
+
+def test_known_keys_are_taken_out_of_a_message_but_for_words() -> None:
+    assert without_lookalikes("no provider longer-than-8 here", ["longer-than-8", "here"]) == (
+        "no provider [redacted] here"
+    )

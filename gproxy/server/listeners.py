@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from gproxy.config.schema import Global
@@ -42,6 +43,14 @@ def listen(settings: Global) -> list[socket.socket]:
             listener.listen(BACKLOG)
         opened.pop_all()
     return listeners
+
+
+def vacate(listeners: Sequence[socket.socket], slot: int, vacant: bool) -> None:
+    """The place of a worker is `vacant`: let nobody wait in its queue, so that the system leads who comes to another.
+    Who waits there is reset, and may come again. Then, no longer vacant: let them wait. Only if it has its own queue.
+    """
+    if len(set(listeners)) > 1:
+        listeners[slot].shutdown(socket.SHUT_RD) if vacant else listeners[slot].listen(BACKLOG)
 
 
 def url(settings: Global, listener: socket.socket) -> str:

@@ -166,6 +166,7 @@ def _serve_at(server: _Server, sockets: list[socket.socket], announce: Callable[
         on_ready=ready,
         on_told=server.good.look,
         on_stop=stop,
+        on_vacant=partial(listeners.vacate, sockets),
     )
     code = workers.run()
     ignore_endings()

@@ -27,6 +27,9 @@ STEADY_S = 10.0
 FIRST_PAUSE_S = 0.1
 MOST_PAUSE_S = 10.0
 
+VACANT_AFTER_S = 0.5
+"""Clients wait for a worker that is to come. Where that takes longer, and others serve, they are led to those."""
+
 HURRY_S = 15.0
 """How long workers that were told to end at once may take, before they are killed."""
 
@@ -99,6 +102,7 @@ class _Slot:
 
     number: int
     pid: int = 0
+    vacant: bool = False
     since: float = 0.0
     ready: bool = False
     pause_s: float = 0.0
@@ -112,8 +116,9 @@ class Workers:
     `work` is what a worker does; what it returns is its exit code. `obstacle` is asked before one begins, for why it
     must not (None: it may), and so is what `obstacle_beside` made when another began to serve, for as long as that
     one lives. `on_ready` is called when all serve for the first time, `on_told` after any of them has told that it
-    serves, `on_stop` before they are told to stop; what that returns is the seconds after which they are killed. At
-    most 255.
+    serves, `on_stop` before they are told to stop; what that returns is the seconds after which they are killed.
+    `on_vacant` hears of a slot that it will be empty for a while though others serve (True), and that it no longer
+    is. At most 255.
     """
 
     def __init__(
@@ -126,11 +131,13 @@ class Workers:
         on_ready: Callable[[], None],
         on_told: Callable[[], None],
         on_stop: Callable[[], float],
+        on_vacant: Callable[[int, bool], None],
     ) -> None:
         self._slots = [_Slot(number) for number in range(count)]
         self._work = work
         self._obstacle, self._obstacle_beside = obstacle, obstacle_beside
         self._on_ready, self._on_told, self._on_stop = on_ready, on_told, on_stop
+        self._on_vacant = on_vacant
         self._deadline: float | None = None  # when what is left is killed; None: nobody was told to stop
         self._served = False
         self._died_early = 0  # how often in turn, while none served
@@ -165,6 +172,7 @@ class Workers:
                 say(why)
                 self._gone(slot, "could not begin", REFUSED)
                 continue
+            self._mark(slot, vacant=False)
             worker = Worker(slot.number, self._stop, self._now, self._told)
             try:
                 slot.pid = fork(lambda worker=worker: self._in_worker(worker))  # type: ignore[misc]  # bound now
@@ -243,6 +251,7 @@ class Workers:
             steady = time.monotonic() - slot.since >= STEADY_S
             slot.pause_s = 0.0 if steady else min(max(2 * slot.pause_s, FIRST_PAUSE_S), MOST_PAUSE_S)
             slot.due = time.monotonic() + slot.pause_s
+            self._lead(slot, served)
             when = "" if served or self._serves else " before it served"
             say(f"worker {slot.number} {how}{when}; another takes its place")
         else:
@@ -252,6 +261,22 @@ class Workers:
                 )
             self._code = 1
             self._tell_to_stop()
+
+    def _lead(self, slot: _Slot, served: bool) -> None:
+        """Where clients go until the next worker of a slot begins. If none serves any more the next begins soon, in
+        each slot: that one has `served` shows that they can."""
+        if any(each.ready for each in self._slots):
+            self._mark(slot, vacant=slot.vacant or slot.pause_s > VACANT_AFTER_S)
+            return
+        for each in self._slots:
+            self._mark(each, vacant=False)
+            if served:
+                each.due = min(each.due, time.monotonic() + FIRST_PAUSE_S)
+
+    def _mark(self, slot: _Slot, *, vacant: bool) -> None:
+        if slot.vacant != vacant:
+            slot.vacant = vacant
+            self._on_vacant(slot.number, vacant)
 
     @property
     def _serves(self) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.kit.calls import BY_ID
@@ -255,6 +256,13 @@ def test_a_worker_that_is_replaced_begins_no_new_store(upstream: Upstream, ended
         os.kill(next(pid for pid, parent in pairs if parent == gateway.process.pid), 9)
         gateway.wait_line(f"{file} was removed or replaced while the server runs")
         assert (gateway.database.exists() and gateway.database.stat()) == found
+
+        def all_refuse() -> bool:
+            with suppress(httpx.TransportError):  # who waited already is reset
+                return {ask(gateway) for _ in range(8)} == {503}
+            return False
+
+        poll(all_refuse, "no client waits for what may never begin")
         gateway.kill()
 
 

@@ -1,5 +1,6 @@
 """The addresses that are listened on. How evenly workers are reached, `tests/e2e/test_workers.py` shows."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from gproxy.config.schema import Global
-from gproxy.server.listeners import UNSENT_BYTES, holder, listen, url
+from gproxy.server.listeners import UNSENT_BYTES, holder, listen, url, vacate
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -21,6 +22,42 @@ def test_there_is_a_socket_for_each_worker_at_one_address(workers: int) -> None:
     finally:
         for each in sockets:
             each.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="one queue for all")
+def test_who_comes_while_a_worker_is_away_is_led_to_another() -> None:
+    def waiting() -> list[int]:
+        """How many of forty connections are in each queue."""
+        clients = [socket.create_connection(address, 5) for _ in range(40)]
+        found = [0, 0]
+        for number, each in enumerate(sockets):
+            each.setblocking(False)
+            with contextlib.suppress(OSError):  # none, or it does not listen
+                while True:
+                    each.accept()[0].close()
+                    found[number] += 1
+        for client in clients:
+            client.close()
+        return found
+
+    sockets = listen(Global(port=0, workers=2))
+    address = sockets[0].getsockname()
+    try:
+        assert 0 not in waiting()
+        vacate(sockets, 1, True)
+        assert waiting() == [40, 0]
+        vacate(sockets, 1, False)
+        assert 0 not in waiting()
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def test_a_queue_of_all_stays_open() -> None:
+    (listener,) = listen(Global(port=0))
+    with listener:
+        vacate([listener, listener], 1, True)
+        socket.create_connection(listener.getsockname(), 5).close()
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system cannot be asked")

@@ -55,8 +55,12 @@ def obstacle_beside():
     return lambda: "something else" if (folder / "other").exists() != opened else None
 
 stop = said("stopping", patience_s)
+def vacant(slot, is_vacant):
+    print("vacant" if is_vacant else "open", slot, flush=True)
+
 obstacles = {{"obstacle": obstacle, "obstacle_beside": obstacle_beside}}
-code = Workers({count}, work, **obstacles, on_ready=said("ready"), on_told=told, on_stop=stop).run()
+hears = {{"on_ready": said("ready"), "on_told": told, "on_stop": stop, "on_vacant": vacant}}
+code = Workers({count}, work, **obstacles, **hears).run()
 print("cpu", time.process_time(), flush=True)
 sys.exit(code)
 """
@@ -262,6 +266,36 @@ def test_none_begins_beside_one_that_serves_by_something_else(tmp_path: Path) ->
         assert len(it.starts(1)) == 1
         (tmp_path / "other").unlink()
         poll(lambda: len(it.starts(1)) == 2, "a successor")
+        assert it.end() == 0
+
+
+def test_clients_are_led_to_those_that_serve_while_none_can_begin_for_long(tmp_path: Path) -> None:
+    with running(tmp_path, GOOD) as it:
+        it.wait_ready()
+        (tmp_path / "other").touch()
+        os.kill(it.starts(1)[0], signal.SIGKILL)
+        poll(lambda: "vacant 1\n" in it.out, "nobody waits for it")
+        assert it.err.count("something else") > 2, "for a moment clients do"
+        (tmp_path / "other").unlink()
+        poll(lambda: it.out.count("one serves") == 3, "a successor")
+        assert it.out.split("one serves")[2].split("\n")[1:-1] == ["ready", "vacant 1", "open 1"]
+        assert it.end() == 0
+
+
+def test_when_none_serves_any_more_the_next_begin_soon_and_clients_wait_for_them(tmp_path: Path) -> None:
+    """However often workers have died young: with pauses of ten seconds nobody would be served for so long."""
+    with running(tmp_path, GOOD) as it:
+        it.wait_ready()
+        for death in range(1, 5):
+            os.kill(it.starts(1)[-1], signal.SIGKILL)
+            poll(lambda death=death: it.out.count("one serves") == 2 + death, "a successor")
+        os.kill(it.starts(1)[-1], signal.SIGKILL)
+        poll(lambda: "vacant 1\n" in it.out, "the next one comes in 1.6 s")
+        began = time.monotonic()
+        os.kill(it.starts(0)[-1], signal.SIGKILL)
+        poll(lambda: it.out.count("one serves") == 8, "both serve again")
+        assert time.monotonic() - began < 1
+        assert "open 1" in it.out
         assert it.end() == 0
 
 

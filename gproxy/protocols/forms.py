@@ -29,6 +29,9 @@ _MOST_FORMS = 12
 _LONGEST_EVENT = 4 * 1024
 """No form is learned from a longer one: what stands around its text is kept."""
 
+_LONGEST_KNOWN = 1024
+"""No pattern is made for a longer one: it takes ten times as much memory, in all streams."""
+
 _TEXT, _TEXT_BYTES = rb"gproxy\"\u00e9", 9
 """A text whose size is neither that of its JSON nor the number of its letters."""
 
@@ -182,11 +185,11 @@ class Forms:
         form = None if cut is None else _found(self._protocol, cut[0], self._client_model)
         if cut is None or form is None:
             return None
-        if form in self._once:
+        if form not in self._once:
+            self._once = [form, *self._once[: _MOST_FORMS - 1]]
+        elif len(event.raw) <= _LONGEST_KNOWN:
             self._once.remove(form)
             self._known = [Known(form), *self._known[: _MOST_FORMS - 1]]
-        else:
-            self._once = [form, *self._once[: _MOST_FORMS - 1]]
         if True not in form.counted:
             return None
         ends = [0, *chain.from_iterable(cut[1]), len(event.raw)]
@@ -195,7 +198,7 @@ class Forms:
         return form.template(event.raw, values, old)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=64)
 def forms(protocol: Protocol, client_model: str | None) -> Forms | None:
     """What is remembered of such streams; None if their events are all read."""
     return None if protocol.varying is None else Forms(protocol, client_model)

@@ -124,11 +124,7 @@ texts = st.one_of(
             b"a\tb",
             b"a\nb",
             b"\r",
-            b"message_stop",
-            b"message_start",
-            b"error",
-            b"usage",
-            b"[DONE]",
+            *(b"message_stop", b"message_start", b"error", b"usage", b"[DONE]"),
             b"1 2",
             b'","model":"up',
             b"\n\ndata: [DONE]\n\n",
@@ -140,11 +136,7 @@ texts = st.one_of(
             b"stop_reason",
             b"\x7f",
             b"%b",
-            b"0",
-            b"17",
-            b"007",
-            b"123456789012345",
-            b"9007199254740993",
+            *(b"0", b"17", b"007", b"123456789012345", b"9007199254740993"),
         ]
     ),
 )
@@ -283,6 +275,14 @@ def test_no_more_forms_are_remembered_than_a_few_and_the_latest() -> None:
         known.learn(_event(event))
     left = [event for event in events if known.recognised(event, 0) is not None]
     assert left == events[-forms._MOST_FORMS :]
+
+
+def test_of_a_long_event_no_pattern_is_made() -> None:
+    known = Forms(CHAT, "alias")
+    for size, found in ((2000, False), (100, True)):
+        event = b'data: {"n":"%b","choices":[{"delta":{"content":"a"}}]}\n\n' % (b"x" * size)
+        assert [known.learn(_event(event)) is not None for _ in range(3)] == [True] * 3
+        assert (known.recognised(event, 0) is not None) is found
 
 
 def test_an_event_is_recognised_in_a_time_by_its_length() -> None:

@@ -9,6 +9,7 @@ import asyncio
 import math
 import re
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -32,6 +33,9 @@ it, which may bill for it."""
 
 MOST_STALE = 2
 """More kept connections do not end by chance under one request: it is what ends them."""
+
+# Goes on while the machine sleeps, as Linux's monotonic clock does not: when it wakes, peers have long gone unheard.
+_SLEEPLESS = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 MAX_IDLE = 256
 """Idle connections that are kept to one origin."""
@@ -225,6 +229,11 @@ def _origin(url: str) -> Origin:
         raise httpx.UnsupportedProtocol(str(error)) from error
 
 
+def sleepless() -> float:
+    """Seconds since some moment, those in which the machine slept among them."""
+    return time.monotonic() if _SLEEPLESS is None else time.clock_gettime(_SLEEPLESS)
+
+
 class Pool:
     """The connections of a transport; of the idle ones to an origin, the last is used first."""
 
@@ -242,7 +251,7 @@ class Pool:
         idle = self._idle.get(key)
         while idle:
             connection = idle.pop()
-            fresh = connection.usable and self._loop.time() - connection.idle_since < KEEP_ALIVE_SECONDS
+            fresh = connection.usable and sleepless() - connection.idle_since < KEEP_ALIVE_SECONDS
             # What has come unasked is its end, or would be taken for the answer to what is sent next.
             if fresh and not connection.arrived():
                 return connection
@@ -262,7 +271,7 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         idle = self._idle.setdefault(self._all[connection], [])
-        connection.idle_since = self._loop.time()
+        connection.idle_since = sleepless()
         idle.append(connection)
         if len(idle) > MAX_IDLE:
             idle[0].abort()
@@ -280,7 +289,8 @@ class Pool:
     def _sweep(self) -> None:
         """Close what has been idle for long enough, and look again when the next one will have been."""
         self._sweeper = None
-        oldest = self._loop.time() - KEEP_ALIVE_SECONDS
+        now = sleepless()
+        oldest = now - KEEP_ALIVE_SECONDS
         for key, idle in list(self._idle.items()):
             while idle and idle[0].idle_since <= oldest:
                 idle[0].abort()
@@ -288,7 +298,7 @@ class Pool:
                 del self._idle[key]
         if self._idle:
             first = min(idle[0].idle_since for idle in self._idle.values())
-            self._sweeper = self._loop.call_at(first + KEEP_ALIVE_SECONDS, self._sweep)
+            self._sweeper = self._loop.call_later(first + KEEP_ALIVE_SECONDS - now, self._sweep)
 
     def close(self) -> None:
         self._closed = True

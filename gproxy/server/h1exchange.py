@@ -280,7 +280,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, owner: Owner) -> None:
         self.loop = asyncio.get_running_loop()
-        self.idle_since = 0.0  # on the loop's clock, 0 if it never was
+        self.idle_since = 0.0  # by `h1client.sleepless`, 0 if it never was
         self.way = 0.0  # the most that it can take to the peer and back, in seconds
         self.owner = owner
         self._exchange: Exchange | None = None

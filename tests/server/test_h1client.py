@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -141,6 +142,24 @@ async def test_a_connection_that_was_idle_for_too_long_is_not_used(
         monkeypatch.setattr(h1client, "KEEP_ALIVE_SECONDS", 0.0)
         await ask(transport, up)
         assert [seen.connection for seen in up.seen] == [1, 2]
+
+
+async def test_a_connection_from_before_the_machine_slept_is_not_used(
+    transport: H1Transport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its peer, or a router on the way, has forgotten it, and the machine was not awake to hear of that."""
+    awake = h1client.sleepless
+    async with peer(always(GOOD)) as up:
+        await ask(transport, up)
+        await ask(transport, up)
+        monkeypatch.setattr(h1client, "sleepless", lambda: awake() + 3600)
+        await ask(transport, up)
+        assert [seen.connection for seen in up.seen] == [1, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="Linux alone has that clock")
+def test_the_age_of_a_connection_is_by_a_clock_that_goes_on_in_sleep() -> None:
+    assert time.clock_gettime(time.CLOCK_BOOTTIME) == pytest.approx(h1client.sleepless(), abs=5)
 
 
 async def test_idle_connections_have_a_bound(transport: H1Transport, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,10 +66,12 @@ def read_bytes(path: Path) -> bytes:
 def read(path: Path) -> "Config":
     """The effective configuration without its secrets; raises ConfigError with the errors if it has any."""
     from gproxy.config.load import load as load_bytes
+    from gproxy.config.scrub import environment_secrets
     from gproxy.config.source import overrides
     from gproxy.providers.catalog import CHANNELS
 
-    config, problems = load_bytes(read_bytes(path), channels=CHANNELS, overrides=overrides(os.environ))
+    known, over = environment_secrets(os.environ), overrides(os.environ)
+    config, problems = load_bytes(read_bytes(path), channels=CHANNELS, overrides=over, secrets=known)
     if config is None:
         name = shown(path)
         errors = [problem for problem in problems if problem.severity == "error"]

@@ -98,10 +98,11 @@ def from_v1(file: FileArgument, dry_run: DryRunOption = False, config: ConfigOpt
     from gproxy.config.edit import create
     from gproxy.config.load import load
     from gproxy.config.redact import redacted
+    from gproxy.config.scrub import environment_secrets
     from gproxy.providers.catalog import CHANNELS
 
     data = files.read_bytes(file)
-    loaded, problems = load(data, channels=CHANNELS)
+    loaded, problems = load(data, channels=CHANNELS, secrets=environment_secrets(os.environ))
     # A key that is hashed below needs no warning.
     output.problems((problem for problem in problems if not problem.path.endswith(".api_key")), str(file))
     if loaded is None:

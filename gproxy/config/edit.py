@@ -17,6 +17,7 @@ from gproxy.config import folders, schema
 from gproxy.config.document import Document
 from gproxy.config.load import load
 from gproxy.config.problems import Problem
+from gproxy.config.scrub import environment_secrets
 from gproxy.config.source import overrides
 from gproxy.errors import ConfigError
 
@@ -179,7 +180,7 @@ def _parsed(path: Path, text: bytes) -> Document:
     try:
         return Document(text.decode())
     except (ValueError, RecursionError):
-        _, problems = load(text, channels={})
+        _, problems = load(text, channels={}, secrets=environment_secrets(os.environ))
         rendered = tuple(problem.render(path.name) for problem in problems)
         raise ConfigError(f"{path} cannot be edited before it is mended", rendered) from None
 
@@ -201,7 +202,8 @@ def _refuse_errors(path: Path, text: bytes, channels: schema.Channels, environ: 
 
 
 def _errors(text: bytes, channels: schema.Channels, environ: Mapping[str, str]) -> list[Problem]:
-    _, problems = load(text, channels=channels, overrides=overrides(environ))
+    known = environment_secrets(environ)
+    _, problems = load(text, channels=channels, overrides=overrides(environ), secrets=known)
     return [problem for problem in problems if problem.severity == "error"]
 
 

@@ -32,12 +32,17 @@ _IGNORED_TABLES = frozenset(schema.IGNORED_KEYS) - {"global", *_ROWS}
 
 
 def load(
-    text: bytes, *, channels: schema.Channels, overrides: Mapping[str, object] = {}
+    text: bytes,
+    *,
+    channels: schema.Channels,
+    overrides: Mapping[str, object] = {},
+    secrets: Collection[str] = (),
 ) -> tuple[schema.Config | None, list[Problem]]:
     """The configuration, or None if any problem is an error; problems in the order of their lines.
 
     `channels` are the names that `channel =` may take. `overrides` are values for `[global]` by their origin
-    (`--port`, `GPROXY_PORT`, or plain `port`), text or typed.
+    (`--port`, `GPROXY_PORT`, or plain `port`), text or typed. No problem tells one of `secrets`, or
+    a key of the file, also where it stands in the place of a name.
     """
     try:
         decoded = text.decode()
@@ -49,11 +54,11 @@ def load(
     except RecursionError:
         return None, [Problem("error", 0, "", "nests too deeply")]
     except ValueError as error:
-        return None, [without_keys(_syntax_problem(decoded, str(error)), ())]
+        return None, [_without_keys(_syntax_problem(decoded, str(error)), ())]
     config = _read(document, problems, channels, overrides)
-    keys = searched(config, _literals(document))
+    keys = searched(config, _literals(document)) | set(secrets)
     found = [
-        without_keys(problem, keys) for problem in sorted(problems.found, key=lambda problem: problem.line)
+        _without_keys(problem, keys) for problem in sorted(problems.found, key=lambda problem: problem.line)
     ]
     if any(problem.severity == "error" for problem in found):
         return None, found
@@ -73,7 +78,7 @@ def _literals(document: Mapping[str, Any]) -> Iterator[str]:
             left += value
 
 
-def without_keys(problem: Problem, keys: Collection[str]) -> Problem:
+def _without_keys(problem: Problem, keys: Collection[str]) -> Problem:
     """The same, with nothing in it that is one of `keys` or looks like one: a key may stand where a name belongs."""
     told = (without_lookalikes(text, keys) for text in (problem.path, problem.message, problem.hint))
     path, message, hint = told

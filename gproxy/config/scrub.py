@@ -7,7 +7,7 @@ import base64
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, unquote_plus, urlsplit
@@ -54,6 +54,11 @@ _KEY_REST = r"[^\s\"'<>,;)&\\]{0,200}"
 def secret_name(name: bytes) -> bool:
     """Whether a header, a query parameter or a member of that name is taken to hold a secret."""
     return bool(_SECRET_NAME.search(name)) and name.lower() not in _HARMLESS_NAMES
+
+
+def environment_secrets(environ: Mapping[str, str]) -> frozenset[str]:
+    """Values of variables that are named as secrets are."""
+    return frozenset(value for name, value in environ.items() if secret_name(name.encode("utf-8", "replace")))
 
 
 def secret_words(headers: Headers) -> list[str]:

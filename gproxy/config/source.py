@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gproxy.config import folders, ownkeys, schema, scrub, secrets, snapshot
-from gproxy.config.load import Problem, load, without_keys
+from gproxy.config.load import Problem, load
 from gproxy.config.scan import scan
 from gproxy.errors import ConfigError
 
@@ -154,22 +154,15 @@ def _load(
     noted: tuple[Problem, ...],
     with_secrets: bool,
 ) -> Loaded:
-    config, problems = load(text, channels=channels, overrides=overrides(environ, flags))
-    known = _environment_secrets(environ)
-    problems = [*noted, *(without_keys(problem, known) for problem in problems)]
+    known = scrub.environment_secrets(environ)
+    config, problems = load(text, channels=channels, overrides=overrides(environ, flags), secrets=known)
+    problems = [*noted, *problems]
     if config is not None:
         problems += _path_problems(config, directory, text)
     if config is None or any(problem.severity == "error" for problem in problems):
         return _failed(*problems)
     found, missing = _secrets(config, environ) if with_secrets else ({}, [])
     return _built(config, found, (*problems, *missing), name)
-
-
-def _environment_secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Values of variables that are named as secrets are: one may have got into the file, where a name belongs."""
-    return tuple(
-        value for name, value in environ.items() if scrub.secret_name(name.encode("utf-8", "replace"))
-    )
 
 
 def _built(

@@ -27,6 +27,10 @@ CANARIES = {
     "proxy": "canaryProxy/Password",
     "cookie": "canaryCookieValue0123456789",
     "another client": "canaryForeignKey.0123456789",
+    "admin": "canaryAdminKey/0123456789",
+    "address": "canaryOfAnAddress+0123456789",
+    "environment": "canaryProxyOfTheEnvironment",
+    "astray": "sk-canaryAstrayAsAName0123456789",
 }
 ASKS = (
     *("check", "config show", "config show --json", "doctor --json", "explain up/plain --user alice --json"),
@@ -62,7 +66,7 @@ if "serve" in sys.orig_argv:
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Answers by the model's name: `plain`, `stream`, `binary`, `cut`, or a status such as `400`."""
+    """Answers by the model's name: `plain`, `stream`, `failing` (one), `moved`, `binary`, `cut`, or a status."""
 
     protocol_version = "HTTP/1.1"
 
@@ -79,6 +83,13 @@ class Echo(BaseHTTPRequestHandler):
             done = event | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
             text = f"data: {json.dumps(event)}\n\ndata: {json.dumps(done)}\n\ndata: [DONE]\n\n".encode()
             self._answer(200, "text/event-stream", text, in_pieces=True)
+        elif kind == "failing":
+            error = {"error": {"message": echo, "type": "server_error", "code": echo[:300]}}
+            text = f"event: error\ndata: {json.dumps(error)}\n\n"
+            event = {"id": "c", "model": kind, "choices": [{"index": 0, "delta": {"content": "well"}}]}
+            self._answer(200, "text/event-stream", f"data: {json.dumps(event)}\n\n{text}".encode())
+        elif kind == "moved":
+            self._answer(307, "text/html", f"<html>{echo}".encode())
         elif kind == "binary":
             self._answer(200, "audio/mpeg", b"\xff\x00" + echo.encode())
         elif kind == "cut":
@@ -97,6 +108,9 @@ class Echo(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.send_header("x-request-id", self.headers.get("authorization", ""))
         self.send_header("x-echo", quote(self.headers.get("authorization", "")))
+        self.send_header(
+            "location", f"http://{self.headers['host']}/?key={quote(self.headers.get('authorization', ''))}"
+        )
         self.send_header("set-cookie", f"session={CANARIES['cookie']}")
         self.end_headers()
         # A secret is so cut in two wherever it stands.
@@ -147,10 +161,14 @@ def configuration(url: str) -> str:
         + provider("up", CANARIES["provider"])
         + provider("other", CANARIES["other provider"])
         + provider("proxied", CANARIES["provider"], f', proxy = "{proxy}"')
+        + provider("queried", CANARIES["provider"]).replace(
+            f'"{url}"', f'"{url}/?key={quote(CANARIES["address"], safe="")}&api-version=1"'
+        )
         + '[[model_aliases]]\nalias = "over"\nprovider_name = "up"\nmodel_id = "503"\n'
         'targets = [{ provider_name = "other", model_id = "plain" }]\n'
         + user("alice", CANARIES["client"])
-        + '[[users]]\nname = "root"\nis_admin = true\n[[users.keys]]\napi_key = "sk-admin"\n'
+        + '[[users]]\nname = "root"\nis_admin = true\n[[users.keys]]\n'
+        f'label = "root"\napi_key = "{CANARIES["admin"]}"\n'
         + user("bob", CANARIES["query"])
         + user("carol", CANARIES["another client"])
     )
@@ -174,7 +192,13 @@ def served(
     folder = tmp_path_factory.mktemp("canaries")
     (folder / "debug").mkdir()
     (folder / "debug" / "sitecustomize.py").write_text(DEBUG)
-    environment = {"PYTHONPATH": f"{ROOT}:{folder / 'debug'}"}
+    elsewhere = f"http://me:{CANARIES['environment']}@127.0.0.1:9"
+    environment = {
+        "PYTHONPATH": f"{ROOT}:{folder / 'debug'}",
+        "PYTHONDEVMODE": "1",
+        "HTTPS_PROXY": elsewhere,
+        "SOME_API_KEY": CANARIES["environment"],
+    }
     with echoing() as url, Gateway(folder, configuration(url), env=environment) as gateway:
         errors = list(everything(gateway))
         yield gateway, errors
@@ -195,11 +219,15 @@ def everything(gateway: Gateway) -> Iterator[str]:
         "other/401",
         "over",
         "proxied/plain",
+        "queried/plain",
+        "queried/400",
+        "up/moved",
+        "up/failing",
     ]
     for model in (*models, "up/429", "proxied/400", "nowhere/x"):
-        body = {"model": model, "messages": prompt, "stream": model.endswith("stream")}
+        body = {"model": model, "messages": prompt, "stream": model.endswith(("stream", "failing"))}
         answer = gateway.post(chat, body, key=CANARIES["client"], cookie=cookie)
-        if answer.status_code != 200:
+        if answer.status_code != 200 or model.endswith("failing"):
             yield f"{answer.headers} {answer.text}"
         by_query = gateway.post(
             f"{chat}?key={CANARIES['query']}&note={quote(CANARIES['query'])}", body, key=None, cookie=cookie
@@ -224,7 +252,7 @@ def requests_logged(gateway: Gateway) -> list[dict[str, Any]]:
 
 def test_no_secret_is_in_anything_that_is_kept_or_said(served: tuple[Gateway, list[str]]) -> None:
     gateway, errors = served
-    poll(lambda: len(requests_logged(gateway)) == 24 + 7 + 7, "all requests in the logs")
+    poll(lambda: len(requests_logged(gateway)) == 32 + 7 + 7, "all requests in the logs")
     found: list[tuple[str, str]] = []
     for path in (path for path in gateway.database.parent.rglob("*") if path.is_file()):
         found += hits(path.name, path.read_bytes())
@@ -245,10 +273,10 @@ def test_no_secret_is_in_anything_that_is_kept_or_said(served: tuple[Gateway, li
         assert "Usage: " not in told, command
         found += hits(command, told.encode())
     for route in ("usage?by=key", "quotas", "credentials", "logs", "logs?attempts=1", "config"):
-        answer = gateway.get(f"/admin/{route}", key="sk-admin")
+        answer = gateway.get(f"/admin/{route}", key=CANARIES["admin"])
         assert answer.status_code == 200
         found += hits(route, answer.content)
-    found += hits("metrics", gateway.get("/metrics", key="sk-admin").content)
+    found += hits("metrics", gateway.get("/metrics", key=CANARIES["admin"]).content)
     found += hits("top", gateway.cli("top", "--json").encode())
     for row in requests_logged(gateway)[::6]:
         for more in ((), ("--json",), ("--curl",)):
@@ -279,3 +307,25 @@ def test_the_canaries_did_go_through(served: tuple[Gateway, list[str]]) -> None:
     (attempt,) = json.loads(gateway.cli("logs", "show", proxied[0], "--json"))["attempts"]
     assert attempt["status"] == 200
     assert "Proxy-Authorization: Basic [redacted]" in attempt["response_body"]
+
+
+def test_an_edit_that_is_refused_tells_no_key_that_was_pasted_into_it(
+    served: tuple[Gateway, list[str]],
+) -> None:
+    """The last test: the file stays broken."""
+    gateway, _ = served
+    astray = [CANARIES[name] for name in ("astray", "environment", "provider", "admin")]
+    more = "".join(
+        f'["{key}"]\na = 1\n[[permissions]]\nuser_name = "{key}"\nmodel_pattern = "*"\n' for key in astray
+    )
+    gateway.edit(lambda text: text + more)
+    gateway.wait_line("unknown table")
+    ready = poll(
+        lambda: (answer := gateway.get("/ready", key=None)).status_code == 503 and answer, "not ready"
+    )
+    assert "unknown table" in ready.text
+    told = gateway.stderr + ready.text + gateway.cli("check", code=1, both=True)
+    told += gateway.cli("doctor", "--json", code=1, both=True) + gateway.cli(
+        "keys", "list", code=None, both=True
+    )
+    assert hits("refused", told.encode()) == []

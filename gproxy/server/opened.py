@@ -173,7 +173,8 @@ async def _first_event(answer: Answer, tap: StreamTap | TranslatingTap) -> Opene
     held = 0
     turn = Turn()
     while not tap.first_seen:
-        data = await answer.read(first=True)
+        come = answer.at_hand()
+        data = await answer.read(first=True) if come is None else come
         held += len(data)
         if not data:
             first.append(tap.end())

@@ -212,7 +212,7 @@ class Opener:
             ask = call.facts.stream and self._asks_usage(call, target)
             opened = await self._sent(journal, target, access, ask, crossing, deadline)
             if opened.refused:
-                opened = await self._insisted(opened, journal, credential, access, crossing, deadline)
+                opened = await self._insisted(opened, journal, credential, access, ask, crossing, deadline)
             if not opened.refused:
                 self.health.answered(turn)
                 return opened
@@ -279,6 +279,7 @@ class Opener:
         journal: Journal,
         credential: Credential,
         access: Access,
+        ask: bool,
         crossing: Crossing | None,
         deadline: float | None,
     ) -> Opened:
@@ -287,7 +288,7 @@ class Opener:
         target, call = journal.target, journal.call
         assert target is not None
         provider = call.snapshot.providers[target.provider]
-        opened = await self._unasked(opened, journal, credential, access, crossing, deadline)
+        opened = await self._unasked(opened, journal, credential, access, ask, crossing, deadline)
         if opened.refused == 401 and self.tokens.forget(access):
             # A token may be taken back before its end.
             journal.attempt(target, credential.name)
@@ -295,7 +296,7 @@ class Opener:
             crossing = journal.crossings.get(target)
             ask = call.facts.stream and self._asks_usage(call, target)
             opened = await self._sent(journal, target, access, ask, crossing, deadline)
-            opened = await self._unasked(opened, journal, credential, access, crossing, deadline)
+            opened = await self._unasked(opened, journal, credential, access, ask, crossing, deadline)
         if opened.refused and opened.body:
             opened.body = access.scrubbed(opened.body)
         return opened
@@ -306,13 +307,17 @@ class Opener:
         journal: Journal,
         credential: Credential,
         access: Access,
+        ask: bool,
         crossing: Crossing | None,
         deadline: float | None,
     ) -> Opened:
-        """The same answer, or that to the request without our asking for usage, if it was refused for that."""
+        """The same answer, or that to the request without our asking for usage, if it was refused for that.
+
+        `ask` is what was sent: by now, another's refusal may have the target spared.
+        """
         target, call = journal.target, journal.call
         assert target is not None
-        ours = _asks_for_us(call, self._asks_usage(call, target), crossing)
+        ours = _asks_for_us(call, ask, crossing)
         if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, credential.name)

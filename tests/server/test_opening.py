@@ -617,6 +617,28 @@ async def test_usage_is_asked_for_again_after_a_while(place: Place, monkeypatch:
     assert [b"stream_options" in seen.body for seen in up.seen] == [True, False, True, False]
 
 
+async def test_who_was_refused_later_for_what_was_asked_before_is_answered_too(place: Place) -> None:
+    """A target is spared by the first of them: the others had been sent by then."""
+    spared = asyncio.Event()
+
+    async def slow_for_one(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if b"slow" in seen.body:
+            await spared.wait()
+        await picky(seen, writer)
+
+    async with peer(slow_for_one) as up:
+        first = Opening(place, provider(up.url), STREAMED)
+        later = Opening(place, provider(up.url), STREAMED.replace(b"true}", b'true, "user": "slow"}'))
+        later.opener = first.opener
+        opening = asyncio.create_task(later.taken())
+        while not up.seen:
+            await asyncio.sleep(0)
+        assert (await first.taken()).tap
+        spared.set()
+        assert (await opening).tap
+    assert later.journal.attempts == 2
+
+
 async def test_other_models_of_a_provider_that_refused_once_are_asked_for_usage(place: Place) -> None:
     async with peer(picky) as up:
         it = Opening(place, provider(up.url), STREAMED)

@@ -12,7 +12,7 @@ them, and its events are recognised in the streams to come.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import chain, pairwise, permutations
 from typing import NamedTuple
@@ -90,6 +90,11 @@ class Form(NamedTuple):
     new: bytes
     leads: bool
 
+    @property
+    def teller(self) -> Callable[[bytes], Event] | None:
+        """Makes an event of its bytes, where they report usage."""
+        return self.shape.event if self.reports else None
+
     def template(
         self, raw: bytes, values: Sequence[Span], old: Span, known: "Known | None" = None
     ) -> Template:
@@ -104,9 +109,8 @@ class Form(NamedTuple):
         sent_start, sent_stop = (first + more, last + more) if self.leads else (first, last)
         around = raw[:first], middles, raw[last:], sent[:sent_start], sent[sent_stop:]
         least = len(raw) - sum(end - begin for begin, end in values)
-        reported = self.shape.event if self.reports else None
         one = None if known is None else known.one
-        return Template(*around, self.counted, self.completes, least, reported, one)
+        return Template(*around, self.counted, self.completes, least, self.teller, one)
 
 
 class Known:
@@ -143,8 +147,9 @@ class Known:
         data, end = found.string, found.end()
         begin, stop = found.span(self._old)
         sent = b"%b%b%b" % (data[found.start() : begin], self._new, data[stop:end])
-        reported = self.form.shape.event(found[0]) if self.form.reports else None
-        return Run(1, sent, end, output_bytes, self.form.completes, reported, self.form.ends)
+        teller = self.form.teller
+        reported = None if teller is None else teller(found[0])
+        return Run(1, sent, end, output_bytes, self.form.completes, reported, self.form.ends, teller)
 
     def template(self, found: re.Match[bytes]) -> Template | None:
         """What all events of this form look like in the stream of the one that was found, if they hold text."""

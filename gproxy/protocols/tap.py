@@ -60,6 +60,7 @@ class StreamTap:
     ) -> None:
         self._usage: Usage | None = None
         self._reported: Event | None = None  # the last that reported usage, if that is not read yet
+        self._teller: object = None  # what it has in common with others that report the same
         self._reporting = False  # the event before did
         self.complete = False
         self.terminal = False
@@ -177,7 +178,9 @@ class StreamTap:
         if run.completes:
             self.complete = True
         if run.reported is not None:
-            self._reported = run.reported
+            if self._reported is not None and run.teller != self._teller:
+                self._usage = self.usage  # of which this one may leave something out
+            self._reported, self._teller = run.reported, run.teller
         self._reporting = run.reported is not None
         self.output_bytes += run.output_bytes
         self._tries = _MOST_TRIES

@@ -23,7 +23,8 @@ class Run(Struct, frozen=True, gc=False):
     """Some events that stand together: what is sent of them, where they end, and the bytes of their text.
 
     `completes`: they show the answer to be whole. `reported`: the last of them, if they report usage. `ends`: it is
-    the terminal event.
+    the terminal event. `teller` is what those that report have in common: an event tells all anew that others with
+    the same one have told, and of what others with another one have told it may leave something out.
     """
 
     events: int
@@ -33,6 +34,7 @@ class Run(Struct, frozen=True, gc=False):
     completes: bool = False
     reported: Event | None = None
     ends: bool = False
+    teller: object = None
 
 
 class Template(NamedTuple):
@@ -67,7 +69,8 @@ class Template(NamedTuple):
                 between = (self.sent_stop + self.sent_start).join(parts)
                 sent = b"%b%b%b" % (self.sent_start, between, self.sent_stop)
                 last = self.reported and self.reported(b"%b%b%b" % (self.start, parts[-1], self.stop))
-                return Run(len(parts), sent, at + len(whole), output_bytes, self.completes, last)
+                end = at + len(whole)
+                return Run(len(parts), sent, end, output_bytes, self.completes, last, teller=self.reported)
             parts = parts[: len(parts) // 2]  # another event stands between them, or a value is none
         return None
 

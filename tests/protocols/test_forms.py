@@ -398,3 +398,15 @@ def test_usage_that_is_not_told_anew_by_each_event_is_read_in_each() -> None:
 
     protocol = replace(GEMINI, usage_in_event=usage_in_event)
     assert Forms(protocol, "alias").learn(_event(REPORTING % (b"a", b"3", b"4"))) is None
+
+
+def test_usage_that_an_event_of_another_form_leaves_out_stays() -> None:
+    """Google's counts are cumulative, and those that are not told again hold."""
+    event = b'data: {"candidates":[{"content":{"parts":[{"text":"a"}]}}],"usageMetadata":{%b}}\n\n'
+    both, prompt = b'"promptTokenCount":%b,"candidatesTokenCount":%b', b'"promptTokenCount":%b'
+    taps = []
+    for _ in range(3):  # the third stream finds both forms known
+        taps.append(StreamTap(GEMINI, SseFramer(), client_model="other", withhold_usage=False))
+        for told in (prompt % b"5", both % (b"5", b"40"), prompt % b"6"):
+            taps[-1].feed(event % told)
+    assert [tap.usage for tap in taps] == [Usage(input_tokens=6, output_tokens=40)] * 3

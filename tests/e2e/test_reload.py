@@ -1,17 +1,20 @@
 """Edits of a running server: in force within two seconds, with no request lost; a bad edit changes nothing."""
 
+import json
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import KEY, Gateway, poll
-from tests.kit.settings import everything, provider
-from tests.kit.upstream import Upstream
+from tests.kit.settings import everything, model, provider
+from tests.kit.upstream import Script, Upstream
 
 CHAT = BY_ID["chat"]
 
@@ -152,3 +155,58 @@ def test_many_edits_at_once_all_arrive(running: Gateway) -> None:
         thread.join()
     for n in range(6):
         in_force(lambda n=n: status(running, f"many-{n}") == 200, f"alias {n}")  # type: ignore[misc]  # bound now
+
+
+PRICE = "price_tiers = [{ price_input_tokens = 2.0, price_output_tokens = 8.0 }]\n"
+CHANGES = {
+    "revoked": ("keys revoke NAME/k", 401),
+    "disabled": ("keys disable NAME/k", 401),
+    "rotated": ("keys rotate NAME/k", 401),
+    "user-disabled": ("users disable NAME", 401),
+    "user-removed": ("users remove NAME", 401),
+    "not-permitted": ("permissions remove NAME *", 403),
+    "quota-lowered": ("quota set NAME 0.00000001 --key k", 402),
+    "quota-removed": ("quota set NAME none --key k", 200),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_request_under_way_ends_by_the_policy_that_it_began_with(
+    upstream: Upstream, tmp_path: Path, change: str
+) -> None:
+    """The next one meets the new one; what the first has cost is charged, and nothing stays held."""
+    command, status_then = CHANGES[change]
+    name = upstream.model(Script(stop_after=1, then="gate"))
+    text = "[global]\n" + provider("oa", "openai", upstream.url) + model("oa", name, PRICE)
+    text += f'[[users]]\nname = "{change}"\n'
+    with Gateway(tmp_path, text) as gateway:
+        gateway.cli("permissions", "allow", change, "*")
+        made = gateway.cli("keys", "create", "--user", change, "--label", "k", "--quota", "5", "--json")
+        key = json.loads(made)["key"]
+        in_force(lambda: gateway.get("/user/quota", key=key).status_code == 200, "the new key")
+        asked = CHAT.fields(f"oa/{name}")
+        with gateway.client(key) as client:
+            with client.stream("POST", "/v1/chat/completions", json=asked | {"stream": True}) as answer:
+                events = answer.iter_raw()
+                got = next(events)
+                gateway.cli(*command.replace("NAME", change).split())
+
+                def status_now() -> bool:
+                    return gateway.post("/v1/chat/completions", asked, key=key).status_code == status_then
+
+                upstream.model(Script(), name)
+                poll(status_now, f"{status_then} for the next")
+                upstream.open_gate(name)
+                got += b"".join(events)
+            assert got.endswith(b"data: [DONE]\n\n")
+        row = gateway.wait_row(key_label="k", stream=1)
+        assert (row["user"], row["status"], row["outcome"], row["usage_source"]) == (
+            change,
+            200,
+            "ok",
+            "upstream",
+        )
+        assert row["cost_usd"] > 0
+        gateway.cli("usage", "verify")
+        with closing(sqlite3.connect(f"file:{gateway.database}?mode=ro", uri=True)) as store:
+            assert store.execute("SELECT count(*) FROM reservations").fetchone() == (0,)

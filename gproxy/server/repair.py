@@ -121,7 +121,10 @@ class ClosingTCPServer(tcp_server.TCPServer):
     async def _close(self) -> None:
         self._give_up_later()
         try:
-            await super()._close()
+            with contextlib.suppress(
+                OSError
+            ):  # uvloop tells so that the client was gone when our side was closed
+                await super()._close()
         finally:
             if self._giving_up is not None:
                 self._giving_up.cancel()

@@ -6,6 +6,7 @@ Version N has one model, `m-N`, for N + 1 thousandths of a dollar a call, and th
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -104,11 +105,12 @@ if os.geteuid():
 
 @dataclass
 class Seen:
-    """`failed`: what a client got that was no whole good answer. `mixed`: rows with the model of one version and
-    the price of another."""
+    """`failed`: what a client got that was no whole good answer, and in `spans` from when to when it waited for it
+    (monotonic). `mixed`: rows with the model of one version and the price of another."""
 
     requests: int = 0
     failed: list[str] = field(default_factory=list)
+    spans: list[tuple[float, float]] = field(default_factory=list)
     mixed: int = 0
 
 
@@ -157,14 +159,17 @@ async def _load(gateway: Gateway, seen: Seen, over: threading.Event) -> None:
             call = _CALLS[number % 2]
             while not over.is_set():
                 seen.requests += 1
+                began, why = time.monotonic(), ""
                 try:
                     async with session.post("/v1/chat/completions", json=call.fields("now")) as answer:
                         body = await answer.read()
+                    whole = not call.stream or body.endswith(b"data: [DONE]\n\n")
+                    if answer.status != 200 or not whole or b'"m-' in body:
+                        why = f"{answer.status} {body[-200:]!r}"
                 except aiohttp.ClientError as error:
-                    seen.failed.append(repr(error))
-                    continue
-                whole = not call.stream or body.endswith(b"data: [DONE]\n\n")
-                if answer.status != 200 or not whole or b'"m-' in body:
-                    seen.failed.append(f"{answer.status} {body[-200:]!r}")
+                    why = repr(error)
+                if why:
+                    seen.failed.append(why)
+                    seen.spans.append((began, time.monotonic()))
 
         await asyncio.gather(*map(client, range(CLIENTS)))

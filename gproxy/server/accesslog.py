@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from gproxy.config.printable import json_text
+from gproxy.config.printable import json_text, printable
 from gproxy.ledger.when import stamp
 from gproxy.server.console import LINES
 from gproxy.server.journal import Journal
@@ -50,8 +50,7 @@ def _text(method: str, path: str, status: int, milliseconds: int, journal: Journ
             line = f"{line} {given or 0}+{answered or 0} tokens"
         if journal.outcome != "ok":
             line = f"{line} {journal.outcome}"
-    # Names come from clients: nothing in them may move the cursor of the terminal that shows this line.
-    return line if line.isprintable() else "".join(c if c.isprintable() else "?" for c in line)
+    return printable(line)  # names and paths come from clients
 
 
 @lru_cache(maxsize=1)

@@ -103,8 +103,7 @@ def open_now(gateway: Gateway) -> int:
 
 def seconds_pass(gateway: Gateway, rule: str, seconds: int) -> None:
     """Puts what a rule has counted so far into the past."""
-    with closing(sqlite3.connect(gateway.database, isolation_level=None)) as db:
-        db.execute("UPDATE counters SET slot = slot - ? WHERE rule = ?", (seconds, rule))
+    gateway.change("UPDATE counters SET slot = slot - ? WHERE rule = ?", seconds, rule)
 
 
 # Many at once.

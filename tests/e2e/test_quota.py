@@ -242,8 +242,7 @@ def test_each_period_has_a_quota_of_its_own(running: Gateway) -> None:
     assert [chat(running, "dime", "sk-periods").status_code for _ in range(4)] == [200, 200, 200, 402]
     assert "for today" in chat(running, "dime", "sk-periods").json()["error"]["message"]
     today = time.strftime("%Y-%m-%d", time.gmtime())
-    with closing(sqlite3.connect(running.database, isolation_level=None)) as db:
-        db.execute("DELETE FROM spend WHERE scope = 'user/periods' AND period = ?", (today,))
+    running.change("DELETE FROM spend WHERE scope = 'user/periods' AND period = ?", today)
     assert chat(running, "dime", "sk-periods").status_code == 200
     assert stands(running, "user/periods") == (40 * CENT, 0)
 

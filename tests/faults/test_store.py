@@ -50,8 +50,7 @@ def shared(
 @pytest.fixture
 def running(shared: Gateway) -> Gateway:
     """The same with a dime spent, and nine left."""
-    with closing(sqlite3.connect(shared.database)) as db, db:
-        db.execute("UPDATE spend SET spent_nano = 0")
+    shared.change("UPDATE spend SET spent_nano = 0")
     assert ask(shared) == 200
     return shared
 

@@ -12,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
 
+from gproxy.ledger.accounts import LOOK_S
 from tests.kit.upstream import DEADLINE_S
 
 KEY = "sk-client-alice"
@@ -192,6 +194,12 @@ class Gateway:
         fresh.replace(self.path)
 
     # The ledger.
+
+    def change(self, statement: str, *values: object) -> None:
+        """Change the store by hand, and return when the next request is sure to be decided by that."""
+        with closing(sqlite3.connect(self.database, isolation_level=None)) as db:
+            db.execute(statement, values)
+        time.sleep(LOOK_S)  # a process that counts in memory looks no more often
 
     def rows(self, **where: Any) -> list[dict[str, Any]]:
         """Rows of `usage` whose columns equal `where`, in order."""

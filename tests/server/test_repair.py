@@ -5,6 +5,7 @@ The rest of what is mended is shown by tests/e2e/test_{disconnects,http2}.py.
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -42,6 +43,9 @@ def test_what_is_not_where_it_was_is_left_alone() -> None:
         assert getattr(place, name) is other
     finally:
         setattr(place, name, before)
+
+
+ENHANCE_YOUR_CALM = b"\0\0\0\x0b"
 
 
 @asynccontextmanager
@@ -107,7 +111,7 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
-DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING = 0, 1, 2, 3, 4, 6
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, WINDOW_UPDATE, UNKNOWN = 0, 1, 2, 3, 4, 6, 8, 0x77
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0)
 GET = b"\x82\x86\x84\x41\x01x"
 POST = b"\x83\x86\x84\x41\x01x"
@@ -243,3 +247,114 @@ async def test_a_body_that_nobody_takes_holds_up_no_other_request_of_its_connect
         assert b"an answer" in await _read(client, b"an answer")
         await loop.sock_sendall(client, frame(PING, 0, 0, b"12345678"))
         assert b"12345678" in await _read(client, b"12345678")
+
+
+@pytest.mark.parametrize("how", ["resets it", "leaves"])
+async def test_nothing_waits_for_a_client_to_take_an_answer_that_it_has_given_up(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It has allowed for none of the answer. What waits there would keep a request, and a server, from its end."""
+    monkeypatch.setattr(protocol, "H2Protocol", repair.ResettingH2Protocol)
+    ended = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await _answer(scope, receive, send)
+        if scope["type"] == "http":
+            ended.set()
+
+    loop = asyncio.get_running_loop()
+    no_window = frame(SETTINGS, 0, 0, b"\0\4\0\0\0\0")
+    async with served(app, monkeypatch) as client:
+        await loop.sock_sendall(client, PREFACE + no_window + frame(HEADERS, 5, 1, GET))
+        await _read(client, b"\x01\x04\0\0\0\x01")  # its head
+        assert not ended.is_set()
+        if how == "leaves":
+            client.close()
+        else:
+            await loop.sock_sendall(client, frame(RST_STREAM, 0, 1, b"\0\0\0\x08"))
+        async with asyncio.timeout(5):
+            await ended.wait()
+
+
+VAIN = {
+    "pings": frame(PING, 0, 0, b"12345678"),
+    "settings": frame(SETTINGS, 0, 0),
+    "priorities": frame(PRIORITY, 0, 1, b"\0\0\0\0\x10"),
+    "of no kind": frame(UNKNOWN, 0, 0, b"x"),
+}
+
+
+@pytest.mark.parametrize("name", [*VAIN, "empty pieces"])
+async def test_frames_that_ask_for_work_alone_are_not_taken_without_end(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(protocol, "H2Protocol", repair.ResettingH2Protocol)
+    loop = asyncio.get_running_loop()
+
+    async def reading(scope: Any, receive: Any, send: Any) -> None:
+        while scope["type"] == "http" and (await receive())["type"] == "http.request":
+            pass
+
+    one = VAIN.get(name, frame(DATA, 0, 1))
+    async with served(reading, monkeypatch) as client:
+        some = frame(HEADERS, 4, 1, POST) + one * (repair.MOST_VAIN - 10)
+        await loop.sock_sendall(client, PREFACE + some + frame(PING, 0, 0, b"the last"))
+        assert b"the last" in await _read(client, b"the last")
+        with suppress(ConnectionError):
+            await loop.sock_sendall(client, one * repair.MOST_VAIN)
+            assert ENHANCE_YOUR_CALM in await _read(client, b"")
+
+
+async def test_streams_that_are_opened_and_reset_are_soon_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "H2Protocol", repair.ResettingH2Protocol)
+    asked = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal asked
+        asked += scope["type"] == "http"
+        await _answer(scope, receive, send)
+
+    async with served(app, monkeypatch) as client:
+        with suppress(ConnectionError):
+            await asyncio.get_running_loop().sock_sendall(
+                client, PREFACE + b"".join(FRAMES["opened and reset"])
+            )
+            assert ENHANCE_YOUR_CALM in await _read(client, b"")
+    assert 0 < asked < 2 * repair.MOST_VAIN
+
+
+async def test_requests_may_each_have_a_priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some clients give them one, however many they are."""
+    monkeypatch.setattr(protocol, "H2Protocol", repair.ResettingH2Protocol)
+    loop = asyncio.get_running_loop()
+    async with served(_answer, monkeypatch) as client:
+        await loop.sock_sendall(client, PREFACE)
+        for stream in range(1, 4 * repair.MOST_VAIN, 2):
+            await loop.sock_sendall(client, frame(HEADERS, 0x25, stream, b"\0\0\0\0\x10" + GET))
+            assert b"an answer" in await _read(client, b"an answer")
+
+
+async def test_others_have_their_turn_between_the_frames_of_one_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the time of this thread alone, which other processes do not lengthen."""
+    monkeypatch.setattr(protocol, "H2Protocol", repair.ResettingH2Protocol)
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            longest = max(longest, time.thread_time() - began)
+
+    loop = asyncio.get_running_loop()
+    async with served(_answer, monkeypatch) as client:
+        await loop.sock_sendall(client, PREFACE)
+        await _read(client, frame(SETTINGS, 1, 0))
+        watching = loop.create_task(watch())
+        with suppress(ConnectionError):
+            await loop.sock_sendall(client, VAIN["priorities"] * 4500)
+            await _read(client, b"")
+        watching.cancel()
+    assert longest < 0.012

@@ -12,8 +12,8 @@ from gproxy.errors import BadRequest
 _LISTS = ("models", "fallbacks")
 """By which OpenRouter, LiteLLM and others are told what to ask in the place of `model`, where that fails."""
 
-_SETTINGS = ("plugins", "compound_custom", "data_sources", "draft_model")
-"""Of OpenRouter, Groq, Azure and LM Studio; what is named in them is asked beside `model`, or chosen from."""
+_SETTINGS = ("plugins", "compound_custom", "data_sources", "draft_model", "safety_model")
+"""Of OpenRouter, Groq, Azure, LM Studio and Together; what they name is asked beside `model`, or chosen from."""
 
 _TUNING = ("generationConfig", "generation_config")
 _ROUTING = ("routingConfig", "routing_config")
@@ -26,11 +26,14 @@ _OF_A_CLIENT = ("function", "custom")
 
 _NAME = re.compile(r"(?:.*_)?models?|(?:model|deployment)_?name", re.IGNORECASE)
 
-_RUN_MODELS = frozenset({"fusion", "advisor", "subagent", "image_generation"})
-"""What OpenRouter runs with models of its own choice where none is named: plugins, or tools (`openrouter:fusion`)."""
-
-_OPENAIS_IMAGES = "image_generation"
-"""Which asks a model for images, that has no other use."""
+_RUN_MODELS = {
+    "fusion": ("model", "analysis_models"),
+    "advisor": ("model",),
+    "subagent": ("model",),
+    "image_generation": ("model",),
+}
+"""What OpenRouter runs with models of its own choice, unless these members name them: plugins, or tools
+(`openrouter:fusion`), which have them in `parameters` (openrouter.ai/docs, "Server Tools", "Plugins")."""
 
 _PRESET = "@preset/"
 """What OpenRouter has a saved configuration asked by, which chooses the model; alone or behind a model's name."""
@@ -65,7 +68,7 @@ def _named(tree: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(tuning := tree.get(field), dict):
             yield from walk.within({name: tuning[name] for name in _ROUTING if name in tuning})
     if isinstance(tools := tree.get("tools"), list):
-        yield from walk.within([tool for tool in tools if isinstance(tool, dict) and "type" in tool])
+        yield from walk.within([tool for tool in tools if isinstance(tool, dict) and "type" in tool], "tools")
     if isinstance(preset := tree.get("preset"), str):
         yield _PRESET + preset
 
@@ -84,7 +87,8 @@ class _Walk:
     def __init__(self) -> None:
         self._left = _MOST_VALUES
 
-    def within(self, value: object) -> Iterator[str]:
+    def within(self, value: object, place: str = "") -> Iterator[str]:
+        """`place` is the name of the member that the value is, or is listed in."""
         self._left -= 1
         if self._left < 0:
             raise BadRequest(
@@ -92,23 +96,10 @@ class _Walk:
             )
         if isinstance(value, list):
             for each in value:
-                yield from self.within(each)
-        if not isinstance(value, dict) or value.get("type") in _OF_A_CLIENT or value.get("enabled") is False:
+                yield from self.within(each, place)
+        if not isinstance(value, dict) or _is_idle(value, place):
             return
-        silent = True
-        for name in self._members(value):
-            silent = False
-            yield name
-        kind = value.get("type", value.get("id"))
-        if (
-            silent
-            and isinstance(kind, str)
-            and kind.rpartition(":")[2] in _RUN_MODELS
-            and kind != _OPENAIS_IMAGES
-        ):
-            yield kind.replace(":", "/")
-
-    def _members(self, value: Mapping[str, Any]) -> Iterator[str]:
+        yield from _chosen(value)
         for name, member in value.items():
             named = _NAME.fullmatch(name) is not None
             if named and isinstance(member, str):
@@ -116,4 +107,23 @@ class _Walk:
                 continue
             if named and isinstance(member, list):
                 yield from (each for each in member if isinstance(each, str))
-            yield from self.within(member)
+            yield from self.within(member, name)
+
+
+def _is_idle(value: Mapping[str, Any], place: str) -> bool:
+    """Whether no upstream runs it. Elsewhere a member of that name is none that anyone reads."""
+    if place == "tools":
+        return value.get("type") in _OF_A_CLIENT
+    return place == "plugins" and value.get("enabled") is False
+
+
+def _chosen(value: Mapping[str, Any]) -> Iterator[str]:
+    """What stands for the models that an upstream chooses for a plugin or a tool which does not name them itself."""
+    told = {"id": value, "type": value.get("parameters")}
+    for member, settings in told.items():
+        kind = value.get(member)
+        if not isinstance(kind, str) or (member == "type" and ":" not in kind):
+            continue
+        needed = _RUN_MODELS.get(kind.rpartition(":")[2], ())
+        if not all(isinstance(settings, dict) and settings.get(name) for name in needed):
+            yield kind.replace(":", "/")

@@ -21,6 +21,39 @@ NAMED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "of a plugin's own choice": ({"plugins": [{"id": "fusion"}]}, ["fusion"]),
     "a plugin that is off": ({"plugins": [{"id": "fusion", "enabled": False}]}, []),
     "a plugin that asks none": ({"plugins": [{"id": "web", "max_results": 3}]}, []),
+    "a plugin with a type": ({"plugins": [{"id": "fusion", "type": "function"}]}, ["fusion"]),
+    "a panel's, with a judge of its own choice": (
+        {"plugins": [{"id": "fusion", "analysis_models": ["a"]}]},
+        ["fusion", "a"],
+    ),
+    "a judge's, with a panel of its own choice": (
+        {"tools": [{"type": "openrouter:fusion", "parameters": {"model": "a", "analysis_models": []}}]},
+        ["openrouter/fusion", "a"],
+    ),
+    "where nobody reads it": (
+        {"tools": [{"type": "openrouter:advisor", "model": "a", "parameters": {"my_model": "a"}}]},
+        ["openrouter/advisor", "a", "a"],
+    ),
+    "a tool, none of which can be off": (
+        {"tools": [{"type": "x:y", "enabled": False, "parameters": {"model": "a"}}]},
+        ["a"],
+    ),
+    "settings that call themselves off": (
+        {"tools": [{"type": "x:y", "parameters": {"enabled": False, "model": "a"}}]},
+        ["a"],
+    ),
+    "settings that call themselves a client's": (
+        {"tools": [{"type": "x:y", "parameters": {"type": "custom", "model": "a"}}]},
+        ["a"],
+    ),
+    "a routing that calls itself a client's": (
+        {"generationConfig": {"routingConfig": {"type": "function", "manualMode": {"modelName": "a"}}}},
+        ["a"],
+    ),
+    "a compound that calls itself off": (
+        {"compound_custom": {"enabled": False, "models": {"answering_model": "a"}}},
+        ["a"],
+    ),
     "an advisor": ({"tools": [{"type": "advisor_20260301", "name": "advisor", "model": "a"}]}, ["a"]),
     "an image's": ({"tools": [{"type": "image_generation", "model": "a"}]}, ["a"]),
     "a hosted tool's": ({"tools": [{"type": "openrouter:advisor", "parameters": {"model": "a"}}]}, ["a"]),
@@ -43,6 +76,7 @@ NAMED: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["a"],
     ),
     "a draft": ({"draft_model": "a"}, ["a"]),
+    "a guard": ({"safety_model": "a"}, ["a"]),
     "routed by hand": (
         {"generationConfig": {"routingConfig": {"manualMode": {"modelName": "a"}}, "model": "no"}},
         ["a"],

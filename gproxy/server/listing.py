@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from gproxy.config.snapshot import Credential, Provider
 from gproxy.errors import AnswerRefused, CredentialRefused, UpstreamFault
+from gproxy.protocols.answers import is_crowded
 from gproxy.protocols.models import ModelEntry, next_page, parse_model_list
 from gproxy.providers import endpoints
 from gproxy.providers.catalog import CHANNELS
@@ -21,6 +22,9 @@ LIST_SECONDS = 10.0
 _MAX_LIST_BYTES = 16 * 1024 * 1024
 _MOST_PAGES = 20
 """More of an upstream's list are not asked for: a thousand models are on each."""
+
+_MOST_MODELS = 10_000
+"""A list of more is none: whoever asks for the models waits until all are gone through, and so do others."""
 
 _NO_KEY = Credential(name="no key")
 
@@ -91,7 +95,10 @@ async def fetch(
     entries: list[ModelEntry] = []
     for _ in range(_MOST_PAGES):
         page = await answered(upstream, attempt, access)
-        entries += parse_model_list(page)
+        if not is_crowded(page):
+            entries += parse_model_list(page)
+        if is_crowded(page) or len(entries) > _MOST_MODELS:
+            raise AnswerRefused(f"it lists more than {_MOST_MODELS} models")
         more = next_page(page, carrier)
         if not more:
             break

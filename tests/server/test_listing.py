@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -117,6 +118,16 @@ async def test_a_channel_without_a_list_is_not_asked(asking: Asking, channel: st
         assert await asking.by(it, ONE) == ()
         assert address_of(it) == ""
         assert up.seen == []
+
+
+@pytest.mark.parametrize("count", [10_001, 300_000], ids=["many", "not even looked at"])
+async def test_a_list_without_end_is_none(asking: Asking, count: int) -> None:
+    entries = b",".join(b'{"id":"m%d"}' % number for number in range(count))
+    async with peer(always(http(b'{"data":[%b]}' % entries))) as up:
+        began = time.thread_time()
+        with pytest.raises(AnswerRefused, match="more than 10000 models"):
+            await asking.first(provider("openai", up.url, ONE))
+    assert time.thread_time() - began < 0.25
 
 
 def test_an_address_is_told_without_its_query() -> None:

@@ -235,11 +235,12 @@ def _replace(target: Path, before: bytes, text: bytes) -> None:
 
 
 def _give_to_owner_of(target: Path, path: str) -> None:
-    """An edit under sudo must not take the file, or its lock, from the user whose server reads it."""
-    owner, now = target.stat(), os.stat(path)
+    """An edit under sudo must not take the file, or its lock, from the user whose server reads it; nor give them what
+    they have linked to from there meanwhile."""
+    owner, now = target.stat(), os.lstat(path)
     if os.name != "nt" and (owner.st_uid, owner.st_gid) != (now.st_uid, now.st_gid):
         with contextlib.suppress(PermissionError):
-            os.chown(path, owner.st_uid, owner.st_gid)
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 def _sync_folder(folder: Path) -> None:

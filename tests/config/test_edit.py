@@ -184,6 +184,29 @@ def test_an_edit_by_root_leaves_file_and_lock_to_their_owner(tmp_path: Path) -> 
     assert {entry.stat().st_uid for entry in tmp_path.iterdir()} == {1234}
 
 
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root can give files away")
+def test_an_edit_by_root_gives_away_no_file_that_the_owner_has_put_in_the_place_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, others = tmp_path / "home", tmp_path / "others"
+    folder.mkdir()
+    others.write_text("root's")
+    path = write(folder)
+    os.chown(path, 1234, 1234)
+    written = os.fsync
+
+    def swapped(descriptor: int) -> None:
+        written(descriptor)
+        for half in folder.glob(".*-half"):
+            half.unlink()
+            half.symlink_to(others)
+
+    monkeypatch.setattr(os, "fsync", swapped)
+    add_user(path, "bob")
+    assert path.is_symlink()
+    assert others.stat().st_uid == 0
+
+
 def test_edits_of_parallel_threads_lose_nothing(tmp_path: Path) -> None:
     path = write(tmp_path)
     names = [f"t{n}" for n in range(24)]

@@ -177,6 +177,20 @@ def test_what_is_kept_with_a_head_is_what_would_be_made_for_it(asks: list[Any]) 
         assert it.way.form() == fresh.way.form()
 
 
+async def test_one_head_leads_to_each_operation_of_another_dialect() -> None:
+    """That an answer is to come as a stream stands in the body here, and in the path there."""
+    ways, urls = Ways("me"), []
+    first = asked("gemini")
+    streamed = call(
+        first.snapshot, BODY[:-1] + b', "stream": true}', anthropic_messages.MESSAGES, headers=SENT
+    )
+    for given in (first, streamed, first):
+        given = structs.replace(given, fields=first.fields)
+        it = ways.attempt(given, UP, Access("sk-up"), True, await cross(given, UP, True), None)
+        urls.append(it.way.url.rpartition(":")[2])
+    assert urls == ["generateContent", "streamGenerateContent?alt=sse", "generateContent"]
+
+
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_MOST_KEPT", 2)
     monkeypatch.setattr(asking, "_MOST_OF_A_HEAD", 2)

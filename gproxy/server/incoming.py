@@ -101,6 +101,10 @@ class Incoming:
         self.request.drop()
         if self.on_cut is not None:
             self.on_cut(why)
+        elif (
+            self.request.wire is None
+        ):  # by HTTP/2 there may be nothing to drop, and its task would wait for ever
+            self.request.task.cancel()
 
     def greet(self, client: Client) -> None:
         """It has a key, which is valid."""

@@ -33,7 +33,7 @@ from h2.events import Event as H2Event
 from h2.exceptions import ProtocolError
 from hypercorn import protocol
 from hypercorn.asyncio import run, tcp_server
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper, h2
 from hypercorn.protocol import h11 as h11protocol
 from hypercorn.protocol.events import Event as StreamEvent
@@ -61,6 +61,7 @@ MOST_VAIN, VAIN_PER_SECOND = 200, 20.0
 once, and so many more each second."""
 
 _VAIN = (StreamReset, PriorityUpdated, PingReceived, RemoteSettingsChanged, UnknownFrameReceived)
+_UNFORESEEN = (PriorityError, ProtocolError, LookupError, NameError, ValueError)
 _STEP_BYTES = 4096
 """A hundred streams, or three hundred other frames."""
 
@@ -264,13 +265,7 @@ class ResettingH2Protocol(h2.H2Protocol):
                 await self._take(event.data)
             else:
                 await super().handle(event)
-        except (
-            PriorityError,
-            ProtocolError,
-            LookupError,
-            NameError,
-            ValueError,
-        ):  # it was not made for these
+        except _UNFORESEEN:
             with contextlib.suppress(ProtocolError):
                 self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
                 await self._flush()
@@ -303,6 +298,11 @@ class ResettingH2Protocol(h2.H2Protocol):
                 return
             if isinstance(event, RequestReceived):
                 of_request = event.priority_updated
+                if any(name == b":method" and value.upper() == b"CONNECT" for name, value in event.headers):
+                    self._count_vain()  # no WebSocket: one that is refused would keep its connection for ever
+                    self.connection.reset_stream(event.stream_id, ErrorCodes.CONNECT_ERROR)
+                    await self.send(Updated(idle=self.idle))
+                    continue
             elif _is_vain(event) and event is not of_request:
                 self._count_vain()
             if isinstance(event, DataReceived) and event.stream_id not in self.streams:

@@ -1,6 +1,6 @@
 import asyncio
 import contextlib
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -127,18 +127,24 @@ async def test_a_refused_body_that_is_broken_as_well_is_no_fault() -> None:
     assert not body.ended
 
 
-async def test_a_connection_can_be_cut_before_and_after_somebody_listens() -> None:
+async def test_who_cuts_a_connection_is_heard_and_where_nobody_listens_its_task_ends() -> None:
+    """Whether it can be dropped or not."""
     dropped: list[bool] = []
-    client = incoming(silence, lambda: dropped.append(True))
-    client.cut("first")
     heard: list[str] = []
-    client.on_cut = heard.append
-    client.cut("second")
-    assert (len(dropped), heard) == (2, ["second"])
 
+    async def serve(drop: Callable[[], None] | None) -> None:
+        client = incoming(silence, drop)
+        client.on_cut = heard.append
+        client.cut("first")
+        await asyncio.sleep(0)
+        client.on_cut = None
+        client.cut("second")
+        await asyncio.sleep(30)
 
-async def test_where_a_connection_cannot_be_dropped_nothing_happens() -> None:
-    incoming(silence).cut("gone")
+    for drop in (lambda: dropped.append(True), None):
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(serve(drop))
+    assert (len(dropped), heard) == (2, ["first", "first"])
 
 
 async def test_what_is_there_already_is_taken_without_waiting() -> None:

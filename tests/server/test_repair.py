@@ -17,8 +17,11 @@ from hypercorn.config import Config
 from hypercorn.protocol import h2, h11
 from hypercorn.protocol.h11 import H11Protocol
 
+from gproxy.protocols.registry import OPENAI
 from gproxy.server import repair
-from gproxy.server.asgi import DROP
+from gproxy.server.asgi import DROP, AsgiRequest
+from gproxy.server.incoming import Incoming
+from gproxy.server.reply import Reply
 
 
 def test_the_seams_are_there_in_the_version_in_use() -> None:
@@ -123,6 +126,8 @@ FRAMES = {
     "priorities": [frame(PRIORITY, 0, stream, b"\0\0\0\0\x10") for stream in ODD],
     "method": [frame(HEADERS, 5, 1, b"\x02\x03G\xc3\xa9\x86\x84\x41\x01x")],
     "path": [frame(HEADERS, 5, 1, b"\x82\x86\x04\x03/\xc3\xa9\x41\x01x")],
+    "a tunnel": [frame(HEADERS, 4, 1, b"\x02\x07CONNECT\x84\x86\x41\x01x")],
+    "a WebSocket": [frame(HEADERS, 4, 1, b"\x02\x07CONNECT\x84\x86\x41\x01x\x00\x09:protocol\x09websocket")],
     "connect": [frame(HEADERS, 5, 1, b"\x02\x07CONNECT\x41\x01x")],
 }
 
@@ -274,6 +279,33 @@ async def test_nothing_waits_for_a_client_to_take_an_answer_that_it_has_given_up
             await loop.sock_sendall(client, frame(RST_STREAM, 0, 1, b"\0\0\0\x08"))
         async with asyncio.timeout(5):
             await ended.wait()
+
+
+async def test_a_whole_answer_that_is_never_taken_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a client that stays: it alone knows that it will take nothing."""
+    monkeypatch.setattr(protocol, "H2Protocol", repair.ResettingH2Protocol)
+    ended = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        incoming = Incoming(AsgiRequest(scope, receive, send))
+        reply = Reply(send, "req_1", OPENAI.error_body, incoming.cut)
+        reply.write_timeout_s = 0.2
+        try:
+            await reply.whole(200, [], b"an answer")
+        finally:
+            ended.set()
+
+    no_window = frame(SETTINGS, 0, 0, b"\0\4\0\0\0\0")
+    async with served(app, monkeypatch) as client:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, PREFACE + no_window + frame(HEADERS, 5, 1, GET))
+        async with asyncio.timeout(5):
+            await ended.wait()
+            await _read(client, b"")  # nothing is open on it: it is closed as any that is idle
 
 
 VAIN = {

@@ -175,6 +175,7 @@ MOVES = st.lists(
         st.tuples(st.just("settle"), st.integers(0, 9), st.integers(-5, 70), st.integers(0, 90)),
         st.tuples(st.just("write"), st.booleans()),
         st.tuples(st.just("restart")),
+        st.tuples(st.just("reread")),
     ),
     max_size=40,
 )
@@ -198,6 +199,25 @@ MOVES = st.lists(
         ("settle", 0, 0, 1),
         ("reserve", 0, 2, 0, 1),
         ("settle", 0, 0, 0),
+    ]
+)
+@example(  # a window of which nothing was written yet
+    [("reserve", 1, 0, 0, 0), ("time", 61.0), ("time", 61.0), ("reserve", 1, 0, 0, 0)]
+)
+@example(  # one that a commit was to write which came to nothing
+    [
+        ("reserve", 1, 0, 0, 0),
+        ("write", True),
+        ("time", 61.0),
+        ("time", 61.0),
+        ("reserve", 1, 0, 0, 0),
+    ]
+)
+@example(  # what is spent after the store was asked anew is added to what it said
+    [
+        *[("reserve", 0, 1, 0, 0), ("settle", 0, 0, 90), ("reread",)],
+        *[("reserve", 0, 1, 0, 0), ("settle", 0, 0, 90)] * 2,
+        ("reserve", 0, 1, 0, 0),
     ]
 )
 def test_it_decides_as_the_store_does_and_leaves_the_same_in_it(
@@ -232,6 +252,9 @@ def test_it_decides_as_the_store_does_and_leaves_the_same_in_it(
             settle(*values)
         elif what == "write":
             both.write(*values)
+        elif what == "reread":
+            both.write(undone=False)
+            both.tally.reread()
         elif what == "restart":
             while open_now:
                 settle(0, 7, 5)

@@ -175,6 +175,14 @@ async def test_a_client_that_is_taken_for_gone_stops_the_work_and_loses_its_conn
     assert (bool(dropped), reasons) == (True, ["it reads nothing"])
 
 
+async def test_a_client_that_is_taken_for_gone_by_the_last_step_stops_nothing_behind_it() -> None:
+    incoming = parts.incoming(Visit(b"").receive)
+    await incoming.piece()
+    with Departure(incoming):
+        incoming.cut("it reads nothing")
+    await steps(3)
+
+
 async def test_the_request_goes_on_after_its_client_has_left(client: Kind) -> None:
     """A row has still to be written: nothing of the cancellation may be left over."""
     visit = client()

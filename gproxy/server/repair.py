@@ -2,13 +2,12 @@
 
 Hypercorn 0.18 keeps a connection until its idle timer ends, though its client is gone; it does not look for a
 client's leaving while bytes of a next request wait behind the one that is being answered; and it closes a connection
-only when the client has taken everything. In HTTP/2 it takes over an answer as fast as that comes, whether the client
-reads or not, leaves one that ends early open for ever, waits for ever to send one whose client is gone, lets a client
-open, reset and reprioritise streams without end, and takes frames that it has no place for as its own fault.
-What is no HTTP/1.1 gets an empty answer, which is made one of ours. An answer that comes before its request's end is
-lost where the rest is still on its way. Where that waits to be read by an application that has ended, the connection
-stays for ever, as one of HTTP/2 without TLS does, which has no idle timer: such are not begun. Nothing else of it is
-touched.
+only when the client has taken everything, and in TLS has said goodbye. In HTTP/2 it takes over an answer as fast as
+that comes, whether the client reads or not, leaves one that ends early open for ever, waits for ever to send one
+whose client is gone, and takes frames that it has no place for as its own fault, others without end. What is no
+HTTP/1.1 gets an empty answer, which is made one of ours. An answer that comes before its request's end is lost where
+the rest is still on its way. Where that waits to be read by an application that has ended, the connection stays for
+ever, as one of HTTP/2 without TLS does, which has no idle timer: such are not begun. Nothing else of it is touched.
 """
 
 import asyncio
@@ -57,13 +56,11 @@ _LINGER_LOOKS = 15
 """What comes behind an answer is read on for as long as anything comes, and so many times so long at most."""
 
 MOST_VAIN, VAIN_PER_SECOND = 200, 20.0
-"""Frames of one HTTP/2 connection that ask for work and for no answer, streams that are reset among them: so many at
-once, and so many more each second."""
+"""Frames of an HTTP/2 connection that ask for work alone, or take a request back: at once, and more each second."""
 
 _VAIN = (StreamReset, PriorityUpdated, PingReceived, RemoteSettingsChanged, UnknownFrameReceived)
 _UNFORESEEN = (PriorityError, ProtocolError, LookupError, NameError, ValueError)
 _STEP_BYTES = 4096
-"""A hundred streams, or three hundred other frames."""
 
 
 class ClosingTCPServer(tcp_server.TCPServer):
@@ -138,6 +135,12 @@ class ClosingTCPServer(tcp_server.TCPServer):
     async def _initiate_server_close(self) -> None:
         self._give_up_later()
         await super()._initiate_server_close()
+        self.loop.call_later(LINGER_SECONDS, self._end)
+
+    def _end(self) -> None:
+        """TLS would have its client say goodbye, for 30 s, and who is idle does not read that it should."""
+        if not self.writer.transport.get_write_buffer_size():
+            self.writer.transport.abort()
 
     async def _close(self) -> None:
         self._give_up_later()
@@ -254,8 +257,7 @@ class BoundedStreamBuffer(h2.StreamBuffer):
 
 
 class ResettingH2Protocol(h2.H2Protocol):
-    """HTTP/2, where a stream whose answer ends early is reset, no frames of a client's are a fault of ours, and none
-    are taken without end."""
+    """HTTP/2, where a stream whose answer ends early is reset, and frames of a client's are no fault of ours."""
 
     _room, _at = float(MOST_VAIN), 0.0
 

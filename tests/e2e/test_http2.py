@@ -17,10 +17,11 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 
+from gproxy.server import repair
 from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import KEY, Gateway
 from tests.kit.settings import everything
-from tests.kit.upstream import Script, Upstream
+from tests.kit.upstream import SOON_S, Script, Upstream
 
 CHAT, STREAM, SPEECH = BY_ID["chat"], BY_ID["chat-stream"], BY_ID["speech"]
 BIG = b'data: {"choices":[{"delta":{"content":"' + b"x" * 50_000 + b'"}}]}\n\n'
@@ -46,6 +47,23 @@ def tls(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     files = 'tls_certificate = "tls.pem"\ntls_key = "tls.pem"\n'
     with Gateway(folder, everything(upstream.url).replace("[global]\n", f"[global]\n{files}")) as gateway:
         yield gateway
+
+
+@pytest.mark.parametrize("asks", [True, False], ids=["asked once", "silent"])
+def test_a_server_ends_without_the_goodbye_of_clients_that_read_nothing(
+    tmp_path: Path, upstream: Upstream, asks: bool
+) -> None:
+    """As those do that keep a connection for later: TLS would be waited for 30 s, and its end leave a traceback."""
+    certificate(tmp_path)
+    files = 'tls_certificate = "tls.pem"\ntls_key = "tls.pem"\n'
+    config = everything(upstream.url).replace("[global]\n", f"[global]\n{files}")
+    with Gateway(tmp_path, config) as gateway, Client(gateway) as client:
+        client.flush()
+        if asks:
+            client.events(client.ask(CHAT, upstream.model()))
+        began = time.monotonic()
+        gateway.stop()
+        assert time.monotonic() - began < SOON_S + repair.LINGER_SECONDS
 
 
 class Client:

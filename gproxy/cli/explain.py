@@ -11,7 +11,6 @@ import typer
 from gproxy.cli import files, output, prices
 from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.config.schema import PROTOCOLS
-from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from gproxy.cli.dryrun import DryRun
@@ -38,7 +37,8 @@ def explain(
 ) -> None:
     """Say what would become of a request, and which rules decide; nothing is sent or counted.
 
-    Exit 1 if it would be refused, with the status that it would get.
+    Exit 1 if it would be refused, with the status that it would get; 2 if it
+    is not clear who asks.
     """
     from gproxy.cli.dryrun import dry_run
     from gproxy.cli.explainview import show
@@ -77,13 +77,14 @@ _HEALTH = {
 
 
 def _choose(found: "list[Caller]", user: str | None, key: str | None) -> "Caller":
+    """Raises BadParameter, for wrong usage: exit 1 would mean that the request is refused."""
     users = [caller for caller in found if caller.key is None]
     if user is not None and user not in (caller.user.name for caller in users):
-        raise ConfigError(f"there is no user {user}: `gproxy users list` shows them")
+        raise typer.BadParameter(f"there is no user {user}: `gproxy users list` shows them")
     mine = [caller for caller in found if user in (None, caller.user.name)]
     if key is None:
         if user is None and len(users) != 1:
-            raise ConfigError("there is not just one user: say who asks with --user or --key-label")
+            raise typer.BadParameter("there is not just one user: say who asks with --user or --key-label")
         return mine[0]
     named = [
         caller
@@ -91,9 +92,9 @@ def _choose(found: "list[Caller]", user: str | None, key: str | None) -> "Caller
         if caller.key is not None and key in (caller.key.label, caller.name, caller.client.key_id)
     ]
     if not named:
-        raise ConfigError(f"no key is named {key}: `gproxy keys list` shows them")
+        raise typer.BadParameter(f"no key is named {key}: `gproxy keys list` shows them")
     if len(named) > 1:
-        raise ConfigError(f"{key} is more than one key: say which, {', '.join(c.name for c in named)}")
+        raise typer.BadParameter(f"{key} is more than one key: say which, {', '.join(c.name for c in named)}")
     return named[0]
 
 

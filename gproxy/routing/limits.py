@@ -64,12 +64,15 @@ def refusal(admission: Admission, quota_status: int) -> GatewayError | None:
     if refused is None:
         return None
     if isinstance(refused, Budget):
-        headers = (("x-should-retry", "false"), *rate_headers(admission))
+        # What others hold comes back: then trying again is of use.
+        no_use = () if admission.fits_alone else (("x-should-retry", "false"),)
+        headers: tuple[tuple[str, str], ...] = (*no_use, *rate_headers(admission))
         error: GatewayError = QuotaExceeded(_spent(refused, admission.fits_alone), headers=headers)
         error.status = quota_status
         return error
     after = str(max(1, math.ceil(admission.retry_after)))
-    limit = f"the limit of {refused.most} {_WORDS[refused.kind]}"
+    words = _WORDS[refused.kind]
+    limit = f"the limit of {refused.most} {words if refused.most != 1 else words.replace('s ', ' ', 1)}"
     left = next((s.left for s in admission.standings if s.bound == refused), 0)
     told = f"What is left of {limit} does not fit this request" if left else f"T{limit[1:]} is reached"
     whose = "this key" if refused.rule.startswith("key/") else "this user and model"

@@ -15,7 +15,8 @@ Made from the commands by `python -m tests.cli.reference > docs/cli.md`; a test 
 - `gproxy --install-completion` makes your shell complete commands and options; `--show-completion` prints how.
 - Every list and report takes `--json`. Results go to stdout, remarks to stderr.
 - Exit codes: 0 done, 1 failed or problem found, 2 wrong usage, 141 whoever read the output has left (as `head` does).
-- A key is named by its label, `user/label` or id; an ambiguous or unknown name is exit 1.
+- A key is named by its label, `user/label` or id; an ambiguous or unknown name is exit 1, of
+  `explain`, where that means a refusal, 2.
 - Durations are `90s`, `15m`, `12h`, `30d`, `4w`, or an RFC 3339 time.
 - Secrets come from a hidden prompt, from standard input where that is no terminal, or from the
   environment, never from an argument.

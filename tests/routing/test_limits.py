@@ -126,7 +126,9 @@ def test_an_admission_is_no_error() -> None:
     ("bound", "words"),
     [
         (Bound("user/a/*", "rpm", 60), "60 requests per minute is reached for this user and model"),
-        (Bound("user/a/*", "rpd", 1), "1 requests per day"),
+        (Bound("user/a/*", "rpd", 1), "The limit of 1 request per day is reached"),
+        (Bound("key/k1", "tpd", 1), "The limit of 1 token per day is reached"),
+        (Bound("key/k1", "concurrency", 1), "The limit of 1 request at once is reached"),
         (Bound("user/a/*", "tpm", 5), "5 tokens per minute"),
         (Bound("user/a/*", "tpd", 5), "5 tokens per day"),
         (Bound("key/k1", "concurrency", 5), "5 requests at once is reached for this key"),
@@ -159,14 +161,14 @@ def test_a_full_bound_is_429_and_says_when_in_whole_seconds_never_too_early(
         ),
     ],
 )
-def test_a_spent_quota_says_which_and_that_trying_again_is_no_use(
+def test_a_spent_quota_says_which_and_whether_trying_again_is_of_use(
     budget: Budget, alone: bool, words: str, status: int
 ) -> None:
     error = refusal(Admission((HOUR_LEFT,), budget, fits_alone=alone), status)
     assert isinstance(error, QuotaExceeded)
     assert error.status == status
     assert words in error.message
-    assert dict(error.headers)["x-should-retry"] == "false"
+    assert dict(error.headers).get("x-should-retry") == (None if alone else "false")
     assert dict(error.headers)["x-ratelimit-remaining-requests"] == "7"
     assert "retry-after" not in dict(error.headers)
 

@@ -64,6 +64,36 @@ def provider(
     )
 
 
+KEYS = (
+    "[global]\nmax_body_bytes = 2000\n"
+    + provider("http://up")
+    + """
+[[users]]
+name = "alice"
+[[users.keys]]
+label = "laptop"
+api_key = "sk-client"
+[[users.keys]]
+label = "old"
+api_key = "sk-expired"
+expires_at = 2026-01-01T00:00:00Z
+[[users.keys]]
+label = "off"
+api_key = "sk-off"
+enabled = false
+[[users.keys]]
+label = "odd"
+api_key = "a+b/c=&d"
+[[users]]
+name = "gone"
+enabled = false
+[[users.keys]]
+api_key = "sk-gone"
+"""
+)
+"""A configuration with keys of each kind: good, expired, off, with odd letters, and of a user who is disabled."""
+
+
 def table_price(nano_per_mtok: int) -> str:
     """What the program that knows prices answers of a model with that price for input and output."""
     tier = [None, nano_per_mtok, nano_per_mtok, 0, 0, 0, None]

@@ -30,36 +30,9 @@ from gproxy.server.asgi import AsgiRequest
 from gproxy.server.edge import MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, Call
 from gproxy.server.fields import Fields
 from gproxy.server.incoming import ClientLeft, Incoming
-from tests.server.parts import KEY, Headers, Visit, incoming, provider, scope, snapshot
+from tests.server.parts import KEY, KEYS, Headers, Visit, incoming, scope, snapshot
 
-FILE = (
-    "[global]\nmax_body_bytes = 2000\n"
-    + provider("http://up")
-    + """
-[[users]]
-name = "alice"
-[[users.keys]]
-label = "laptop"
-api_key = "sk-client"
-[[users.keys]]
-label = "old"
-api_key = "sk-expired"
-expires_at = 2026-01-01T00:00:00Z
-[[users.keys]]
-label = "off"
-api_key = "sk-off"
-enabled = false
-[[users.keys]]
-label = "odd"
-api_key = "a+b/c=&d"
-[[users]]
-name = "gone"
-enabled = false
-[[users.keys]]
-api_key = "sk-gone"
-"""
-)
-HERE = snapshot(FILE)
+HERE = snapshot(KEYS)
 NOW = 1_795_000_000.0
 
 

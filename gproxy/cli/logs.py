@@ -72,7 +72,9 @@ def list_(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if not rows and not follow:
-        _tell_of_none(found, attempts=attempts)
+        output.note("Nothing is in the logs that fits.")
+    if not rows or follow:
+        _tell_if_off(found, attempts=attempts)
     if as_json and not follow:
         output.show_json(rows)
         return
@@ -115,12 +117,10 @@ class _Shown:
             print(logview.line(row), flush=True)
 
 
-def _tell_of_none(config: "Config", *, attempts: bool) -> None:
+def _tell_if_off(config: "Config", *, attempts: bool) -> None:
     flag = "enable_upstream_log" if attempts else "enable_downstream_log"
-    if getattr(config.globals, flag):
-        output.note("Nothing is in the logs that fits.")
-    else:
-        output.note(f"Nothing is in the logs that fits.\nThey are off: set `{flag} = true` in [global].")
+    if not getattr(config.globals, flag):
+        output.note(f"The logs are off: set `{flag} = true` in [global].")
 
 
 def show(

@@ -280,10 +280,11 @@ def _check_quotas(config: schema.Config, problems: Problems) -> None:
     rows = [(("quotas", i), row) for i, row in enumerate(config.quotas)]
     _check_unique(problems, "this quota", (((row.user_name, row.period), path) for path, row in rows))
     for path, row in rows:
-        if row.quota == 0 and (*path, "quota") in problems.lines:
-            problems.warn((*path, "quota"), "0 is unlimited", "disable the user to stop its spending")
+        place = (*path, "quota")
+        if row.quota == 0 and place in problems.lines and not problems.has_error(place, besides=()):
+            problems.warn(place, "0 is unlimited", "disable the user to stop its spending")
         elif 0 < row.quota < schema.LEAST_USD:
-            problems.error((*path, "quota"), "is less than a nano-dollar")
+            problems.error(place, "is less than a nano-dollar")
         if row.cost_used and row.period != "total":
             problems.warn((*path, "cost_used"), 'counts in period "total" only')
 

@@ -20,6 +20,14 @@ FILE_NAME = "gproxy.toml"
 MOST_BYTES = 16 * 1024 * 1024
 """Of a configuration file: some 100 000 keys. Reading more would hold up what is being served."""
 
+_EMPTY = Problem(
+    "warning",
+    0,
+    "",
+    "is empty",
+    "a running server takes it for half-written, and goes on with what was in it before",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -78,8 +86,8 @@ def load_file(
         return Loaded(None, None, (problem,), unread=True)
     except ConfigError as error:
         return _failed(Problem("error", 0, "", error.message))
-    opened = tuple(_made_private(path))
-    return _load(text, path.resolve().parent, path.name, channels, environ, flags, opened, with_secrets)
+    noted = tuple(_made_private(path)) + (() if text else (_EMPTY,))
+    return _load(text, path.resolve().parent, path.name, channels, environ, flags, noted, with_secrets)
 
 
 def load_text(

@@ -34,6 +34,16 @@ def test_warnings_alone_are_no_failure(run: Run, file: Path) -> None:
     assert ran.out.endswith("gproxy.toml can be served; 1 warning\n")
 
 
+def test_a_file_that_is_empty_is_warned_about(run: Run, file: Path) -> None:
+    file.write_text("")
+    ran = run("check")
+    assert ran.code == 0
+    assert ran.out.startswith("gproxy.toml: warning: is empty; a running server ")
+    assert ran.out.endswith("gproxy.toml can be served; 1 warning\n")
+    file.write_text("# nothing yet\n")
+    assert run("check").out == "gproxy.toml can be served\n"
+
+
 def test_every_error_is_told_with_its_line(run: Run, file: Path) -> None:
     file.write_text(MINIMAL.replace('"*"', "3") + 'unknwn = "x"\n')
     ran = run("check", "--config", str(file))

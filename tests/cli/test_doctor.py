@@ -56,6 +56,13 @@ def test_what_is_wrong_is_exit_1_each_with_its_fix(run: Run, private: Path) -> N
     assert [row["about"] for row in found if row["state"] == "wrong"] == ["keys", "gone"]
 
 
+def test_a_file_that_is_empty_is_to_be_looked_at(run: Run, private: Path) -> None:
+    write(private, "")
+    found = json.loads(run("doctor", "--json").out)
+    told = [row["told"] for row in found if row["state"] == "warning" and row["about"] == "configuration"]
+    assert told == ["gproxy.toml: is empty"]
+
+
 def test_a_broken_file_is_all_that_is_told(run: Run, private: Path) -> None:
     write(private, "nonsense = [")
     ran = run("doctor")

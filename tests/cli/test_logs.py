@@ -95,6 +95,19 @@ def test_where_nothing_is_logged_it_says_how(run: Run, file: Path) -> None:
     assert "off" not in run("logs").err
 
 
+@pytest.mark.parametrize(("options", "flag"), [(["--errors"], "down"), (["--attempts"], "up")])
+def test_who_follows_logs_that_are_off_is_told_so(file: Path, options: list[str], flag: str) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    argv = [sys.executable, "-m", "gproxy.cli.main", "logs", "-f", *options, "--config", str(file)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            said = process.stderr.readline()
+            assert said == f"The logs are off: set `enable_{flag}stream_log = true` in [global].\n"
+        finally:
+            process.kill()
+
+
 def test_what_comes_is_followed_until_it_is_told_to_end(run: Run, file: Path, store: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     argv = [

@@ -278,6 +278,12 @@ def test_a_warning_is_given_at_its_place(text: str, warning: str) -> None:
     assert [message for message in found(text, "warning") if message.startswith(warning)]
 
 
+@pytest.mark.parametrize("value", ['"lots"', "-1", "nan"])
+def test_a_quota_that_is_an_error_is_not_warned_about_as_unlimited(value: str) -> None:
+    assert len(found(f"{QUOTA}quota = {value}", "error")) == 1
+    assert not [text for text in found(f"{QUOTA}quota = {value}", "warning") if "quotas[0]" in text]
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.1", "::1", "localhost"])
 def test_a_loopback_host_is_no_cause_for_warning(host: str) -> None:
     assert found(f'[global]\nhost = "{host}"', "warning") == []

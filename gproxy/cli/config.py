@@ -24,7 +24,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     else:
         for problem in loaded.problems:
             print(printable(problem.render(name)))
-        files.note_environment(loaded)
+        files.note_environment(loaded.warnings)
         if not loaded.errors:
             count = len(loaded.warnings)
             print(f"{name} can be served" + (f"; {count} warning{'s' * (count > 1)}" if count else ""))

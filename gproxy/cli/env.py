@@ -19,6 +19,9 @@ from gproxy.providers.clients import CLIENTS
 KEY_VARIABLE = "GPROXY_API_KEY"
 """Where the lines take the key from, if none is made for them."""
 
+URL_VARIABLE = "GPROXY_URL"
+"""Where scripts of one's own, and those in `examples/`, take the server's address from, as they take the key."""
+
 _OF_KEY = f'"${KEY_VARIABLE}"'
 
 SHELLS = ("posix", "fish", "powershell")
@@ -63,16 +66,14 @@ def env(
             f"{KEY_VARIABLE} is not set here: export it with a key of gproxy's in it, or add --make-key"
         )
     found = pointed(CLIENTS[client], where, key)
+    variables = found.variables | {URL_VARIABLE: where} | ({KEY_VARIABLE: key} if key else {})
     if as_json:
         output.show_json(
-            {
-                "set": {name: value or None for name, value in found.variables.items()},
-                "unset": list(found.without),
-            }
+            {"set": {name: value or None for name, value in variables.items()}, "unset": list(found.without)}
         )
         return
     write, drop = _WRITERS[shell or _shell_of(os.environ)]
-    for name, value in found.variables.items():
+    for name, value in variables.items():
         print(write(name, value))
     for name in found.without:
         print(drop(name))

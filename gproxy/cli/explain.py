@@ -3,6 +3,7 @@
 The weighing is `dryrun.py`'s, the picture `explainview.py`'s.
 """
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from gproxy.config.schema import PROTOCOLS
 if TYPE_CHECKING:
     from gproxy.cli.dryrun import DryRun
     from gproxy.config.callers import Caller
+    from gproxy.config.source import Loaded
     from gproxy.routing.credentials import Condition
     from gproxy.routing.failover import Candidate
     from gproxy.values import Target
@@ -59,10 +61,8 @@ def explain(
     if as_json:
         output.show_json(found)
     else:
-        # Which credential could not be read explains why it is not among the attempts.
-        output.problems((p for p in loaded.warnings if p.path.startswith("providers[")), name)
-        files.note_environment(loaded)
         show(found)
+        _tell_of_unread(loaded, run, name)
     if run.error is not None:
         raise typer.Exit(1)
 
@@ -74,6 +74,17 @@ _HEALTH = {
     "OUT": "out, not tried",
     "REFUSED": "key refused, not tried",
 }
+
+
+def _tell_of_unread(loaded: "Loaded", run: "DryRun", name: str) -> None:
+    """Which credentials of the providers that would be asked could not be read, and so are not among the attempts."""
+    assert loaded.config is not None
+    asked = {weighed.target.provider for weighed in run.targets if not weighed.dropped}
+    places = {f"providers[{i}]" for i, row in enumerate(loaded.config.providers) if row.name in asked}
+    unread = [p for p in loaded.warnings if p.path.partition(".")[0] in places]
+    sys.stdout.flush()  # what explains the answer stands behind it
+    output.problems(unread, name)
+    files.note_environment(unread)
 
 
 def _choose(found: "list[Caller]", user: str | None, key: str | None) -> "Caller":

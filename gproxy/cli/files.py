@@ -1,7 +1,7 @@
 """How commands find, read and edit the configuration file. Validation and safe writing are `config/`'s."""
 
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -47,11 +47,9 @@ def load(path: Path, flags: dict[str, object] | None = None, *, with_secrets: bo
     )
 
 
-def note_environment(loaded: "Loaded") -> None:
+def note_environment(warnings: "Iterable[Problem]") -> None:
     """Say by what variables were judged, where one is missing."""
-    if any(
-        problem.path.endswith(".credentials") and "variable" in problem.message for problem in loaded.warnings
-    ):
+    if any(problem.path.endswith(".credentials") and "variable" in problem.message for problem in warnings):
         output.note("Judged by this terminal's environment: a running server may have others.")
 
 

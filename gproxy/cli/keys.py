@@ -105,7 +105,8 @@ def list_keys(
             )
     if not as_json:
         rows = _narrow(rows)
-    output.show(rows, as_json=as_json, empty="No keys yet: `gproxy keys create` makes one.")
+    empty = "No keys yet: `gproxy keys create` makes one."
+    output.show(rows, as_json=as_json, empty=empty, whole=("id",))
 
 
 def disable(key: KeyArgument, config: ConfigOption = None) -> None:

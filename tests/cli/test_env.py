@@ -21,6 +21,7 @@ def test_lines_name_the_key_and_do_not_hold_it(run: Run) -> None:
     assert ran.out.splitlines() == [
         "export ANTHROPIC_BASE_URL=http://127.0.0.1:8787",
         'export ANTHROPIC_API_KEY="$GPROXY_API_KEY"',
+        "export GPROXY_URL=http://127.0.0.1:8787",
         "unset ANTHROPIC_AUTH_TOKEN",
     ]
     assert (ran.code, ran.err) == (0, "")
@@ -78,6 +79,15 @@ def test_without_a_key_no_line_empties_the_clients_own(run: Run, options: tuple[
     assert (ran.code, ran.out) == (1, "")
     assert "GPROXY_API_KEY is not set here: export it" in ran.err
     assert "--make-key" in ran.err
+
+
+@pytest.mark.usefixtures("file")
+def test_scripts_that_are_no_client_of_the_table_get_address_and_key_too(run: Run) -> None:
+    found = json.loads(run("env", "openai", "--make-key", "--url", "http://127.0.0.1:9/", "--json").out)[
+        "set"
+    ]
+    assert found["GPROXY_URL"] == "http://127.0.0.1:9"
+    assert found["GPROXY_API_KEY"] == found["OPENAI_API_KEY"]
 
 
 @pytest.mark.usefixtures("file", "key")

@@ -1,6 +1,9 @@
 """What is shown of a dry run, and whose it is; the weighing is held by `test_dryrun.py`."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -100,6 +103,22 @@ def test_the_route_is_drawn_from_the_name_to_the_credential(run: Run, rich: Path
     assert lines[first + 2].endswith("── attempt 1: team, ready")
     told = " ".join(" ".join(lines).replace("│", " ").split())
     assert ": its price is unknown and there is a quota" in told
+
+
+def test_credentials_that_cannot_be_read_are_told_of_the_providers_that_would_be_asked_alone(
+    run: Run, rich: Path
+) -> None:
+    ran = run("explain", "chat", "--user", "alice")
+    assert ran.err.count("NOT_SET is not set") == 1
+    assert "udged by this terminal's environment" in ran.err
+    assert run("explain", "local/large", "--user", "alice").err == ""
+
+
+def test_what_is_told_beside_the_answer_stands_behind_it(rich: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    argv = [sys.executable, "-m", "gproxy.cli.main", "explain", "chat", "--config", str(rich)]
+    both = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    assert both.stdout.index("would be served") < both.stdout.index("NOT_SET is not set")
 
 
 def test_a_request_that_would_be_translated_is_told_with_what_it_would_lose(run: Run, rich: Path) -> None:

@@ -128,6 +128,13 @@ def test_the_list_tells_keys_apart_without_giving_one_away(run: Run, file: Path)
     assert json.loads(run("keys", "list", "--user", "nobody", "--json").out) == []
 
 
+def test_no_id_is_broken_where_a_key_has_much_to_show(run: Run, file: Path) -> None:
+    options = ["--model", "local/a-model-with-a-long-name-of-its-own", "--rpm", "60", "--quota", "2.5"]
+    run("keys", "create", "--label", "a-laptop-with-a-long-name", "--expires", "30d", *options)
+    table, shown = run("keys", "list").out, json.loads(run("keys", "list", "--json").out)
+    assert [row["id"] for row in shown if row["id"] not in table] == []
+
+
 def test_a_key_is_disabled_enabled_and_revoked_by_any_of_its_names(run: Run, file: Path) -> None:
     assert run("keys", "disable", "laptop").err == "Disabled alice/laptop.\n"
     assert users(file)[0]["keys"][0]["enabled"] is False

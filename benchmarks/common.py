@@ -15,6 +15,7 @@ from pathlib import Path
 
 GPROXY = (sys.executable, "-m", "gproxy.cli.main")
 _ROOT = str(Path(__file__).resolve().parents[1])
+sys.path.insert(0, _ROOT)  # of a script that is run by its path only its own folder is there
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LISTENING = re.compile(rb"listening on http://127\.0\.0\.1:(\d+)")
 

@@ -1,4 +1,4 @@
-"""gproxy beside other gateways, by one command: `python benchmarks/compare.py [--quick]`; writes `RESULTS.md`.
+"""gproxy beside other gateways: `python benchmarks/compare.py [--quick]`; writes `RESULTS.md`, unless `--quick`.
 
 The gateway has CPU 0; load and upstream are processes of their own on CPU 1 (`relay.py`'s: every answer has an id
 that is checked). Each figure is the median of some runs, and the gateways take turns, so that what else the machine
@@ -69,7 +69,8 @@ def main() -> None:
     figures.minutes = (time.monotonic() - began) / 60
     command = " ".join(("python", "benchmarks/compare.py", *(["--quick"] if given.quick else [])))
     written = text(figures, command, runs, seconds)
-    given.output.write_text(written)
+    if given.output:
+        given.output.write_text(written)
     print(written)
 
 
@@ -85,7 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=5, help="of each figure, whose median counts")
     parser.add_argument("--seconds", type=float, default=1.0, help="length of each run")
     parser.add_argument("--quick", action="store_true", help="two short runs of each: a look, not a result")
-    parser.add_argument("--output", type=Path, default=HERE / "RESULTS.md")
+    parser.add_argument("--output", type=Path, help="RESULTS.md beside this script, with --quick no file")
     parser.add_argument("--nginx", default=environ("BENCH_NGINX") or shutil.which("nginx") or "")
     parser.add_argument("--wrk", default=environ("BENCH_WRK") or shutil.which("wrk") or "")
     parser.add_argument(
@@ -94,7 +95,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--litellm", default=environ("BENCH_LITELLM", ""), help="its command")
     parser.add_argument("--portkey", default=environ("BENCH_PORTKEY", ""), help="its build/start-server.js")
     parser.add_argument("--lm-proxy", default=environ("BENCH_LM_PROXY", ""), help="its command")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.output is None and not given.quick:
+        given.output = HERE / "RESULTS.md"
+    return given
 
 
 def _found(given: argparse.Namespace) -> tuple[list[Gateway], list[Gateway]]:

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from common import GPROXY, environment, machine
 
-from benchmarks.common import GPROXY, environment, machine
 from tests.kit.answers import Told
 from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import Gateway

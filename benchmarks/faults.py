@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.common import GPROXY, environment, machine, table
+from common import GPROXY, environment, machine, table
+
 from tests.kit import edits, kills, stalls
 from tests.kit.gateway import Gateway
 from tests.kit.upstream import Upstream

@@ -12,6 +12,7 @@ import time
 import traceback
 from pathlib import Path
 
+from common import machine
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,7 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", default=list(TARGETS), metavar="TARGET")
     parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
+    print(machine())
     first = int(time.time())
     said = [one_target(name, given.seconds / len(given.targets), first) for name in given.targets]
     return 0 if all(said) else 1

@@ -5,15 +5,17 @@ and per `c`, rows a second, the time from handing the row over to its commit, th
 the CPU time per row beyond that of the same work without a ledger. `python -m benchmarks.ledger [rows]`
 """
 
+import argparse
 import asyncio
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
+
+from common import machine
 
 from gproxy.ledger.bulk import Entry
 from gproxy.ledger.inline import Inline
@@ -144,7 +146,10 @@ def line(name: str, clients: int, result: Result, base_cpu_us: float) -> str:
 
 
 def main() -> None:
-    rows = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="?", type=int, default=10_000, help="of each figure (10000)")
+    rows = parser.parse_args().rows
+    print(machine())
     print(f"{'µs':14} {'c':>3} {'rows/s':>8} {'commit p50, p99':>17} {'turn p50, p99':>17} {'CPU/row':>9}")
     for clients in (1, 16, 64):
         base_cpu_us = 0.0

@@ -17,7 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import family
+from common import family
+
 from tests.kit.gateway import ROOT
 
 OF_A_REQUEST = (

@@ -18,8 +18,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import aiohttp
+from conservation import BAD, CALLS, GOOD, LUCK, USERS, configuration, one
 
-from benchmarks.conservation import BAD, CALLS, GOOD, LUCK, USERS, configuration, one
 from tests.kit.calls import BY_ID
 from tests.kit.settings import closed_port, limit, model, provider, quota, user
 from tests.kit.upstream import Script

@@ -5,9 +5,9 @@ rows (200 000), how long pricing them anew takes and how long commits of one row
 `python -m benchmarks.pricing [n]`
 """
 
+import argparse
 import asyncio
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -18,7 +18,9 @@ from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.ledger import record
+from common import machine
+from ledger import record
+
 from gproxy.ledger.bulk import Entry
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricing import Price, Rates, Tier, most_nano, settle
@@ -71,7 +73,7 @@ def print_costs() -> None:
         )
     print(f"price looked up      {cpu_us(lambda: book.cached('openai', 'gpt-5', 0.0)):17.2f} us")
     print(f"priced at the end    {cpu_us(lambda: settle(USED, None, PRICE)):17.2f} us")
-    print(f"priced beforehand    {cpu_us(lambda: most_nano(USED, PRICE)):17.2f} us")
+    print(f"priced beforehand    {cpu_us(lambda: most_nano(1200, 340, None, PRICE)):17.2f} us")
 
 
 def waits(path: Path, until: threading.Event) -> list[float]:
@@ -120,9 +122,13 @@ def priced_anew(path: Path) -> tuple[int, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="?", type=int, default=200_000, help="of the store (200000)")
+    rows = parser.parse_args().rows
+    print(machine())
     print_costs()
     with tempfile.TemporaryDirectory() as folder:
-        print_reprice(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000, Path(folder))
+        print_reprice(rows, Path(folder))
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@ combinations than a real store has, which is the worst case of a roll-up. Prints
 brackets: of the machine as it is, so on a busy one the latter count.
 """
 
+import argparse
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from common import machine
 
 from gproxy.ledger.bulk import Entry
 from gproxy.ledger.prune import prune
@@ -105,7 +107,13 @@ def reports(path: Path) -> None:
 
 
 def main() -> None:
-    for count in map(int, sys.argv[1:] or ROWS):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "rows", nargs="*", type=int, default=ROWS, help="sizes of stores (10000 100000 1000000)"
+    )
+    sizes = parser.parse_args().rows
+    print(machine())
+    for count in sizes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "gproxy.db"
             print(f"{count} rows")

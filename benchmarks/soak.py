@@ -25,9 +25,10 @@ from pathlib import Path
 from random import Random
 
 import aiohttp
+import leftovers
+import mischief
+from common import GPROXY, environment, machine, resident_bytes, table
 
-from benchmarks import leftovers, mischief
-from benchmarks.common import GPROXY, environment, machine, resident_bytes, table
 from tests.kit.gateway import Gateway
 from tests.kit.upstream import Upstream
 

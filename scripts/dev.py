@@ -2,7 +2,8 @@
 """Sets up a virtual environment from the hash-checked lock files and runs the demo, or every check, in it.
 
     python3 scripts/dev.py demo     serve the offline demo
-    python3 scripts/dev.py check    ruff, mypy, and the tests; what has to pass before a change lands
+    python3 scripts/dev.py setup    only set up what `check` and the benchmarks need
+    python3 scripts/dev.py check    ruff, mypy and the tests (up to ten minutes): what has to pass for a change
     python3 scripts/dev.py lock     write the lock files anew (needs `uv`)
     python3 scripts/dev.py audit    look what is locked up in PyPI's list of known faults (needs the network)
 
@@ -21,11 +22,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = Path(os.environ.get("GPROXY_VENV", ROOT / ".venv"))
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-LOCKS = {"demo": "requirements.lock", "check": "requirements-dev.lock"}
+LOCKS = {
+    "demo": "requirements.lock",
+    "setup": "requirements-dev.lock",
+    "check": "requirements-dev.lock",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 1 or arguments[0] not in ("demo", "check", "lock", "audit"):
+    if len(arguments) != 1 or arguments[0] not in (*LOCKS, "lock", "audit"):
         print(__doc__, file=sys.stderr)
         return 2
     if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever Python there is
@@ -35,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
     if task in ("lock", "audit"):
         return lock() if task == "lock" else audit()
     prepare(LOCKS[task])
+    if task == "setup":
+        return 0
     return demo() if task == "demo" else check()
 
 

@@ -29,10 +29,17 @@ class Problem:
 
     def render(self, filename: str) -> str:
         """One line: `gproxy.toml:12: error: providers[0].channel: unknown channel "x"; did you mean "y"?`."""
-        place = f"{filename}:{self.line}: " if self.line else "" if self.path else f"{filename}: "
+        place = f"{self._file(filename)}: " if self.line or not self.path else ""
         path = f"{self.path}: " if self.path else ""
         hint = f"; {self.hint}" if self.hint else ""
         return f"{place}{self.severity}: {path}{self.message}{hint}"
+
+    def place(self, filename: str) -> str:
+        """Where alone, for those whom the names of the file are not told: `gproxy.toml:12: providers[0].channel`."""
+        return f"{self._file(filename)}: {self.path}" if self.path else self._file(filename)
+
+    def _file(self, filename: str) -> str:
+        return f"{filename}:{self.line}" if self.line else filename
 
 
 @dataclass(slots=True)

@@ -178,7 +178,8 @@ def _account(bulk: Bulk, scopes: Iterable[str], day: int, cost_nano: int, record
 
 
 def recover(store: Store, worker: int | None) -> int:
-    """Settle what a dead process left open: its requests become `interrupted` rows. Returns how many.
+    """Settle what a dead process left open: its requests become `interrupted` rows. Returns how many
+    were settled.
 
     `worker` is its slot, None for every one, while no process serves. One that cannot be settled is dropped, and
     said so: it keeps no server from starting. Raises `StoreError` if the store cannot be written.
@@ -186,10 +187,12 @@ def recover(store: Store, worker: int | None) -> int:
     query = "SELECT request_id, record FROM reservations WHERE ? IS NULL OR worker = ?"
     (left,) = store.run([lambda db: db.execute(query, (worker, worker)).fetchall()])
     outcomes = store.run([_interrupting(name, row) for name, row in left])
+    settled = len(left)
     for (name, _), outcome in zip(left, outcomes, strict=True):
         if isinstance(outcome, StoreError):
             logger.warning("What the request %s held cannot be settled and is dropped: %s", name, outcome)
             store.run([partial(_drop, request_id=name)])
+            settled -= 1
     if worker is None:
         # Nothing is open, so nothing counts as open or held, whatever was dropped.
         store.run(
@@ -198,7 +201,7 @@ def recover(store: Store, worker: int | None) -> int:
                 lambda db: db.execute("UPDATE spend SET held_nano = 0"),
             ]
         )
-    return len(left)
+    return settled
 
 
 def _interrupting(request_id: str, row: bytes) -> Settling:
@@ -223,7 +226,8 @@ def _read(row: bytes) -> Record | None:
 def recover_store(path: Path, worker: int | None) -> int:
     """`recover` on the store at `path`, while nothing writes it for that worker.
 
-    Says what it finds amiss. Raises `StoreError`, also if there is no store for a worker: the server had one.
+    Says what it finds amiss, and how many were settled. Raises `StoreError`,
+    also if there is no store for a worker: the server had one.
     """
     if worker is not None and not path.exists():
         raise StoreError(f"The usage store {path} was removed while the server runs: restart the server.")
@@ -238,7 +242,10 @@ def recover_store(path: Path, worker: int | None) -> int:
                 "spent, may be missing from the usage store",
                 path,
             )
-        return recover(store, worker)
+        if settled := recover(store, worker):
+            whose = "the last server" if worker is None else "a worker that died"
+            logger.warning("settled %d request%s that %s left open", settled, "s" * (settled > 1), whose)
+        return settled
     finally:
         store.close()
 

@@ -295,6 +295,11 @@ class AttemptTrace:
         if self._recorder.upstream_body:
             self._answer = Seen(self._recorder.most)
 
+    @property
+    def keeps_answer(self) -> bool:
+        """Whether the body of the answer is logged."""
+        return self._recorder.upstream_body
+
     def piece(self, data: bytes) -> None:
         """A piece of the answer, decoded; b"" is its end."""
         if self._answer is not None:

@@ -153,13 +153,18 @@ def _failed_whole(answer: Answer, body: bytes, protocol: Protocol) -> Opened | N
 
 
 async def _error_body(answer: Answer) -> bytes:
-    """The body of an error, as far as it is of use. Raises UpstreamFault if the client should see it and cannot."""
+    """The body of an error, as far as it is of use; for the logs, where they keep bodies, it is read in every case.
+
+    Raises UpstreamFault if the client should see it and cannot."""
     if answer.status in verdicts.CLIENT_FAULTS:
         return await answer.whole(_MAX_ERROR_BODY)
-    if answer.status in verdicts.TELLING:
+    telling = answer.status in verdicts.TELLING
+    if telling or (answer.trace is not None and answer.trace.keeps_answer):
         with contextlib.suppress(UpstreamFault, TimeoutError):
             async with asyncio.timeout(_ERROR_BODY_SECONDS):
-                return await answer.whole(_MAX_ERROR_BODY)
+                body = await answer.whole(_MAX_ERROR_BODY)
+                # What is read for the log alone decides nothing: no log changes what is done.
+                return body if telling else b""
     return b""
 
 

@@ -60,8 +60,9 @@ class LastGood:
 
 
 def failure(loaded: Loaded, name: str) -> str:
-    """Why a version with errors, of the file of that name, is not in force."""
-    return f"the last edit of the configuration is not in force: {loaded.errors[0].render(name)}"
+    """Why a version with errors, of the file of that name, is not in force, as anybody may hear it: without names."""
+    place = loaded.errors[0].place(name)
+    return f"the last edit of the configuration is not in force: error at {place}; see the server's log"
 
 
 async def watch(

@@ -28,8 +28,8 @@ $ gproxy config path        # which file that is
 ```
 
 - A running server takes an edit up within 2 s, whole or not at all: one with an error changes nothing, and `/ready`
-  says why. What is bound at the start (`host`, `port`, `data_dir`, `workers`, `http_engine`, the TLS files) needs a
-  restart, and the server says so.
+  says in which line; what is wrong there is in the log. What is bound at the start (`host`, `port`, `data_dir`,
+  `workers`, `http_engine`, the TLS files) needs a restart, and the server says so.
 - Every key of `[global]` is also a flag of `gproxy serve` and a variable: `port` is `--port` and `GPROXY_PORT`. A
   flag goes over the variable, that over the file, and the file over the default.
 - A key that is not known here is an error with a suggestion. Keys of GPROXY v1 that have no effect here are warned

@@ -24,6 +24,20 @@ def test_rendering(problem: Problem, line: str) -> None:
     assert problem.render("gproxy.toml") == line
 
 
+@pytest.mark.parametrize(
+    ("line", "path", "place"),
+    [
+        (261, "permissions[8].provider_name", "gproxy.toml:261: permissions[8].provider_name"),
+        (3, "", "gproxy.toml:3"),
+        (0, "GPROXY_PORT", "gproxy.toml: GPROXY_PORT"),
+        (0, "", "gproxy.toml"),
+    ],
+)
+def test_its_place_says_nothing_of_what_stands_there(line: int, path: str, place: str) -> None:
+    problem = Problem("error", line, path, 'there is no provider "aot"', 'did you mean "ant"?')
+    assert problem.place("gproxy.toml") == place
+
+
 def test_a_path_is_written_as_people_write_it() -> None:
     assert render_path(("providers", 0, "settings", "base_url")) == "providers[0].settings.base_url"
     assert render_path(("global",)) == "global"

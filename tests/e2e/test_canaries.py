@@ -323,7 +323,7 @@ def test_an_edit_that_is_refused_tells_no_key_that_was_pasted_into_it(
     ready = poll(
         lambda: (answer := gateway.get("/ready", key=None)).status_code == 503 and answer, "not ready"
     )
-    assert "unknown table" in ready.text
+    assert "not in force: error at gproxy.toml:" in ready.text
     told = gateway.stderr + ready.text + gateway.cli("check", code=1, both=True)
     told += gateway.cli("doctor", "--json", code=1, both=True) + gateway.cli(
         "keys", "list", code=None, both=True

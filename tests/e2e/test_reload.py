@@ -106,7 +106,9 @@ def test_a_broken_file_changes_nothing_and_says_so(running: Gateway, id: str) ->
         named = running.wait_line(r"gproxy\.toml:(\d+): error", since=seen)
         assert line - 1 <= int(named.group(1)) <= line + 5
         assert ready.headers["content-type"].startswith("application/json")
-        assert "gproxy.toml" in ready.text
+        assert f"error at gproxy.toml:{named.group(1)}" in ready.text
+        assert "nobody" not in ready.text, "names are told to valid keys alone"
+        assert "did you mean" not in ready.text
     assert load.failures == []
 
 

@@ -606,7 +606,9 @@ def test_what_comes_after_the_end_of_a_request_changes_nothing(books: Books, fir
     assert books.used(Bound("rule", "concurrency", 100)) == 0
 
 
-def test_what_a_dead_process_left_is_settled_as_interrupted(tmp_path: Path) -> None:
+def test_what_a_dead_process_left_is_settled_as_interrupted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     before = Books(tmp_path / "gproxy.db")
     row = record("dead", outcome="interrupted", status=503, cost_nano=None, usage=Usage(input_tokens=9))
     claim = Claim(
@@ -631,6 +633,11 @@ def test_what_a_dead_process_left_is_settled_as_interrupted(tmp_path: Path) -> N
     assert [books.used(bound) for bound in claim.bounds] == [9, 1]
     books.store.close()
     assert spend.recover_store(tmp_path / "gproxy.db", None) == 1
+    assert spend.recover_store(tmp_path / "gproxy.db", None) == 0
+    assert [line.getMessage() for line in caplog.records] == [
+        "settled 2 requests that a worker that died left open",
+        "settled 1 request that the last server left open",
+    ]
 
 
 def test_a_row_comes_back_as_it_was_kept(books: Books) -> None:
@@ -669,14 +676,15 @@ def test_what_cannot_be_read_is_dropped_and_the_rest_recovered(
     for name in ("before", "broken", "later"):
         books.reserve(slots, Budget("user/a", "total", DOLLAR), request_id=name, cost=9)
     books.do(lambda db: db.execute("UPDATE reservations SET hold = ? WHERE request_id = 'broken'", (hold,)))
-    assert spend.recover_store(books.path, None) == 3
+    assert spend.recover_store(books.path, None) == 2
     assert books.table("reservations") == []
     assert [row[1] for row in books.table("usage")] == ["before", "later"]
     assert books.used(slots) == 0
     assert books.spent() == Spent()
-    ((level, message),) = [(line.levelname, line.getMessage()) for line in caplog.records]
+    (level, message), (_, settled) = [(line.levelname, line.getMessage()) for line in caplog.records]
     assert level == "WARNING"
     assert "broken" in message
+    assert settled == "settled 2 requests that the last server left open"
 
 
 def test_a_store_that_is_made_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

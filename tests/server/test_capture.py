@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gproxy.config.scrub import Known, Scrubber
 from gproxy.ledger.logs import Downstream, Filters, Upstream, listed, whole
 from gproxy.ledger.writer import Writer
+from gproxy.server import opened
 from gproxy.server.capture import Seen, recorder
 from tests.server.parts import (
     ALICE,
@@ -247,6 +248,38 @@ async def test_each_attempt_has_its_row(tmp_path: Path) -> None:
     assert attempts[0]["error"] == "connection refused"
     assert attempts[0]["response_headers"] is None
     assert attempts[1]["response_headers"] is not None
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 409, 429, 500, 503, 529])
+async def test_what_an_upstream_says_of_a_failure_is_kept_and_told_to_no_client(
+    tmp_path: Path, status: int
+) -> None:
+    said = json.dumps({"error": {"message": f"the project of {SECRET} is closed"}}).encode()
+    text = ALL + ALICE
+    async with peer(always(http(said, status))) as up, serving(text + provider(up.url), tmp_path) as front:
+        visit = await front.chat("up/m")
+        _, attempts = await one(front)
+    assert "is closed" not in visit.message
+    assert {a["status"] for a in attempts} == {status}
+    for attempt in attempts:
+        assert "is closed" in attempt["response_body"]
+        assert SECRET not in attempt["response_body"]
+        assert (attempt["response_bytes"], attempt["response_note"]) == (len(said), None)
+
+
+async def test_the_body_of_a_failure_is_not_waited_for_beyond_its_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "_ERROR_BODY_SECONDS", 0.05)
+
+    begun = b"HTTP/1.1 503 Busy\r\ncontent-type: text/plain\r\ncontent-length: 99\r\n\r\nso bu"
+    async with peer(by_key({"sk-first": begun, "sk-second": GOOD})) as up:
+        text = ALL + provider(up.url, secrets=("sk-first", "sk-second")) + ALICE
+        async with serving(text, tmp_path) as front:
+            assert (await front.chat("up/m")).status == 200
+            _, attempts = await one(front)
+    assert [a["status"] for a in attempts] == [503, 200]
+    assert (attempts[0]["response_body"], attempts[0]["response_note"]) == ("so bu", "broken off")
 
 
 async def test_a_stream_is_logged_as_it_was_sent(tmp_path: Path) -> None:

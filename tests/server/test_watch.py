@@ -115,9 +115,24 @@ async def test_a_half_written_file_is_not_kept_and_its_end_is_put_in_force(watch
     assert watched.failure is None
 
 
-async def test_a_file_that_is_gone_changes_nothing_until_it_is_back(watched: Watched) -> None:
+async def test_what_is_wrong_is_told_where_the_server_logs_and_elsewhere_only_its_place(
+    watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = '[[permissions]]\nuser_name = "nobody"\nmodel_pattern = "*"\n'
+    watched.path.write_text(text("second") + more)
+    told = await watched.next()
+    assert "error at gproxy.toml:" in told
+    assert ": permissions[" in told
+    assert "nobody" not in told
+    assert 'there is no user "nobody"' in capsys.readouterr().err
+
+
+async def test_a_file_that_is_gone_changes_nothing_until_it_is_back(
+    watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
     watched.path.unlink()
-    assert "no such file" in await watched.next()
+    assert "error at gproxy.toml;" in await watched.next()
+    assert "no such file" in capsys.readouterr().err
     watched.path.write_text(text("back"))
     assert await watched.next() == "back"
     assert watched.failure is None
@@ -134,10 +149,13 @@ async def test_a_file_that_cannot_be_read_is_told_of_once_and_put_in_force_as_so
     assert watched.failure is None
 
 
-async def test_a_file_that_is_emptied_is_a_bad_edit(watched: Watched) -> None:
+async def test_a_file_that_is_emptied_is_a_bad_edit(
+    watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
     """It would be good TOML, and nobody would be served any more."""
     watched.path.write_text("")
-    assert "error: is empty" in await watched.next()
+    assert "error at gproxy.toml;" in await watched.next()
+    assert "error: is empty" in capsys.readouterr().err
     watched.path.write_text(text("second"))
     assert await watched.next() == "second"
 

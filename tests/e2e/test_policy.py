@@ -282,7 +282,7 @@ def test_a_limit_is_told_in_the_dialect(running: Gateway, upstream: Upstream, ca
     model = upstream.model()
     answer = running.post(call.url(model, call.provider), call.fields(model), key="sk-one")
     message = message_of(answer, call.family, 429)
-    assert "1 requests per minute" in message
+    assert "1 request per minute" in message
     assert 1 <= int(answer.headers["retry-after"]) <= 61
     assert answer.headers["x-ratelimit-remaining-requests"] == "0"
     assert upstream.exchanges(model) == []

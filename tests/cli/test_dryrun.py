@@ -249,7 +249,7 @@ def test_a_limit_that_is_reached_is_429(tmp_path: Path) -> None:
     world = World(tmp_path, FILE + LIMITED.format("two/*", 1))
     world.reserve(BIG)
     status, message = refused(world.run("two/big"))
-    assert (status, "1 requests per minute" in message) == (429, True)
+    assert (status, "1 request per minute" in message) == (429, True)
     assert world.run("chat").error is None, "another target is charged, which the rule is not for"
 
 

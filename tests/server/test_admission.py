@@ -149,7 +149,7 @@ async def test_a_users_rule_and_a_keys_own_bound_both_hold(tmp_path: Path) -> No
     async with governed(tmp_path, limit(rpm=2), alice=alice) as (front, _):
         first, second = [await front.chat("up/m") for _ in range(2)]
     assert (first.status, second.status) == (200, 429)
-    assert "1 requests per day is reached for this key" in second.message
+    assert "1 request per day is reached for this key" in second.message
 
 
 async def test_an_alias_is_no_way_round_a_rule_of_its_model(tmp_path: Path) -> None:

@@ -388,7 +388,7 @@ async def test_a_day_s_count_survives_a_stop_and_a_kill(
         assert statuses(await open_requests) == {0: 3}
     with Gateway(tmp_path, text, *flags) as gateway:
         # What the kill left open is settled before anything is served.
-        assert gateway.stderr.count("settled 3 requests that the last server left open") == 1
+        gateway.wait_line("settled 3 requests that the last server left open")
         rows = gateway.rows(model=hanging)
         assert [(row["outcome"], row["maybe_billed"]) for row in rows] == [("interrupted", 1)] * 3
         assert open_now(gateway) == 0

@@ -257,7 +257,7 @@ def test_of_several_full_limits_the_one_that_is_full_for_longest_refuses(tmp_pat
     world = World(tmp_path, FILE + LIMITED.format("two/*", 1) + "rpd = 1\n")
     world.reserve(BIG)
     status, message = refused(world.run("two/big"))
-    assert (status, "requests per day" in message) == (429, True)
+    assert (status, "request per day" in message) == (429, True)
 
 
 @pytest.mark.parametrize(("extra", "status"), [("", 402), ("[global]\nquota_status = 429\n", 429)])

@@ -306,10 +306,16 @@ def served(gateway: Gateway, model: str) -> bool:
     return all(answer.status_code == 200 for answer in answers)
 
 
-def replace(gateway: Gateway, dead: list[int]) -> None:
-    for pid in dead:
+def kill(gateway: Gateway, pids: list[int]) -> None:
+    """And wait until they are gone: what comes to one in its last moment goes with it."""
+    for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    poll(lambda: len(now := workers(gateway)) == 2 and not {*now} & {*dead}, "their successors")
+    poll(lambda: not {*workers(gateway)} & {*pids}, "they are gone")
+
+
+def replace(gateway: Gateway, dead: list[int]) -> None:
+    kill(gateway, dead)
+    poll(lambda: len(workers(gateway)) == 2, "their successors")
 
 
 @pytest.mark.parametrize("count", [1, 2], ids=["one", "all"])
@@ -355,8 +361,7 @@ def test_workers_that_all_die_at_once_are_replaced_each_time(
             # So many connections come to every worker, and wait until it serves.
             assert {gateway.get("/ready", key=None).status_code for _ in range(12 * count)} == {200}
             assert served(gateway, "chat-default")
-            for pid in workers(gateway):
-                os.kill(pid, signal.SIGKILL)
+            kill(gateway, workers(gateway))
         assert {gateway.get("/ready", key=None).status_code for _ in range(12 * count)} == {200}
         assert len(workers(gateway)) == count
         assert "could not begin" not in gateway.stderr

@@ -26,8 +26,9 @@ LARGE_CHARS = 1024 * 1024
 TEXT_BYTES = 2 * 1024 * 1024
 """What of a body is made text at once."""
 
-# Of a text, as much as is surely whole: an escape that is cut in two waits for the next step.
-_WHOLE = re.compile(r'(?:[^"\\\x00-\x1f]+|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+')
+# Of a text, as much as is surely whole: an escape that is cut in two waits for the next step. Not possessive: Python
+# before 3.11.5 would keep what the last repetition, which failed, had taken.
+_WHOLE = re.compile(r'(?:[^"\\\x00-\x1f]+|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*')
 _ESCAPE_CHARS = 6  # of one like \ud83d
 _HIGH_HALVES = range(0xD800, 0xDC00)
 

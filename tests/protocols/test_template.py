@@ -33,6 +33,16 @@ def test_a_run_ends_where_another_event_stands() -> None:
     assert (run.events, stream[run.end :]) == (1, other + EVENT % (b"c", b""))
 
 
+def test_a_run_ends_before_a_number_that_is_none() -> None:
+    start, stop = b'data: {"n":', b"}\n\n"
+    numbered = Template(start, (), stop, start, stop, (None,), False, len(start + stop))
+    for wrong in (b"", b"-1", b"01", b"1 2", b"x"):
+        events = [start + number + stop for number in (b"7", b"0", wrong, b"8")]
+        run = numbered.run(b"".join(events), 0)
+        assert run is not None
+        assert (run.events, run.end) in ((1, len(events[0])), (2, len(events[0] + events[1]))), wrong
+
+
 def test_a_run_is_not_looked_for_in_all_that_came() -> None:
     learned = _learned(EVENT % (b"a", b"x"))
     event = EVENT % (b"a", b"b")

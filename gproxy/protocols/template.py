@@ -15,8 +15,7 @@ from gproxy.protocols.base import Event
 _STRETCH_BYTES = 32 * 1024
 """About so much is looked at for one run. All that came in would be looked at again for each of many short runs."""
 
-# Not possessive: Python before 3.11.5 would keep the space of a repetition that failed.
-_NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,14})(?: (?:0|[1-9][0-9]{0,14}))*")
+_NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,14})(?: (?:0|[1-9][0-9]{0,14}))*+")
 _text = msgspec.json.Decoder(str).decode
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.cli.test_probe import SECRET, provider, write
-from tests.kit.settings import closed_port
+from tests.kit.settings import closed_port, free_port
 from tests.kit.upstream import Upstream
 
 USERS = """\
@@ -28,7 +28,7 @@ def up() -> Iterator[Upstream]:
 
 @pytest.fixture
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GPROXY_PORT", str(closed_port()))
+    monkeypatch.setenv("GPROXY_PORT", str(free_port()))
     tmp_path.chmod(0o700)
     return tmp_path / "gproxy.toml"
 

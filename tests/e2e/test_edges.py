@@ -9,7 +9,7 @@ import pytest
 
 from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import KEY, UPSTREAM_KEY, Gateway
-from tests.kit.settings import alias, closed_port, model, provider, user
+from tests.kit.settings import alias, free_port, model, provider, user
 from tests.kit.upstream import Script, Upstream
 
 pytestmark = pytest.mark.both_engines
@@ -140,7 +140,7 @@ def test_a_configured_proxy_is_used_for_requests_and_lists(
 
 @pytest.mark.parametrize("call", [CHAT, BY_ID["messages-stream"]], ids=["same dialect", "translated"])
 def test_a_loop_through_ourselves_ends_at_once(tmp_path: Path, call: Call) -> None:
-    port = closed_port()
+    port = free_port()
     text = provider("self", "custom", f"http://127.0.0.1:{port}/up", protocols=["openai_chat"])
     text += provider("up", "custom", f"http://127.0.0.1:{port}/self", protocols=["openai_chat"])
     with Gateway(tmp_path, text + user("me", UPSTREAM_KEY, "*"), "--port", str(port)) as gateway:
@@ -151,7 +151,7 @@ def test_a_loop_through_ourselves_ends_at_once(tmp_path: Path, call: Call) -> No
 
 @pytest.mark.parametrize("call", [CHAT, BY_ID["messages-stream"]], ids=["same dialect", "translated"])
 def test_a_loop_through_another_proxy_ends_at_once(tmp_path: Path, call: Call) -> None:
-    ports = closed_port(), closed_port()
+    ports = free_port(), free_port()
     a_key, b_key = KEY, UPSTREAM_KEY
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

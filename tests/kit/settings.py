@@ -4,13 +4,24 @@ import socket
 
 from tests.kit.gateway import KEY, NARROW_KEY, UPSTREAM_KEY
 
+_held: list[socket.socket] = []
 
-def closed_port() -> int:
-    """A loopback port that refuses connections."""
+
+def free_port() -> int:
+    """A loopback port to be served at, which nobody else had a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def closed_port() -> int:
+    """A loopback port that refuses connections, and is given to nobody else: it is bound, and not listened at."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    _held.append(held)
+    port: int = held.getsockname()[1]
+    return port
 
 
 def provider(name: str, channel: str, base_url: str, **settings: object) -> str:

@@ -308,17 +308,15 @@ class Connection(asyncio.Protocol):
             exchange.lose(self._error)
             return exchange
         self._exchange = exchange
-        if (
-            len(body) <= WRITE_BYTES and self.owner.deadlines.waiting
-        ):  # so that others are likely to be sent with it
-            self._held = head + body
-            self.owner.outbox.put(self._send_held)
-        elif len(body) <= WRITE_BYTES:
-            self._transport.write(head + body)
-        else:
+        if len(body) > WRITE_BYTES:
             self._transport.write(head)
             self._unsent = memoryview(body)
             self._send()
+        elif self.owner.deadlines.waiting:  # so that others are likely to be sent with it
+            self._held = head + body
+            self.owner.outbox.put(self._send_held)
+        else:
+            self._transport.write(head + body)
         return exchange
 
     def _send_held(self) -> None:

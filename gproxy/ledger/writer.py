@@ -36,9 +36,9 @@ BATCH_ROWS = 500
 PROMPT_S = 0.05
 """How long after a commit of the loop's the next is taken to come as promptly."""
 
-SIBLINGS = 4
-"""Where the last commit carried so many, one that carries fewer than it waits for another turn of the loop, in which
-those beside it come: at 16 connections that makes 14 to a commit where there were 7. Nobody waits for a clock."""
+SIBLINGS, MOST_TURNS = 4, 6
+"""Where so many come together, or came in the last commit, one waits for as long as each turn of the loop brings
+more, so many turns at most. Nobody waits for a clock."""
 
 RIDE_S = 0.02
 """For how long what only has to be written soon waits for a commit that is made anyway."""
@@ -90,7 +90,7 @@ class Writer:
         self._due = self._riding = False
         self._tries = 0
         self._committed = -PROMPT_S
-        self._carried, self._held = 0, False
+        self._carried = self._seen = self._turns = 0
         self._unwritten = 0
         self._queue: SimpleQueue[Handed | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -236,8 +236,7 @@ class Writer:
             if self._closed or (self._unwritten and self._failure is None):
                 return
             assert self._loop is not None
-            if SIBLINGS <= self._carried > len(self._gathered) and not self._held:
-                self._held = True
+            if self._more_come():
                 self._loop.call_soon(self._commit)
                 return
             batch = self._gathered[:MOST_WORKS]
@@ -248,7 +247,7 @@ class Writer:
                 self._loop.call_later(TRY_AGAIN_S, self._commit)
                 return
             self._tries = 0
-            self._held, self._carried = False, len(batch)
+            self._carried, self._seen, self._turns = len(batch), 0, 0
             del self._gathered[: len(batch)]
             self._due = bool(self._gathered)
             if self._due:
@@ -259,6 +258,15 @@ class Writer:
             self._committed = time.monotonic()
         self._count(batch)
         resolve(batch, outcomes)
+
+    def _more_come(self) -> bool:
+        """Whether the commit that is due waits for another turn of the loop."""
+        come, seen = len(self._gathered), self._seen
+        if not seen < come < MOST_WORKS or self._turns == MOST_TURNS or max(come, self._carried) < SIBLINGS:
+            return False
+        self._seen = come
+        self._turns += 1
+        return True
 
     def _at_once(self, batch: Sequence[Handed]) -> list[Any] | None:
         """None if it is the thread's to do. Raises `Busy` if the loop should try again."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,32 @@ async def test_after_a_commit_of_many_the_next_waits_a_turn_for_what_comes_besid
         await first
         assert ids(path)[-1] == "first"
     assert ("first" not in seen) == together
+
+
+@pytest.mark.parametrize(
+    ("turns", "commits"),
+    [
+        ([1, 1, 1], [1, 1, 1]),
+        ([4, 1, 1, 1], [7]),
+        ([4, 0, 1], [4, 1]),
+        ([4, *[1] * 8], [4 + writer.MOST_TURNS, 8 - writer.MOST_TURNS]),
+    ],
+)
+async def test_a_commit_of_several_waits_for_as_long_as_each_turn_brings_more_and_for_so_many_turns(
+    path: Path, turns: list[int], commits: list[int]
+) -> None:
+    written, handed = [0], 0
+    with writing(path) as it:
+        for turn, count in enumerate(chain(turns, repeat(0))):
+            for n in range(count):
+                it.run(Entry(record(f"req-{turn}-{n}")))
+            handed += count
+            await asyncio.sleep(0)
+            if (there := len(ids(path))) > written[-1]:
+                written.append(there)
+            if turn >= len(turns) and there == handed:
+                break
+    assert [after - before for before, after in pairwise(written)] == commits
 
 
 async def test_what_rides_goes_with_the_next_commit_and_before_it(path: Path) -> None:

@@ -16,17 +16,18 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say all that is wrong with the configuration; exit 1 if it cannot be served."""
     path = files.find(config)
     loaded = files.load(path)
+    problems = files.problems(loaded)
     name = files.shown(path)
     if as_json:
         import dataclasses
 
-        output.show_json([dataclasses.asdict(problem) for problem in loaded.problems])
+        output.show_json([dataclasses.asdict(problem) for problem in problems])
     else:
-        for problem in loaded.problems:
+        for problem in problems:
             print(printable(problem.render(name)))
         files.note_environment(loaded.warnings)
         if not loaded.errors:
-            count = len(loaded.warnings)
+            count = len(problems)
             print(f"{name} can be served" + (f"; {count} warning{'s' * (count > 1)}" if count else ""))
     if loaded.errors:
         raise files.refused(name, loaded.errors)

@@ -46,7 +46,7 @@ def _found(path: Path) -> "list[Finding]":
 
     loaded = files.load(path, with_secrets=False)
     name = files.shown(path)
-    found = list(checkup.of_problems(loaded.problems, name, os.environ))
+    found = list(checkup.of_problems(files.problems(loaded), name, os.environ))
     if loaded.config is None:
         return found
     if not any(finding.state == "wrong" for finding in found):

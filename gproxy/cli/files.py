@@ -47,6 +47,15 @@ def load(path: Path, flags: dict[str, object] | None = None, *, with_secrets: bo
     )
 
 
+def problems(loaded: "Loaded") -> "tuple[Problem, ...]":
+    """What is wrong with the file, and with the variables around it if the file can be used."""
+    from gproxy.config.variables import unknown
+
+    return (
+        loaded.problems if loaded.config is None else (*loaded.problems, *unknown(os.environ, loaded.config))
+    )
+
+
 def note_environment(warnings: "Iterable[Problem]") -> None:
     """Say by what variables were judged, where one is missing."""
     if any(problem.path.endswith(".credentials") and "variable" in problem.message for problem in warnings):

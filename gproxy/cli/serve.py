@@ -104,14 +104,15 @@ def _run(
     """
     first = load(with_secrets=False)
     name = files.shown(path) if path else "the configuration"
+    problems = files.problems(first)
     if first.config is not None and first.config.globals.log_format == "json":
         from gproxy.server.console import LINES, say
 
         LINES.style = "json"
-        for problem in first.problems:
+        for problem in problems:
             say(problem.render(name))
     else:
-        output.problems(first.problems, name)
+        output.problems(problems, name)
     if first.config is None:
         raise files.refused(name, first.errors)
     if announce is None and path is not None:

@@ -43,7 +43,7 @@ def of_problems(problems: tuple[Problem, ...], name: str, environ: Mapping[str, 
     """What was found when the file was loaded; `name` is the file's."""
     for problem in problems:
         state: State = "wrong" if problem.severity == "error" else "warning"
-        place = f"{name}:{problem.line}: " if problem.line else f"{name}: "
+        place = f"{name}:{problem.line}: " if problem.line else "" if problem.path else f"{name}: "
         path = f"{problem.path}: " if problem.path else ""
         fix = problem.hint or ("mend the file: `gproxy config edit`" if state == "wrong" else "")
         yield Finding("configuration", state, f"{place}{path}{problem.message}", fix)

@@ -44,6 +44,18 @@ def test_a_file_that_is_empty_is_warned_about(run: Run, file: Path) -> None:
     assert run("check").out == "gproxy.toml can be served\n"
 
 
+def test_a_misspelt_variable_is_a_warning(run: Run, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text("# nothing yet\n")
+    monkeypatch.setenv("GPROXY_PROT", "canary")
+    ran = run("check")
+    assert ran.code == 0
+    assert ran.out.startswith("warning: GPROXY_PROT: ")
+    assert ran.out.endswith('did you mean "GPROXY_PORT"?\ngproxy.toml can be served; 1 warning\n')
+    (told,) = json.loads(run("check", "--json").out)
+    assert (told["severity"], told["path"], told["line"]) == ("warning", "GPROXY_PROT", 0)
+    assert "canary" not in ran.out + str(told)
+
+
 def test_every_error_is_told_with_its_line(run: Run, file: Path) -> None:
     file.write_text(MINIMAL.replace('"*"', "3") + 'unknwn = "x"\n')
     ran = run("check", "--config", str(file))

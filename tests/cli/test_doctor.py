@@ -63,6 +63,19 @@ def test_a_file_that_is_empty_is_to_be_looked_at(run: Run, private: Path) -> Non
     assert told == ["gproxy.toml: is empty"]
 
 
+def test_a_misspelt_variable_is_to_be_looked_at(
+    run: Run, private: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(private, "# nothing yet")
+    monkeypatch.setenv("GPROXY_PROT", "canary")
+    ran = run("doctor", "--json")
+    found = [row for row in json.loads(ran.out) if row["about"] == "configuration" and row["state"] != "ok"]
+    assert [(row["state"], row["told"].partition(": ")[0], row["fix"]) for row in found] == [
+        ("warning", "GPROXY_PROT", 'did you mean "GPROXY_PORT"?')
+    ]
+    assert "canary" not in ran.out
+
+
 def test_a_broken_file_is_all_that_is_told(run: Run, private: Path) -> None:
     write(private, "nonsense = [")
     ran = run("doctor")

@@ -103,6 +103,23 @@ def test_warnings_are_printed_once_before_it_serves(tmp_path: Path) -> None:
     assert sum("gproxy keys hash" in text for text in before) == 1
 
 
+def test_a_misspelt_variable_is_told_once_and_no_edit_tells_it_again(tmp_path: Path) -> None:
+    path = tmp_path / "gproxy.toml"
+    path.write_text(MINIMAL)
+    said = ""
+    with serving(tmp_path, "--port", "0", GPROXY_PROT="canary") as server:
+        assert server.stderr is not None
+        for text in server.stderr:
+            said += text
+            if "listening on" in text:
+                path.write_text(MINIMAL + "# edited\n")
+            if "configuration reloaded" in text:
+                break
+    assert said.count("GPROXY_PROT") == said.count('did you mean "GPROXY_PORT"?') == 1
+    assert said.count("gproxy keys hash") == 2  # of the file, which is told with each of its versions
+    assert "canary" not in said
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_secret_that_is_not_there_is_told_of_once_before_it_serves(tmp_path: Path, workers: str) -> None:
     """The parent of workers reads no secret; of the workers, the first one says what all of them find."""

@@ -31,7 +31,8 @@ $ gproxy config path        # which file that is
   says in which line; what is wrong there is in the log. What is bound at the start (`host`, `port`, `data_dir`,
   `workers`, `http_engine`, the TLS files) needs a restart, and the server says so.
 - Every key of `[global]` is also a flag of `gproxy serve` and a variable: `port` is `--port` and `GPROXY_PORT`. A
-  flag goes over the variable, that over the file, and the file over the default.
+  flag goes over the variable, that over the file, and the file over the default. A misspelt variable is warned about
+  at the start and by `gproxy check`.
 - A key that is not known here is an error with a suggestion. Keys of GPROXY v1 that have no effect here are warned
   about by name: the list is at the end.
 - A pattern is a glob over the whole name: `*` any run, slashes too, `?` one character ([policy](policy.md)).

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,10 @@ def name_of(module: Path) -> str:
     return module.relative_to(PACKAGE).as_posix()
 
 
+def dotted(module: Path) -> str:
+    return ".".join(("gproxy", *module.relative_to(PACKAGE).with_suffix("").parts))
+
+
 def room_of(module: Path) -> str:
     first = module.relative_to(PACKAGE).parts[0]
     return first.removesuffix(".py")
@@ -107,6 +112,16 @@ def test_a_room_imports_only_the_rooms_below_it(module: Path) -> None:
         if target == "config" and room in PURE_ROOMS | {"ledger"}:
             inner = parts[2] if len(parts) > 2 else name
             assert inner in SERVED_CONFIG, f"{name_of(module)} imports gproxy.config.{inner}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """What is imported for types alone counts as well."""
+    modules = {dotted(module) for module in MODULES}
+    imports = TopologicalSorter[str]()
+    for module in MODULES:
+        found = {it for source, name in imports_of(module) for it in (source, f"{source}.{name}")}
+        imports.add(dotted(module), *(found & modules))
+    imports.prepare()  # a CycleError names them
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) in PURE_ROOMS], ids=name_of)

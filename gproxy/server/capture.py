@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from gproxy.config.scrub import Scrubber, known, secret_name, secret_words
@@ -22,9 +22,6 @@ from gproxy.ledger.when import stamp
 from gproxy.ledger.writer import Writer
 from gproxy.server.reply import Send
 from gproxy.values import Target
-
-if TYPE_CHECKING:
-    from gproxy.server.journal import Journal
 
 UNLOGGED = frozenset({"health", "ready", "metrics", "user", "admin"})
 """First segments of paths that say nothing of what goes through the proxy."""
@@ -139,6 +136,19 @@ def recorder(snapshot: Snapshot, writer: Writer) -> Recorder | None:
     )
 
 
+class Outcome(Protocol):
+    """What a journal knows of its request. The target is that of the last attempt."""
+
+    @property
+    def target(self) -> Target | None: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def error(self) -> str | None: ...
+
+
 class Trace:
     """One request. Who called, for which model and what became of it are told as they become known.
 
@@ -157,7 +167,7 @@ class Trace:
         self.request_id = request_id
         self.client: Client | None = None
         self.model: str | None = None
-        self.journal: Journal | None = None
+        self.journal: Outcome | None = None
         self.error: str | None = None
 
     def body(self, data: bytes, *, last: bool) -> None:

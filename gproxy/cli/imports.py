@@ -11,6 +11,7 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption
+from gproxy.config.extras import YAML, remedy
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def from_litellm(file: FileArgument, dry_run: DryRunOption = False, config: Conf
     """Take over a LiteLLM proxy's config.yaml.
 
     Its models, fallbacks, keys and prices are carried over. Each model name becomes an alias, so that clients go on
-    as before, with the master key too. What cannot be carried over is listed on stderr. Needs pip install
-    gproxy[litellm].
+    as before, with the master key too. What cannot be carried over is listed on stderr. Needs the package
+    pyyaml.
     """
     from gproxy.providers.litellm import convert
 
@@ -177,7 +178,7 @@ def _yaml(file: Path) -> dict[str, Any]:
     try:
         import yaml
     except ImportError:
-        raise ConfigError("reading YAML needs one more package: `pip install gproxy[litellm]`") from None
+        raise ConfigError(f"reading YAML needs one more package: {remedy(YAML)}") from None
     try:
         tree = yaml.safe_load(files.read_bytes(file))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gproxy.config.extras import SERVICE_ACCOUNTS, remedy
 from gproxy.errors import ConfigError
 
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105  # an address
@@ -51,8 +52,7 @@ def read(text: str, source: str) -> str:
         raise ConfigError(f"{source} has a token_uri that is no address: download its key file anew")
     if not _installed():
         raise ConfigError(
-            f"{source} is a service account, for which google-auth is not installed: "
-            "`pip install gproxy[vertex]`"
+            f"{source} is a service account, for which google-auth is not installed: {remedy(SERVICE_ACCOUNTS)}"
         )
     return json.dumps({name: found[name] for name in _KEPT if _is_text(found.get(name))} | {"token_uri": uri})
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from gproxy.config import schema
+from gproxy.config.extras import SERVICE_ACCOUNTS, remedy
 from gproxy.config.rules import printable
 from gproxy.config.snapshot import Credential, Provider
 from gproxy.errors import ConnectFailed, ConnectTimedOut, CredentialRefused, UpstreamFault
@@ -189,7 +190,7 @@ def _assertion(account: vertex.ServiceAccount, now: float) -> str:
     try:
         from google.auth import crypt, jwt
     except ImportError:
-        raise CredentialRefused("google-auth is not installed: `pip install gproxy[vertex]`") from None
+        raise CredentialRefused(f"google-auth is not installed: {remedy(SERVICE_ACCOUNTS)}") from None
     claims = {
         "iss": account.email,
         "scope": vertex.SCOPE,

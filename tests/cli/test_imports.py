@@ -103,7 +103,7 @@ def test_without_the_package_it_is_said_which(
 ) -> None:
     (tmp_path / "c.yaml").write_text("model_list: []")
     monkeypatch.setitem(sys.modules, "yaml", None)
-    assert "pip install gproxy[litellm]" in run("import", "litellm", "c.yaml").err
+    assert "`pip install pyyaml`" in run("import", "litellm", "c.yaml").err
 
 
 def test_keys_of_the_environment_become_providers_once(

@@ -80,7 +80,7 @@ def test_a_folder_or_a_long_file_is_no_key_file(tmp_path: Path) -> None:
 
 def test_without_the_extra_it_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "google.auth", None)
-    with pytest.raises(ConfigError, match=r"`pip install gproxy\[vertex\]`"):
+    with pytest.raises(ConfigError, match="`pip install google-auth cryptography`"):
         accounts.read(json.dumps(key_file(URI)), "it")
 
 

@@ -2,37 +2,21 @@
 
 Hypercorn 0.18 keeps a connection until its idle timer ends, though its client is gone; it does not look for a
 client's leaving while bytes of a next request wait behind the one that is being answered; and it closes a connection
-only when the client has taken everything, and in TLS has said goodbye. In HTTP/2 it takes over an answer as fast as
-that comes, whether the client reads or not, leaves one that ends early open for ever, waits for ever to send one
-whose client is gone, and takes frames that it has no place for as its own fault, others without end. What is no
-HTTP/1.1 gets an empty answer, which is made one of ours. An answer that comes before its request's end is lost where
-the rest is still on its way. Where that waits to be read by an application that has ended, the connection stays for
-ever, as one of HTTP/2 without TLS does, which has no idle timer: such are not begun. Nothing else of it is touched.
+only when the client has taken everything, and in TLS has said goodbye. What is no HTTP/1.1 gets an empty answer,
+which is made one of ours. An answer that comes before its request's end is lost where the rest is still on its way.
+Where that waits to be read by an application that has ended, the connection stays for ever, as one of HTTP/2 without
+TLS does, which has no idle timer: such are not begun. What is mended of HTTP/2 is in `http2.py`; no more is touched.
 """
 
 import asyncio
 import contextlib
-import time
 from functools import partial
 from typing import Any, cast
 
 import h11
-from h2.connection import ConnectionState
-from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    PingReceived,
-    PriorityUpdated,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamReset,
-    UnknownFrameReceived,
-)
-from h2.events import Event as H2Event
-from h2.exceptions import ProtocolError
 from hypercorn import protocol
 from hypercorn.asyncio import run, tcp_server
-from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.events import Closed, Event
 from hypercorn.protocol import ProtocolWrapper, h2
 from hypercorn.protocol import h11 as h11protocol
 from hypercorn.protocol.events import Event as StreamEvent
@@ -40,27 +24,19 @@ from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper
-from priority.priority import MissingStreamError, PriorityError
 
 from gproxy.errors import BadRequest, HeadersTooLarge
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.asgi import DROP
 from gproxy.server.framing import MALFORMED
 from gproxy.server.http1 import MAX_PIPELINED
+from gproxy.server.http2 import BoundedStreamBuffer, ResettingH2Protocol
 from gproxy.server.reply import WRITE_TIMEOUT, new_request_id
 from gproxy.server.sockets import reset
-from gproxy.server.turns import Turn
 
 LINGER_SECONDS = 2.0
 _LINGER_LOOKS = 15
 """What comes behind an answer is read on for as long as anything comes, and so many times so long at most."""
-
-MOST_VAIN, VAIN_PER_SECOND = 200, 20.0
-"""Frames of an HTTP/2 connection that ask for work alone, or take a request back: at once, and more each second."""
-
-_VAIN = (StreamReset, PriorityUpdated, PingReceived, RemoteSettingsChanged, UnknownFrameReceived)
-_UNFORESEEN = (PriorityError, ProtocolError, LookupError, NameError, ValueError)
-_STEP_BYTES = 4096
 
 
 class ClosingTCPServer(tcp_server.TCPServer):
@@ -241,107 +217,6 @@ class EndingHTTPStream(HTTPStream):
                 while not queue.empty():
                     queue.get_nowait()
         await super().handle(event)
-
-
-class BoundedStreamBuffer(h2.StreamBuffer):
-    """What one HTTP/2 answer has waiting. Hypercorn's own lets more in whenever little has gone out."""
-
-    async def pop(self, max_length: int) -> bytes:
-        data = bytes(self.buffer[:max_length])
-        del self.buffer[:max_length]
-        if len(self.buffer) < h2.BUFFER_LOW_WATER:
-            await self._paused.set()
-        if not self.buffer:
-            await self._is_empty.set()
-        return data
-
-
-class ResettingH2Protocol(h2.H2Protocol):
-    """HTTP/2, where a stream whose answer ends early is reset, and frames of a client's are no fault of ours."""
-
-    _room, _at = float(MOST_VAIN), 0.0
-
-    async def handle(self, event: Event) -> None:
-        try:
-            if isinstance(event, RawData):
-                await self._take(event.data)
-            else:
-                await super().handle(event)
-        except _UNFORESEEN:
-            with contextlib.suppress(ProtocolError):
-                self.connection.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-                await self._flush()
-            await self.send(Closed())
-        if isinstance(event, Closed):  # nobody takes what waits to be sent, and nobody is to wait for that
-            for buffer in tuple(self.stream_buffers.values()):
-                await buffer.close()
-
-    async def _take(self, data: bytes) -> None:
-        """In steps, between which others have their turn."""
-        turn = Turn()
-        for at in range(0, len(data), _STEP_BYTES):
-            if self.closed or self.connection.state_machine.state is ConnectionState.CLOSED:
-                break
-            await super().handle(RawData(data[at : at + _STEP_BYTES]))
-            await turn.shared()
-
-    def _count_vain(self) -> None:
-        """Raises ProtocolError if there are too many."""
-        now = time.monotonic()
-        self._room = min(MOST_VAIN, self._room + (now - self._at) * VAIN_PER_SECOND) - 1
-        self._at = now
-        if self._room < 0:
-            raise ProtocolError
-
-    async def _handle_events(self, events: list[H2Event]) -> None:
-        of_request: H2Event | None = None  # comes with it, from clients that give every request a priority
-        for event in events:
-            if self.closed:
-                return
-            if isinstance(event, RequestReceived):
-                of_request = event.priority_updated
-                if any(name == b":method" and value.upper() == b"CONNECT" for name, value in event.headers):
-                    self._count_vain()  # no WebSocket: one that is refused would keep its connection for ever
-                    self.connection.reset_stream(event.stream_id, ErrorCodes.CONNECT_ERROR)
-                    await self.send(Updated(idle=self.idle))
-                    continue
-            elif _is_vain(event) and event is not of_request:
-                self._count_vain()
-            if isinstance(event, DataReceived) and event.stream_id not in self.streams:
-                # Behind an answer that came before its request's end: they are for nobody, and no reason to end.
-                with contextlib.suppress(ProtocolError):
-                    self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                continue
-            await super()._handle_events([event])
-            if isinstance(event, StreamReset) and (buffer := self.stream_buffers.get(event.stream_id)):
-                await buffer.close()
-        await self._flush()
-
-    async def _create_stream(self, request: RequestReceived) -> None:
-        try:
-            await super()._create_stream(request)
-        except (PriorityError, NameError, ValueError):
-            self.streams.pop(request.stream_id, None)  # half made, it could not even be closed
-            raise
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        buffer = self.stream_buffers.get(event.stream_id)
-        if isinstance(event, StreamClosed) and buffer is not None and not buffer._complete:
-            with contextlib.suppress(ProtocolError):
-                self.connection.reset_stream(event.stream_id, ErrorCodes.INTERNAL_ERROR)
-                await self._flush()
-            with contextlib.suppress(KeyError, MissingStreamError):
-                await buffer.close()
-                del self.stream_buffers[event.stream_id]
-                self.priority.remove_stream(event.stream_id)
-        await super().stream_send(event)
-
-
-def _is_vain(event: H2Event) -> bool:
-    """Also a piece of a body that is empty, and not the last."""
-    if isinstance(event, DataReceived):
-        return not event.flow_controlled_length and event.stream_ended is None
-    return isinstance(event, _VAIN)
 
 
 class _Preface(Exception):

@@ -2,14 +2,15 @@
 
 Hypercorn 0.18 takes over an answer as fast as that comes, whether the client reads or not, leaves one that ends early
 open for ever, waits for ever to send one whose client is gone, and takes frames that it has no place for as its own
-fault, others without end. These classes stand in the places of its own where `repair.py` puts them; connections and
-HTTP/1.1 are mended there.
+fault, others without end; and the package h2 ends a connection that opens one stream too many. These classes stand in
+the places of its own where `repair.py` puts them; connections and HTTP/1.1 are mended there.
 """
 
 import contextlib
 import time
+from typing import Any
 
-from h2.connection import ConnectionState
+from h2.connection import ConnectionState, H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     DataReceived,
@@ -51,10 +52,25 @@ class BoundedStreamBuffer(h2.StreamBuffer):
         return data
 
 
+class TolerantConnection(H2Connection):
+    """The state of a connection, which takes streams above the number that its client was told.
+
+    RFC 9113, 5.1.2 has each of them refused alone: h2 would end the connection with all that is under way on it.
+    """
+
+    @property
+    def open_inbound_streams(self) -> int:
+        return min(super().open_inbound_streams, self.local_settings.max_concurrent_streams - 1)
+
+
 class ResettingH2Protocol(h2.H2Protocol):
     """HTTP/2, where a stream whose answer ends early is reset, and frames of a client's are no fault of ours."""
 
     _room, _at = float(MOST_VAIN), 0.0
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.connection.__class__ = TolerantConnection  # as Hypercorn has set it up
 
     async def handle(self, event: Event) -> None:
         try:
@@ -89,18 +105,22 @@ class ResettingH2Protocol(h2.H2Protocol):
             raise ProtocolError
 
     async def _handle_events(self, events: list[H2Event]) -> None:
-        of_request: H2Event | None = None  # comes with it, from clients that give every request a priority
+        # Comes with it, from clients that give every request a priority.
+        of_request: PriorityUpdated | None = None
         for event in events:
             if self.closed:
                 return
             if isinstance(event, RequestReceived):
                 of_request = event.priority_updated
-                if any(name == b":method" and value.upper() == b"CONNECT" for name, value in event.headers):
-                    self._count_vain()  # no WebSocket: one that is refused would keep its connection for ever
-                    self.connection.reset_stream(event.stream_id, ErrorCodes.CONNECT_ERROR)
+                if code := self._reason_against(event):
+                    self._count_vain()
+                    self.connection.reset_stream(event.stream_id, code)
                     await self.send(Updated(idle=self.idle))
                     continue
-            elif _is_vain(event) and event is not of_request:
+            elif isinstance(event, PriorityUpdated) and event is of_request:
+                if event.stream_id not in self.streams:
+                    continue  # it was refused: the tree of priorities would keep it for ever
+            elif _is_vain(event):
                 self._count_vain()
             if isinstance(event, DataReceived) and event.stream_id not in self.streams:
                 # Behind an answer that came before its request's end: they are for nobody, and no reason to end.
@@ -111,6 +131,19 @@ class ResettingH2Protocol(h2.H2Protocol):
             if isinstance(event, StreamReset) and (buffer := self.stream_buffers.get(event.stream_id)):
                 await buffer.close()
         await self._flush()
+
+    def _reason_against(self, request: RequestReceived) -> ErrorCodes | None:
+        """Why a request is not begun: its client may go on with others."""
+        if any(name == b":method" and value.upper() == b"CONNECT" for name, value in request.headers):
+            return (
+                ErrorCodes.CONNECT_ERROR
+            )  # no WebSocket: one that is refused would keep its connection for ever
+        streams, most = self.connection.streams, self.config.h2_max_concurrent_streams
+        if len(streams) <= most:
+            return None
+        # More may have come with this one, and are none of its business.
+        before = sum(stream.open for number, stream in streams.items() if number < request.stream_id)
+        return ErrorCodes.REFUSED_STREAM if before >= most else None
 
     async def _create_stream(self, request: RequestReceived) -> None:
         try:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 
 from gproxy.server import repair
@@ -88,6 +89,12 @@ class Client:
 
     def ask(self, call: Call, model: str, provider: str = "") -> int:
         """Sends the call; its stream."""
+        stream = self.begin(call, model, provider)
+        self.flush()
+        return stream
+
+    def begin(self, call: Call, model: str, provider: str = "") -> int:
+        """Makes the call ready, to be sent with the next ones; its stream."""
         stream: int = self.h2.get_next_available_stream_id()
         body = json.dumps(call.fields(model)).encode()
         pseudo = [(":method", "POST"), (":path", call.url(model, provider or call.provider))]
@@ -95,11 +102,23 @@ class Client:
         headers = [("authorization", f"Bearer {KEY}"), ("content-type", "application/json")]
         self.h2.send_headers(stream, pseudo + headers)
         self.h2.send_data(stream, body, end_stream=True)
-        self.flush()
         return stream
 
     def flush(self) -> None:
         self.sock.sendall(self.h2.data_to_send())
+
+    def ended(self, number: int) -> dict[int, StreamEnded | StreamReset]:
+        """How so many streams ended, by stream, in the order of their ends."""
+        found: dict[int, StreamEnded | StreamReset] = {}
+        self.flush()
+        while len(found) < number:
+            data = self.sock.recv(65536)
+            assert data, "the connection ended"
+            for event in self.h2.receive_data(data):
+                if isinstance(event, StreamEnded | StreamReset):
+                    found[event.stream_id] = event
+            self.flush()
+        return found
 
     def events(self, stream: int) -> list[Event]:
         """All of one stream, up to its end or reset."""
@@ -131,6 +150,22 @@ def test_answers_and_streams_are_whole(tls: Gateway, upstream: Upstream) -> None
         assert body_of(client.events(client.ask(STREAM, stream))).endswith(b"data: [DONE]\n\n")
         # A provider that allows 0.4 s: a client that reads all the time is no slow one.
         assert body_of(client.events(client.ask(STREAM, large, "quiet"))).startswith(BIG * 60)
+
+
+def test_requests_beyond_the_hundredth_at_once_are_refused_alone(tls: Gateway, upstream: Upstream) -> None:
+    """Sent before the client has heard how many it may send; RFC 9113, 8.7: it may send the refused ones again."""
+    models = [upstream.model() for _ in range(103)]
+    with Client(tls) as client:
+        for model in models:
+            client.begin(CHAT, model)
+        ended = client.ended(len(models))
+        again = client.events(client.ask(CHAT, models[-1]))
+    answered, refused = sorted(ended), [each for each in ended.values() if isinstance(each, StreamReset)]
+    assert answered == list(range(1, 2 * len(models), 2))
+    assert [(each.stream_id, each.error_code) for each in refused] == [
+        (stream, ErrorCodes.REFUSED_STREAM) for stream in (201, 203, 205)
+    ]
+    assert json.loads(body_of(again))["model"] == models[-1]
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])

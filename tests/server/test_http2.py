@@ -196,6 +196,63 @@ async def test_streams_that_are_opened_and_reset_are_soon_no_more(monkeypatch: p
     assert 0 < asked < 2 * http2.MOST_VAIN
 
 
+MOST = 100
+"""Streams at once: what clients are told, and what they take for granted before they are."""
+
+
+def gets(first: int, number: int, priority: bytes = b"") -> bytes:
+    streams = range(2 * first + 1, 2 * (first + number), 2)
+    return b"".join(frame(HEADERS, 0x25 if priority else 5, stream, priority + GET) for stream in streams)
+
+
+def refused(at: int) -> bytes:
+    return frame(RST_STREAM, 0, 2 * at + 1, b"\0\0\0\7")
+
+
+async def test_a_request_too_many_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    may_end = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await may_end.wait()
+            await answer(scope, receive, send)
+
+    loop = asyncio.get_running_loop()
+    async with served(app, monkeypatch) as client:
+        await loop.sock_sendall(client, PREFACE + gets(0, MOST + 3))
+        got = await read(client, refused(MOST + 2))
+        assert got.count(b"\0\0\0\7") == 3
+        may_end.set()
+        for _ in range(MOST):
+            if got.count(b"an answer") == MOST:
+                break
+            got += await read(client, b"an answer")
+        assert got.count(b"an answer") == MOST
+        await loop.sock_sendall(client, gets(MOST + 3, 1))
+        assert b"an answer" in await read(client, b"an answer")
+
+
+async def test_what_is_refused_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tree of priorities has room for 1000."""
+    monkeypatch.setattr(http2, "MOST_VAIN", 10_000)
+    monkeypatch.setattr(http2.ResettingH2Protocol, "_room", 10_000.0)
+    started = 0
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal started
+        started += scope["type"] == "http"
+        while scope["type"] == "http" and (await receive())["type"] != "http.disconnect":
+            pass
+
+    loop = asyncio.get_running_loop()
+    async with served(app, monkeypatch) as client:
+        await loop.sock_sendall(client, PREFACE + gets(0, MOST) + gets(MOST, 1200, b"\0\0\0\0\x10"))
+        got = await read(client, refused(MOST + 1199))
+    assert refused(MOST + 1199) in got
+    assert ENHANCE_YOUR_CALM not in got
+    assert started == MOST
+
+
 async def test_requests_may_each_have_a_priority(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some clients give them one, however many they are."""
     loop = asyncio.get_running_loop()

@@ -213,7 +213,7 @@ class Gateway:
             reply.status = CLIENT_CLOSED
             _tell(incoming, "the client left")
         except asyncio.CancelledError:
-            _tell(incoming, "the server was stopping")
+            _tell(incoming, incoming.why_cut or "the server was stopping")
             if not reply.started:
                 await reply.error(Unavailable("The proxy is stopping; try again later."), close=True)
             raise

@@ -83,13 +83,14 @@ class Request(Protocol):
 class Incoming:
     """A request's body, and whether it has come to its end.
 
-    `on_cut` hears why a client is taken for gone, `trace`, where requests are logged, of what came. `known`: it has a
-    key that is valid.
+    `on_cut` hears why a client is taken for gone, and `why_cut` is the first such reason. `trace`, where requests are
+    logged, hears of what came. `known`: it has a key that is valid.
     """
 
     ended = known = _asked = False
     on_cut: Callable[[str], None] | None = None
     trace: Trace | None = None
+    why_cut: str | None = None
     _waited_from: float | None = None  # the event loop's clock, as the first piece is waited for
     _size = 0
 
@@ -98,6 +99,7 @@ class Incoming:
 
     def cut(self, why: str) -> None:
         """From here on the client is gone, whether it says so or not."""
+        self.why_cut = self.why_cut or why
         self.request.drop()
         if self.on_cut is not None:
             self.on_cut(why)

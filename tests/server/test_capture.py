@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import hashlib
 import json
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gproxy.ledger.logs import Downstream, Filters, Upstream, listed, whole
 from gproxy.ledger.writer import Writer
 from gproxy.server import opened
 from gproxy.server.capture import Seen, recorder
+from gproxy.server.reply import Reply
 from tests.server.parts import (
     ALICE,
     GOOD,
@@ -332,6 +334,27 @@ async def test_a_request_that_is_cut_off_at_the_end_of_the_server_is_logged(tmp_
         request, _ = await one(front)
     assert request["status"] == 503
     assert "stopping" in request["error"]
+
+
+class Idle(Visit):
+    """Takes the head of its answer, and nothing of the body."""
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        await super().send(message)
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+
+async def test_a_page_that_nobody_takes_is_logged_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Reply, "write_timeout_s", 0.05)
+    async with serving(ALL + ALICE, tmp_path) as front:
+        asking = asyncio.create_task(front.ask("/v1/models", visit=Idle(), method="GET"))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        request, _ = await one(front)
+    assert (request["status"], request["error"]) == (200, "the client took nothing for 0.05 s")
 
 
 async def test_a_stream_that_breaks_says_so_on_both_sides(tmp_path: Path) -> None:

@@ -91,41 +91,41 @@ class Form(NamedTuple):
     leads: bool
 
     @property
+    def holds_text(self) -> bool:
+        return True in self.counted
+
+    @property
     def teller(self) -> Callable[[bytes], Event] | None:
         """Makes an event of its bytes, where they report usage."""
         return self.shape.event if self.reports else None
 
-    def template(
-        self, raw: bytes, values: Sequence[Span], old: Span, known: "Known | None" = None
-    ) -> Template:
-        """What stands around the values in all events of this form of one stream.
-
-        They are there in `raw`, one of them; `old` is what goes out as `new`.
-        """
-        first, last = values[0][0], values[-1][1]
-        middles = tuple(raw[end:begin] for (_, end), (begin, _) in pairwise(values))
-        sent = raw[: old[0]] + self.new + raw[old[1] :]
-        more = len(sent) - len(raw)
-        sent_start, sent_stop = (first + more, last + more) if self.leads else (first, last)
-        around = raw[:first], middles, raw[last:], sent[:sent_start], sent[sent_stop:]
-        least = len(raw) - sum(end - begin for begin, end in values)
-        one = None if known is None else known.one
+    def template(self, pieces: Sequence[bytes], one: Callable[[bytes, int], Run | None] | None) -> Template:
+        """What stands around the values in all events of this form of one stream, of which one is in `pieces`: the
+        values, what is between each two of them, and what is on the far side of them in two, without the literal that
+        goes out as `new`."""
+        old, new = self.shape.literals[self.place], self.new
+        if self.leads:
+            before, behind, *inside, stop = pieces
+            start, sent_start, sent_stop = before + old + behind, before + new + behind, stop
+        else:
+            start, *inside, before, behind = pieces
+            stop, sent_start, sent_stop = before + old + behind, start, before + new + behind
+        middles = tuple(inside[1::2])
+        least = len(start) + sum(map(len, middles)) + len(stop)
+        around = start, middles, stop, sent_start, sent_stop
         return Template(*around, self.counted, self.completes, least, self.teller, one)
 
 
 class Known:
     """A form whose events are recognised in any stream, one by one."""
 
-    __slots__ = ("_counted", "_groups", "_new", "_old", "form", "match")
+    __slots__ = ("_values", "form", "match")
 
     def __init__(self, form: Form) -> None:
         self.form = form
-        pattern = form.shape.pattern(form.place)
-        self.match = pattern.match
-        self._old = pattern.groupindex["old"]
-        self._groups = [group for group in range(1, pattern.groups + 1) if group != self._old]
-        self._counted = list(zip(self._groups, form.counted, strict=True))
-        self._new = form.new
+        self.match = form.shape.pattern(form.place, form.leads).match
+        first = 2 if form.leads else 1
+        self._values = slice(first, first + 2 * len(form.counted), 2)  # of the pieces of an event
 
     def one(self, data: bytes, at: int) -> Run | None:
         """The event at `at`; None if it is not of this form, or not whole."""
@@ -135,29 +135,24 @@ class Known:
     def run(self, found: re.Match[bytes]) -> Run | None:
         """The event that was found; None if one of its values is none."""
         output_bytes = 0
-        for group, counted in self._counted:
+        form, pieces = self.form, found.groups()
+        for text, counted in zip(pieces[self._values], form.counted, strict=True):
             if counted is not None:
-                text = found[group]
                 # Of what may stand there only an escape, or a letter beyond ASCII, is not one byte of text.
                 size = len(text) if text.isascii() and b"\\" not in text else text_size(text)
                 if size is None:
                     return None
                 if counted:
                     output_bytes += size
-        data, end = found.string, found.end()
-        begin, stop = found.span(self._old)
-        sent = b"%b%b%b" % (data[found.start() : begin], self._new, data[stop:end])
-        teller = self.form.teller
+        place = 1 if form.leads else -1
+        sent = b"".join((*pieces[:place], form.new, *pieces[place:]))
+        teller = form.teller
         reported = None if teller is None else teller(found[0])
-        return Run(1, sent, end, output_bytes, self.form.completes, reported, self.form.ends, teller)
+        return Run(1, sent, found.end(), output_bytes, form.completes, reported, form.ends, teller)
 
     def template(self, found: re.Match[bytes]) -> Template | None:
         """What all events of this form look like in the stream of the one that was found, if they hold text."""
-        if True not in self.form.counted:
-            return None
-        at = found.start()
-        *values, old = [(start - at, end - at) for start, end in map(found.span, (*self._groups, self._old))]
-        return self.form.template(found[0], values, old, self)
+        return self.form.template(found.groups(), self.one) if self.form.holds_text else None
 
 
 class Forms:
@@ -175,12 +170,17 @@ class Forms:
         self._known: list[Known] = []
 
     def recognised(self, data: bytes, at: int) -> tuple[Run, Template | None] | None:
-        """The event at `at`, and the template of those to come if they hold text; None if its form is not known, or
-        it is not whole."""
+        """The event at `at`, with those of its form behind it, and their template if they hold text; None if its form
+        is not known, or it is not whole."""
         for known in self._known:
             found = known.match(data, at)
-            if found is not None and (run := known.run(found)) is not None:
-                return run, known.template(found)
+            if found is None:
+                continue
+            template = known.template(found)
+            run = None if template is None else template.run(data, at)
+            run = run or known.run(found)
+            if run is not None:
+                return run, template
         return None
 
     def learn(self, event: Event) -> Template | None:
@@ -195,12 +195,17 @@ class Forms:
         elif len(event.raw) <= _LONGEST_KNOWN:
             self._once.remove(form)
             self._known = [Known(form), *self._known[: _MOST_FORMS - 1]]
-        if True not in form.counted:
+        if not form.holds_text:
             return None
         ends = [0, *chain.from_iterable(cut[1]), len(event.raw)]
         old = ends[2 * form.place], ends[2 * form.place + 1]
         values = [span for span, slot in zip(cut[1], form.shape.slots, strict=True) if slot < _IS_STAMP]
-        return form.template(event.raw, values, old)
+        spans = [old, *values] if form.leads else [*values, old]
+        pieces = [
+            event.raw[start:end] for start, end in pairwise([0, *chain.from_iterable(spans), len(event.raw)])
+        ]
+        del pieces[1 if form.leads else -2]
+        return form.template(pieces, None)
 
 
 @lru_cache(maxsize=64)
@@ -259,13 +264,16 @@ class _Shape(NamedTuple):
         """That of this shape which is `raw`."""
         return Event(raw, raw[self.before : len(raw) - self.after], self.name)
 
-    def pattern(self, place: int) -> re.Pattern[bytes]:
-        """Matches an event, with a group for each value but stamps, and one for the literal at `place`. To make it
-        takes some 0.2 ms."""
-        pieces = [re.escape(literal) for literal in self.literals]
-        pieces[place] = b"(?P<old>%b)" % pieces[place]
-        slots = [_VALUES[slot - 1] for slot in self.slots]
-        return re.compile(b"".join(chain.from_iterable(zip(pieces, [*slots, b""], strict=True))))
+    def pattern(self, place: int, leads: bool) -> re.Pattern[bytes]:
+        """Matches an event. Its groups are the values but stamps, and what is between; and what is in front of the
+        literal at `place`, which `leads` or stands behind them, and behind it. To make it takes some 0.2 ms."""
+        found = b"("
+        for number, literal in enumerate(self.literals):
+            found += b")%b(" % re.escape(literal) if number == place else re.escape(literal)
+            if number < len(self.slots):
+                slot = self.slots[number]
+                found += b")%b(" % _VALUES[slot - 1] if slot < _IS_STAMP else _VALUES[slot - 1]
+        return re.compile(found + b")")
 
 
 def _holds_tried(text: bytes) -> bool:

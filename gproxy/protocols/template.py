@@ -4,7 +4,10 @@ What such events look like, and that their text is all they say, is found in `fo
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
+from itertools import repeat
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +17,8 @@ from gproxy.protocols.base import Event
 
 _STRETCH_BYTES = 32 * 1024
 """About so much is looked at for one run. All that came in would be looked at again for each of many short runs."""
+
+_MARK_BYTES = 8
 
 _NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,14})(?: (?:0|[1-9][0-9]{0,14}))*+")
 _text = msgspec.json.Decoder(str).decode
@@ -75,24 +80,29 @@ class Template(NamedTuple):
         return None
 
     def _parts(self, data: bytes, at: int) -> list[bytes]:
-        """What would stand between `start` and `stop`, if all from `at` on were events of this form: what is none is
-        left out as far as that is told at a glance."""
+        """What would stand between `start` and `stop`, if all from `at` on were events of this form: those behind the
+        last that is one are left out."""
         start, stop = self.start, self.stop
-        before, after = len(start) - start.rfind(b"\n") - 1, stop.find(b"\n")
-        first, lines = start.count(b"\n"), (stop + start).count(b"\n")
+        before, after = len(start) - start.rfind(b"\n") - 1, stop.find(b"\n") + 1
+        first, each = start.count(b"\n"), (stop + start).count(b"\n")
+        rest = BytesIO(data)
+        rest.seek(at)
+        lines = rest.readlines(_STRETCH_BYTES)  # some four times as quick as `split`
+        whole = (len(lines) if lines[-1].endswith(b"\n") else len(lines) - 1) // each
+        lines = lines[first : whole * each : each]
         head = start[-before:]
-        whole = data[at : at + _STRETCH_BYTES].split(b"\n")[:-1]
-        return [line[before:-after] for line in whole[first::lines] if line.startswith(head)]
+        while lines and not lines[-1].startswith(head):
+            lines.pop()
+        return [*map(itemgetter(slice(before, -after)), lines)]
 
-    def _output_bytes(self, parts: Sequence[bytes]) -> int | None:
+    def _output_bytes(self, parts: list[bytes]) -> int | None:
         """The bytes of text in the events of which `parts` are the insides; None if one is not of this form."""
         total = 0
         for place, counted in enumerate(self.counted):
-            values = parts
+            values: Sequence[bytes] = parts
             if place < len(self.middles):
-                middle = self.middles[place]
-                values, found, parts = zip(*[part.partition(middle) for part in parts], strict=True)
-                if b"" in found:
+                values, parts = _parted(parts, self.middles[place])
+                if not parts:
                     return None
             joined = b" ".join(values)
             if counted is None:
@@ -106,6 +116,21 @@ class Template(NamedTuple):
             if counted:
                 total += size - len(values) + 1
         return total
+
+
+def _parted(parts: Iterable[bytes], middle: bytes) -> tuple[Sequence[bytes], list[bytes]]:
+    """What stands before and behind the first `middle` in each; nothing if one of them holds it nowhere.
+
+    Its first bytes alone are searched for, which takes a third of the time: no value can hold them.
+    """
+    mark = middle[:_MARK_BYTES]
+    rest = middle[_MARK_BYTES:]
+    values, found, behind = zip(*map(bytes.partition, parts, repeat(mark)), strict=True)
+    if not rest:
+        return values, [] if b"" in found else list(behind)
+    following = [*map(itemgetter(slice(len(rest), None)), behind)]
+    # As long together, so that each of them begins where it should.
+    return values, following if b"".join(behind) == rest + rest.join(following) else []
 
 
 def text_size(text: bytes) -> int | None:

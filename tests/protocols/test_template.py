@@ -1,5 +1,7 @@
 """How far a run of events goes. That it is what the events by themselves are is shown in `test_forms.py`."""
 
+import pytest
+
 from gproxy.protocols import template
 from gproxy.protocols.base import Event
 from gproxy.protocols.forms import Forms
@@ -31,6 +33,37 @@ def test_a_run_ends_where_another_event_stands() -> None:
     run = learned.run(stream, len(other))
     assert run is not None
     assert (run.events, stream[run.end :]) == (1, other + EVENT % (b"c", b""))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        b'data: {"model":"up","choices":[{"delta":{"content":"b"}}],"obfuscation" :"x"}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"b"}}],"obfuscated":"x"}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"b"}}]}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"b"}}],"obfuscation":"x"} \n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"b\\"}}],"obfuscation":"x"}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"b"}}],"obfuscation":"x""}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"\n"}}],"obfuscation":"x"}\n\n',
+        b'data: {"model":"up","choices":[{"delta":{"content":"b"}}],"obfuscation":"x"}\nid: 1\n\n',
+    ],
+)
+def test_a_run_ends_before_an_event_that_only_looks_like_its_own(other: bytes) -> None:
+    learned = _learned(EVENT % (b"a", b"x"))
+    event = EVENT % (b"b", b"y")
+    for before in range(1, 6):
+        run = learned.run(event * before + other + event * 3, 0)
+        assert run is not None
+        assert 0 < run.events <= before
+        assert run.end == run.events * len(event)
+
+
+def test_a_text_may_hold_what_begins_as_that_behind_it() -> None:
+    learned = _learned(EVENT % (b"a", b"x"))
+    event = EVENT % (rb"\"}}],\"obf\", \"}}],\"obfuscation\":\"", rb"\"}}],")
+    run = learned.run(event * 3, 0)
+    assert run is not None
+    assert (run.events, run.output_bytes) == (3, 3 * len('"}}],"obf", "}}],"obfuscation":"'))
 
 
 def test_a_run_ends_before_a_number_that_is_none() -> None:

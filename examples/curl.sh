@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every dialect with curl. Needs GPROXY_API_KEY; GPROXY_URL is http://127.0.0.1:8787 if unset.
+# Every dialect with curl, against the demo. Needs GPROXY_API_KEY; GPROXY_URL is http://127.0.0.1:8787 if unset.
 set -eu
 
 url=${GPROXY_URL:-http://127.0.0.1:8787}

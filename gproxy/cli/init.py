@@ -106,10 +106,12 @@ def _tell(
     where = "" if config is None else f" --config {shlex.quote(str(path))}"
     print(f"Wrote {files.shown(path)}. Your first key, shown only now:\n\n{key}\n")
     print(f"Next:\n\ngproxy serve{where}\n")
-    print(f"Then, in a second terminal, what you call it with:\n\n{templates.pastes(key, where)}\n")
-    print(templates.list_curl(templates.URL, key))
     model = alias.partition("=")[0] if alias else next(iter(offers.suggested(taken)), None)
-    if demo or model:
+    if model is None and demo:
+        model = templates.DEMO_MODEL
+    print(f"Then, in a second terminal, what you call it with:\n\n{templates.pastes(key, where, model)}\n")
+    print(templates.list_curl(templates.URL, key))
+    if model:
         print(templates.chat_curl(templates.URL, key, model))
     if not taken and not demo:
         output.note(f"It has no provider yet: `gproxy providers add NAME --channel CHANNEL{where}`.")

@@ -1,6 +1,7 @@
 """The text of the files and lines that the CLI hands out. Choosing and writing them is the commands'."""
 
 import json
+import shlex
 
 from gproxy.cli.providers import Secret
 from gproxy.config.document import render
@@ -91,9 +92,12 @@ def provider(name: str, channel: str, base_url: str | None, secret: Secret | Non
     return "\n".join(["[[providers]]", *lines, ""])
 
 
-def chat_curl(url: str, key: str, model: str | None = None) -> str:
-    """A line that works as pasted: one chat with a model, or with the demo, at `url`, a base URL."""
-    named = json.dumps(model or f"demo/{demo.MODELS[0]}")
+DEMO_MODEL = f"demo/{demo.MODELS[0]}"
+
+
+def chat_curl(url: str, key: str, model: str = DEMO_MODEL) -> str:
+    """A line that works as pasted: one chat with a model at `url`, a base URL."""
+    named = json.dumps(model)
     body = f'{{"model": {named}, "messages": [{{"role": "user", "content": "Hello"}}]}}'.replace(
         "'", "\\u0027"
     )
@@ -103,15 +107,20 @@ def chat_curl(url: str, key: str, model: str | None = None) -> str:
     )
 
 
-def pastes(key: str, where: str) -> str:
-    """Lines that point each client at the server; `where` is the option that names the file, or nothing."""
+def pastes(key: str, where: str, model: str | None) -> str:
+    """Lines that point each client at the server; `where` is the option that names the file, or nothing.
+
+    Claude Code and Codex ask for ids of their own makers unless they are told a `model`.
+    """
+    claude = f"ANTHROPIC_MODEL={shlex.quote(model)} " if model else ""
+    codex = f" -m {shlex.quote(model)}" if model else ""
     lines = [f"export GPROXY_API_KEY={key}"]
     for told, command in (
         ("the OpenAI SDKs", f'eval "$(gproxy env openai{where})"'),
         ("the Anthropic SDKs", f'eval "$(gproxy env anthropic{where})"'),
         ("the Google SDKs, Gemini CLI", f'eval "$(gproxy env gemini{where})"'),
-        ("Claude Code", f"gproxy run{where} -- claude"),
-        ("Codex", f"gproxy run{where} -- codex"),
+        ("Claude Code", f"{claude}gproxy run{where} -- claude"),
+        ("Codex", f"gproxy run{where} -- codex{codex}"),
     ):
         lines.append(f"{command:<36} # {told}")
     return "\n".join(lines)

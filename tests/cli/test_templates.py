@@ -37,10 +37,16 @@ def test_an_alias_stands_in_the_first_file() -> None:
 
 
 def test_what_is_pasted_has_the_key_once_and_names_the_file() -> None:
-    lines = templates.pastes(KEY, " --config 'a b.toml'").splitlines()
+    lines = templates.pastes(KEY, " --config 'a b.toml'", None).splitlines()
     assert [KEY in line for line in lines] == [True, False, False, False, False, False]
     assert all("--config 'a b.toml'" in line for line in lines[1:])
     assert shlex.split(lines[-1], comments=True)[-1] == "codex"
+
+
+def test_clients_that_would_ask_for_a_model_of_their_makers_are_told_one() -> None:
+    *_, claude, codex = templates.pastes(KEY, "", "it's/m").splitlines()
+    assert shlex.split(claude, comments=True) == ["ANTHROPIC_MODEL=it's/m", "gproxy", "run", "--", "claude"]
+    assert shlex.split(codex, comments=True) == ["gproxy", "run", "--", "codex", "-m", "it's/m"]
 
 
 def test_the_demo_file_loads_without_a_problem() -> None:

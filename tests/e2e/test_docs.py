@@ -1,4 +1,4 @@
-"""What the README and `docs/` tell to type: blocks marked to run do run, and every command and option named exists.
+"""What the README and `docs/` tell to type: blocks marked to run do run, commands and options exist.
 
 A block that opens with ```` ```console run ```` is run, its page's blocks in turn, beside a served demo whose
 provider is called `openai-main`; one with ```` ```console run empty ```` in an empty folder. The example files are
@@ -11,12 +11,15 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
+from gproxy.ledger.sqlite import connect_read_only
+from gproxy.ledger.store import open_store
 from tests.cli.reference import commands
 from tests.kit.gateway import KEY, ROOT, Gateway
 
@@ -57,6 +60,7 @@ model_pattern = "*"
 """
 
 _FENCE = re.compile(r"^```(\S+)[ ]?(.*)\n((?:.*\n)*?)```$", re.M)
+_QUERY = re.compile(r"""gproxy\.db (["'])(\s*SELECT (?:(?!\1).|\n)*)\1""", re.I)
 _INLINE = re.compile(r"`(gproxy [^`]+)`")
 _END = re.compile(r"\s(?:\||>|&&|;|\\$)(?:\s|$)")
 
@@ -86,6 +90,12 @@ def told(page: str) -> Iterator[str]:
                 if found:
                     yield found[1]
     yield from _INLINE.findall(_FENCE.sub("", text).replace("\n", " "))
+
+
+def queries(page: str) -> list[str]:
+    """What of a page is given to `sqlite3`, with a file of the store in front."""
+    texts = (text for _, _, text in blocks(page))
+    return [found[2] for text in texts for found in _QUERY.finditer(text)]
 
 
 def unknown(line: str) -> str | None:
@@ -145,6 +155,18 @@ def test_a_page_links_to_what_is_there(page: str) -> None:
     folder = Path(ROOT, page).parent
     assert not [link for link in links if not (folder / link).exists()]
     assert not [name for name in named if not Path(ROOT, name).exists()]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if queries(page)])
+def test_the_queries_of_a_page_are_answered_by_a_store(page: str, tmp_path: Path) -> None:
+    open_store(tmp_path / "gproxy.db").close()
+    with closing(connect_read_only(tmp_path / "gproxy.db")) as connection:
+        for query in queries(page):
+            assert connection.execute(query).fetchall() == [], query
+
+
+def test_the_pages_with_queries_are_found() -> None:
+    assert {page for page in PAGES if queries(page)} >= {"README.md", "docs/ledger.md", "docs/logs.md"}
 
 
 def run(script: str, folder: Path, **env: str) -> None:

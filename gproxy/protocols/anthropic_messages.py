@@ -132,7 +132,10 @@ def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
         return before
     if found.usage is not None:
         return updated(before, found.usage)
-    began = updated(before, mapping(found.message).get("usage"))
+    told = mapping(found.message).get("usage")
+    if not isinstance(told, dict):  # the word stands somewhere else
+        return before
+    began = updated(before, told)
     # The output in message_start is a placeholder, 1 to 8 tokens; what was written is in message_delta, if anywhere.
     return None if began is None else structs.replace(began, output_tokens=None)
 

@@ -20,6 +20,7 @@ _END = re.compile(rb"\n(?:\r?\n|\r(?=[^\n]))|\r\r")
 _LINE_ENDS = re.compile(rb"[\r\n]*")
 _LINE = re.compile(rb"([^\r\n]*)(\r\n|\r|\n|\Z)")
 _LONGEST_END = 3
+_SHORT_BYTES = 4 * 1024
 _DATA = b"data: "
 
 
@@ -109,6 +110,11 @@ class SseFramer:
             elif field == b"event":
                 name = value.removeprefix(b" ")
         return Event(raw, b"\n".join(lines) if lines else None, name)
+
+
+def is_begun(data: bytes, at: int) -> bool:
+    """Whether what stands from `at` on is a short part of one event, without its end."""
+    return len(data) - at < _SHORT_BYTES and _END.search(data, at) is None
 
 
 def with_data(event: Event, data: bytes) -> bytes:

@@ -3,18 +3,23 @@
 Reading from the upstream, writing to the client and the ledger are the server's.
 """
 
+from collections import deque
 from typing import Protocol as Interface
 
 from gproxy.errors import AnswerBroken, GatewayError
 from gproxy.protocols.answers import is_json
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.forms import Forms, forms
-from gproxy.protocols.sse import MAX_EVENT_BYTES
+from gproxy.protocols.portions import portions
+from gproxy.protocols.sse import MAX_EVENT_BYTES, is_begun
 from gproxy.protocols.template import Run, Template
 from gproxy.values import Usage
 
 _MOST_VAIN = 16
 """So many steps in a row into what came at once that lead to no known event; the rest of it is read in one."""
+
+_MOST_STEPS = 128
+"""So many steps at once, each of which takes some microseconds."""
 
 _MOST_TRIES = 6
 """So many events in a row are learned from in vain; then a stream's events are read one by one."""
@@ -74,6 +79,8 @@ class StreamTap:
         self._withhold_usage = withhold_usage
         self._as_received = client_model is None and not withhold_usage
         self._unframed = 0  # bytes that came in and belong to no event yet
+        self._left: deque[bytes] = deque()  # came in and is not looked at yet
+        self._begun = b""  # the beginning of an event that may be known when it is whole
         self._half = b""  # what went out of an event that will not be sent whole
         self._tail = bytearray()
         self._template: Template | None = None  # of the events with text that were seen last
@@ -93,22 +100,41 @@ class StreamTap:
         """The terminal event and everything after it, as it is to be sent: nothing, if an error was seen."""
         return b"" if self.failed is not None else bytes(self._tail)
 
+    @property
+    def behind(self) -> bool:
+        """Some of what came has not been looked at."""
+        return bool(self._left)
+
     def feed(self, data: bytes) -> bytes:
-        """What to send on now. Raises AnswerBroken if one event is too large, or the first one broken JSON."""
+        """What to send on now, of a flood only some: `feed(b"")` goes on where it is `behind`. Raises AnswerBroken if
+        one event is too large, or the first one broken JSON."""
+        if data:
+            self._vain = 0
+        if self._left:
+            if data:
+                self._left.append(data)
+            data = self._left.popleft()
+        if self._begun:
+            data, self._begun = self._begun + data, b""
         out, at = self._step(data, 0)
         if at == len(data):
             return out
         sent = [out]
-        self._vain = 0
-        while at < len(data) and self._vain < _MOST_VAIN:
+        for _ in range(_MOST_STEPS):
+            if at == len(data) or self._vain >= _MOST_VAIN:
+                break
             out, at = self._step(data, at)
             sent.append(out)
-        if at < len(data):
-            sent.append(self._read(data[at:])[1])
+        if self._vain >= _MOST_VAIN:
+            sent.append(self._read_some(data[at:]))
+        elif at < len(data):
+            self._left.appendleft(data[at:])
         return b"".join(sent)
 
     def end(self) -> bytes:
         """What to send on at the end of the input. Where events are rewritten, half a one is dropped."""
+        if self._begun:
+            self._framer.feed(self._begun)
         events = self._framer.end()
         if self._as_received:
             self.first_seen = self.first_seen or any(
@@ -152,16 +178,19 @@ class StreamTap:
     def _step(self, data: bytes, at: int) -> tuple[bytes, int]:
         """Some of `data` from `at` on: what to send, and where the rest begins."""
         if self._forms is None or self._ended or len(data) > MAX_EVENT_BYTES:
-            return self._read(data[at:])[1], len(data)
+            return self._read_some(data[at:]), len(data)
         if self._framer.idle and (run := self._known(self._forms, data, at)) is not None:
             self._vain = 0
             return self._passed(run), run.end
         self._vain += 1
         if not self._tries:
-            return self._read(data[at:])[1], len(data)
+            return self._read_some(data[at:]), len(data)
         line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"
         found = data.find(line_ends, at)
         end = len(data) if found < 0 else found + len(line_ends)
+        if found < 0 and not self._as_received and self._framer.idle and is_begun(data, at):
+            self._begun = data[at:]
+            return b"", end
         reporting = self._reporting
         events, out = self._read(data[at:end])
         # Of most streams one event alone reports usage, and others may not.
@@ -202,6 +231,12 @@ class StreamTap:
             return None
         self._template = found[1] or self._template
         return found[0]
+
+    def _read_some(self, data: bytes) -> bytes:
+        """Some of `data` read one by one, for as long as nobody minds: what to send. What follows is left."""
+        first, *others = portions(data)
+        self._left.extendleft(reversed(others))
+        return self._read(first)[1]
 
     def _read(self, data: bytes) -> tuple[list[Event], bytes]:
         """The events that are whole with `data`, which were read one by one, and what to send."""

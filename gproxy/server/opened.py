@@ -26,7 +26,7 @@ from gproxy.routing.credentials import Failure
 from gproxy.routing.verdicts import Verdict
 from gproxy.server.crossing import Crossed, Crossing, Failed
 from gproxy.server.edge import Call
-from gproxy.server.turns import Turn, parts
+from gproxy.server.turns import Turn
 from gproxy.server.upstream import Answer
 from gproxy.translate.tap import TranslatingTap
 from gproxy.values import Usage
@@ -184,9 +184,10 @@ async def _first_event(answer: Answer, tap: StreamTap | TranslatingTap) -> Opene
         if not data:
             first.append(tap.end())
             break
-        for part in parts(data):
-            first.append(tap.feed(part))
+        first.append(tap.feed(data))
+        while tap.behind:
             await turn.shared()
+            first.append(tap.feed(b""))
         if held > _MAX_BEFORE_FIRST and not tap.first_seen:
             raise AnswerRefused("it sent comments and no event")
     if tap.failed is not None:

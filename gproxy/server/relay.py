@@ -4,7 +4,6 @@ Which answer it is was decided by `opening.py`. What a client that leaves means 
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Coroutine
 from typing import Any
 
@@ -25,7 +24,7 @@ from gproxy.server.opened import Opened
 from gproxy.server.reply import PIECE_BYTES, Reply
 from gproxy.server.settlement import Settlement
 from gproxy.server.tasks import Tasks
-from gproxy.server.turns import Turn, parts
+from gproxy.server.turns import Turn
 from gproxy.server.upstream import Answer
 from gproxy.translate.tap import TranslatingTap
 
@@ -163,28 +162,23 @@ async def _stream(
 async def _events(answer: Answer, tap: StreamTap | TranslatingTap, reply: Reply) -> None:
     """Send on what comes until the terminal event, a failure or the end of the input. Raises UpstreamFault."""
     held: list[bytes] = []
-    left: deque[bytes] = deque()
 
     def take(data: bytes) -> bool:
-        left.extend(parts(data))
-        return go_on()
-
-    def go_on() -> bool:
-        out = tap.feed(left.popleft())
-        if left:
+        out = tap.feed(data)
+        if tap.behind:
             sent, turn = [out], Turn()
-            while left and not turn.over:
-                sent.append(tap.feed(left.popleft()))
+            while tap.behind and not turn.over:
+                sent.append(tap.feed(b""))
             out = b"".join(sent)
         if out and not reply.push(out):
             held.append(out)
-        return not (left or held or reply.blocked or tap.terminal or tap.failed)
+        return not (tap.behind or held or reply.blocked or tap.terminal or tap.failed)
 
     ended = False
-    while left or not (ended or tap.terminal or tap.failed):
-        if left:
+    while tap.behind or not (ended or tap.terminal or tap.failed):
+        if tap.behind:
             await asyncio.sleep(0)
-            go_on()
+            take(b"")
         else:
             ended = await answer.pour(take)
         await (reply.piece(held.pop()) if held else reply.flow())

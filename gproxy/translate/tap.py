@@ -3,9 +3,12 @@
 What an event says of itself is read by the target's protocol, what the client is told by `exchange.py`.
 """
 
+from collections import deque
+
 from gproxy.errors import AnswerBroken, GatewayError
 from gproxy.protocols.answers import is_json
 from gproxy.protocols.base import Event, Protocol
+from gproxy.protocols.portions import portions
 from gproxy.protocols.tap import Framer
 from gproxy.translate.base import Tree
 from gproxy.translate.exchange import StreamTranslation
@@ -30,7 +33,13 @@ class TranslatingTap:
         self._protocol = protocol
         self._framer = framer
         self._translation = translation
+        self._left: deque[bytes] = deque()
         self._unsent = b""  # of events that came with one that made no sense
+
+    @property
+    def behind(self) -> bool:
+        """Some of what came has not been looked at."""
+        return bool(self._left)
 
     @property
     def tail(self) -> bytes:
@@ -38,10 +47,13 @@ class TranslatingTap:
         return self._translation.tail()
 
     def feed(self, data: bytes) -> bytes:
-        """What to send on now. Raises AnswerBroken on what makes no sense; what came before it, `abort` sends."""
+        """What to send on now, of a flood only some: `feed(b"")` goes on where it is `behind`. Raises AnswerBroken on
+        what makes no sense; what came before it, `abort` sends."""
+        if data:
+            self._left.extend(portions(data))
         out: list[bytes] = []
         try:
-            for event in self._framer.feed(data):
+            for event in self._framer.feed(self._left.popleft() if self._left else b""):
                 out.append(self._passed(event))
         except AnswerBroken:
             self._unsent = b"".join(out)

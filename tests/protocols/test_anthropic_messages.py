@@ -58,6 +58,12 @@ def test_the_output_count_of_the_beginning_is_a_placeholder_and_counts_as_unrepo
     assert (usage.input_tokens, usage.output_tokens) == (18, None)
 
 
+def test_a_text_that_is_the_word_reports_nothing() -> None:
+    before = _after(START, {"output_tokens": 9})
+    data = b'{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"usage"}}'
+    assert MESSAGES.usage_in_event(Event(data, data), before) is before
+
+
 def test_the_split_of_cache_writes_is_no_extra() -> None:
     split = {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 2}
     expected = Usage(input_tokens=18, cache_read_tokens=5, cache_write_tokens=3)

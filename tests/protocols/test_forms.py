@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.errors import AnswerBroken
-from gproxy.protocols import forms, template
+from gproxy.protocols import forms, portions, tap, template
 from gproxy.protocols.anthropic_messages import MESSAGES
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.forms import Forms
@@ -164,26 +164,30 @@ def _passed(
     protocol: Protocol, pieces: list[bytes], client_model: str | None, withhold: bool
 ) -> tuple[object, ...]:
     """What went out piece by piece, and all that is known at the end."""
-    tap = StreamTap(protocol, SseFramer(), client_model=client_model, withhold_usage=withhold)
+    it = StreamTap(protocol, SseFramer(), client_model=client_model, withhold_usage=withhold)
     sent: list[bytes] = []
     try:
-        sent += [tap.feed(piece) for piece in pieces]
-        sent.append(tap.end())
+        for piece in pieces:
+            out = [it.feed(piece)]
+            while it.behind:
+                out.append(it.feed(b""))
+            sent.append(b"".join(out))
+        sent.append(it.end())
     except AnswerBroken as broken:
         sent.append(broken.reason.encode())
     known = (
-        tap.usage,
-        tap.complete,
-        tap.terminal,
-        tap.failed,
-        tap.failure,
-        tap.first_seen,
-        tap.output_bytes,
+        it.usage,
+        it.complete,
+        it.terminal,
+        it.failed,
+        it.failure,
+        it.first_seen,
+        it.output_bytes,
     )
     if client_model is None and not withhold:
         # Whether empty lines in front of the terminal event go out, or wait with it, is chance.
-        return (b"".join(sent) + tap.tail).rstrip(b"\r\n"), known
-    return sent, tap.tail, known
+        return (b"".join(sent) + it.tail).rstrip(b"\r\n"), known
+    return sent, it.tail, known
 
 
 @pytest.mark.parametrize("name", FORMS)
@@ -197,6 +201,11 @@ def test_any_stream_cut_anywhere_is_passed_on_as_event_by_event(name: str, data:
     forms.forms.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(template, "_STRETCH_BYTES", data.draw(st.sampled_from([0, 30, 300, 4096])))
+        patch.setattr(tap, "_MOST_STEPS", data.draw(st.sampled_from([1, 2, 128])))
+        # Else it lies in the cut how much goes out of an event that is an error.
+        if withhold or model is not None:
+            patch.setattr(portions, "_MOST_LINES", data.draw(st.sampled_from([1, 5, 512])))
+            patch.setattr(portions, "_LEAST_BYTES", 100)
         first = data.draw(streams(shapes))
         # What the first two teach is used in the others.
         for stream in (first, first, first, data.draw(streams(shapes))):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from gproxy.errors import UpstreamFailed
 from gproxy.protocols.anthropic_messages import MESSAGES
 from gproxy.protocols.base import Event
+from gproxy.protocols.forms import forms
 from gproxy.protocols.gemini import STREAM
 from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.openai_chat import CHAT
@@ -141,22 +142,56 @@ def test_a_broken_array_stream_ends_as_an_array() -> None:
     assert array[1]["error"]["code"] == 502
 
 
+def _fed(tap: StreamTap, data: bytes) -> list[bytes]:
+    sent = [tap.feed(data)]
+    while tap.behind:
+        sent.append(tap.feed(b""))
+    return sent
+
+
 @pytest.mark.parametrize("what", [b"\n", b"\r\n", b":\n\n", b"data: {}\n\n"])
 @pytest.mark.parametrize("begun", [True, False])
-def test_what_is_nothing_but_small_events_is_cut_at_once(what: bytes, begun: bool) -> None:
-    """Step by step a flood of them would hold everybody up for seconds."""
-    asked = 0
+def test_what_is_nothing_but_small_events_is_cut_at_once_and_by_portions(what: bytes, begun: bool) -> None:
+    """Step by step a flood of them would hold everybody up for seconds, and all of it for tens of milliseconds."""
+    asked: list[int] = []
+    forms.cache_clear()
 
     class Counting(SseFramer):
         def feed(self, data: bytes) -> list[Event]:
-            nonlocal asked
-            asked += 1
+            asked.append(data.count(b"\n"))
             return super().feed(data)
 
     tap = StreamTap(CHAT, Counting(), client_model="alias", withhold_usage=True)
-    sent = tap.feed(CHUNK) if begun else b""
-    sent += tap.feed(what * 5000)
-    sent += tap.feed(CHUNK) + tap.end()
-    assert asked < 40
-    assert sent.count(what) >= 5000
-    assert sent.count(b'"alias"') == 1 + begun
+    sent = [tap.feed(CHUNK)] if begun else []
+    flood = _fed(tap, what * 5000)
+    sent += [*flood, *_fed(tap, CHUNK), tap.end()]
+    assert len(asked) < 40 + 2 * len(flood)
+    assert max(asked) <= 1024
+    whole = b"".join(sent)
+    assert whole.count(what) >= 5000
+    assert whole.count(b'"alias"') == 1 + begun
+
+
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
+def test_of_a_flood_of_events_that_are_known_some_are_passed_at_once() -> None:
+    def tap() -> StreamTap:
+        return StreamTap(MESSAGES, SseFramer(), client_model="alias", withhold_usage=False)
+
+    for _ in range(3):
+        _fed(tap(), PING)
+    sent = _fed(tap(), PING * 5000)
+    assert b"".join(sent) == PING * 5000
+    assert max(map(len, sent)) <= 150 * len(PING)
+
+
+def test_what_comes_while_there_is_more_to_look_at_waits_behind_it() -> None:
+    tap = _tap("alias")
+    flood = b"".join(b": %d\n\n" % number for number in range(3000))
+    sent = tap.feed(flood)
+    assert tap.behind
+    assert flood.startswith(sent)
+    sent += b"".join(_fed(tap, CHUNK + DONE))
+    assert sent == flood + CHUNK.replace(b'"up"', b'"alias"')
+    assert tap.tail == DONE

@@ -4,28 +4,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from gproxy.server import turns
-from gproxy.server.turns import Turn, parts
+from gproxy.server.turns import Turn
 from tests.server.parts import ALICE, DONE, always, chunk, peer, provider, serving, sse
 
 EMPTY = b"data: {}\n\n"
-
-
-@given(st.lists(st.sampled_from([b"\n", b"\r", b"a" * 300, b"data: {}\n\n"]), max_size=3000))
-def test_parts_are_the_whole_and_none_has_many_lines(pieces: list[bytes]) -> None:
-    data = b"".join(pieces)
-    found = parts(data)
-    assert b"".join(found) == data
-    assert data == b"" or all(found)
-    assert all(len(part) <= 1024 or len(part) * 2 < len(data) or len(found) == 1 for part in found)
-
-
-def test_few_lines_stay_together() -> None:
-    data = (b"data: " + b"x" * 500 + b"\n\n") * 200
-    assert list(parts(data)) == [data]
 
 
 async def test_a_turn_that_is_over_lets_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,3 +109,13 @@ def test_an_answer_that_did_not_stream_is_told_at_once() -> None:
     assert (it.complete, it.terminal, it.first_seen) == (True, True, True)
     assert (it.usage, it.output_bytes) == (Usage(9, 1), 2)
     check_chat(out + it.tail)
+
+
+def test_of_a_flood_some_is_looked_at_and_what_comes_meanwhile_waits_behind_it() -> None:
+    it = tap()
+    it.feed(b": so\n\n" * 3000 + chunk("hel"))
+    assert (it.behind, it.first_seen) == (True, False)
+    it.feed(chunk("lo") + chunk(finish="stop") + USAGE + DONE)
+    while it.behind:
+        it.feed(b"")
+    assert (it.first_seen, it.terminal, it.output_bytes) == (True, True, 5)

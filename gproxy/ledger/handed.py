@@ -6,7 +6,7 @@ When it is written is `writer.py`'s to say.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -28,8 +28,14 @@ class Handed(Struct, frozen=True):
         return self.waiter is None or self.waiter.cancelled()
 
 
-def resolve(batch: Sequence[Handed], outcomes: Sequence[Any]) -> None:
-    """Tell all who wait, on their loop, what came of each, and the log what was refused that nobody waits for."""
+def resolve(
+    batch: Sequence[Handed], outcomes: Sequence[Any], together: Callable[[], None] | None = None
+) -> None:
+    """Tell all who wait, on their loop, what came of each, and the log what was refused that nobody waits for.
+
+    `together` is called if several were told: they go on in the loop's next turn, one behind the other.
+    """
+    told = 0
     for handed, outcome in zip(batch, outcomes, strict=True):
         waiter = handed.waiter
         if waiter is None or waiter.cancelled():
@@ -41,6 +47,9 @@ def resolve(batch: Sequence[Handed], outcomes: Sequence[Any]) -> None:
             waiter.set_exception(outcome)
         else:
             waiter.set_result(outcome)
+            told += 1
+    if told > 1 and together is not None:
+        together()
 
 
 def tell(batch: Sequence[Handed], outcomes: Sequence[Any]) -> None:

@@ -63,7 +63,6 @@ COMMIT_BYTES, WORK_BYTES = 20 * 1024, 10 * 1024
 LANE_CLOSE_S = 1.0
 """How long `close` may take for what came by `offer`."""
 
-
 _NUDGE = Handed(lambda db: None)
 """Is not written: it wakes the thread for what waits in the lane."""
 
@@ -73,6 +72,7 @@ class Writer:
 
     `worker` is the slot of this process among the server's, None for one that serves the store alone; that is slot 0.
     `inline` is the loop's own connection, once `start` has returned; None where SQLite has a known fault.
+    `together` is called where several who wait are told of one commit, as they are about to go on.
     Nothing is ever dropped for want of room; what comes by `offer` may be.
 
     `_gathered` is what one loop, the first that comes, has handed over in its turn. `_queue` is what the thread is to
@@ -85,6 +85,7 @@ class Writer:
         self.path = path
         self._turn = threading.Lock()
         self.inline: Inline | None = None
+        self.together: Callable[[], None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._gathered: list[Handed] = []
         self._due = self._riding = False
@@ -257,7 +258,7 @@ class Writer:
                 return
             self._committed = time.monotonic()
         self._count(batch)
-        resolve(batch, outcomes)
+        resolve(batch, outcomes, self.together)
 
     def _more_come(self) -> bool:
         """Whether the commit that is due waits for another turn of the loop."""

@@ -16,8 +16,10 @@ from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.exchange import Exchange
 from gproxy.server.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, Heads, is_hopeless
+from gproxy.server.outbox import Outbox
 from gproxy.server.reply import WRITE_TIMEOUT, Reply, new_request_id
-from gproxy.server.sockets import reset, unacknowledged
+from gproxy.server.sender import Sender
+from gproxy.server.sockets import reset
 
 Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -37,8 +39,9 @@ logger = logging.getLogger("gproxy.http")
 
 
 class Engine:
-    """What all connections of one process share. Times are seconds.
+    """What all connections of one process share, to be made inside its loop. Times are seconds.
 
+    `outbox`: answers that are made while it gathers go out together.
     `idle`: between two requests. `head`: from the first byte of a head to its last. `write`: without the client
     taking anything of what waits for it. `linger`: reading on after an answer that came before the request's end,
     from its last byte on, and `linger_most` in all. `look`: between two looks at all of them, which have no timers of
@@ -64,6 +67,7 @@ class Engine:
         self.linger_most = linger_most
         self.look = look
         self.draining = False
+        self.outbox = Outbox()
         self.connections: set[Connection] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -124,9 +128,9 @@ class Connection(asyncio.Protocol):
         self.over, self.flow = asyncio.Event(), asyncio.Event()
         self.blocked = self.paused = False
         self.shared = shared
-        self._descriptor: int = transport.get_extra_info("socket").fileno()
         self._engine = engine
         self._transport = transport
+        self._sender = Sender(transport, engine.outbox)
         self._heads = Heads()
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
@@ -137,7 +141,6 @@ class Connection(asyncio.Protocol):
         self._closed = self._lost = False
         self._lingers_until = 0.0
         self._deadline = self.loop.time() + engine.idle
-        self._written, self._taken, self._taken_at = 0, -1, 0.0
 
     # What the event loop tells.
 
@@ -179,6 +182,7 @@ class Connection(asyncio.Protocol):
         stopped, what it had sent behind is not begun. What is there to be sent is sent all the same.
         """
         self._left = True
+        self._sender.flush()
         if self._exchange is None or self._closed or not self._exchange.whole:
             self._closed = True
         self._forget()
@@ -188,6 +192,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = self._closed = self._left = True
+        self._sender.forget()
         self.flow.set()
         self.blocked = False
         self._forget()
@@ -212,8 +217,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if not self._closed:
-            self._written += len(data)
-            self._transport.write(data)
+            self._sender.write(data, blocked=self.blocked)
 
     def body_taken(self) -> None:
         if self._exchange is not None and not self._exchange.more:
@@ -322,6 +326,7 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close when what was written is sent."""
+        self._sender.flush()
         self._closed = True
         self._deadline = math.inf
         self._transport.close()
@@ -330,6 +335,7 @@ class Connection(asyncio.Protocol):
         """Close, but not with bytes unread: the connection would be reset, and the answer be lost on its way."""
         self._deaf = True
         self._forget()
+        self._sender.flush()
         now = self.loop.time()
         self._lingers_until, self._deadline = now + self._engine.linger_most, now + self._engine.linger
         self._resume()
@@ -338,6 +344,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once: nothing more is sent."""
+        self._sender.forget()
         self._closed = True
         self._deadline = math.inf
         reset(self._transport)
@@ -353,21 +360,12 @@ class Connection(asyncio.Protocol):
         if self._lost:
             return
         now = self.loop.time()
-        if self._transport.get_write_buffer_size() == 0:
-            self._taken_at = now
-        elif (taken := self._count_taken()) != self._taken:
-            self._taken, self._taken_at = taken, now
-        elif now - self._taken_at > self._engine.write:
+        if self._sender.idle_for(now) > self._engine.write:
             self.abort()
-            return
-        if now > self._deadline and self._buffer:
+        elif now > self._deadline and self._buffer:
             self._refuse(BodyTimeout("The rest of the request's head did not come."))
         elif now > self._deadline:
             self._close()
-
-    def _count_taken(self) -> int:
-        """How many bytes the client has taken so far."""
-        return self._written - self._transport.get_write_buffer_size() - unacknowledged(self._descriptor)
 
     def drain(self) -> None:
         """The server is stopping. A request that has begun to come may still be answered, if it goes on soon."""

@@ -269,6 +269,8 @@ async def _serve(
     following = tasks.spawn(gateway.health.follow())
     repair.install()
     engine = _fast_engine(server.started, gateway, speaks)
+    if engine is not None:
+        writer.together = engine.outbox.gather
     config = hyperconfig.made(server.started, listener, server.directory)
     ending = Ending(gateway, engine, worker)
     serving = tasks.spawn(serve(gateway, config, shutdown_trigger=ending.told.wait))

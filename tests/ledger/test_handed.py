@@ -37,6 +37,16 @@ async def test_each_hears_of_its_own_outcome_and_who_has_left_of_none() -> None:
         await refused
 
 
+@pytest.mark.parametrize(("there", "told"), [(0, 0), (1, 0), (2, 1), (5, 1)])
+async def test_it_is_told_when_several_are_about_to_go_on_together(there: int, told: int) -> None:
+    calls: list[int] = []
+    (left,) = waited_for(1)
+    waiters([left])[0].cancel()
+    batch = [Handed(nothing), left, *waited_for(there)]
+    resolve(batch, [None] * len(batch), lambda: calls.append(sum(it.done() for it in waiters(batch))))
+    assert calls == [there + 1] * told, "after all of them have been"
+
+
 async def test_what_is_refused_that_nobody_waits_for_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     (waiting, left), unheeded = waited_for(2), Handed(nothing)
     waiters([left])[0].cancel()

@@ -116,6 +116,17 @@ async def test_a_commit_of_several_waits_for_as_long_as_each_turn_brings_more_an
     assert [after - before for before, after in pairwise(written)] == commits
 
 
+async def test_it_says_when_several_are_told_of_one_commit(path: Path) -> None:
+    with writing(path) as it:
+        calls: list[list[str]] = []
+        it.together = lambda: calls.append(ids(path))
+        it.put(Entry(record("a")))
+        await it.run(Entry(record("b")))
+        assert calls == []
+        await asyncio.gather(*(it.run(Entry(record(name))) for name in "cde"))
+        assert calls == [list("abcde")]
+
+
 async def test_what_rides_goes_with_the_next_commit_and_before_it(path: Path) -> None:
     with writing(path) as it:
         for name in "ab":

@@ -150,6 +150,52 @@ async def test_the_head_and_the_first_of_the_body_go_out_in_one_write(
     assert written[2] == b"5\r\nthree\r\n0\r\n\r\n"
 
 
+@pytest.mark.parametrize("headers", [[], ["connection: close"]], ids=["kept", "closed"])
+@pytest.mark.parametrize("body", [b"abc", None], ids=["whole", "early"])
+async def test_an_answer_made_while_others_are_gathered_goes_out_with_them(
+    headers: list[str], body: bytes | None
+) -> None:
+    """Whatever becomes of the connection behind it."""
+    wire, seen = None, list[bool]()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert served.engine is not None
+        outbox = served.engine.outbox
+        outbox.gather()
+        await reply(send, b"one", headers=[(b"x-a", b"b")])
+        seen.append(outbox.gathering)
+
+    async with listening(app, linger=0.2, look=0.05) as served:
+        wire = await served.connect()
+        length = ["content-length: 3"] if body is None else []
+        wire.write(request(*headers, *length, body=body or b""))
+        answer = await wire.answer()
+        assert (answer.body, answer.headers["x-a"]) == (b"one", "b")
+        if headers or body is None:
+            assert await wire.rest() == b""
+        else:
+            wire.write(request())
+            assert (await wire.answer()).body == b"one"
+        assert seen == [True] * len(seen)
+        wire.close()
+
+
+async def test_what_is_gathered_for_a_client_that_sends_its_end_reaches_it() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert served.engine is not None
+        (connection,) = served.engine.connections
+        # As the loop does it, in front of what sends.
+        connection.loop.call_soon(lambda: connection.eof_received() or connection._transport.close())
+        served.engine.outbox.gather()
+        await reply(send, b"one")
+
+    async with listening(app) as served:
+        wire = await served.connect()
+        wire.write(request())
+        assert (await wire.answer()).body == b"one"
+        wire.close()
+
+
 @BOTH
 async def test_a_client_that_waits_for_100_gets_it_when_its_body_is_wanted(engine: str) -> None:
     async with listening(echo, engine) as served:

@@ -30,3 +30,20 @@ async def test_what_is_put_in_while_others_are_sent_goes_with_the_next() -> None
     assert sent == ["first"]
     await asyncio.sleep(0)
     assert sent == ["first", "second"]
+
+
+async def test_it_gathers_from_when_it_is_told_until_all_that_was_to_run_by_then_has_run() -> None:
+    outbox, seen = Outbox(), list[str]()
+    loop = asyncio.get_running_loop()
+
+    def ready(name: str) -> None:
+        seen.append(f"{name}, {outbox.gathering}")
+        outbox.put(lambda: seen.append(f"{name} is sent"))
+
+    loop.call_soon(ready, "a")
+    loop.call_soon(ready, "b")
+    outbox.gather()
+    outbox.gather()
+    await asyncio.sleep(0)
+    assert seen == ["a, True", "b, True", "a is sent", "b is sent"]
+    assert not outbox.gathering

@@ -26,6 +26,10 @@ _MOST_VARYING = 4
 _MOST_COUNTS = 12
 _MOST_STAMPS = 8
 _MOST_FORMS = 12
+_MOST_RARE = 12
+"""So many events that are rare in a stream are learned from in vain, in all streams of a model: what they say may be
+another each time."""
+
 _LONGEST_EVENT = 4 * 1024
 """No form is learned from a longer one: what stands around its text is kept."""
 
@@ -76,9 +80,9 @@ class Form(NamedTuple):
     """What was found of all events of one shape.
 
     `counted`: of each value but stamps, whether it is text that counts as output, another string (False), or a number
-    (None). `ends`: they are terminal. `reports`: they report usage, and each all of what those before it did. `new`
-    goes out in the place of the literal of the number `place`; `leads`: that is in front of the values, not behind
-    them.
+    (None). `ends`: they are terminal. `reports`: they report usage, and each all of what those before it did.
+    `withheld`: nothing of them goes out. `new` goes out in the place of the literal of the number `place`; `leads`:
+    that is in front of the values, not behind them.
     """
 
     shape: "_Shape"
@@ -86,6 +90,7 @@ class Form(NamedTuple):
     completes: bool
     ends: bool
     reports: bool
+    withheld: bool
     place: int
     new: bytes
     leads: bool
@@ -145,7 +150,7 @@ class Known:
                 if counted:
                     output_bytes += size
         place = 1 if form.leads else -1
-        sent = b"".join((*pieces[:place], form.new, *pieces[place:]))
+        sent = b"" if form.withheld else b"".join((*pieces[:place], form.new, *pieces[place:]))
         teller = form.teller
         reported = None if teller is None else teller(found[0])
         return Run(1, sent, found.end(), output_bytes, form.completes, reported, form.ends, teller)
@@ -160,12 +165,14 @@ class Forms:
 
     One that comes in a second stream is recognised in those after it. Forms that come in one stream alone are many,
     and to make each of them known would take longer than it saves. `client_model` is put into what is sent in place
-    of the upstream's name, if there is one.
+    of the upstream's name, if there is one. `withhold_usage`: events that hold usage alone are not sent.
     """
 
-    def __init__(self, protocol: Protocol, client_model: str | None) -> None:
+    def __init__(self, protocol: Protocol, client_model: str | None, withhold_usage: bool) -> None:
         self._protocol = protocol
         self._client_model = client_model
+        self._withhold_usage = withhold_usage
+        self._rare = _MOST_RARE
         self._once: list[Form] = []
         self._known: list[Known] = []
 
@@ -180,14 +187,21 @@ class Forms:
             run = None if template is None else template.run(data, at)
             run = run or known.run(found)
             if run is not None:
+                if run.reported is not None:
+                    self._rare = _MOST_RARE
                 return run, template
         return None
 
-    def learn(self, event: Event) -> Template | None:
+    def learn(self, event: Event, *, rare: bool = False) -> Template | None:
         """What events that differ from this one in their text alone look like in its stream; None if others of its
-        form may say more, or hold none."""
+        form may say more, or hold none. `rare`: few streams have a second one of its form."""
+        if rare:
+            if not self._rare:
+                return None
+            self._rare -= 1
         cut = _cut_up(self._protocol, event)
-        form = None if cut is None else _found(self._protocol, cut[0], self._client_model)
+        found = self._protocol, self._client_model, self._withhold_usage
+        form = None if cut is None else _found(cut[0], *found)
         if cut is None or form is None:
             return None
         if form not in self._once:
@@ -209,9 +223,9 @@ class Forms:
 
 
 @lru_cache(maxsize=64)
-def forms(protocol: Protocol, client_model: str | None) -> Forms | None:
+def forms(protocol: Protocol, client_model: str | None, withhold_usage: bool) -> Forms | None:
     """What is remembered of such streams; None if their events are all read."""
-    return None if protocol.varying is None else Forms(protocol, client_model)
+    return None if protocol.varying is None else Forms(protocol, client_model, withhold_usage)
 
 
 def _cut_up(protocol: Protocol, event: Event) -> tuple["_Shape", list[Span]] | None:
@@ -281,7 +295,7 @@ def _holds_tried(text: bytes) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form | None:
+def _found(shape: _Shape, protocol: Protocol, client_model: str | None, withhold_usage: bool) -> Form | None:
     """What is to be known of any event of this shape; None if it may say more than text and that it is the last."""
     if not shape.is_safe or _holds_tried((client_model or "").encode()):
         return None
@@ -295,10 +309,11 @@ def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form 
             values[place] *= 1 << number
     tried = shape.filled(values)
     blank = shape.filled([_BLANK[slot - 1] for slot in shape.slots])
-    ends = protocol.is_terminal(tried)
+    ends, alone = protocol.is_terminal(tried), protocol.is_usage_only(tried)
     if (
         not (ends or is_json(tried.data or b""))
-        or not _is_plain(protocol, tried)
+        or protocol.error_in_event(tried) is not None
+        or protocol.is_usage_only(blank) is not alone
         or protocol.output_text(blank)
     ):
         return None
@@ -319,7 +334,8 @@ def _found(protocol: Protocol, shape: _Shape, client_model: str | None) -> Form 
         return None  # the name stands twice, or between two values
     leads = not places or place <= places[0]
     completes = ends or protocol.is_complete(tried)
-    return Form(shape, counted, completes, ends, reports, place, sent[place], leads)
+    withheld = withhold_usage and alone
+    return Form(shape, counted, completes, ends, reports, withheld, place, sent[place], leads)
 
 
 def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:
@@ -329,11 +345,6 @@ def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:
         literal, _, raw = raw.partition(value)
         literals.append(literal)
     return [*literals, raw]
-
-
-def _is_plain(protocol: Protocol, event: Event) -> bool:
-    """Whether nothing in an event is to be read but its text, its usage, and that it completes or ends an answer."""
-    return not protocol.is_usage_only(event) and protocol.error_in_event(event) is None
 
 
 def _is_told_anew(protocol: Protocol, *events: Event) -> bool:

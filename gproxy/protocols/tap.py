@@ -84,7 +84,7 @@ class StreamTap:
         self._half = b""  # what went out of an event that will not be sent whole
         self._tail = bytearray()
         self._template: Template | None = None  # of the events with text that were seen last
-        self._forms = forms(protocol, client_model)
+        self._forms = forms(protocol, client_model, withhold_usage)
         self._tries = _MOST_TRIES
         self._vain = 0
 
@@ -193,10 +193,10 @@ class StreamTap:
             return b"", end
         reporting = self._reporting
         events, out = self._read(data[at:end])
-        # Of most streams one event alone reports usage, and others may not.
-        if len(events) == 1 and self.first_seen and self.failed is None and self._reporting <= reporting:
-            self._tries -= 1
-            self._template = self._forms.learn(events[0]) or self._template
+        if len(events) == 1 and self.first_seen and self.failed is None:
+            rare = self._reporting > reporting  # of most streams one event alone reports usage
+            self._tries -= not rare
+            self._template = self._forms.learn(events[0], rare=rare) or self._template
         return out, end
 
     def _passed(self, run: Run) -> bytes:

@@ -43,6 +43,8 @@ FORMS: dict[str, tuple[Protocol, list[bytes]]] = {
             b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}],"usage":{"prompt_tokens":3}}\n\n',
             b'data: {"model":"up","choices":[{"delta":{"tool_calls":[{"function":{"arguments":"%b"}}]}}]}\n\n',
             b'data: {"model":"up","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}\n\n',
+            b'data: {"choices":[],"model":"up","usage":{"prompt_tokens":%b,"total_tokens":%b},"text":"%b"}\n\n',
+            b'data: {"choices":[],"error":"%b","model":"up","usage":{"prompt_tokens":%b}}\n\n',
             b'data: {"choices":[{"delta":{"content":"%b"}}],"usage":{"prompt_tokens":%b,"completion_tokens":4,'
             b'"total_tokens":%b,"completion_tokens_details":{"reasoning_tokens":%b}},"model":"up"}\n\n',
             b'data:{"model":"up","choices":[{"delta":{"content":"%b"}}]}\n\n',
@@ -215,7 +217,7 @@ def test_any_stream_cut_anywhere_is_passed_on_as_event_by_event(name: str, data:
 
 
 def _learned(form: bytes, protocol: Protocol = CHAT, model: str | None = "alias") -> Template | None:
-    return Forms(protocol, model).learn(_event(form))
+    return Forms(protocol, model, False).learn(_event(form))
 
 
 def _event(raw: bytes) -> Event:
@@ -247,7 +249,7 @@ LAST = b'data: {"id":"%b","choices":[{"delta":{},"finish_reason":"stop"}],"model
 
 
 def test_a_form_that_comes_in_a_second_stream_is_known_in_the_third() -> None:
-    known = Forms(CHAT, "alias")
+    known = Forms(CHAT, "alias", False)
     for number in (b"1", b"2"):
         for event in (STAMPED % (number, number, b"a", b"x"), LAST % number, DONE):
             assert known.recognised(event, 0) is None
@@ -271,7 +273,7 @@ def test_a_form_that_comes_in_a_second_stream_is_known_in_the_third() -> None:
 
 @pytest.mark.parametrize("text", [b'"', b"\\", b"a\nb", b"\x01", b"\xc3", rb"\ud83d", rb"\x"])
 def test_what_is_known_is_not_recognised_where_a_text_is_none(text: bytes) -> None:
-    known = Forms(CHAT, "alias")
+    known = Forms(CHAT, "alias", False)
     for _ in range(2):
         known.learn(_event(EVENT % (b"a", b"x")))
     assert known.recognised(EVENT % (b"a", b"x"), 0) is not None
@@ -280,7 +282,7 @@ def test_what_is_known_is_not_recognised_where_a_text_is_none(text: bytes) -> No
 
 
 def test_no_more_forms_are_remembered_than_a_few_and_the_latest() -> None:
-    known = Forms(CHAT, "alias")
+    known = Forms(CHAT, "alias", False)
     events = [b'data: {"n":"%d","choices":[{"delta":{"content":""}}]}\n\n' % n for n in range(100)]
     for event in events:
         known.learn(_event(event))
@@ -290,7 +292,7 @@ def test_no_more_forms_are_remembered_than_a_few_and_the_latest() -> None:
 
 
 def test_of_a_long_event_no_pattern_is_made() -> None:
-    known = Forms(CHAT, "alias")
+    known = Forms(CHAT, "alias", False)
     for size, found in ((2000, False), (100, True)):
         event = b'data: {"n":"%b","choices":[{"delta":{"content":"a"}}]}\n\n' % (b"x" * size)
         assert [known.learn(_event(event)) is not None for _ in range(3)] == [True] * 3
@@ -298,7 +300,7 @@ def test_of_a_long_event_no_pattern_is_made() -> None:
 
 
 def test_an_event_is_recognised_in_a_time_by_its_length() -> None:
-    known = Forms(CHAT, "alias")
+    known = Forms(CHAT, "alias", False)
     for _ in range(2):
         known.learn(_event(EVENT % (b"a", b"x")))
     began = time.process_time()
@@ -310,7 +312,7 @@ def test_an_event_is_recognised_in_a_time_by_its_length() -> None:
 
 def test_a_name_that_holds_what_is_tried_is_put_in_its_place() -> None:
     model = "gproxy-730811"
-    known = Forms(CHAT, model)
+    known = Forms(CHAT, model, False)
     event = STAMPED % (b"1", b"1", b"a", b"x")
     assert [known.learn(_event(event)) for _ in range(2)] == [None, None]
     assert known.recognised(event, 0) is None
@@ -334,7 +336,7 @@ def test_an_event_that_is_long_is_not_kept() -> None:
 )
 def test_nothing_is_learned_from_an_event_whose_like_may_say_more_than_text(event: bytes) -> None:
     events = SseFramer().feed(event + b": end\n\n")
-    assert Forms(CHAT, "alias").learn(events[0]) is None
+    assert Forms(CHAT, "alias", False).learn(events[0]) is None
 
 
 def test_a_stream_of_one_form_is_read_a_few_times_only() -> None:
@@ -409,7 +411,7 @@ def test_usage_that_is_not_told_anew_by_each_event_is_read_in_each() -> None:
         return before if now is None else Usage(output_tokens=known + (now.output_tokens or 0))
 
     protocol = replace(GEMINI, usage_in_event=usage_in_event)
-    assert Forms(protocol, "alias").learn(_event(REPORTING % (b"a", b"3", b"4"))) is None
+    assert Forms(protocol, "alias", False).learn(_event(REPORTING % (b"a", b"3", b"4"))) is None
 
 
 def test_usage_that_an_event_of_another_form_leaves_out_stays() -> None:
@@ -422,3 +424,33 @@ def test_usage_that_an_event_of_another_form_leaves_out_stays() -> None:
         for told in (prompt % b"5", both % (b"5", b"40"), prompt % b"6"):
             taps[-1].feed(event % told)
     assert [tap.usage for tap in taps] == [Usage(input_tokens=6, output_tokens=40)] * 3
+
+
+USAGE = b'data: {"choices":[],"model":"up","usage":{"prompt_tokens":%b,"completion_tokens":2}}\n\n'
+
+
+@pytest.mark.parametrize("withheld", [True, False])
+def test_an_event_of_usage_alone_is_known_and_its_usage_read_when_somebody_asks(withheld: bool) -> None:
+    read: list[Event] = []
+
+    def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+        read.append(event)
+        return CHAT.usage_in_event(event, before)
+
+    protocol = replace(CHAT, usage_in_event=usage_in_event)
+    for number in range(3):
+        it = StreamTap(protocol, SseFramer(), client_model="alias", withhold_usage=withheld)
+        usage = USAGE % (b"%d" % number)
+        read.clear()
+        sent = it.feed(EVENT % (b"a", b"x") * 2 + usage)
+        assert bool(read) is (number < 2)
+        assert sent.count(b'"alias"') == (2 if withheld else 3)
+        assert it.usage == Usage(input_tokens=number, output_tokens=2)
+
+
+def test_of_usage_that_is_told_in_other_words_each_time_little_is_learned() -> None:
+    forms._found.cache_clear()
+    for number in range(50):
+        it = StreamTap(CHAT, SseFramer(), client_model="rare", withhold_usage=True)
+        it.feed(EVENT % (b"a", b"x") + USAGE.replace(b"}}", b',"cost":0.%d}}' % number) % b"3")
+    assert forms._found.cache_info().misses == 1 + forms._MOST_RARE

@@ -12,7 +12,7 @@ EVENT = b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}],"obfuscatio
 
 
 def _learned(raw: bytes) -> Template:
-    learned = Forms(CHAT, "alias").learn(Event(raw, raw.removeprefix(b"data: ").rstrip()))
+    learned = Forms(CHAT, "alias", False).learn(Event(raw, raw.removeprefix(b"data: ").rstrip()))
     assert learned is not None
     return learned
 

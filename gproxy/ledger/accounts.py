@@ -1,20 +1,18 @@
 """The accounts of one process's requests: each is opened before it goes on, and settled when it ends.
 
-A process that serves its store alone counts in memory (`tally.py`) and waits for no commit; of several, each counts
-in the store (`spend.py`). Who asks need not know which. Which bounds and budgets apply is `routing/limits.py`'s.
+How it is counted is `tally.py`'s, and whether in the memory of this process or of several, the caller's to say. Which
+bounds and budgets apply is `routing/limits.py`'s.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
-
-from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import spend
 from gproxy.ledger.bulk import Bulk, Entry, Posting
+from gproxy.ledger.cells import Memory, Own
 from gproxy.ledger.inline import Inline
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.tally import Hold, Settled, Tally, holding_nothing
@@ -27,33 +25,11 @@ NOTED_AFTER_S = 0.05
 LOOK_S = 0.02
 """How often it is asked whether somebody else has changed the store, which takes as long as to count a request."""
 
+CATCH_UP_S = 0.05
+"""How long after what could not be counted off it is tried again."""
+
 Pending = Callable[[], bytes]
 """Makes the encoded row that is written should this process die (`spend.pending`), empty for none."""
-
-
-class Accounts(Protocol):
-    """For the tasks of one event loop."""
-
-    async def reserve(self, claim: Claim, pending: Pending) -> Admission:
-        """Count and hold all of a claim, or nothing of it (`spend.reserve`), at the time of the counting.
-
-        Raises `StoreError` if it cannot be counted; then nothing is. Cancelled, it may be, and is to be settled.
-        """
-
-    def open(self, claim: Claim, pending: Pending) -> None:
-        """A request that nothing limits goes on. That it is open is written only if it stays so."""
-
-    def settle(self, claim: Claim, tokens: int, cost_nano: int | None, record: Record | None) -> Entry:
-        """What is to be written of the end of a request that was opened, for the writer. To be called once.
-
-        `cost_nano` is added to the spend; None is a price that is not known.
-        """
-
-
-def accounts(writer: Writer) -> Accounts:
-    """Those of the process that the writer is of, which has been started."""
-    inline = writer.inline if writer.alone else None
-    return Shared(writer) if inline is None else Alone(writer, inline)
 
 
 class Noting:
@@ -69,10 +45,6 @@ class Noting:
         self._young[claim.request_id] = (time.monotonic(), claim, pending)
         if not self._waiting:
             self._wait(NOTED_AFTER_S)
-
-    def noted(self, request_id: str) -> None:
-        """It is written already that it is open."""
-        self._noted.add(request_id)
 
     def ended(self, request_id: str) -> bool:
         """Whether it is written, or about to be, that it was open."""
@@ -101,87 +73,33 @@ class Noting:
             self._note(old)
 
 
-class Shared:
-    """Of a process that is one of several: all is counted in the store, where all see it."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self._noting = Noting(self._note)
-        self._left: dict[str, _Reserving] = {}  # by callers that do not know whether it was done
-
-    async def reserve(self, claim: Claim, pending: Pending) -> Admission:
-        self._noting.noted(claim.request_id)
-        reserving = _Reserving(claim, self._writer.worker, pending())
-        try:
-            admission: Admission = await self._writer.run(reserving)
-        except StoreError:
-            self._noting.ended(claim.request_id)
-            raise
-        except asyncio.CancelledError:
-            self._left[claim.request_id] = reserving
-            raise
-        if admission.refused is not None:
-            self._noting.ended(claim.request_id)
-        return admission
-
-    def open(self, claim: Claim, pending: Pending) -> None:
-        self._noting.opened(claim, pending)
-
-    def settle(self, claim: Claim, tokens: int, cost_nano: int | None, record: Record | None) -> Entry:
-        left = self._left.pop(claim.request_id, None)
-        if left is not None:
-            left.called_off = True
-        if self._noting.ended(claim.request_id):
-            unopened = None if left is None else claim
-            return spend.Settling(claim.request_id, tokens, cost_nano, record, unopened)
-        return spend.Charging(claim.scopes, claim.at, cost_nano, record)
-
-    def _note(self, old: Sequence[tuple[Claim, Pending]]) -> None:
-        for claim, pending in old:
-            self._writer.put(
-                partial(spend.reserve, claim=claim, worker=self._writer.worker, pending=pending())
-            )
-
-
-class _Reserving:
-    """Counts a claim in the store, at the time of it: a wait would else put a request into a minute or day that is
-    over. `called_off`: its end has been handed over, and behind that nobody would release what it holds.
-    """
-
-    def __init__(self, claim: Claim, worker: int, pending: bytes) -> None:
-        self.called_off = False
-        self._claim = claim
-        self._worker = worker
-        self._pending = pending
-
-    def __call__(self, db: sqlite3.Connection) -> Admission | None:
-        if self.called_off:
-            return None
-        return spend.reserve(db, structs.replace(self._claim, at=time.time()), self._worker, self._pending)
-
-
-class Alone:
-    """Of a process that serves its store by itself: all is decided in memory, at once.
+class Accounts:
+    """For the tasks of one event loop. All is decided in memory, at once.
 
     What was counted is in the store with the next commit, as a rule that of a row, and in a moment (`writer.RIDE_S`)
     if there is none; where it is known that commits do not go as they should, it is waited for, so that nothing goes
     on by counts that cannot be written.
     """
 
-    def __init__(self, writer: Writer, inline: Inline) -> None:
+    def __init__(self, writer: Writer, memory: Memory | None = None) -> None:
+        """`memory` is that of several processes, None for one that serves its store alone. The writer has been
+        started."""
         self._writer = writer
-        self._inline = inline
-        self._tally = Tally(inline.ask)
+        ask = partial(spend.ask, writer.path) if writer.inline is None else writer.inline.ask
+        self._inline = writer.inline if memory is None else None
+        self._tally = Tally(memory or Own(), ask)
         self._look_at = 0.0
+        self._catching_up = False
         self._noting = Noting(self._note)
 
     async def reserve(self, claim: Claim, pending: Pending) -> Admission:
-        now = time.monotonic()
-        if now >= self._look_at and not self._writer.waiting:
-            self._look_at = now + LOOK_S
-            self._tally.turn(claim.at)
-            if self._inline.overtaken():
-                self._tally.reread()
+        """Count and hold all of a claim, or nothing of it (`Tally.reserve`). `pending` makes its row should this
+        process die.
+
+        Raises `StoreError` if it cannot be counted; then nothing is. Cancelled, it may be, and is to be settled.
+        """
+        if self._inline is not None:
+            self._look(self._inline)
         admission = self._tally.reserve(claim)
         if admission.refused is None:
             prompt = self._writer.prompt
@@ -192,15 +110,26 @@ class Alone:
         return admission
 
     def open(self, claim: Claim, pending: Pending) -> None:
+        """A request that nothing limits goes on. That it is open is written only if it stays so."""
         self._noting.opened(claim, pending)
 
     def settle(self, claim: Claim, tokens: int, cost_nano: int | None, record: Record | None) -> Entry:
-        if not self._writer.waiting:
-            self._tally.turn(time.time())
-        settled = self._tally.settle(claim.request_id, tokens)
-        if cost_nano:
-            self._tally.charge(claim.scopes, claim.at, cost_nano)
+        """What is to be written of the end of a request that was opened, for the writer. To be called once.
+
+        `cost_nano` is added to the spend; None is a price that is not known.
+        """
+        settled = self._tally.settle(claim, tokens, cost_nano or 0)
+        if self._tally.late:
+            self._catch_up_soon()
         return _Closing(claim, settled, self._noting.ended(claim.request_id), cost_nano, record)
+
+    def _look(self, inline: Inline) -> None:
+        """What somebody has changed in the store by hand is seen while nothing waits to be written."""
+        now = time.monotonic()
+        if now >= self._look_at and not self._writer.waiting:
+            self._look_at = now + LOOK_S
+            if inline.overtaken():
+                self._tally.reread()
 
     def _write(self) -> None:
         changes = self._tally.changes()
@@ -214,13 +143,29 @@ class Alone:
         except StoreError:
             self._tally.undo(claim.request_id)
             self._write()
+            if self._tally.late:
+                self._catch_up_soon()
             raise
+
+    def _catch_up_soon(self) -> None:
+        """Whatever comes next does what is late; it may be that nothing comes."""
+        if not self._catching_up:
+            self._catching_up = True
+            asyncio.get_running_loop().call_later(CATCH_UP_S, self._catch_up)
+
+    def _catch_up(self) -> None:
+        self._catching_up = False
+        self._tally.catch_up()
+        if self._tally.late:
+            self._catch_up_soon()
+        else:
+            self._write()
 
     def _note(self, old: Sequence[tuple[Claim, Pending]]) -> None:
         opened = [
             (it, self._tally.hold(it.request_id) or holding_nothing(it), pending()) for it, pending in old
         ]
-        self._writer.put(_Opening(opened))
+        self._writer.put(_Opening(opened, self._writer.worker))
 
 
 def _nothing(db: sqlite3.Connection) -> None:
@@ -230,8 +175,9 @@ def _nothing(db: sqlite3.Connection) -> None:
 class _Opening(Posting):
     """Writes that requests are open, with what they hold: what they count of time is written already."""
 
-    def __init__(self, opened: Sequence[tuple[Claim, Hold, bytes]]) -> None:
+    def __init__(self, opened: Sequence[tuple[Claim, Hold, bytes]], worker: int) -> None:
         self._opened = opened
+        self._worker = worker
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         rows = []
@@ -239,7 +185,7 @@ class _Opening(Posting):
             rows.append(
                 (
                     claim.request_id,
-                    0,
+                    self._worker,
                     hold.encoded(),
                     pending,
                 )

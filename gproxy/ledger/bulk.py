@@ -19,7 +19,7 @@ _ROW = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question m
 _DETAILS = f"INSERT INTO usage_details SELECT id, ?{', ?' * len(DETAILS)} FROM usage WHERE request_id = ?"  # noqa: S608 - as above
 _IS_THERE = "UNIQUE constraint failed: usage.request_id"
 _CORRECT = "UPDATE counters SET n = max(?, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
-_FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot = ?"
+_FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot NOT BETWEEN ? AND ?"
 _COUNT = """
     INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, max(?4, ?5))
     ON CONFLICT DO UPDATE SET n = max(?4, n + ?5)
@@ -54,7 +54,7 @@ class Bulk:
         self._rows: list[Row] = []
         self._details: list[Row] = []
         self._corrections: dict[Slot, tuple[int, int]] = {}
-        self._forgotten: list[Slot] = []
+        self._forgotten: list[tuple[str, str, int, int]] = []
         self._counts: Counts = defaultdict(int)
         self._closed: list[tuple[str]] = []
         self._charges: dict[tuple[tuple[str, ...], int], int] = {}
@@ -78,11 +78,13 @@ class Bulk:
         """Count in a slot, whether or not anything was; never below 0."""
         self._counts[rule, kind, slot] += by
 
-    def forget(self, rule: str, kind: str, slot: int) -> None:
-        """What was counted in a slot is gone; what comes after begins anew."""
-        self._counts.pop((rule, kind, slot), None)
-        self._corrections.pop((rule, kind, slot), None)
-        self._forgotten.append((rule, kind, slot))
+    def forget_beside(self, rule: str, kind: str, first: int, last: int) -> None:
+        """What was counted in other slots than those from the first to the last is gone; what comes after begins
+        anew."""
+        for slots in (self._counts, self._corrections):
+            for slot in [it for it in slots if it[:2] == (rule, kind) and not first <= it[2] <= last]:
+                del slots[slot]
+        self._forgotten.append((rule, kind, first, last))
 
     def close(self, request_id: str) -> None:
         """Take out the reservation of a request."""

@@ -1,8 +1,7 @@
-"""Limits and budgets as they are counted: a claim is reserved before a request goes on, and settled when it ends.
+"""Limits and budgets as the store has them: what ends them, what a dead process left open, and how they stand.
 
-Each is one operation inside the writer's transaction (`BEGIN IMMEDIATE`), so what it reads is still true when it
-writes, for any number of processes. What fits is decided in `weighing.py`; how one process counts by itself is
-`tally.py`'s.
+Who serves counts in memory (`tally.py`), and the store hears of it a moment later. What fits is decided in
+`weighing.py`.
 """
 
 import logging
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import structs
@@ -26,8 +26,6 @@ from gproxy.ledger.weighing import (
     BY_TOKENS,
     Count,
     Spent,
-    Stand,
-    kept_of,
     need_of,
     refusal,
     slots_at,
@@ -42,14 +40,9 @@ _USED = """
     WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ?
 """
 _MOST_COUNTED = 100  # bounds in one statement: a user may have a thousand rules, and SQLite takes 500 parts
-_COUNT = """
-    INSERT INTO counters (rule, kind, slot, n) VALUES (?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET n = n + excluded.n
-"""
 _WITHIN = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ? ORDER BY slot"
 _SPENT = "SELECT spent_nano, held_nano FROM spend WHERE scope = ? AND period = ?"
 _CLOSE = "DELETE FROM reservations WHERE request_id = ? RETURNING hold"
-_FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot NOT BETWEEN ? AND ?"
 
 
 class _Books:
@@ -66,43 +59,20 @@ class _Books:
         return Spent(*row) if row else Spent()
 
 
-def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
-    """Count and hold all of a claim, or nothing of it.
+class Left(NamedTuple):
+    """What settling a request that a dead process left open comes to, for whom counts in memory: the counters that
+    are corrected (rule, kind, slot, and how much more), and what is spent."""
 
-    With each request let through, what is spent and what the open requests were let through for (their
-    estimates; for one that was alone, what was left) are within every budget of it together. So spend passes a
-    budget by no more than what requests open side by side cost beyond that.
-
-    `worker` is the slot of the process that serves the request; `pending` the encoded row that is written if
-    that process dies, empty for none.
-    """
-    counts = _counted(db, [(bound, need_of(claim.tokens, bound)) for bound in claim.bounds], claim.at)
-    if refused := refusal(_Books(db), counts, claim):
-        return structs.replace(refused, standings=weighing.standings(counts, claim.at))
-    taken = [(c.bound.rule, c.bound.kind, c.stand.now, c.need) for c in counts]
-    held = [(b.scope, period_key(b.period, claim.at)) for b in claim.budgets]
-    db.executemany(_COUNT, taken)
-    # The first of a slot ends those that no longer count, nor will if the clock is set back by hours.
-    firsts = [c for c in counts if c.stand.newest != c.stand.now and c.bound.kind != "concurrency"]
-    if firsts:
-        gone = [(c.bound.rule, c.bound.kind, *kept_of(c.bound.kind, c.stand.now)) for c in firsts]
-        db.executemany(_FORGET, gone)
-    bulk = Bulk()
-    for scope, period in held:
-        bulk.add_spend(scope, period, 0, claim.cost_nano)
-    bulk.write(db)
-    hold = msgspec.json.encode((claim.at, claim.scopes, taken, held, claim.cost_nano)).decode()
-    db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
-    for count in counts:
-        count.stand.take(count.need)
-    return Admission(weighing.standings(counts, claim.at))
+    scopes: tuple[str, ...]
+    at: float
+    corrected: Sequence[tuple[str, str, int, int]]
+    cost_nano: int | None
 
 
 class Settling(Entry):
     """Puts the truth in the place of what was reserved, and writes the row. Does nothing the second time.
 
-    `cost_nano`, from 0 to `pricing.MOST_NANO`, is added to the spend; None is a price that is not known. `unopened`:
-    the claim, if it may never have been reserved; then it is as if it had reserved nothing.
+    `cost_nano`, from 0 to `pricing.MOST_NANO`, is added to the spend; None is a price that is not known.
     """
 
     def __init__(
@@ -111,10 +81,8 @@ class Settling(Entry):
         tokens: int,
         cost_nano: int | None,
         record: Record | None,
-        unopened: Claim | None = None,
     ) -> None:
         super().__init__(record)
-        self._unopened = unopened
         self._request_id = request_id
         self._tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
         self._cost_nano = cost_nano
@@ -122,33 +90,27 @@ class Settling(Entry):
     def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         found = db.execute(_CLOSE, (self._request_id,)).fetchall()
         if not found:
-            if self._unopened is not None:
-                charge(bulk, self._unopened.scopes, self._unopened.at, self._cost_nano, self.record)
             return
         at, scopes, taken, held, held_nano = msgspec.json.decode(found[0][0])
+        for correction in self._corrected(taken):
+            bulk.correct(*correction)
         for rule, kind, slot, n in taken:
-            if kind in BY_TOKENS:
-                bulk.correct(rule, kind, slot, self._tokens - n)
-            elif kind == "concurrency":
+            if kind == "concurrency":
                 bulk.correct(rule, kind, slot, -n)
         for scope, period in held:
             bulk.add_spend(scope, period, 0, -held_nano)
         charge(bulk, scopes, at, self._cost_nano, self.record)
 
+    def left(self, hold: str) -> Left | None:
+        """What this comes to for a request that holds that, None if it cannot be read."""
+        try:
+            at, scopes, taken, _, _ = msgspec.json.decode(hold)
+            return Left(tuple(scopes), at, self._corrected(taken), self._cost_nano)
+        except (msgspec.MsgspecError, TypeError, ValueError):
+            return None
 
-class Charging(Entry):
-    """Adds a cost to the spend and writes the row, for a request that reserved nothing. `at` is when it began."""
-
-    def __init__(
-        self, scopes: Sequence[str], at: float, cost_nano: int | None, record: Record | None
-    ) -> None:
-        super().__init__(record)
-        self._scopes = scopes
-        self._at = at
-        self._cost_nano = cost_nano
-
-    def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
-        charge(bulk, self._scopes, self._at, self._cost_nano, self.record)
+    def _corrected(self, taken: Iterable[tuple[str, str, int, int]]) -> list[tuple[str, str, int, int]]:
+        return [(rule, kind, slot, self._tokens - n) for rule, kind, slot, n in taken if kind in BY_TOKENS]
 
 
 def charge(
@@ -177,22 +139,34 @@ def _account(bulk: Bulk, scopes: Iterable[str], day: int, cost_nano: int, record
                 bulk.adjust(scope, began, adjustments.MIDNIGHT, -cost_nano, record.started_at)
 
 
-def recover(store: Store, worker: int | None) -> int:
+class Heir(Protocol):
+    """Hears of what was left before it is settled in the store, and after."""
+
+    def before(self, left: Sequence[Left]) -> None: ...
+    def after(self, left: Sequence[Left]) -> None: ...
+
+
+def recover(store: Store, worker: int | None, heir: Heir | None = None) -> int:
     """Settle what a dead process left open: its requests become `interrupted` rows. Returns how many
     were settled.
 
     `worker` is its slot, None for every one, while no process serves. One that cannot be settled is dropped, and
     said so: it keeps no server from starting. Raises `StoreError` if the store cannot be written.
     """
-    query = "SELECT request_id, record FROM reservations WHERE ? IS NULL OR worker = ?"
-    (left,) = store.run([lambda db: db.execute(query, (worker, worker)).fetchall()])
-    outcomes = store.run([_interrupting(name, row) for name, row in left])
-    settled = len(left)
-    for (name, _), outcome in zip(left, outcomes, strict=True):
+    query = "SELECT request_id, hold, record FROM reservations WHERE ? IS NULL OR worker = ?"
+    (found,) = store.run([lambda db: db.execute(query, (worker, worker)).fetchall()])
+    endings = [_interrupting(name, row) for name, _, row in found]
+    left = [it for ending, (_, hold, _) in zip(endings, found, strict=True) if (it := ending.left(hold))]
+    if heir is not None:
+        heir.before(left)
+    settled = len(found)
+    for (name, _, _), outcome in zip(found, store.run(endings), strict=True):
         if isinstance(outcome, StoreError):
             logger.warning("What the request %s held cannot be settled and is dropped: %s", name, outcome)
             store.run([partial(_drop, request_id=name)])
             settled -= 1
+    if heir is not None:
+        heir.after(left)
     if worker is None:
         # Nothing is open, so nothing counts as open or held, whatever was dropped.
         store.run(
@@ -223,7 +197,7 @@ def _read(row: bytes) -> Record | None:
         return None
 
 
-def recover_store(path: Path, worker: int | None) -> int:
+def recover_store(path: Path, worker: int | None, heir: Heir | None = None) -> int:
     """`recover` on the store at `path`, while nothing writes it for that worker.
 
     Says what it finds amiss, and how many were settled. Raises `StoreError`,
@@ -242,7 +216,7 @@ def recover_store(path: Path, worker: int | None) -> int:
                 "spent, may be missing from the usage store",
                 path,
             )
-        if settled := recover(store, worker):
+        if settled := recover(store, worker, heir):
             whose = "the last server" if worker is None else "a worker that died"
             logger.warning("settled %d request%s that %s left open", settled, "s" * (settled > 1), whose)
         return settled
@@ -264,6 +238,12 @@ def spent(path: Path, pairs: Iterable[tuple[str, str]], now: float) -> dict[tupl
     with _reading(path) as db:
         books = _Books(db)
         return {pair: books.spent(pair[0], period_key(pair[1], now)) for pair in pairs}
+
+
+def ask(path: Path, query: str, values: Sequence[str]) -> list[Any]:
+    """What a query of the store at `path` finds, by a connection of its own. Raises `StoreError`."""
+    with _reading(path) as db:
+        return db.execute(query, values).fetchall()
 
 
 def standings(path: Path, bounds: Iterable[Bound], now: float) -> tuple[Standing, ...]:
@@ -310,7 +290,7 @@ def _counted(db: sqlite3.Connection, needs: Sequence[tuple[Bound, int]], now: fl
         asked += (bound.rule, bound.kind, *slots_of(bound.kind, slot))
     found = sorted(db.execute(_used(len(needs)), asked).fetchall())
     return [
-        Count(bound, Stand(slot, used, newest), need)
+        Count(bound, need, slot, used, -1 if newest is None else newest)
         for (bound, need), slot, (_, used, newest) in zip(needs, slots, found, strict=True)
     ]
 

@@ -1,7 +1,7 @@
 """Whether a claim fits beside what is counted, spent and held, and where its bounds stand. Pure.
 
-Where it is counted is `spend.py`'s, for several processes, and `tally.py`'s, for one. Which bounds and budgets apply
-is decided in `routing/limits.py`.
+Where it is counted is `tally.py`'s; `spend.py` asks the store. Which bounds and budgets apply is decided in
+`routing/limits.py`.
 
 A minute is the 60 seconds before this one and this one, counted by the second: a request at any moment of second s
 counts until second s + 60 has passed, so never less than 60 s. A day is the UTC day.
@@ -29,30 +29,21 @@ class Spent(Struct, frozen=True, gc=False):
     held_nano: int = 0
 
 
-class Stand:
-    """What counts in slot `now` of one kind of a rule, and the last slot in which anything does."""
-
-    __slots__ = ("newest", "now", "used")
-
-    def __init__(self, now: int = -1, used: int = 0, newest: int | None = None) -> None:
-        self.now = now
-        self.used = used
-        self.newest = newest
-
-    def take(self, need: int) -> None:
-        """Count so much in this slot."""
-        if need:
-            self.used += need
-            if self.newest is None or self.newest < self.now:
-                self.newest = self.now
-
-
 class Count(Struct):
-    """How a bound stands, and what a claim needs of it."""
+    """How a bound stands, and what a claim needs of it: what counts in slot `now`, and the last slot in which
+    anything does, -1 for none."""
 
     bound: Bound
-    stand: Stand
     need: int = 0
+    now: int = -1
+    used: int = 0
+    newest: int = -1
+
+    def take(self) -> None:
+        """Count what is needed in this slot."""
+        if self.need:
+            self.used += self.need
+            self.newest = max(self.newest, self.now)
 
 
 class Books(Protocol):
@@ -93,7 +84,7 @@ def kept_of(kind: str, slot: int) -> tuple[int, int]:
 
 def refusal(books: Books, counts: Iterable[Count], claim: Claim) -> Admission | None:
     """Why a claim does not fit, without standings; None if it does."""
-    full = [count for count in counts if count.stand.used + count.need > count.bound.most]
+    full = [count for count in counts if count.used + count.need > count.bound.most]
     return _too_many(books, full, claim.at) if full else _too_much(books, claim)
 
 
@@ -102,14 +93,14 @@ def standings(counts: Iterable[Count], now: float) -> tuple[Standing, ...]:
     tomorrow = _until_tomorrow(now)
     found = []
     for count in counts:
-        bound, stand = count.bound, count.stand
-        if not stand.used:
+        bound = count.bound
+        if not count.used:
             resets = 0.0
         elif bound.kind in SLIDING:
-            resets = (stand.now if stand.newest is None else stand.newest) + WINDOW_S - now
+            resets = (count.now if count.newest < 0 else count.newest) + WINDOW_S - now
         else:
             resets = tomorrow
-        left = bound.most - stand.used
+        left = bound.most - count.used
         found.append(Standing(bound, left if left > 0 else 0, resets))
     return tuple(found)
 
@@ -144,8 +135,8 @@ def _wait(books: Books, count: Count, now: float) -> float:
         return 1.0
     if kind not in SLIDING:
         return _until_tomorrow(now)
-    missing = count.stand.used + count.need - count.bound.most
-    for slot, n in books.within(count.bound.rule, kind, *slots_of(kind, count.stand.now)):
+    missing = count.used + count.need - count.bound.most
+    for slot, n in books.within(count.bound.rule, kind, *slots_of(kind, count.now)):
         missing -= n
         if missing <= 0:
             return float(slot + WINDOW_S - now)

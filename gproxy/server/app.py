@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.strays import without_hashed, without_keys
 from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound, Unavailable
-from gproxy.ledger.accounts import accounts
+from gproxy.ledger.accounts import Accounts
+from gproxy.ledger.cells import Memory
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricechild import KEEP_S
 from gproxy.ledger.writer import Writer
@@ -54,10 +55,18 @@ class Gateway:
     """One process's gateway, to be made inside its running loop.
 
     Requests are served under the snapshot that was in force when they came; `swap` puts a new one in force.
-    `own_id` is what the loop header of all workers of a server carries; left out, this process has its own.
+    `own_id` is what the loop header of all workers of a server carries; left out, this process has its own. `memory`
+    is the one that they all count in; left out, this process counts by itself.
     """
 
-    def __init__(self, snapshot: Snapshot, writer: Writer, tasks: Tasks, own_id: str = "") -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        writer: Writer,
+        tasks: Tasks,
+        own_id: str = "",
+        memory: Memory | None = None,
+    ) -> None:
         self.own_id = own_id or secrets.token_hex(8)
         self.upstream = Upstream()
         self.tokens = Tokens(self.upstream, tasks)
@@ -65,7 +74,7 @@ class Gateway:
         self.prices = Prices(PriceBook(keep_s=KEEP_S), tasks)
         self.health = HealthBook(writer)
         self.metrics = Metrics(writer)
-        self._accounts = accounts(writer)
+        self._accounts = Accounts(writer, memory)
         self.settlement = Settlement(writer, self._accounts, self.prices, tasks, self.metrics.settled)
         self.draining = False
         self.reload_failure: str | None = None

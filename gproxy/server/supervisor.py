@@ -28,8 +28,10 @@ from gproxy.config.snapshot import Snapshot
 from gproxy.config.source import Loaded, completed, data_dir, make_data_dir
 from gproxy.errors import ConfigError, StoreError
 from gproxy.ledger import retention
+from gproxy.ledger.memory import Shared
 from gproxy.ledger.presence import Presence
 from gproxy.ledger.spend import recover_store
+from gproxy.ledger.succession import succeed
 from gproxy.ledger.writer import Writer
 from gproxy.server import coredumps, descriptors, handover, hyperconfig, listeners, metricfiles, repair
 from gproxy.server.app import Gateway
@@ -58,7 +60,7 @@ _BROKEN = "the configuration has errors; `gproxy check` lists them."
 class _Server:
     """What all processes of a server have in common. `known` are the problems that were told of before.
 
-    `started` is what `_NEEDS_RESTART` is taken from; `good` stands in for a file that has gone bad.
+    `started` is what `_NEEDS_RESTART` is taken from, `good` stands in for a bad file; several count in `memory`.
     """
 
     load: Load
@@ -69,6 +71,7 @@ class _Server:
     directory: Path
     store: Path
     own_id: str
+    memory: Shared | None = None
 
 
 def run(
@@ -153,6 +156,7 @@ def _serve_at(server: _Server, sockets: list[socket.socket], announce: Callable[
 
     if settings.workers == 1:
         return _work(server, sockets, None, begin, ready)
+    server = replace(server, memory=Shared(settings.workers))
     # What a killed server left is settled apart, so that nothing of a store is in this process when it forks.
     if code := run_apart(lambda: _recover(server.store)):
         return code
@@ -226,7 +230,10 @@ def _work(
     _speak_as(snapshot)
     writer = Writer(server.store, worker=worker.slot if worker else None)
     try:
-        recover_store(server.store, worker.slot if worker else None)
+        if worker is None or server.memory is None:
+            recover_store(server.store, None)
+        else:
+            succeed(server.store, server.memory, worker.slot)
         writer.start()
     except StoreError as error:
         listener.close()
@@ -262,7 +269,7 @@ async def _serve(
 ) -> None:
     _tune()
     tasks = Tasks()
-    gateway = Gateway(snapshot, writer, tasks, own_id=server.own_id)
+    gateway = Gateway(snapshot, writer, tasks, server.own_id, server.memory)
     gateway.reload_failure = failed
     gateway.metrics.reload_failed = failed is not None
     await gateway.health.refresh()
@@ -280,8 +287,7 @@ async def _serve(
         fail = partial(_set_failure, gateway)
         watching = tasks.spawn(watch(server.path, seen, server.load, swap, fail, tell))
     # Of several workers one is enough to clear the logs; its successor takes it over with its slot.
-    clears = worker is None or worker.slot == 0
-    keeping = tasks.spawn(retention.keep(writer, _retention_days(gateway))) if clears else None
+    keeping = tasks.spawn(retention.keep(writer, _retention_days(gateway))) if speaks else None
     ready()
     try:
         stopping = tasks.spawn(ending.told.wait())

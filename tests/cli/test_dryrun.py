@@ -17,6 +17,7 @@ from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import limits
 from gproxy.routing.credentials import State
 from gproxy.values import Claim, Health, Target
+from tests.kit.reserving import reserve
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
 
@@ -125,7 +126,7 @@ class World:
             at=NOW,
         )
         store = open_store(self.store)
-        store.run([partial(spend.reserve, claim=claim, worker=0, pending=b"")])
+        store.run([partial(reserve, claim=claim, worker=0, pending=b"")])
         store.close()
 
     def stands(self, name: str, health: Health, secret: str) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from gproxy.config.callers import callers
 from gproxy.config.load import load
-from gproxy.ledger.spend import Settling, reserve
+from gproxy.ledger.spend import Settling
 from gproxy.ledger.store import open_store
 from gproxy.providers.catalog import CHANNELS
 from gproxy.values import Claim
 from tests.cli.conftest import MINIMAL, Run
+from tests.kit.reserving import reserve
 
 
 def shown(run: Run, *argv: str) -> list[tuple[object, ...]]:

@@ -1,6 +1,7 @@
-"""What a request has counted and holds, from its opening to its end, for a process alone and for one of several."""
+"""What a request has counted and holds, from its opening to its end, for a process alone and one of several."""
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -12,9 +13,10 @@ from msgspec import structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import accounts as module
-from gproxy.ledger import sqlite, writer
-from gproxy.ledger.accounts import Accounts, Alone, Noting, Shared, accounts
+from gproxy.ledger import memory, sqlite, writer
+from gproxy.ledger.accounts import Accounts, Noting
 from gproxy.ledger.inline import MOST_WORKS
+from gproxy.ledger.memory import Shared
 from gproxy.ledger.periods import DAY_S
 from gproxy.ledger.spend import pending, recover_store, spent
 from gproxy.ledger.sqlite import connect, connect_read_only
@@ -33,10 +35,16 @@ BOTH = pytest.mark.parametrize("worker", [None, 1], ids=["alone", "shared"])
 async def serving(folder: Path, worker: int | None) -> AsyncIterator[tuple[Accounts, Writer]]:
     it = Writer(folder / "gproxy.db", worker)
     it.start()
+    shared = None
+    if worker is not None:
+        shared = Shared(2)
+        shared.begin(worker)
     try:
-        yield accounts(it), it
+        yield Accounts(it, shared), it
     finally:
         it.close()
+        if shared is not None:
+            shared.close()
 
 
 def claim(name: str, *, limited: bool = True, tokens: int = 0, cost: int = 0) -> Claim:
@@ -81,7 +89,6 @@ def finished(name: str, cost: int) -> Any:
 @BOTH
 async def test_a_request_is_counted_held_for_and_settled(tmp_path: Path, worker: int | None) -> None:
     async with serving(tmp_path, worker) as (books, it):
-        assert isinstance(books, Alone if worker is None else Shared)
         first, second, third = (claim(name, tokens=20, cost=30) for name in "abc")
         admission = await books.reserve(first, lambda: row("a"))
         assert [s.left for s in admission.standings] == [2, 80, 1]
@@ -105,7 +112,7 @@ async def test_that_a_request_is_open_is_written_with_what_it_holds_if_it_stays_
         await books.reserve(limited, lambda: row("limited"))
         books.open(free, lambda: row("free"))
         await until(it.path, f"{OPEN} WHERE request_id = 'free'")
-        assert table(it.path, OPEN) == [("free", it.worker), ("limited", it.worker)]
+        assert table(it.path, OPEN) == [("free", worker or 0), ("limited", worker or 0)]
         assert table(it.path, COUNTED) == [("concurrency", 1), ("rpm", 1)]
         assert verify(it.path) == []
         for one in (limited, free):
@@ -115,8 +122,11 @@ async def test_that_a_request_is_open_is_written_with_what_it_holds_if_it_stays_
     assert verify(it.path) == []
 
 
-async def test_alone_a_request_that_ends_soon_leaves_no_trace_of_having_been_open(tmp_path: Path) -> None:
-    async with serving(tmp_path, None) as (books, it):
+@BOTH
+async def test_a_request_that_ends_soon_leaves_no_trace_of_having_been_open(
+    tmp_path: Path, worker: int | None
+) -> None:
+    async with serving(tmp_path, worker) as (books, it):
         for name in "ab":
             one = claim(name, cost=30)
             await books.reserve(one, lambda: pytest.fail("nobody asked for its row"))
@@ -125,8 +135,9 @@ async def test_alone_a_request_that_ends_soon_leaves_no_trace_of_having_been_ope
         assert table(it.path, COUNTED) == [("rpm", 2)]
 
 
-async def test_alone_counts_are_written_with_the_next_row(tmp_path: Path) -> None:
-    async with serving(tmp_path, None) as (books, it):
+@BOTH
+async def test_counts_are_written_with_the_next_row(tmp_path: Path, worker: int | None) -> None:
+    async with serving(tmp_path, worker) as (books, it):
         await it.run(lambda db: None)
         first, second = claim("a", tokens=20), claim("b")
         for one in (first, second):
@@ -138,8 +149,9 @@ async def test_alone_counts_are_written_with_the_next_row(tmp_path: Path) -> Non
         assert table(it.path, COUNTED) == [("rpm", 2), ("tpd", 7)]
 
 
-async def test_alone_counts_are_in_the_store_soon_though_no_row_comes(tmp_path: Path) -> None:
-    async with serving(tmp_path, None) as (books, it):
+@BOTH
+async def test_counts_are_in_the_store_soon_though_no_row_comes(tmp_path: Path, worker: int | None) -> None:
+    async with serving(tmp_path, worker) as (books, it):
         await it.run(lambda db: None)
         for name in "ab":
             await books.reserve(claim(name), lambda: b"")
@@ -147,10 +159,13 @@ async def test_alone_counts_are_in_the_store_soon_though_no_row_comes(tmp_path: 
         assert table(it.path, OPEN) == []
 
 
-async def test_what_a_killed_process_left_open_is_settled_and_its_counts_stand(tmp_path: Path) -> None:
+@BOTH
+async def test_what_a_killed_process_left_open_is_settled_and_its_counts_stand(
+    tmp_path: Path, worker: int | None
+) -> None:
     """The writer's connection is read behind: nothing of what is in memory but not written reaches the next."""
     copy = tmp_path / "copy.db"
-    async with serving(tmp_path, None) as (books, it):
+    async with serving(tmp_path, worker) as (books, it):
         await books.reserve(claim("old", cost=30), lambda: row("old"))
         await until(it.path, OPEN)
         await books.reserve(claim("young", cost=30), lambda: row("young"))
@@ -204,12 +219,13 @@ async def test_a_store_that_fails_lets_nothing_through_and_counts_nothing(
     assert verify(it.path) == []
 
 
-async def test_alone_what_was_let_through_as_the_store_began_to_fail_is_counted_once_it_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@BOTH
+async def test_what_was_let_through_as_the_store_began_to_fail_is_counted_once_it_works(
+    tmp_path: Path, worker: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
     monkeypatch.setattr(writer, "RETRY_S", 0.02)
-    async with serving(tmp_path, None) as (books, it):
+    async with serving(tmp_path, worker) as (books, it):
         with closing(connect(it.path)) as other:
             await it.run(lambda db: None)
             other.execute("BEGIN IMMEDIATE")
@@ -239,29 +255,6 @@ async def test_a_caller_that_leaves_while_it_is_counted_is_settled_all_the_same(
         assert table(it.path, OPEN) == []
         assert table(it.path, f"{COUNTED}") in ([("rpm", 1)], [])
         assert spent(it.path, [("user/alice", "total")], time.time())["user/alice", "total"] == Spent(0, 0)
-
-
-async def test_of_several_what_is_counted_only_after_its_end_is_not_and_leaves_its_row(
-    tmp_path: Path,
-) -> None:
-    """Work whose caller leaves at the moment it fails is handed over again, behind what has come meanwhile."""
-    async with serving(tmp_path, 1) as (books, it):
-        with closing(connect(it.path)) as other:
-            other.execute("BEGIN IMMEDIATE")
-            one = claim("a", tokens=20, cost=30)
-            task = asyncio.ensure_future(books.reserve(one, lambda: row("a")))
-            await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([task])
-            it.put(books.settle(one, 0, 5, finished("a", 5)))
-            assert len(it._gathered) == 2
-            it._gathered.reverse()
-            other.execute("ROLLBACK")
-        await it.run(lambda db: None)
-        assert table(it.path, OPEN) == []
-        assert table(it.path, "SELECT request_id, status FROM usage") == [("a", 200)]
-        assert spent(it.path, [("user/alice", "total")], time.time())["user/alice", "total"] == Spent(5, 0)
-    assert verify(it.path) == []
 
 
 async def test_noting_tells_of_what_stays_open_and_of_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,21 +294,12 @@ async def test_alone_what_somebody_changes_by_hand_is_seen_by_the_next_request_t
         assert spent(it.path, [("user/alice", "total")], time.time())["user/alice", "total"] == Spent(3, 0)
 
 
-async def test_alone_the_spend_of_past_days_is_not_kept_though_nothing_is_limited(tmp_path: Path) -> None:
-    async with serving(tmp_path, None) as (books, it):
-        assert isinstance(books, Alone)
-        for day in range(10):
-            one = structs.replace(claim(f"a{day}", limited=False), at=time.time() - day * DAY_S)
-            books._tally.turn(one.at)  # as the clock would have it
-            await it.run(books.settle(one, 0, 7, None))
-        assert len(books._tally._spent) == 6
-        assert spent(it.path, [("user/alice", "total")], time.time())["user/alice", "total"] == Spent(70, 0)
-
-
-async def test_alone_a_charge_that_is_not_written_yet_stands_though_the_clock_is_wrong_for_a_while(
+@BOTH
+async def test_a_charge_that_is_not_written_yet_stands_though_the_clock_is_wrong_for_a_while(
     tmp_path: Path,
+    worker: int | None,
 ) -> None:
-    async with serving(tmp_path, None) as (books, it):
+    async with serving(tmp_path, worker) as (books, it):
         daily = Budget("user/alice", "day", 100)
         first, ahead, second = (
             structs.replace(claim(name, cost=1), bounds=(), budgets=(daily,)) for name in "abc"
@@ -328,18 +312,30 @@ async def test_alone_a_charge_that_is_not_written_yet_stands_though_the_clock_is
         assert (await books.reserve(second, lambda: b"")).refused == daily
 
 
-async def test_where_sqlite_has_its_fault_all_is_counted_in_the_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@BOTH
+async def test_where_sqlite_has_its_fault_no_count_goes_on_unwritten(
+    tmp_path: Path, worker: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Its thread alone writes there."""
     monkeypatch.setattr(writer, "known_fault", lambda: "lost rows")
-    async with serving(tmp_path, None) as (books, _):
-        assert isinstance(books, Shared)
+    async with serving(tmp_path, worker) as (books, it):
+        assert it.inline is None
+        for name in "abc":
+            one = claim(name, tokens=20)
+            assert (await books.reserve(one, lambda: b"")).refused is None
+            assert table(it.path, COUNTED) == [
+                ("rpm", "abc".index(name) + 1),
+                ("tpd", "abc".index(name) * 7 + 20),
+            ]
+            await it.run(books.settle(one, 7, 1, finished(name, 1)))
+        assert (await books.reserve(claim("d"), lambda: b"")).refused == LIMITS[0]
 
 
-async def test_alone_a_kill_between_two_commits_corrects_no_count_twice(tmp_path: Path) -> None:
+@BOTH
+async def test_a_kill_between_two_commits_corrects_no_count_twice(tmp_path: Path, worker: int | None) -> None:
     """What one turn leaves may take several commits: a request's tokens are corrected in that which ends it."""
     copy = tmp_path / "copy.db"
-    async with serving(tmp_path, None) as (books, it):
+    async with serving(tmp_path, worker) as (books, it):
         one, other = claim("one", tokens=60), claim("other")
         await books.reserve(one, lambda: row("one"))
         await until(it.path, OPEN)
@@ -357,3 +353,26 @@ async def test_alone_a_kill_between_two_commits_corrects_no_count_twice(tmp_path
     assert recover_store(copy, None) == 1
     assert table(it.path, COUNTED) == [("rpm", 2), ("tpd", 50)]
     assert table(copy, COUNTED) == [("rpm", 2), ("tpd", 15)]  # as the row of the killed one says
+
+
+async def test_what_ends_while_another_process_has_its_turn_for_long_is_counted_off_though_nothing_else_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path, 1) as (books, it):
+        one = claim("a", tokens=20, cost=30)
+        await books.reserve(one, lambda: b"")
+        with monkeypatch.context() as patched:
+            patched.setattr(memory.fcntl, "lockf", refuse)
+            patched.setattr(memory, "PATIENCE_S", 0.01)
+            with pytest.raises(StoreError, match="another worker is stopped"):
+                await books.reserve(claim("b"), lambda: b"")
+            await it.run(books.settle(one, 7, 5, finished("a", 5)))
+        assert books._tally.spent("user/alice", "total") == Spent(0, 30)
+        async with asyncio.timeout(5):
+            while books._tally.spent("user/alice", "total") != Spent(5, 0):
+                await asyncio.sleep(0.005)
+        assert table(it.path, COUNTED) == [("rpm", 1), ("tpd", 7)]
+
+
+def refuse(descriptor: int, how: int) -> None:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")

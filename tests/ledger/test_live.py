@@ -14,6 +14,7 @@ from gproxy.ledger.live import moment
 from gproxy.ledger.store import Store, open_store
 from gproxy.ledger.when import stamp
 from gproxy.values import Claim, Usage
+from tests.kit.reserving import reserve
 from tests.ledger.rows import record
 
 NOW = datetime(2026, 11, 25, 12, 0, 30, tzinfo=UTC)
@@ -26,7 +27,7 @@ def path(tmp_path: Path) -> Path:
 
 def opened(store: Store, name: str, at: float, pending: bytes = b"") -> None:
     claim = Claim(request_id=name, scopes=(), bounds=(), budgets=(), tokens=0, cost_nano=0, at=at)
-    store.run([partial(spend.reserve, claim=claim, worker=0, pending=pending)])
+    store.run([partial(reserve, claim=claim, worker=0, pending=pending)])
 
 
 def test_open_requests_are_told_oldest_first_with_what_is_known_of_them(path: Path) -> None:

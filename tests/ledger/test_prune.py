@@ -7,13 +7,13 @@ import pytest
 
 from gproxy.errors import StoreError
 from gproxy.ledger import prune as module
-from gproxy.ledger import spend
 from gproxy.ledger.prune import Old, old_rows, prune
 from gproxy.ledger.report import report
 from gproxy.ledger.sqlite import connect
 from gproxy.ledger.store import open_store
 from gproxy.ledger.verify import verify
 from gproxy.values import Record
+from tests.kit.reserving import Charging
 from tests.ledger.rows import record
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -27,7 +27,7 @@ def charged(path: Path, *records: Record) -> Path:
             (f"user/{row.user}", f"key/{row.key_id}"),
             datetime.fromisoformat(row.started_at).timestamp(),
         )
-        work = spend.Charging(scopes, at, row.cost_nano, row)
+        work = Charging(scopes, at, row.cost_nano, row)
         assert store.run([work]) == [None]
     store.close()
     return path

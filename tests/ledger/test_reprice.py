@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
 from gproxy.ledger import reprice as module
-from gproxy.ledger import spend
 from gproxy.ledger.pricing import Price, Rates, Tier
 from gproxy.ledger.reprice import Outcome, PriceAt, Selection, Sum, reprice
 from gproxy.ledger.sqlite import connect
 from gproxy.ledger.store import open_store
 from gproxy.ledger.when import stamp
 from gproxy.values import Record, Usage
+from tests.kit.reserving import Charging
 from tests.ledger.rows import record
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -38,7 +38,7 @@ def charged(path: Path, *records: Record) -> None:
     """Rows whose cost was added to the spend as they were written, each as a server does it."""
     store = open_store(path)
     works = [
-        spend.Charging(
+        Charging(
             (f"user/{row.user}", f"key/{row.key_id}"),
             datetime.fromisoformat(row.started_at).timestamp(),
             row.cost_nano,

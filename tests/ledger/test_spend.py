@@ -23,6 +23,7 @@ from gproxy.ledger.sqlite import connect
 from gproxy.ledger.store import Store, open_store
 from gproxy.ledger.weighing import WINDOW_S, Spent
 from gproxy.values import Admission, Bound, Budget, Claim, Usage
+from tests.kit.reserving import Charging, reserve
 from tests.ledger.rows import record
 
 NOON = 1_795_608_000.25
@@ -74,7 +75,7 @@ class Books:
             at=at,
         )
         row = spend.pending(record(name, outcome="interrupted", cost_nano=None)) if pending else b""
-        admission: Admission = self.do(lambda db: spend.reserve(db, claim, worker, row))
+        admission: Admission = self.do(lambda db: reserve(db, claim, worker, row))
         return name, admission
 
     def passes(self, *limits: Bound | Budget, **claim: Any) -> bool:
@@ -89,7 +90,7 @@ class Books:
                 budgets=tuple(it for it in limits if isinstance(it, Budget)),
                 **{"tokens": 0, "cost_nano": 0, "at": NOON, **claim},
             )
-            seen.append(spend.reserve(db, inner, 0, b""))
+            seen.append(reserve(db, inner, 0, b""))
             raise LookupError("to be rolled back")
 
         with pytest.raises(StoreError, match="rolled back"):
@@ -516,7 +517,7 @@ def test_what_is_charged_without_a_row_is_noted_by_the_day(books: Books) -> None
 def test_a_row_of_the_day_it_is_charged_in_is_its_own_explanation(books: Books) -> None:
     for at, started_at in ((NOON, "2026-11-25T00:00:00.000Z"), (NOON + DAY, "2026-11-25T23:59:59.999Z")):
         row = record(started_at, started_at=started_at, cost_nano=7)
-        books.do(spend.Charging(["user/a"], at, 7, row))
+        books.do(Charging(["user/a"], at, 7, row))
     assert books.table("spend_adjustments") == [
         ("user/a", "2026-11-25", "midnight", "2026-11-25T23:59:59.999Z", -7),
         ("user/a", "2026-11-26", "midnight", "2026-11-25T23:59:59.999Z", 7),
@@ -620,7 +621,7 @@ def test_what_a_dead_process_left_is_settled_as_interrupted(
         cost_nano=70,
         at=NOON,
     )
-    before.do(lambda db: spend.reserve(db, claim, 1, spend.pending(row)))
+    before.do(lambda db: reserve(db, claim, 1, spend.pending(row)))
     before.reserve(request_id="alive", worker=0)
     before.reserve(request_id="silent", worker=1, pending=False)
     before.store.close()
@@ -643,7 +644,7 @@ def test_what_a_dead_process_left_is_settled_as_interrupted(
 def test_a_row_comes_back_as_it_was_kept(books: Books) -> None:
     row = record("kept", usage=Usage(input_tokens=3), error="ä 🙂", cost_nano=None, alias="fast", ttft_ms=4)
     claim = Claim(request_id="kept", scopes=(), bounds=(), budgets=(), tokens=0, cost_nano=0, at=NOON)
-    books.do(lambda db: spend.reserve(db, claim, 0, spend.pending(row)))
+    books.do(lambda db: reserve(db, claim, 0, spend.pending(row)))
     books.recover()
     books.do(Entry(structs.replace(row, request_id="plain")))
     recovered, plain = books.table("usage")
@@ -663,7 +664,7 @@ def test_a_reservation_fits_its_page(books: Books) -> None:
         cost_nano=10**9,
         at=NOON,
     )
-    books.do(lambda db: spend.reserve(db, claim, 0, spend.pending(row)))
+    books.do(lambda db: reserve(db, claim, 0, spend.pending(row)))
     ((*_, hold, kept),) = books.table("reservations")
     assert len(hold) + len(kept) < 950
 

@@ -11,11 +11,11 @@ from gproxy.errors import RowRefused, StoreError
 from gproxy.ledger.adjustments import adjust
 from gproxy.ledger.bulk import Entry
 from gproxy.ledger.rows import DETAILS
-from gproxy.ledger.spend import Charging
 from gproxy.ledger.sqlite import connect, sqlite3
 from gproxy.ledger.store import open_store
 from gproxy.ledger.verify import verify
 from gproxy.values import Usage
+from tests.kit.reserving import Charging
 from tests.ledger.rows import record
 
 COLUMNS = re.split(

@@ -23,6 +23,7 @@ from gproxy.ledger.verify import CHECKS, Difference, verify
 from gproxy.ledger.when import stamp
 from gproxy.protocols.answers import consistent
 from gproxy.values import Bound, Budget, Claim, Usage
+from tests.kit import reserving
 from tests.ledger.rows import record
 
 NOON = 1_795_608_000.25
@@ -45,7 +46,7 @@ def reserve(store: Store, name: str, user: str, at: float, cost: int = 9) -> Non
     row = record(
         name, user=user, key_id=user, started_at=moment(at - 1), cost_nano=cost, outcome="interrupted"
     )
-    store.run([partial(spend.reserve, claim=claim, worker=0, pending=spend.pending(row))])
+    store.run([partial(reserving.reserve, claim=claim, worker=0, pending=spend.pending(row))])
 
 
 def moment(at: float) -> str:
@@ -57,7 +58,7 @@ def charge(
 ) -> None:
     written = record(name, user=user, key_id=user, started_at=moment(began), cost_nano=cost) if row else None
     scopes = (f"user/{user}", f"key/{user}")
-    store.run([spend.Charging(scopes, at, cost, written)])
+    store.run([reserving.Charging(scopes, at, cost, written)])
 
 
 def at(seconds: float) -> datetime:

@@ -7,7 +7,6 @@ import pytest
 from gproxy.ledger.weighing import (
     Count,
     Spent,
-    Stand,
     kept_of,
     need_of,
     refusal,
@@ -64,14 +63,14 @@ def test_tokens_are_needed_up_to_the_limit_and_of_all_else_one() -> None:
 def test_the_bound_that_is_full_for_longest_refuses_and_says_for_how_long() -> None:
     minute, day = Bound("r", "rpm", 3), Bound("r", "rpd", 3)
     books = Books([(SECOND - 50, 1), (SECOND - 20, 2)])
-    full = Count(minute, Stand(SECOND, 3, SECOND - 20), 1)
+    full = Count(minute, 1, SECOND, 3, SECOND - 20)
     refused = refusal(books, [full], claim())
     assert refused is not None
     assert (refused.refused, refused.retry_after) == (minute, 10.75)
-    refused = refusal(books, [full, Count(day, Stand(DAY, 3, DAY), 1)], claim())
+    refused = refusal(books, [full, Count(day, 1, DAY, 3, DAY)], claim())
     assert refused is not None
     assert (refused.refused, refused.retry_after) == (day, 12 * 3600 - 0.25)
-    assert refusal(books, [Count(minute, Stand(SECOND, 2, SECOND), 1)], claim()) is None
+    assert refusal(books, [Count(minute, 1, SECOND, 2, SECOND)], claim()) is None
 
 
 @pytest.mark.parametrize(
@@ -99,12 +98,12 @@ def test_a_standing_counts_what_is_taken_and_tells_when_all_is_back() -> None:
     def told() -> list[tuple[int, float]]:
         return [(it.left, it.resets_in) for it in standings(counts, NOON)]
 
-    minute = Count(Bound("r", "rpm", 5), Stand(SECOND, 2, SECOND - 30), 1)
-    ahead = Count(Bound("r", "tpm", 5), Stand(SECOND, 2, SECOND + 7), 1)
-    idle = Count(Bound("r", "tpd", 5), Stand(DAY), 0)
-    full = Count(Bound("r", "tpd", 5), Stand(DAY), 9)
+    minute = Count(Bound("r", "rpm", 5), 1, SECOND, 2, SECOND - 30)
+    ahead = Count(Bound("r", "tpm", 5), 1, SECOND, 2, SECOND + 7)
+    idle = Count(Bound("r", "tpd", 5), 0, DAY)
+    full = Count(Bound("r", "tpd", 5), 9, DAY)
     counts = [minute, ahead, idle, full]
     assert told() == [(3, 30.75), (3, 67.75), (5, 0.0), (5, 0.0)]
     for count in counts:
-        count.stand.take(count.need)
+        count.take()
     assert told() == [(2, 60.75), (2, 67.75), (5, 0.0), (0, 12 * 3600 - 0.25)]

@@ -11,6 +11,7 @@ from gproxy.ledger.bulk import Entry
 from gproxy.ledger.store import open_store
 from gproxy.server import account, queries
 from gproxy.values import Bound, Budget, Claim
+from tests.kit.reserving import reserve
 from tests.ledger.rows import record
 from tests.server.parts import KEY, snapshot
 
@@ -81,7 +82,7 @@ def test_what_is_spent_held_and_counted_is_told(clients: dict[str, Client], path
     store = open_store(path)
     for number in range(2):
         request = claim(laptop, f"r{number}", 100_000_000)
-        store.run([lambda db, request=request: spend.reserve(db, request, 0, b"")])  # type: ignore[misc]  # bound now
+        store.run([lambda db, request=request: reserve(db, request, 0, b"")])  # type: ignore[misc]  # bound now
     store.run([spend.Settling("r0", 9, 30_000_000, None)])
     store.close()
     told = account.quota(laptop, path, NOW + 1)
@@ -142,6 +143,6 @@ def test_a_bound_at_its_end_has_nothing_left(path: Path) -> None:
     request = Claim(
         request_id="r", scopes=(), bounds=client.key_bounds, budgets=(), tokens=9, cost_nano=0, at=NOW
     )
-    store.run([lambda db: spend.reserve(db, request, 0, b"")])
+    store.run([lambda db: reserve(db, request, 0, b"")])
     store.close()
     assert account.quota(client, path, NOW)["limits"][0]["remaining"] == 0

@@ -9,6 +9,7 @@ from gproxy.ledger import spend
 from gproxy.ledger.store import open_store
 from gproxy.server.allowances import quotas
 from gproxy.values import Claim
+from tests.kit.reserving import reserve
 from tests.server.parts import snapshot
 
 TEXT = """
@@ -44,7 +45,7 @@ def test_users_and_keys_are_told_with_what_they_spent_hold_and_have_left(tmp_pat
             cost_nano=held,
             at=now,
         )
-        store.run([partial(spend.reserve, claim=claim, worker=0, pending=b"")])
+        store.run([partial(reserve, claim=claim, worker=0, pending=b"")])
     store.run([spend.Settling("done", 0, 100_000_000, None)])
     store.close()
     told = [tuple(row.values()) for row in quotas(config, path, now)]

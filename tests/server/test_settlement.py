@@ -13,7 +13,7 @@ from msgspec import structs
 
 from gproxy.errors import Unavailable
 from gproxy.ledger import sqlite, writer
-from gproxy.ledger.accounts import accounts
+from gproxy.ledger.accounts import Accounts
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.spend import spent
 from gproxy.ledger.sqlite import connect
@@ -60,7 +60,7 @@ class Books:
         self.writer.start()
         self.tasks = Tasks()
         prices = Prices(PriceBook(command), self.tasks)
-        self.settlement = Settlement(self.writer, accounts(self.writer), prices, self.tasks)
+        self.settlement = Settlement(self.writer, Accounts(self.writer), prices, self.tasks)
 
     async def rows(self) -> list[dict[str, Any]]:
         """All rows, those under way included."""

@@ -1,0 +1,65 @@
+"""The memory that counters and spend are kept in: whole numbers in cells, found by the name of what they are for.
+
+Here is that of one process; the one of several is `memory.py`'s. What the cells mean is `windows.py`'s and
+`purses.py`'s.
+"""
+
+import threading
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Protocol, overload
+
+
+class Cells(Protocol):
+    """A list of numbers, or a view of memory."""
+
+    @overload
+    def __getitem__(self, at: int, /) -> int: ...
+    @overload
+    def __getitem__(self, at: slice, /) -> Iterable[int]: ...
+    def __setitem__(self, at: int, value: int, /) -> None: ...
+
+
+class Memory(Protocol):
+    """`cells` are 64 bits each, and are to be asked for anew after `place`. All is done inside `turn`, which raises
+    `StoreError` if it cannot be had.
+
+    `worker` is the slot of this process, of so many `workers`. `changing` is held inside `turn`, and by another
+    thread of this process that takes what was counted.
+    """
+
+    worker: int
+    workers: int
+    changing: threading.Lock
+
+    @property
+    def cells(self) -> Cells: ...
+
+    @property
+    def turn(self) -> AbstractContextManager[object]: ...
+
+    def place(self, name: str, size: int) -> int:
+        """Where the cells of that name begin; so many, of 0, if there are none yet. Raises `StoreError`."""
+
+    def places(self) -> Iterable[tuple[str, int]]:
+        """All names, and where their cells begin."""
+
+
+class Own:
+    """The memory of a process that counts alone."""
+
+    def __init__(self) -> None:
+        self.worker, self.workers = 0, 1
+        self.cells: list[int] = []
+        self.turn = self.changing = threading.Lock()
+        self._places: dict[str, int] = {}
+
+    def place(self, name: str, size: int) -> int:
+        at = self._places.get(name)
+        if at is None:
+            at = self._places[name] = len(self.cells)
+            self.cells.extend([0] * size)
+        return at
+
+    def places(self) -> Iterable[tuple[str, int]]:
+        return list(self._places.items())

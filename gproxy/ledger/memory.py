@@ -1,0 +1,191 @@
+"""The memory that the processes of one server count in, and the lock by which each has its turn.
+
+It is made before they are forked, has no name in any folder, and is gone with the last of them. What its cells mean
+is `windows.py`'s and `purses.py`'s, what becomes of a dead process's requests `succession.py`'s.
+"""
+
+import errno
+import mmap
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from types import TracebackType
+from typing import BinaryIO
+
+from gproxy.errors import StoreError
+from gproxy.ledger import purses, windows
+
+if sys.platform != "win32":
+    import fcntl
+
+PATIENCE_S = 0.5
+"""How long a turn is waited for. Each takes microseconds, and that of a process that was killed ends with it: who has
+its turn for longer was stopped."""
+
+_YIELDS, _PAUSE_S = 20, 0.00005
+
+_STEP = 256 * 1024
+"""Bytes by which it grows, and a quarter of what it has."""
+
+_CELL = 8
+_DIRTY, _END, _FIRST = 0, 1, 2
+"""Whether somebody has its turn; where the next name comes. Names follow, each with its cells: how many there are in
+all, the bytes of the name, the name, and what it has a place for."""
+
+_BUSY = (errno.EACCES, errno.EAGAIN)
+
+
+class Shared:
+    """A `cells.Memory`. One is made by the parent of `workers` processes; each says by `begin` which it is.
+
+    It is its own `turn`, for one thread of each process. The lock is another file than the memory: who closes any
+    descriptor of a file gives up its locks, and to map it anew is to do that.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.worker, self.workers = 0, workers
+        self.changing = threading.Lock()
+        self._lock, self._file = _unnamed(), _unnamed()
+        self._fd = self._lock.fileno()
+        self._places: dict[str, int] = {}
+        self._read = _FIRST
+        self._waited = False
+        self._grow(_STEP)
+        self.cells[_END] = _FIRST
+
+    def begin(self, worker: int) -> None:
+        """This process is that worker."""
+        self.worker = worker
+
+    def close(self) -> None:
+        """This process needs it no more."""
+        self._lock.close()
+        self._file.close()
+
+    @property
+    def turn(self) -> "Shared":
+        return self
+
+    def __enter__(self) -> None:
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._waited = False
+        except OSError as error:
+            self._wait(error)
+        cells = self.cells
+        if cells[_DIRTY]:
+            self._mend()
+        cells[_DIRTY] = 1
+        self.changing.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.changing.release()
+        if kind is None or issubclass(kind, StoreError):  # else nobody knows what was left undone
+            self.cells[_DIRTY] = 0
+        fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    def strike(self) -> None:
+        """This process has nothing open and holds nothing: what there is was of the one before in its slot."""
+        for name, at in self.places():
+            windows.strike(self, name, at)
+            purses.strike(self, name, at)
+
+    def _mend(self) -> None:
+        """Somebody was killed in his turn: make anew what follows from the rest."""
+        for name, at in self.places():
+            windows.mend(self, name, at)
+            purses.mend(self, name, at)
+
+    def _wait(self, error: OSError) -> None:
+        """Raises `StoreError`; where that is so, the next does not wait at all."""
+        deadline = time.monotonic() + (0 if self._waited else PATIENCE_S)
+        tries = 0
+        while error.errno in _BUSY and (tries < _YIELDS or time.monotonic() < deadline):
+            tries += 1
+            if tries <= _YIELDS:
+                os.sched_yield()
+            else:
+                time.sleep(_PAUSE_S)
+            try:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._waited = False
+                return
+            except OSError as again:
+                error = again
+        self._waited = True
+        raise StoreError(f"The limits cannot be counted: another worker is stopped ({error.strerror}).")
+
+    def place(self, name: str, size: int) -> int:
+        at = self._places.get(name)
+        if at is None:
+            self._read_on()
+            at = self._places.get(name)
+        return self._append(name, size) if at is None else at
+
+    def places(self) -> Iterable[tuple[str, int]]:
+        self._read_on()
+        return list(self._places.items())
+
+    def _read_on(self) -> None:
+        """What names others have added."""
+        end = self.cells[_END]
+        if end > len(self.cells):
+            self._map()
+        while self._read < end:
+            at = self._read
+            size, length = self.cells[at], self.cells[at + 1]
+            name = bytes(self._bytes[(at + 2) * _CELL :][:length])
+            self._places[name.decode("utf-8", "surrogatepass")] = at + 2 + _cells(length)
+            self._read += size
+
+    def _append(self, name: str, size: int) -> int:
+        """It is there with the last that is written."""
+        written = name.encode("utf-8", "surrogatepass")
+        at = self.cells[_END]
+        place = at + 2 + _cells(len(written))
+        end = place + size
+        if end > len(self.cells):
+            have = len(self.cells) * _CELL
+            self._grow(max(end * _CELL, have + max(_STEP, have // 4)))
+        self._bytes[(at + 2) * _CELL : (at + 2) * _CELL + len(written)] = written
+        for cell in range(place, end):  # of one who was killed before it was there
+            self.cells[cell] = 0
+        self.cells[at], self.cells[at + 1] = end - at, len(written)
+        self.cells[_END] = end
+        self._read = end
+        self._places[name] = place
+        return place
+
+    def _grow(self, size: int) -> None:
+        size += -size % mmap.PAGESIZE
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), 0, size)
+            else:
+                self._file.truncate(size)
+        except OSError as error:
+            raise StoreError(
+                f"The limits cannot be counted: no memory for them ({error.strerror})."
+            ) from error
+        self._map()
+
+    def _map(self) -> None:
+        size = os.fstat(self._file.fileno()).st_size
+        self._bytes = memoryview(mmap.mmap(self._file.fileno(), size))
+        self.cells = self._bytes.cast("q")
+
+
+def _cells(length: int) -> int:
+    return -(-length // _CELL)
+
+
+def _unnamed() -> BinaryIO:
+    """A file that nobody else can open."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("gproxy"), "r+b", buffering=0)
+    return tempfile.TemporaryFile(buffering=0)

@@ -1,0 +1,170 @@
+"""What scopes have spent and hold in their periods, in cells. What fits is `weighing.py`'s to say.
+
+A scope has a purse for `total`, and for some days and months, each of which takes the place of one that nobody holds
+anything in. What a process holds has a cell of its own, so that what one that dies held can be released.
+"""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from datetime import date
+from functools import lru_cache
+
+from gproxy.errors import StoreError
+from gproxy.ledger.bulk import MOST_SPENT_NANO
+from gproxy.ledger.cells import Memory
+from gproxy.ledger.periods import periods
+from gproxy.ledger.weighing import Spent
+from gproxy.ledger.windows import Ask
+
+_SPENT_QUERY = "SELECT spent_nano FROM spend WHERE scope = ? AND period = ?"
+
+_KEY, _SPENT, _HELD, _HOLDERS = 0, 1, 2, 3
+"""The number of the period, 0 for none; one more than what is spent, 0 if the store is to be asked; what is held by
+all, and from there on by each process."""
+
+_DAYS, _MONTHS = 8, 4
+_PURSES = 1 + _DAYS + _MONTHS
+_PREFIX = "scope "
+
+_MOST_KNOWN = 50_000
+
+Purse = tuple[int, int]
+"""Where its cells begin, and the number of the period that it has to have there."""
+
+_NONE: Purse = (0, 0)
+
+
+class Purses:
+    """All done in the memory's turn."""
+
+    def __init__(self, memory: Memory, ask: Ask) -> None:
+        self._memory, self._ask = memory, ask
+        self._known: dict[tuple[str, str], Purse] = {}
+        self._charged: dict[tuple[tuple[str, ...], int], Sequence[tuple[str, str, Purse]]] = {}
+        self._scopes: dict[str, int] = {}
+        self._stale: set[int] = set()
+
+    def spent(self, scope: str, period: str) -> Spent:
+        """Raises `StoreError` if the store has to be asked, and cannot be."""
+        at, number = self._known.get((scope, period), _NONE)
+        cells = self._memory.cells
+        if not number or cells[at] != number or not cells[at + _SPENT]:
+            at = self.purse(scope, period)[0]
+            cells = self._memory.cells
+        return Spent(cells[at + _SPENT] - 1, cells[at + _HELD])
+
+    def purse(self, scope: str, period: str) -> Purse:
+        """That of a scope and the key of a period, with what is spent as the store has it, and what came since.
+        Raises `StoreError`."""
+        pair = (scope, period)
+        purse = self._known.get(pair)
+        cells = self._memory.cells
+        if purse is not None and cells[purse[0]] == purse[1] and cells[purse[0] + _SPENT]:
+            return purse
+        purse = self._found(scope, period)
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[pair] = purse
+        place, cells = purse[0] + _SPENT, self._memory.cells
+        if not cells[place]:
+            found = self._ask(_SPENT_QUERY, pair)
+            cells[place] = min(max(found[0][0], 0), MOST_SPENT_NANO) + 1 if found else 1
+        return purse
+
+    def hold(self, purses: Iterable[Purse], nano: int) -> None:
+        """Hold so much more of each, or (below 0) less."""
+        cells, own = self._memory.cells, _HOLDERS + self._memory.worker
+        for at, number in purses:
+            if cells[at] == number:
+                taken = max(nano, -cells[at + own])
+                cells[at + own] += taken
+                cells[at + _HELD] += taken
+
+    def charge(self, scopes: tuple[str, ...], day: int, nano: int) -> None:
+        """Spend so much of each scope, in every period of that UTC day. What the store cannot be asked for now is
+        asked for when it matters, and will have been told."""
+        charged = self._charged.get((scopes, day)) or self._all(scopes, day)
+        cells = self._memory.cells
+        for scope, period, (at, number) in charged:
+            if cells[at] != number or not cells[at + _SPENT]:
+                try:
+                    at = self.purse(scope, period)[0]
+                except StoreError:
+                    continue
+                cells = self._memory.cells
+            cells[at + _SPENT] = min(cells[at + _SPENT] + nano, MOST_SPENT_NANO + 1)
+
+    def forget(self) -> None:
+        """What is spent is to be read anew."""
+        self._known.clear()
+        self._charged.clear()
+        self._stale = set(self._scopes.values())
+
+    def _all(self, scopes: tuple[str, ...], day: int) -> Sequence[tuple[str, str, Purse]]:
+        """The purses that a cost of that day is taken from."""
+        pairs = [(scope, period) for scope in scopes for period in periods(day).values()]
+        found = []
+        for scope, period in pairs:
+            with contextlib.suppress(StoreError):
+                found.append((scope, period, self._found(scope, period)))
+        if len(found) == len(pairs):
+            if len(self._charged) >= _MOST_KNOWN:
+                self._charged.clear()
+            self._charged[scopes, day] = found
+        return found
+
+    def _found(self, scope: str, period: str) -> Purse:
+        """The purse of that period, which may have to be read."""
+        memory = self._memory
+        size = _HOLDERS + memory.workers
+        at = self._scopes.get(scope)
+        if at is None:
+            at = self._scopes[scope] = memory.place(f"{_PREFIX}{scope}", _PURSES * size)
+        cells = memory.cells
+        if at in self._stale:
+            self._stale.remove(at)
+            for purse in range(at, at + _PURSES * size, size):
+                cells[purse + _SPENT] = 0
+        first, count, number = _number_of(period)
+        purses = [at + (first + (number + step) % count) * size for step in range(count)]
+        for purse in purses:
+            if cells[purse] == number:
+                return purse, number
+        free = next((purse for purse in purses if not cells[purse + _HELD]), purses[0])
+        cells[free] = 0  # until it is whole
+        for cell in range(free + 1, free + size):
+            cells[cell] = 0
+        cells[free] = number
+        return free, number
+
+
+@lru_cache(maxsize=64)
+def _number_of(period: str) -> tuple[int, int, int]:
+    """The first of the purses that are for such a period, how many there are, and the number that tells it from
+    others."""
+    if period == "total":
+        return 0, 1, 1
+    if len(period) == len("2026-11-25"):
+        return 1, _DAYS, date.fromisoformat(period).toordinal()
+    return 1 + _DAYS, _MONTHS, int(period[:4]) * 12 + int(period[5:])
+
+
+def mend(memory: Memory, name: str, at: int) -> None:
+    """Make anew what follows from the rest, where a process was killed between the two."""
+    cells = memory.cells
+    for purse in _purses(memory, name, at):
+        cells[purse + _HELD] = sum(cells[purse + _HOLDERS : purse + _HOLDERS + memory.workers])
+
+
+def strike(memory: Memory, name: str, at: int) -> None:
+    """This process holds nothing."""
+    cells = memory.cells
+    for purse in _purses(memory, name, at):
+        own = purse + _HOLDERS + memory.worker
+        cells[purse + _HELD] -= cells[own]
+        cells[own] = 0
+
+
+def _purses(memory: Memory, name: str, at: int) -> Iterable[int]:
+    size = _HOLDERS + memory.workers
+    return range(at, at + _PURSES * size, size) if name.startswith(_PREFIX) else ()

@@ -1,0 +1,204 @@
+"""What is counted of one kind of a rule, slot by slot, in cells. What fits is `weighing.py`'s to say.
+
+A ring has a cell for each slot that may be kept (`weighing.kept_of`): 0 if nothing was counted there, else one more
+than what was. So it needs no slots beside, if it is known which began last. What is open at once has a cell for each
+process in its place, so that what one that dies had open can be struck out.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from gproxy.errors import StoreError
+from gproxy.ledger.bulk import Slot
+from gproxy.ledger.cells import Memory
+from gproxy.ledger.periods import KEPT_DAYS
+from gproxy.ledger.weighing import BY_TOKENS, SLIDING, WINDOW_S, kept_of, slots_of
+
+Ask = Callable[[str, tuple[str, ...]], list[Any]]
+"""What a query of the store, with these values, finds. Raises `StoreError`."""
+
+_COUNTERS = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ?"
+
+NOW, USED, NEWEST, PLACE = 0, 1, 2, 3
+"""The slot in which it stands (-1: none), what counts there, and the last slot in which anything does (-1: none).
+`PLACE` is the cell of that slot, 0 if the slot has to begin first. All follow from the rest."""
+
+_BEGUN, _STATE, _RING = 4, 5, 6
+_UNREAD, _WHOLE, _PARTIAL = 0, 1, 2
+"""Partial: the store has slots for which the ring has no place. Nothing is counted then before a slot begins, which
+ends those."""
+
+_PREFIX = "window "
+_FEW = 8
+
+_MOST = 2**62
+
+
+class Window:
+    """One kind of a rule. It is made, and all of it done, in the memory's turn.
+
+    `own` is the cell of this process where it counts what is open, else 0. `written`: the store is told of it as it
+    comes, under the name `counter`, which is that of `slot`, where this process has looked last.
+    """
+
+    __slots__ = (
+        "_ahead",
+        "_ask",
+        "_back",
+        "_mask",
+        "_memory",
+        "at",
+        "by_tokens",
+        "counter",
+        "kind",
+        "own",
+        "rule",
+        "sliding",
+        "slot",
+        "written",
+    )
+
+    def __init__(self, rule: str, kind: str, memory: Memory, ask: Ask) -> None:
+        self.rule, self.kind = rule, kind
+        self.sliding = kind in SLIDING
+        self.by_tokens = kind in BY_TOKENS
+        self.written = kind != "concurrency"
+        self._memory, self._ask = memory, ask
+        self._mask = 127 if self.sliding else 7
+        self._back, self._ahead = (WINDOW_S - 1, WINDOW_S) if self.sliding else (KEPT_DAYS, KEPT_DAYS)
+        size = self._mask + 1 if self.written else memory.workers
+        self.at = memory.place(f"{_PREFIX}{kind} {rule}", _RING + size)
+        self.own = 0 if self.written else self.at + _RING + memory.worker
+        self.slot = 0
+        self.counter: Slot | None = None
+
+    def look(self, slot: int) -> None:
+        """Make it stand in that slot. Raises `StoreError`."""
+        cells, at = self._memory.cells, self.at
+        if self.slot != slot:
+            self.slot, self.counter = slot, (self.rule, self.kind, slot)
+            if cells[at] == slot:  # another process has looked
+                return
+        if cells[at + _STATE] != _WHOLE:
+            self._read(slot)
+        used, newest = self._sum(slot)
+        cells[at + USED], cells[at + NEWEST] = used, newest
+        place = 0
+        if cells[at + _STATE] == _WHOLE and -self._back <= slot - cells[at + _BEGUN] <= self._ahead:
+            place = at + _RING + (slot & self._mask)
+        cells[at + PLACE] = place if place and cells[place] else 0
+        cells[at + NOW] = slot
+
+    def begin(self, slot: int, need: int) -> tuple[int, int] | None:
+        """The first of a slot in which it stands ends those that no longer count, nor will if the clock is set back
+        by hours. Which are left, from the first to the last, if any was ended."""
+        cells, at, ring, mask = self._memory.cells, self.at, self.at + _RING, self._mask
+        begun = cells[at + _BEGUN]
+        low, high = begun - self._back, begun + self._ahead
+        first, last = kept_of(self.kind, slot)
+        ended = cells[at + _STATE] == _PARTIAL
+        for gone in (*range(low, min(first, high + 1)), *range(max(low, last + 1), high + 1)):
+            if cells[ring + (gone & mask)]:
+                cells[ring + (gone & mask)] = 0
+                ended = True
+        cells[at + _BEGUN], cells[at + _STATE] = slot, _WHOLE
+        place = cells[at + PLACE] = ring + (slot & mask)
+        cells[place] = (cells[place] or 1) + need
+        if need:
+            cells[at + USED] += need
+            cells[at + NEWEST] = max(cells[at + NEWEST], slot)
+        return (first, last) if ended else None
+
+    def correct(self, slot: int, by: int) -> bool:
+        """Not below 0; whoever looks next sees it. Whether the slot is still kept: one that was forgotten stays so.
+        Where the store cannot be asked what it had, an estimate does."""
+        cells, at = self._memory.cells, self.at
+        if self.own:
+            taken = max(by, -cells[self.own])
+            cells[self.own] += taken
+            cells[at + USED] += taken
+            return True
+        if cells[at + _STATE] == _UNREAD:
+            with contextlib.suppress(StoreError):
+                self._read(slot)
+        place = at + _RING + (slot & self._mask)
+        if not -self._back <= slot - cells[at + _BEGUN] <= self._ahead:
+            return cells[at + _STATE] == _PARTIAL  # the store may have it
+        if not (had := cells[place]):
+            return False
+        has = cells[place] = max(1, had + by)
+        now = cells[at + NOW]
+        if self.sliding:
+            if -self._back <= slot - now <= self._ahead:
+                cells[at + USED] += has - had
+                if has == 1 or slot > cells[at + NEWEST]:
+                    cells[at + NOW] = -1
+        elif slot == now:
+            cells[at + USED] += has - had
+            cells[at + NEWEST] = slot if has > 1 else -1  # the only one that counts
+        return True
+
+    def within(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The slots between the two that count anything, and what, in their order."""
+        cells, at, ring, mask = self._memory.cells, self.at, self.at + _RING, self._mask
+        begun = cells[at + _BEGUN]
+        slots = range(max(first, begun - self._back), min(last, begun + self._ahead) + 1)
+        return [(slot, n - 1) for slot in slots if (n := cells[ring + (slot & mask)]) > 1]
+
+    def forget(self) -> None:
+        """It is to be read anew, but for what is open: that is so here, and nowhere else."""
+        if not self.own:
+            cells = self._memory.cells
+            cells[self.at + _STATE], cells[self.at + NOW] = _UNREAD, -1
+
+    def _sum(self, slot: int) -> tuple[int, int]:
+        """What counts in that slot, and the last in which anything does."""
+        cells, at = self._memory.cells, self.at
+        now, newest = cells[at + NOW], cells[at + NEWEST]
+        if self.sliding and cells[at + _BEGUN] <= now < slot:  # then no slot comes into view ahead
+            if newest < slot - self._back:
+                return 0, -1
+            if slot - now <= _FEW:
+                left = self.within(now - self._back, slot - self._back - 1)
+                return cells[at + USED] - sum(n for _, n in left), newest
+        first, last = slots_of(self.kind, slot)
+        found = self.within(first, last)
+        return sum(n for _, n in found), found[-1][0] if found else -1
+
+    def _read(self, slot: int) -> None:
+        """As the store has it, as far as it is kept around that slot."""
+        rows = self._ask(_COUNTERS, (self.rule, self.kind))
+        cells, at, ring = self._memory.cells, self.at, self.at + _RING
+        cells[at + NOW] = -1
+        for place in range(ring, ring + self._mask + 1):
+            cells[place] = 0
+        cells[at + _BEGUN], cells[at + _STATE] = slot, _WHOLE
+        for found, n in rows:
+            if -self._back <= found - slot <= self._ahead:
+                cells[ring + (found & self._mask)] = min(max(n, 0), _MOST) + 1
+            else:
+                cells[at + _STATE] = _PARTIAL
+
+
+def mend(memory: Memory, name: str, at: int) -> None:
+    """Make anew what follows from the rest, where a process was killed between the two."""
+    if not name.startswith(_PREFIX):
+        return
+    cells = memory.cells
+    if _counts_open(name):
+        cells[at + USED] = sum(cells[at + _RING : at + _RING + memory.workers])
+    else:
+        cells[at + NOW] = -1
+
+
+def strike(memory: Memory, name: str, at: int) -> None:
+    """Nothing of this process is open."""
+    if _counts_open(name):
+        cells, own = memory.cells, at + _RING + memory.worker
+        cells[at + USED] -= cells[own]
+        cells[own] = 0
+
+
+def _counts_open(name: str) -> bool:
+    return name.startswith(f"{_PREFIX}concurrency ")

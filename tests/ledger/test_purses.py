@@ -1,0 +1,143 @@
+"""What is spent and held is kept apart by scope and period, and by who holds it."""
+
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gproxy.errors import StoreError
+from gproxy.ledger.bulk import MOST_SPENT_NANO
+from gproxy.ledger.cells import Memory, Own
+from gproxy.ledger.memory import Shared
+from gproxy.ledger.periods import periods
+from gproxy.ledger.purses import Purses, mend, strike
+from gproxy.ledger.weighing import Spent
+from tests.ledger.memories import as_seen_by
+
+TODAY = 20_782
+"""2026-11-25, in days after 1970-01-01."""
+
+
+class Told:
+    """A store that has heard of every cost."""
+
+    def __init__(self) -> None:
+        self.spent: dict[tuple[str, str], int] = {}
+        self.asked = 0
+
+    def charge(self, scopes: tuple[str, ...], day: int, nano: int) -> None:
+        for scope in scopes:
+            for period in periods(day).values():
+                self.spent[scope, period] = self.spent.get((scope, period), 0) + nano
+
+    def ask(self, query: str, values: tuple[str, ...]) -> list[Any]:
+        self.asked += 1
+        scope, period = values
+        return [(self.spent[scope, period],)] if (scope, period) in self.spent else []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("charge"), st.integers(-40, 40), st.integers(1, 9), st.booleans()),
+            st.tuples(st.just("hold"), st.integers(-9, 9), st.integers(0, 2), st.integers(0, 9)),
+            st.tuples(st.just("release")),
+            st.tuples(st.just("forget")),
+        ),
+        max_size=40,
+    )
+)
+def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: list[tuple[Any, ...]]) -> None:
+    """Whichever days are asked for in turn, though there are purses for some only."""
+    store = Told()
+    shared = Shared(2)
+    memories: list[Memory] = [Own()] if workers == 1 else [as_seen_by(shared, worker) for worker in (0, 1)]
+    all_purses = [Purses(memory, store.ask) for memory in memories]
+    held: dict[tuple[str, str], int] = {}
+    holding: list[tuple[Purses, Any, tuple[str, str], int]] = []
+    for number, (what, *values) in enumerate(moves):
+        purses = all_purses[number % workers]
+        if what == "charge":
+            days, nano, both = values
+            scopes = ("a", "b") if both else ("a",)
+            purses.charge(scopes, TODAY + days, nano)
+            store.charge(scopes, TODAY + days, nano)
+        elif what == "hold" and len(holding) < 4:
+            days, period, nano = values
+            pair = ("a", list(periods(TODAY + days).values())[period])
+            purse = purses.purse(*pair)
+            purses.hold([purse], nano)
+            holding.append((purses, purse, pair, nano))
+            held[pair] = held.get(pair, 0) + nano
+        elif what == "release" and holding:
+            purses, purse, pair, nano = holding.pop(0)
+            purses.hold([purse], -nano)
+            held[pair] -= nano
+        elif what == "forget" and workers == 1:
+            purses.forget()
+        for day in (TODAY - 8, TODAY, TODAY + 1):
+            for period in periods(day).values():
+                expected = Spent(store.spent.get(("a", period), 0), held.get(("a", period), 0))
+                assert all_purses[-1].spent("a", period) == expected
+    shared.close()
+
+
+def test_the_store_is_asked_once_for_each_period() -> None:
+    store, purses = Told(), Purses(Own(), lambda query, values: store.ask(query, values))
+    for _ in range(3):
+        purses.charge(("a", "b"), TODAY, 5)
+        assert purses.spent("a", "total").spent_nano % 5 == 0
+    assert store.asked == 6
+
+
+def test_a_month_and_a_year_are_told_from_those_before() -> None:
+    purses = Purses(Own(), lambda query, values: [])
+    for months in range(30):
+        day = (date(2025, 1, 15) + timedelta(days=30 * months)).toordinal() - date(1970, 1, 1).toordinal()
+        key = periods(day)["month"]
+        assert purses.spent("a", key) == Spent(0, 0)
+        purses.charge(("a",), day, 1)
+        assert purses.spent("a", key) == Spent(1, 0)
+
+
+def test_what_the_store_cannot_be_asked_for_is_asked_for_when_it_matters() -> None:
+    answers: list[Any] = [StoreError("locked")] * 4 + [[(5,)]]
+
+    def ask(query: str, values: tuple[str, ...]) -> list[Any]:
+        answer = answers.pop(0)
+        if isinstance(answer, StoreError):
+            raise answer
+        return list(answer)
+
+    purses = Purses(Own(), ask)
+    purses.charge(("a",), TODAY, 5)
+    with pytest.raises(StoreError):
+        purses.spent("a", "total")
+    assert purses.spent("a", "total") == Spent(5, 0)
+
+
+def test_it_is_never_more_than_an_integer_of_sqlite() -> None:
+    memory = Shared(1)
+    purses = Purses(memory, lambda query, values: [(2**63 - 1,)])
+    purses.charge(("a",), TODAY, 10**15)
+    assert purses.spent("a", "total") == Spent(MOST_SPENT_NANO, 0)
+    memory.close()
+
+
+def test_what_one_that_dies_held_is_released_and_what_others_hold_stays() -> None:
+    shared = Shared(2)
+    workers = [as_seen_by(shared, worker) for worker in (0, 1)]
+    for memory, nano in zip(workers, (5, 7), strict=True):
+        purses = Purses(memory, lambda query, values: [])
+        purses.hold([purses.purse("a", key) for key in periods(TODAY).values()], nano)
+    ((name, at),) = shared.places()
+    for purse in (at, at + 5, at + 8 * 5):
+        shared.cells[purse + 2] = 99  # as if one was killed before it could add to the sum
+    mend(shared, name, at)
+    assert purses.spent("a", "total") == Spent(0, 12)
+    strike(workers[0], name, at)
+    assert [purses.spent("a", key) for key in periods(TODAY).values()] == [Spent(0, 7)] * 3
+    shared.close()

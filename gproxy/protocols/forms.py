@@ -155,9 +155,9 @@ class Known:
         reported = None if teller is None else teller(found[0])
         return Run(1, sent, found.end(), output_bytes, form.completes, reported, form.ends, teller)
 
-    def template(self, found: re.Match[bytes]) -> Template | None:
-        """What all events of this form look like in the stream of the one that was found, if they hold text."""
-        return self.form.template(found.groups(), self.one) if self.form.holds_text else None
+    def template(self, found: re.Match[bytes]) -> Template:
+        """What all events of this form look like in the stream of the one that was found."""
+        return self.form.template(found.groups(), self.one)
 
 
 class Forms:
@@ -176,27 +176,34 @@ class Forms:
         self._once: list[Form] = []
         self._known: list[Known] = []
 
-    def recognised(self, data: bytes, at: int) -> tuple[Run, Template | None] | None:
-        """The event at `at`, with those of its form behind it, and their template if they hold text; None if its form
-        is not known, or it is not whole."""
+    def recognised(
+        self, data: bytes, at: int, within: int, last: Known | None
+    ) -> tuple[Run, Template | None, Known] | None:
+        """The event at `at`; None if its form is not known, or it is not whole.
+
+        If its form holds text and was `last` seen, or that many bytes are more than the event, then those behind it
+        within them as well, and what they all look like in their stream.
+        """
         for known in self._known:
             found = known.match(data, at)
             if found is None:
                 continue
-            template = known.template(found)
-            run = None if template is None else template.run(data, at)
+            template = run = None
+            if known.form.holds_text and (known is last or within > found.end() - at):
+                template = known.template(found)
+                run = template.run(data, at, within)
             run = run or known.run(found)
             if run is not None:
                 if run.reported is not None:
                     self._rare = _MOST_RARE
-                return run, template
+                return run, template, known
         return None
 
     def learn(self, event: Event, *, rare: bool = False) -> Template | None:
         """What events that differ from this one in their text alone look like in its stream; None if others of its
         form may say more, or hold none. `rare`: few streams have a second one of its form."""
         if rare:
-            if not self._rare:
+            if self._rare == 0:
                 return None
             self._rare -= 1
         cut = _cut_up(self._protocol, event)

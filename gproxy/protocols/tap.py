@@ -9,7 +9,7 @@ from typing import Protocol as Interface
 from gproxy.errors import AnswerBroken, GatewayError
 from gproxy.protocols.answers import is_json
 from gproxy.protocols.base import Event, Protocol
-from gproxy.protocols.forms import Forms, forms
+from gproxy.protocols.forms import Forms, Known, forms
 from gproxy.protocols.portions import portions
 from gproxy.protocols.sse import MAX_EVENT_BYTES, is_begun
 from gproxy.protocols.template import Run, Template
@@ -20,6 +20,11 @@ _MOST_VAIN = 16
 
 _MOST_STEPS = 128
 """So many steps at once, each of which takes some microseconds."""
+
+_MOST_WITHIN = 32 * 1024
+_LEAST_WITHIN = 64
+"""About so many bytes are looked at for a run of events. Less where other events stand between those of one form: all
+of them would be looked at again for each."""
 
 _MOST_TRIES = 6
 """So many events in a row are learned from in vain; then a stream's events are read one by one."""
@@ -85,6 +90,8 @@ class StreamTap:
         self._tail = bytearray()
         self._template: Template | None = None  # of the events with text that were seen last
         self._forms = forms(protocol, client_model, withhold_usage)
+        self._last: Known | None = None  # recognised, and nothing went by the template since
+        self._within = _MOST_WITHIN  # about so many bytes are looked at for the next run
         self._tries = _MOST_TRIES
         self._vain = 0
 
@@ -222,15 +229,26 @@ class StreamTap:
     def _known(self, forms: Forms, data: bytes, at: int) -> Run | None:
         """The events from `at` on that need not be read."""
         template = self._template
-        if template is not None and data.startswith(template.start, at):
-            run = template.run(data, at)
-            if run is not None:
+        if (
+            template is not None
+            and data.startswith(template.start, at)
+            and (run := template.run(data, at, self._within)) is not None
+        ):
+            self._last = None
+        else:
+            found = forms.recognised(data, at, self._within, self._last)
+            if found is None:
+                return None
+            run, template, self._last = found
+            self._template = template or self._template
+            if not self._last.form.holds_text:
                 return run
-        found = forms.recognised(data, at)
-        if found is None:
-            return None
-        self._template = found[1] or self._template
-        return found[0]
+            if run.events == 1 and run.end < len(data):
+                self._within = max(self._within // 8, _LEAST_WITHIN)
+                return run
+        if run.end < len(data):
+            self._within = max(min(2 * (run.end - at), _MOST_WITHIN), _LEAST_WITHIN)
+        return run
 
     def _read_some(self, data: bytes) -> bytes:
         """Some of `data` read one by one, for as long as nobody minds: what to send. What follows is left."""

@@ -15,9 +15,6 @@ from msgspec import Struct
 
 from gproxy.protocols.base import Event
 
-_STRETCH_BYTES = 32 * 1024
-"""About so much is looked at for one run. All that came in would be looked at again for each of many short runs."""
-
 _MARK_BYTES = 8
 
 _NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,14})(?: (?:0|[1-9][0-9]{0,14}))*+")
@@ -62,12 +59,12 @@ class Template(NamedTuple):
     reported: Callable[[bytes], Event] | None = None
     one: Callable[[bytes, int], Run | None] | None = None
 
-    def run(self, data: bytes, at: int) -> Run | None:
-        """The whole events of this form from `at` on, where one of them starts; None if there is none that is whole,
-        or one of the values is not of its kind."""
-        if self.one is not None and len(data) - at < 2 * self.least_bytes:
+    def run(self, data: bytes, at: int, within: int) -> Run | None:
+        """The whole events of this form from `at` on, where one of them starts, in about so many bytes; None if there
+        is none that is whole, or one of the values is not of its kind."""
+        if self.one is not None and min(len(data) - at, within) < 2 * self.least_bytes:
             return self.one(data, at)
-        parts = self._parts(data, at)
+        parts = self._parts(data, at, within)
         while parts:
             whole = b"%b%b%b" % (self.start, (self.stop + self.start).join(parts), self.stop)
             if data.startswith(whole, at) and (output_bytes := self._output_bytes(parts)) is not None:
@@ -79,7 +76,7 @@ class Template(NamedTuple):
             parts = parts[: len(parts) // 2]  # another event stands between them, or a value is none
         return None
 
-    def _parts(self, data: bytes, at: int) -> list[bytes]:
+    def _parts(self, data: bytes, at: int, within: int) -> list[bytes]:
         """What would stand between `start` and `stop`, if all from `at` on were events of this form: those behind the
         last that is one are left out."""
         start, stop = self.start, self.stop
@@ -87,7 +84,7 @@ class Template(NamedTuple):
         first, each = start.count(b"\n"), (stop + start).count(b"\n")
         rest = BytesIO(data)
         rest.seek(at)
-        lines = rest.readlines(_STRETCH_BYTES)  # some four times as quick as `split`
+        lines = rest.readlines(within)  # some four times as quick as `split`
         whole = (len(lines) if lines[-1].endswith(b"\n") else len(lines) - 1) // each
         lines = lines[first : whole * each : each]
         head = start[-before:]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.errors import AnswerBroken
-from gproxy.protocols import forms, portions, tap, template
+from gproxy.protocols import forms, portions, tap
 from gproxy.protocols.anthropic_messages import MESSAGES
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.forms import Forms
@@ -103,6 +103,8 @@ FORMS: dict[str, tuple[Protocol, list[bytes]]] = {
         ],
     ),
 }
+
+WITHIN = 32 * 1024
 
 texts = st.one_of(
     st.text(max_size=6).map(
@@ -202,7 +204,7 @@ def test_any_stream_cut_anywhere_is_passed_on_as_event_by_event(name: str, data:
     withhold = data.draw(st.booleans())
     forms.forms.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(template, "_STRETCH_BYTES", data.draw(st.sampled_from([0, 30, 300, 4096])))
+        patch.setattr(tap, "_MOST_WITHIN", data.draw(st.sampled_from([64, 100, 300, 4096])))
         patch.setattr(tap, "_MOST_STEPS", data.draw(st.sampled_from([1, 2, 128])))
         # Else it lies in the cut how much goes out of an event that is an error.
         if withhold or model is not None:
@@ -239,7 +241,7 @@ def test_what_a_form_means_is_found_once_for_all_streams_of_a_model() -> None:
     for n, each in enumerate(learned, 1):
         stream = form % (b"%d" % n, b"17%d" % n, b"text", b"1")
         assert each is not None
-        run = each.run(stream + form % (b"0", b"0", b"text", b"1"), 0)
+        run = each.run(stream + form % (b"0", b"0", b"text", b"1"), 0, WITHIN)
         assert run == Run(1, stream.replace(b'"up"', b'"alias"'), len(stream), 4)
 
 
@@ -252,23 +254,55 @@ def test_a_form_that_comes_in_a_second_stream_is_known_in_the_third() -> None:
     known = Forms(CHAT, "alias", False)
     for number in (b"1", b"2"):
         for event in (STAMPED % (number, number, b"a", b"x"), LAST % number, DONE):
-            assert known.recognised(event, 0) is None
+            assert known.recognised(event, 0, WITHIN, None) is None
             known.learn(_event(event))
     event = STAMPED % (b"3", b"3", "ä".encode() + rb"\u00e9", b"")
     sent = event.replace(b'"up"', b'"alias"')
     for times in (1, 2):
-        found = known.recognised(event * times + event[:-1], 0)
+        found = known.recognised(event * times + event[:-1], 0, WITHIN, None)
         assert found is not None
-        run, form = found
+        run, form, _ = found
         assert run == Run(times, sent * times, times * len(event), times * 4)
         assert form is not None
-        assert form.run(event * 2, len(event)) == Run(1, sent, 2 * len(event), 4)
-    assert known.recognised(DONE, 0) == (Run(1, DONE, len(DONE), 0, completes=True, ends=True), None)
+        assert form.run(event * 2, len(event), WITHIN) == Run(1, sent, 2 * len(event), 4)
     last = LAST % b"3"
-    assert known.recognised(last, 0) == (
-        Run(1, last.replace(b'"up"', b'"alias"'), len(last), 0, completes=True),
-        None,
-    )
+    for event, sent, ends in ((DONE, DONE, True), (last, last.replace(b'"up"', b'"alias"'), False)):
+        found = known.recognised(event * 2, 0, WITHIN, None)
+        assert found is not None
+        assert found[:2] == (Run(1, sent, len(event), 0, completes=True, ends=ends), None)
+
+
+def test_a_run_is_looked_for_behind_an_event_that_may_be_the_first_of_one() -> None:
+    known = Forms(CHAT, "alias", False)
+    for _ in range(2):
+        known.learn(_event(EVENT % (b"a", b"x")))
+    event = EVENT % (b"b", b"")
+    many = event * 5
+    for within, again, events in ((WITHIN, False, 5), (len(event), False, 1), (3 * len(event), True, 3)):
+        last = known.recognised(event, 0, WITHIN, None)
+        assert last is not None
+        found = known.recognised(many, 0, within, last[2] if again else None)
+        assert found is not None
+        assert (found[0].events, found[1] is None) == (events, events == 1)
+
+
+def test_forms_in_turn_take_no_longer_than_read_event_by_event() -> None:
+    """They come so with n = 2. All that is there would be cut into lines again for each event."""
+    other = EVENT.replace(b"content", b"refusal")
+    stream = b"".join((other if n % 2 else EVENT) % (b"a", b"x") for n in range(400))
+
+    def seconds(protocol: Protocol) -> float:
+        took = []
+        for _ in range(8):
+            it = StreamTap(protocol, SseFramer(), client_model="alias", withhold_usage=False)
+            began = time.process_time()
+            it.feed(stream)
+            while it.behind:
+                it.feed(b"")
+            took.append(time.process_time() - began)
+        return min(took)
+
+    assert seconds(CHAT) < 2 * seconds(replace(CHAT, varying=None))
 
 
 @pytest.mark.parametrize("text", [b'"', b"\\", b"a\nb", b"\x01", b"\xc3", rb"\ud83d", rb"\x"])
@@ -276,9 +310,9 @@ def test_what_is_known_is_not_recognised_where_a_text_is_none(text: bytes) -> No
     known = Forms(CHAT, "alias", False)
     for _ in range(2):
         known.learn(_event(EVENT % (b"a", b"x")))
-    assert known.recognised(EVENT % (b"a", b"x"), 0) is not None
-    assert known.recognised(EVENT % (text, b"x"), 0) is None
-    assert known.recognised(EVENT % (b"a", text), 0) is None
+    assert known.recognised(EVENT % (b"a", b"x"), 0, WITHIN, None) is not None
+    assert known.recognised(EVENT % (text, b"x"), 0, WITHIN, None) is None
+    assert known.recognised(EVENT % (b"a", text), 0, WITHIN, None) is None
 
 
 def test_no_more_forms_are_remembered_than_a_few_and_the_latest() -> None:
@@ -287,7 +321,7 @@ def test_no_more_forms_are_remembered_than_a_few_and_the_latest() -> None:
     for event in events:
         known.learn(_event(event))
         known.learn(_event(event))
-    left = [event for event in events if known.recognised(event, 0) is not None]
+    left = [event for event in events if known.recognised(event, 0, WITHIN, None) is not None]
     assert left == events[-forms._MOST_FORMS :]
 
 
@@ -296,7 +330,7 @@ def test_of_a_long_event_no_pattern_is_made() -> None:
     for size, found in ((2000, False), (100, True)):
         event = b'data: {"n":"%b","choices":[{"delta":{"content":"a"}}]}\n\n' % (b"x" * size)
         assert [known.learn(_event(event)) is not None for _ in range(3)] == [True] * 3
-        assert (known.recognised(event, 0) is not None) is found
+        assert (known.recognised(event, 0, WITHIN, None) is not None) is found
 
 
 def test_an_event_is_recognised_in_a_time_by_its_length() -> None:
@@ -305,8 +339,8 @@ def test_an_event_is_recognised_in_a_time_by_its_length() -> None:
         known.learn(_event(EVENT % (b"a", b"x")))
     began = time.process_time()
     for text in (rb"\\" * 500_000, rb"\"" * 500_000, b"a" * 1_000_000, b"data: {" * 150_000):
-        assert known.recognised((EVENT % (b"a", text))[:-3], 0) is None
-        assert known.recognised(EVENT % (text, b"x"), 0) is not None
+        assert known.recognised((EVENT % (b"a", text))[:-3], 0, WITHIN, None) is None
+        assert known.recognised(EVENT % (text, b"x"), 0, WITHIN, None) is not None
     assert time.process_time() - began < 2
 
 
@@ -315,7 +349,7 @@ def test_a_name_that_holds_what_is_tried_is_put_in_its_place() -> None:
     known = Forms(CHAT, model, False)
     event = STAMPED % (b"1", b"1", b"a", b"x")
     assert [known.learn(_event(event)) for _ in range(2)] == [None, None]
-    assert known.recognised(event, 0) is None
+    assert known.recognised(event, 0, WITHIN, None) is None
 
 
 def test_an_event_that_is_long_is_not_kept() -> None:
@@ -375,7 +409,7 @@ def test_of_a_broken_event_nothing_is_kept_but_its_form() -> None:
     form = b'data: {"choices":[{"delta":{"content":"%b"}}],"model":"up"}\n\n'
     learned = _learned(form % rb"\x08")
     assert learned is not None
-    run = learned.run(form % b"a", 0)
+    run = learned.run(form % b"a", 0, WITHIN)
     assert run is not None
     assert run.sent == (form % b"a").replace(b'"up"', b'"alias"')
 

@@ -2,12 +2,12 @@
 
 import pytest
 
-from gproxy.protocols import template
 from gproxy.protocols.base import Event
 from gproxy.protocols.forms import Forms
 from gproxy.protocols.openai_chat import CHAT
 from gproxy.protocols.template import Template
 
+WITHIN = 32 * 1024
 EVENT = b'data: {"model":"up","choices":[{"delta":{"content":"%b"}}],"obfuscation":"%b"}\n\n'
 
 
@@ -20,7 +20,7 @@ def _learned(raw: bytes) -> Template:
 def test_all_events_of_a_form_are_taken_at_once() -> None:
     learned = _learned(EVENT % (b"a", b"x"))
     stream = EVENT % (b"Hel", b"zz") + EVENT % (rb"l\"\u00e9", b"") + EVENT % ("ä".encode(), b"q")
-    run = learned.run(stream + EVENT[:30], 0)
+    run = learned.run(stream + EVENT[:30], 0, WITHIN)
     assert run is not None
     assert (run.events, run.end, run.output_bytes, run.completes) == (3, len(stream), 3 + 4 + 2, False)
     assert run.sent == stream.replace(b'"up"', b'"alias"')
@@ -30,7 +30,7 @@ def test_a_run_ends_where_another_event_stands() -> None:
     learned = _learned(EVENT % (b"a", b"x"))
     other = b"data: {}\n\n"
     stream = other + EVENT % (b"b", b"") + other + EVENT % (b"c", b"")
-    run = learned.run(stream, len(other))
+    run = learned.run(stream, len(other), WITHIN)
     assert run is not None
     assert (run.events, stream[run.end :]) == (1, other + EVENT % (b"c", b""))
 
@@ -52,7 +52,7 @@ def test_a_run_ends_before_an_event_that_only_looks_like_its_own(other: bytes) -
     learned = _learned(EVENT % (b"a", b"x"))
     event = EVENT % (b"b", b"y")
     for before in range(1, 6):
-        run = learned.run(event * before + other + event * 3, 0)
+        run = learned.run(event * before + other + event * 3, 0, WITHIN)
         assert run is not None
         assert 0 < run.events <= before
         assert run.end == run.events * len(event)
@@ -61,7 +61,7 @@ def test_a_run_ends_before_an_event_that_only_looks_like_its_own(other: bytes) -
 def test_a_text_may_hold_what_begins_as_that_behind_it() -> None:
     learned = _learned(EVENT % (b"a", b"x"))
     event = EVENT % (rb"\"}}],\"obf\", \"}}],\"obfuscation\":\"", rb"\"}}],")
-    run = learned.run(event * 3, 0)
+    run = learned.run(event * 3, 0, WITHIN)
     assert run is not None
     assert (run.events, run.output_bytes) == (3, 3 * len('"}}],"obf", "}}],"obfuscation":"'))
 
@@ -72,7 +72,7 @@ def test_a_run_ends_before_a_number_that_is_none() -> None:
     for wrong in (b"", b"-1", b"01", b"1 2", b"x"):
         for behind in ((), (b"8",)):
             events = [start + number + stop for number in (b"7", b"0", wrong, *behind)]
-            run = numbered.run(b"".join(events), 0)
+            run = numbered.run(b"".join(events), 0, WITHIN)
             assert run is not None
             assert run.events in (1, 2), (wrong, behind)
             assert run.end == len(b"".join(events[: run.events]))
@@ -81,11 +81,11 @@ def test_a_run_ends_before_a_number_that_is_none() -> None:
 def test_a_run_is_not_looked_for_in_all_that_came() -> None:
     learned = _learned(EVENT % (b"a", b"x"))
     event = EVENT % (b"a", b"b")
-    run = learned.run(event * 10_000, 0)
+    run = learned.run(event * 10_000, 0, WITHIN)
     assert run is not None
-    assert run.end == run.events * len(event) <= template._STRETCH_BYTES + 2 * len(event)
+    assert run.end == run.events * len(event) <= WITHIN + 2 * len(event)
 
 
 def test_no_run_is_made_of_half_an_event() -> None:
     learned = _learned(EVENT % (b"a", b"x"))
-    assert learned.run((EVENT % (b"b", b"c"))[:-1], 0) is None
+    assert learned.run((EVENT % (b"b", b"c"))[:-1], 0, WITHIN) is None

@@ -19,7 +19,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ends: dict[asyncio.Future[None], float] = {}
+        self._ends: dict[asyncio.Future[bool], float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
 
@@ -28,15 +28,17 @@ class Deadlines:
         """Whether anybody waits."""
         return bool(self._ends)
 
-    async def wait(self, future: asyncio.Future[None], until: float) -> None:
-        """Until `future` is done. Raises TimeoutError, and `future` has it too, at `until` on the loop's clock."""
+    async def wait(self, future: asyncio.Future[bool], until: float) -> None:
+        """Until `future` is done; its result is to be False. Raises TimeoutError at `until` on the loop's clock."""
         self._ends[future] = until
         if until < self._due:
             self._set(until)
         try:
-            await future
+            late = await future
         finally:
             del self._ends[future]
+        if late:
+            raise TimeoutError
 
     def close(self) -> None:
         """Nothing waits any more."""
@@ -55,7 +57,9 @@ class Deadlines:
         over = self._loop.time() + _NOW_SECONDS
         for future, until in self._ends.items():
             if until <= over and not future.done():
-                future.set_exception(TimeoutError())
+                future.set_result(
+                    True
+                )  # an exception would refer to who waits, and so to the future that holds it
         first = min((until for until in self._ends.values() if until > over), default=math.inf)
         if first < math.inf:
             self._set(first)

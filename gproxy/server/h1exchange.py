@@ -65,7 +65,7 @@ class Exchange(httpx.AsyncByteStream):
     _empty = 0  # of what has come since the last of the body: extensions of chunks, trailers
     _take: Take | None = None
     _thrown: Exception | None = None
-    _waiter: asyncio.Future[None] | None = None
+    _waiter: asyncio.Future[bool] | None = None
 
     def __init__(self, connection: "Connection", *, bodiless: bool) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
@@ -190,7 +190,7 @@ class Exchange(httpx.AsyncByteStream):
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            self._waiter.set_result(False)
 
     # What the one who asked does.
 

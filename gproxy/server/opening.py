@@ -88,11 +88,14 @@ class Opener:
             try:
                 await self._crossing(journal, target)
             except BadRequest as error:
-                refusal = refusal or error
+                refusal = refusal or error.with_traceback(None)  # as in `_try`
             else:
                 return replace(ordered, targets=ordered.targets[place:]) if place else ordered
         assert refusal is not None
-        raise refusal
+        try:
+            raise refusal
+        finally:
+            del refusal
 
     async def _crossing(self, journal: Journal, target: Target) -> Crossing | None:
         """How a target is asked that does not speak the call's dialect, None for one that does. Raises BadRequest."""
@@ -188,7 +191,10 @@ class Opener:
                 left = failover.after_overload(left, last.provider)
         journal.passed = failover.passed(left, self._stands())
         if refusal is not None and not (journal.tried or journal.passed):
-            raise refusal
+            try:
+                raise refusal
+            finally:
+                del refusal
         raise failover.exhausted(journal.tried, journal.passed, untried=len(left) > len(journal.passed))
 
     async def _try(self, journal: Journal, turn: Turn, deadline: float | None) -> Opened | None:
@@ -223,7 +229,8 @@ class Opener:
             if opened.spent is not None and opened.spent.reported:
                 spent = opened.spent
         except UpstreamFault as caught:
-            fault, failure = caught, verdicts.fault_of(caught)
+            # Its traceback holds this frame, which holds it: the request would stay until garbage is collected.
+            fault, failure = caught.with_traceback(None), verdicts.fault_of(caught)
         except BaseException:  # cancelled, or the client has left: nothing is known of the credential
             self.health.untouched(turn)
             raise

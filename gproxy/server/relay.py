@@ -142,7 +142,7 @@ async def _stream(
             fault = AnswerBroken("the stream ended before its end")
             ending = rest + tap.abort(_told(fault), reply.request_id)
     except UpstreamFault as caught:
-        fault = caught
+        fault = caught.with_traceback(None)  # which holds this frame, which holds it
         ending = tap.abort(_told(fault), reply.request_id)
     finally:
         # Also for the row of a client that leaves here.

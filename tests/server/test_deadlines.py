@@ -43,7 +43,7 @@ async def test_what_is_done_in_time_ends_with_it_and_leaves_nothing(deadlines: D
     late = asyncio.create_task(it.out(0.1))
     early = asyncio.create_task(deadlines.wait(future, it.began + 0.05))
     await asyncio.sleep(0)
-    future.set_result(None)
+    future.set_result(False)
     await early
     assert len(deadlines._ends) == 1
     await late
@@ -68,7 +68,7 @@ async def test_what_has_no_end_needs_no_timer(deadlines: Deadlines) -> None:
     assert deadlines._timer is None
     await Waits(deadlines).out(0.02)
     assert deadlines._timer is None
-    future.set_result(None)
+    future.set_result(False)
     await for_ever
     deadlines.close()
 
@@ -84,6 +84,6 @@ async def test_thousands_of_waits_set_few_timers(
     now = loop.time()
     for number in range(2000):
         future = loop.create_future()
-        future.set_result(None)
+        future.set_result(False)
         await deadlines.wait(future, now + 60 + number)
     assert sets == [now + 60]

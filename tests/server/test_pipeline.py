@@ -1,6 +1,7 @@
 """The stages in their order, and a row for whatever becomes of a request; through the whole gateway."""
 
 import asyncio
+import gc
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager
@@ -13,12 +14,17 @@ from gproxy import errors
 from gproxy.errors import GatewayError
 from gproxy.server import pipeline
 from gproxy.server.asgi import DROP
+from gproxy.server.edge import Call
+from gproxy.server.h1exchange import Exchange
+from gproxy.server.journal import Journal
 from gproxy.server.pipeline import outcome_of
+from gproxy.server.upstream import Attempt
 from tests.server.parts import (
     ALICE,
     GOOD,
     Front,
     Peer,
+    Script,
     Seen,
     Visit,
     always,
@@ -463,3 +469,47 @@ async def test_what_an_upstream_had_read_before_it_failed_is_priced(
     assert row["cost_usd"] == pytest.approx(cost)
     assert row["extra_attempt_cost_usd"] == (extra and pytest.approx(extra))
     assert row["maybe_billed"] == (extra is not None)
+
+
+async def hanging(seen: Seen, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(30)
+
+
+async def breaking(seen: Seen, writer: asyncio.StreamWriter) -> None:
+    writer.write(sse()[:-40])
+    await writer.drain()
+    writer.close()
+
+
+@pytest.mark.both_loops
+@pytest.mark.parametrize(
+    ("script", "more", "status"),
+    [
+        (always(GOOD), {}, 200),
+        (always(http(b"<html>")), {}, 502),
+        (always(http(b"{}", 500)), {}, 502),
+        (always(b"no HTTP"), {}, 502),
+        (hanging, {}, 504),
+        (breaking, {"stream": True}, 200),
+        (always(GOOD), {"model": "said/m", "n": 2}, 400),
+    ],
+    ids=["good", "none", "failed", "malformed", "late", "broken", "unsayable"],
+)
+async def test_nothing_of_a_request_is_left_for_the_collector_of_garbage(
+    tmp_path: Path, script: Script, more: dict[str, Any], status: int
+) -> None:
+    """Its body may be large, and garbage is looked for among thousands of objects."""
+    async with peer(script) as up:
+        models = provider(up.url, more="first_byte_timeout_s = 0.05")
+        others = provider(up.url, "said", protocols=("anthropic_messages",))
+        async with serving(models + others + ALICE, tmp_path) as front:
+            gc.collect()
+            gc.disable()
+            try:
+                body = {"model": "up/m", "messages": [{"role": "user", "content": "Hello"}], **more}
+                assert (await front.ask(CHAT, body)).status == status
+                await asyncio.sleep(0.01)
+                left = [it for it in gc.get_objects() if isinstance(it, Call | Journal | Attempt | Exchange)]
+            finally:
+                gc.enable()
+    assert left == []

@@ -6,14 +6,12 @@ What is served is `app.py`'s; which configuration, the caller's; how workers liv
 import asyncio
 import contextlib
 import errno
-import gc
 import logging
 import os
 import secrets
 import shlex
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,7 +31,16 @@ from gproxy.ledger.presence import Presence
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.succession import succeed
 from gproxy.ledger.writer import Writer
-from gproxy.server import coredumps, descriptors, handover, hyperconfig, listeners, metricfiles, repair
+from gproxy.server import (
+    coredumps,
+    descriptors,
+    handover,
+    hyperconfig,
+    listeners,
+    metricfiles,
+    repair,
+    tuning,
+)
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES, LOG, log_faults, say
 from gproxy.server.ending import FORCED_END_SECONDS, Ending
@@ -53,7 +60,6 @@ from gproxy.server.workers import (
 
 _NEEDS_RESTART = ("host", "port", "data_dir", "workers", "http_engine", "tls_certificate", "tls_key")
 
-_YOUNG_OBJECTS = 10_000
 _BROKEN = "the configuration has errors; `gproxy check` lists them."
 
 
@@ -268,7 +274,7 @@ async def _serve(
     ready: Callable[[], None],
     speaks: bool,
 ) -> None:
-    _tune()
+    tuning.tune()
     tasks = Tasks()
     gateway = Gateway(snapshot, writer, tasks, server.own_id, server.memory)
     gateway.reload_failure = failed
@@ -323,20 +329,6 @@ def _fast_engine(settings: schema.Global, gateway: Gateway, speaks: bool) -> Eng
     engine = Engine(gateway.answer, idle=hyperconfig.KEEP_ALIVE_S)
     handover.install(engine)
     return engine
-
-
-def _tune() -> None:
-    """Three settings of the interpreter, by measurement (benchmarks/relay.py, 16 connections).
-
-    What was made at start stays, and is looked at by no full collection (50 ms, for 200 KB): p99 from 67 to 16 ms.
-    Garbage is looked for once there are more new objects than 200 requests under way have: else those are looked at,
-    every few turns of the loop, for 2 µs of a request at 16 connections and some 10 from 64 on.
-    The ledger's thread hands the interpreter back sooner than after 5 ms: a sixth more requests per second.
-    """
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS)
-    gc.enable()
-    sys.setswitchinterval(0.0005)
 
 
 def _swapper(

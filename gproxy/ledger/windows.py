@@ -170,15 +170,17 @@ class Window:
         """As the store has it, as far as it is kept around that slot."""
         rows = self._ask(_COUNTERS, (self.rule, self.kind))
         cells, at, ring = self._memory.cells, self.at, self.at + _RING
-        cells[at + NOW] = -1
+        cells[at + NOW], cells[at + _STATE] = -1, _UNREAD  # until all of it is here
         for place in range(ring, ring + self._mask + 1):
             cells[place] = 0
-        cells[at + _BEGUN], cells[at + _STATE] = slot, _WHOLE
+        cells[at + _BEGUN] = slot
+        state = _WHOLE
         for found, n in rows:
             if -self._back <= found - slot <= self._ahead:
                 cells[ring + (found & self._mask)] = min(max(n, 0), _MOST) + 1
             else:
-                cells[at + _STATE] = _PARTIAL
+                state = _PARTIAL
+        cells[at + _STATE] = state
 
 
 def mend(memory: Memory, name: str, at: int) -> None:

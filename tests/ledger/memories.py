@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from typing import Any
 
 from gproxy.ledger.memory import Shared
 
@@ -13,3 +14,26 @@ def as_seen_by(memory: Shared, worker: int) -> Shared:
     seen._places, seen._read = {}, 2
     seen.begin(worker)
     return seen
+
+
+class Killed(BaseException):
+    """In the midst of what it did."""
+
+
+class Mortal:
+    """Cells of one that is killed before it writes the one that follows so many others."""
+
+    def __init__(self, cells: Any, writes: int) -> None:
+        self._cells, self._left = cells, writes
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._cells[at]
+
+    def __setitem__(self, at: int, value: int) -> None:
+        if self._left <= 0:
+            raise Killed
+        self._left -= 1
+        self._cells[at] = value

@@ -20,7 +20,7 @@ from gproxy.ledger.tally import Tally
 from gproxy.ledger.weighing import Spent
 from gproxy.values import Bound, Budget, Claim, Usage
 from tests.kit.reserving import reserve
-from tests.ledger.memories import as_seen_by
+from tests.ledger.memories import Killed, Mortal, as_seen_by
 from tests.ledger.racing import EVERYTHING, SCOPES
 from tests.ledger.rows import record
 
@@ -63,29 +63,6 @@ def used(tally: Tally, at: float) -> list[int]:
 
 
 TOKENS, REAL = 10, 4
-
-
-class Killed(BaseException):
-    """In the midst of what it did."""
-
-
-class Mortal:
-    """Cells of one that is killed before it writes the one that follows so many others."""
-
-    def __init__(self, cells: Any, writes: int) -> None:
-        self._cells, self._left = cells, writes
-
-    def __len__(self) -> int:
-        return len(self._cells)
-
-    def __getitem__(self, at: Any) -> Any:
-        return self._cells[at]
-
-    def __setitem__(self, at: int, value: int) -> None:
-        if self._left <= 0:
-            raise Killed
-        self._left -= 1
-        self._cells[at] = value
 
 
 @settings(deadline=None, max_examples=400)

@@ -1,5 +1,6 @@
 """A window in cells counts as a plain dictionary of slots does, whatever the clock does."""
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from gproxy.ledger.cells import Own
 from gproxy.ledger.memory import Shared
 from gproxy.ledger.weighing import kept_of, slots_of
 from gproxy.ledger.windows import NEWEST, NOW, PLACE, USED, Window, mend, strike
-from tests.ledger.memories import as_seen_by
+from tests.ledger.memories import Killed, Mortal, as_seen_by
 
 SECOND = 1_795_608_000
 
@@ -118,6 +119,21 @@ def test_a_store_that_cannot_be_asked_is_asked_again() -> None:
     assert not window.correct(SECOND, 1)
     window.look(SECOND)
     assert memory.cells[window.at + USED] == 3
+
+
+@pytest.mark.parametrize("writes", [0, 1, 7, 10, 11, 12, 13, 14])
+def test_what_was_read_in_part_by_one_that_was_killed_is_read_by_the_next(writes: int) -> None:
+    day = SECOND // 86_400
+    shared = Shared(2)
+    dying, living = as_seen_by(shared, 0), as_seen_by(shared, 1)
+    windows = [Window("rule", "rpd", memory, lambda query, values: [(day, 5)]) for memory in (dying, living)]
+    dying.cells = Mortal(dying.cells, writes)  # type: ignore[assignment]  # as good as a view of memory
+    with suppress(Killed):
+        windows[0].look(day)
+    mend(living, "window rpd rule", windows[1].at)
+    windows[1].look(day)
+    assert living.cells[windows[1].at + USED] == 5
+    shared.close()
 
 
 def test_what_is_open_is_counted_by_each_and_struck_out_with_who_dies() -> None:

@@ -124,13 +124,16 @@ class Form(NamedTuple):
 class Known:
     """A form whose events are recognised in any stream, one by one."""
 
-    __slots__ = ("_values", "form", "match")
+    __slots__ = ("_before", "_teller", "_texts", "form", "match")
 
     def __init__(self, form: Form) -> None:
         self.form = form
         self.match = form.shape.pattern(form.place, form.leads).match
-        first = 2 if form.leads else 1
-        self._values = slice(first, first + 2 * len(form.counted), 2)  # of the pieces of an event
+        first = 3 if form.leads else 2
+        groups = [(first + 2 * number, counted) for number, counted in enumerate(form.counted)]
+        self._texts = [(group, counted) for group, counted in groups if counted is not None]
+        self._before = 1 if form.leads else 1 + 2 * len(groups)
+        self._teller = form.teller
 
     def one(self, data: bytes, at: int) -> Run | None:
         """The event at `at`; None if it is not of this form, or not whole."""
@@ -140,20 +143,19 @@ class Known:
     def run(self, found: re.Match[bytes]) -> Run | None:
         """The event that was found; None if one of its values is none."""
         output_bytes = 0
-        form, pieces = self.form, found.groups()
-        for text, counted in zip(pieces[self._values], form.counted, strict=True):
-            if counted is not None:
-                # Of what may stand there only an escape, or a letter beyond ASCII, is not one byte of text.
-                size = len(text) if text.isascii() and b"\\" not in text else text_size(text)
-                if size is None:
-                    return None
-                if counted:
-                    output_bytes += size
-        place = 1 if form.leads else -1
-        sent = b"" if form.withheld else b"".join((*pieces[:place], form.new, *pieces[place:]))
-        teller = form.teller
+        for group, counted in self._texts:
+            text = found[group]
+            # Of what may stand there only an escape, or a letter beyond ASCII, is not one byte of text.
+            size = len(text) if text.isascii() and b"\\" not in text else text_size(text)
+            if size is None:
+                return None
+            if counted:
+                output_bytes += size
+        form, teller, raw, end = self.form, self._teller, found.string, found.end()
+        old, behind = found.end(self._before), found.start(self._before + 1)
+        sent = b"" if form.withheld else b"%b%b%b" % (raw[found.start() : old], form.new, raw[behind:end])
         reported = None if teller is None else teller(found[0])
-        return Run(1, sent, found.end(), output_bytes, form.completes, reported, form.ends, teller)
+        return Run(1, sent, end, output_bytes, form.completes, reported, form.ends, teller)
 
     def template(self, found: re.Match[bytes]) -> Template:
         """What all events of this form look like in the stream of the one that was found."""

@@ -252,9 +252,10 @@ class StreamTap:
 
     def _read_some(self, data: bytes) -> bytes:
         """Some of `data` read one by one, for as long as nobody minds: what to send. What follows is left."""
-        first, *others = portions(data)
-        self._left.extendleft(reversed(others))
-        return self._read(first)[1]
+        found = portions(data)
+        if len(found) > 1:
+            self._left.extendleft(reversed(found[1:]))
+        return self._read(found[0])[1]
 
     def _read(self, data: bytes) -> tuple[list[Event], bytes]:
         """The events that are whole with `data`, which were read one by one, and what to send."""

@@ -18,6 +18,7 @@ MAX_UNREAD_BYTES = 128 * 1024
 MAX_EMPTY_BYTES = 1024 * 1024
 """Of what may come in a row behind the head and is no body: extensions of chunks, trailers."""
 
+_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 _PRINTED = re.compile(rb"[\t\x20-\x7e]*")
 
 
@@ -32,19 +33,28 @@ def read(headers: Sequence[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], bo
         raise Refused
     first: dict[bytes, bytes] = {}
     delimited = False
-    total = 0
-    for name, value in headers:
-        size = len(name) + len(value)
-        total += size
-        if size > MAX_FIELD_BYTES or b"\0" in value:
-            raise Refused
-        name = name.lower()
+    fields: list[bytes] = []
+    for field in headers:
+        fields += field
+        name = field[0].lower()
         if name not in first:
-            first[name] = value
-        if name == b"content-length":
-            delimited = True
-        elif name == b"transfer-encoding":
-            if _PRINTED.fullmatch(value) is None:
-                raise Refused  # where llhttp and others would not agree
-            delimited = value.lower().rpartition(b",")[2].strip(b" \t") == b"chunked"
-    return first, delimited, total
+            first[name] = field[1]
+        if name in _FRAMING:
+            delimited = name == b"content-length" or _is_in_chunks(field[1])
+    # What holds for each is seen of all at once: an upstream sends twenty and more.
+    all_of_it = b"".join(fields)
+    size = len(all_of_it)
+    if b"\0" in all_of_it or (size > MAX_FIELD_BYTES and max(map(_size, headers)) > MAX_FIELD_BYTES):
+        raise Refused
+    return first, delimited, size
+
+
+def _size(field: tuple[bytes, bytes]) -> int:
+    return len(field[0]) + len(field[1])
+
+
+def _is_in_chunks(coding: bytes) -> bool:
+    """Raises Refused where llhttp and others would not agree."""
+    if _PRINTED.fullmatch(coding) is None:
+        raise Refused
+    return coding.lower().rpartition(b",")[2].strip(b" \t") == b"chunked"

@@ -63,6 +63,7 @@ class Left(NamedTuple):
     """What settling a request that a dead process left open comes to, for whom counts in memory: the counters that
     are corrected (rule, kind, slot, and how much more), and what is spent."""
 
+    request_id: str
     scopes: tuple[str, ...]
     at: float
     corrected: Sequence[tuple[str, str, int, int]]
@@ -105,7 +106,7 @@ class Settling(Entry):
         """What this comes to for a request that holds that, None if it cannot be read."""
         try:
             at, scopes, taken, _, _ = msgspec.json.decode(hold)
-            return Left(tuple(scopes), at, self._corrected(taken), self._cost_nano)
+            return Left(self._request_id, tuple(scopes), at, self._corrected(taken), self._cost_nano)
         except (msgspec.MsgspecError, TypeError, ValueError):
             return None
 

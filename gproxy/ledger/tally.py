@@ -16,6 +16,7 @@ from msgspec import Struct, structs
 from gproxy.errors import StoreError
 from gproxy.ledger.bulk import Bulk, Counts, Posting
 from gproxy.ledger.cells import Memory
+from gproxy.ledger.ended import ADDED, TAKEN, Ended
 from gproxy.ledger.periods import DAY_S, periods
 from gproxy.ledger.purses import Purse, Purses
 from gproxy.ledger.rows import MOST_TOKENS
@@ -90,6 +91,7 @@ class Tally:
         self._windows: dict[tuple[str, str], Window] = {}
         self._plans: dict[int, tuple[Sequence[Bound], _Plan]] = {}
         self._purses = Purses(memory, ask)
+        self._ended = Ended(memory) if memory.workers > 1 else None
         self.spent = self._purses.spent
         self._open: dict[str, Hold] = {}
         self._late: list[Callable[[], object]] = []
@@ -195,8 +197,9 @@ class Tally:
     def _end(
         self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int
     ) -> Sequence[tuple[str, str, int, int]]:
-        """What was corrected of tokens."""
+        """What was corrected of tokens. Killed in the midst, what is added may be so again, nothing taken twice."""
         corrected = []
+        noted = self._ended.note(claim.request_id, TAKEN) if self._ended else 0
         if hold is not None:
             slots = slots_at(int(hold.at))
             for window, bound in hold.plan.passing:
@@ -211,6 +214,8 @@ class Tally:
                 self._purses.hold(hold.purses, -hold.cost_nano)
         if cost_nano:
             self._purses.charge(claim.scopes, int(claim.at) // DAY_S, cost_nano)
+        if self._ended:
+            self._ended.add(noted, ADDED)
         return corrected
 
     def undo(self, request_id: str) -> None:

@@ -18,7 +18,7 @@ from gproxy.values import Usage
 _MOST_VAIN = 16
 """So many steps in a row into what came at once that lead to no known event; the rest of it is read in one."""
 
-_MOST_STEPS = 128
+_MOST_STEPS = 64
 """So many steps at once, each of which takes some microseconds."""
 
 _MOST_WITHIN = 32 * 1024
@@ -198,6 +198,8 @@ class StreamTap:
         if found < 0 and not self._as_received and self._framer.idle and is_begun(data, at):
             self._begun = data[at:]
             return b"", end
+        if len(portions(data[at:end])) > 1:  # events that end in other ways
+            return self._read_some(data[at:]), len(data)
         reporting = self._reporting
         events, out = self._read(data[at:end])
         if len(events) == 1 and self.first_seen and self.failed is None:

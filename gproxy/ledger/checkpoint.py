@@ -14,6 +14,11 @@ from gproxy.ledger.sqlite import connect, known_fault, sqlite3
 EVERY_BYTES = 8 * 1024 * 1024
 """A quarter of where a commit of the server's would do it itself (`sqlite.CHECKPOINT_PAGES`)."""
 
+LEAST_TRUST, MOST_TRUST = 0.5, 3.0
+"""How far what was told of the bytes is believed to be off, at most: several processes may write one log."""
+
+_FRAME_BYTES = 4096 + 24
+
 
 class Checkpointer:
     """Does its work in the background once enough was written. `wrote` is for any thread, `close` for one, after all.
@@ -25,7 +30,8 @@ class Checkpointer:
     def __init__(self, path: Path, turn: contextlib.AbstractContextManager[object]) -> None:
         self._path = path
         self._turn = turn
-        self._bytes = 0
+        self._bytes = self._told = 0
+        self._off = 1.0
         self._left_to_commits = known_fault() is not None  # with which no second connection may do it
         self._counting = threading.Lock()
         self._due = threading.Event()
@@ -33,11 +39,12 @@ class Checkpointer:
         self._thread: threading.Thread | None = None
 
     def wrote(self, size: int) -> None:
-        """So many bytes more stand in the write-ahead log, about."""
+        """So many bytes more stand in the write-ahead log, about. How many do is seen when it is worked on."""
         with self._counting:
             self._bytes += size
-            if self._bytes < EVERY_BYTES or self._left_to_commits:
+            if self._bytes < EVERY_BYTES * self._off or self._left_to_commits:
                 return
+            self._told += self._bytes
             self._bytes = 0
             self._due.set()
             if self._thread is None:
@@ -75,7 +82,12 @@ class Checkpointer:
         """Most of it beside those who write. While they do, the log only grows: so that it begins anew, they wait for
         the rest, and for the first write after it, which waits for the disk.
         """
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        _, frames, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if frames > 0:
+            self._off = min(max(self._told / (frames * _FRAME_BYTES), LEAST_TRUST), MOST_TRUST)
         with self._turn:
-            db.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+            busy, _, _ = db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             db.execute("PRAGMA application_id = 0")  # what it has been
+        if not busy:
+            with self._counting:
+                self._told = 0

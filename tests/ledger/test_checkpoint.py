@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gproxy.ledger import checkpoint
-from gproxy.ledger.checkpoint import Checkpointer
+from gproxy.ledger.checkpoint import LEAST_TRUST, MOST_TRUST, Checkpointer
 from gproxy.ledger.lane import Lane
 from gproxy.ledger.logs import Body, Content, insert
 from gproxy.ledger.sqlite import connect
@@ -64,6 +64,41 @@ def test_the_log_begins_anew_however_much_is_written_meanwhile(
         it.wrote(131_072)
     assert path.with_name("gproxy.db-wal").stat().st_size < 200 * 131_072 / 2
     it.close()
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("told", "off"),
+    [(131_072, LEAST_TRUST), (1024 * 1024, 2.0), (64 * 1024 * 1024, MOST_TRUST)],
+    ids=["too little", "too much", "far too much"],
+)
+def test_how_far_off_is_what_it_is_told_is_seen_in_the_log(path: Path, told: int, off: float) -> None:
+    store = open_store(path)
+    with closing(connect(path)) as db:
+        db.execute("PRAGMA wal_checkpoint(RESTART)")
+        store.run([entry(number) for number in range(4)])  # half a MiB
+        it = Checkpointer(path, nullcontext())
+        it._told = told
+        it._work(db)
+        assert it._off == pytest.approx(off, rel=0.1)
+        assert it._told == 0
+    store.close()
+
+
+def test_what_it_is_told_is_added_up_until_the_log_begins_anew(path: Path) -> None:
+    store = open_store(path)
+    it = Checkpointer(path, nullcontext())
+    with closing(connect(path)) as db, closing(connect(path)) as reader:
+        db.execute("PRAGMA busy_timeout = 0")
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM downstream_log").fetchone()
+        store.run([entry(1)])
+        it._told = 1000
+        it._work(db)
+        assert it._told == 1000
+        reader.execute("ROLLBACK")
+        it._work(db)
+        assert it._told == 0
     store.close()
 
 

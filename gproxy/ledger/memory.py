@@ -4,6 +4,7 @@ It is made before they are forked, has no name in any folder, and is gone with t
 is `windows.py`'s and `purses.py`'s, what becomes of a dead process's requests `succession.py`'s.
 """
 
+import contextlib
 import errno
 import mmap
 import os
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from types import TracebackType
 from typing import BinaryIO
 
@@ -26,6 +27,9 @@ PATIENCE_S = 0.5
 its turn for longer was stopped."""
 
 _YIELDS, _PAUSE_S = 20, 0.00005
+
+_STRUCK = 1000
+"""Names in one turn, some half a millisecond."""
 
 _STEP = 256 * 1024
 """Bytes by which it grows, and a quarter of what it has."""
@@ -90,10 +94,18 @@ class Shared:
         fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     def strike(self) -> None:
-        """This process has nothing open and holds nothing: what there is was of the one before in its slot."""
-        for name, at in self.places():
-            windows.strike(self, name, at)
-            purses.strike(self, name, at)
+        """This process has nothing open and holds nothing: what there is was of the one before in its slot.
+
+        Has turns of its own, between which others have theirs. Raises `StoreError`.
+        """
+        with self:
+            places = self.places()
+        for first in range(0, len(places), _STRUCK):
+            with self:
+                for name, at in places[first : first + _STRUCK]:
+                    windows.strike(self, name, at)
+                    purses.strike(self, name, at)
+            time.sleep(_PAUSE_S)
 
     def _mend(self) -> None:
         """Somebody was killed in his turn: make anew what follows from the rest."""
@@ -127,7 +139,7 @@ class Shared:
             at = self._places.get(name)
         return self._append(name, size) if at is None else at
 
-    def places(self) -> Iterable[tuple[str, int]]:
+    def places(self) -> Sequence[tuple[str, int]]:
         self._read_on()
         return list(self._places.items())
 
@@ -187,5 +199,6 @@ def _cells(length: int) -> int:
 def _unnamed() -> BinaryIO:
     """A file that nobody else can open."""
     if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("gproxy"), "r+b", buffering=0)
+        with contextlib.suppress(OSError):  # a sandbox may not know it
+            return open(os.memfd_create("gproxy"), "r+b", buffering=0)
     return tempfile.TemporaryFile(buffering=0)

@@ -151,20 +151,20 @@ def _number_of(period: str) -> tuple[int, int, int]:
 
 def mend(memory: Memory, name: str, at: int) -> None:
     """Make anew what follows from the rest, where a process was killed between the two."""
-    cells = memory.cells
-    for purse in _purses(memory, name, at):
-        cells[purse + _HELD] = sum(cells[purse + _HOLDERS : purse + _HOLDERS + memory.workers])
+    if name.startswith(_PREFIX):
+        cells, size = memory.cells, _HOLDERS + memory.workers
+        for place, number in enumerate(cells[at : at + _PURSES * size : size]):
+            if number:
+                purse = at + place * size
+                cells[purse + _HELD] = sum(cells[purse + _HOLDERS : purse + size])
 
 
 def strike(memory: Memory, name: str, at: int) -> None:
     """This process holds nothing."""
-    cells = memory.cells
-    for purse in _purses(memory, name, at):
-        own = purse + _HOLDERS + memory.worker
-        cells[purse + _HELD] -= cells[own]
-        cells[own] = 0
-
-
-def _purses(memory: Memory, name: str, at: int) -> Iterable[int]:
-    size = _HOLDERS + memory.workers
-    return range(at, at + _PURSES * size, size) if name.startswith(_PREFIX) else ()
+    if name.startswith(_PREFIX):
+        cells, size, own = memory.cells, _HOLDERS + memory.workers, _HOLDERS + memory.worker
+        for place, held in enumerate(cells[at + own : at + _PURSES * size : size]):
+            if held:
+                purse = at + place * size
+                cells[purse + _HELD] -= held
+                cells[purse + own] = 0

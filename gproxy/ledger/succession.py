@@ -58,7 +58,7 @@ class _Heir:
                 if it.request_id not in self._taken:
                     for rule, kind, slot, by in it.corrected:
                         self._window(rule, kind).correct(slot, min(by, 0))
-            self._memory.strike()
+        self._memory.strike()
 
     def _window(self, rule: str, kind: str) -> Window:
         return Window(rule, kind, self._memory, self._ask)

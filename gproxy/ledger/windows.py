@@ -29,7 +29,7 @@ _UNREAD, _WHOLE, _PARTIAL = 0, 1, 2
 """Partial: the store has slots for which the ring has no place. Nothing is counted then before a slot begins, which
 ends those."""
 
-_PREFIX = "window "
+_PREFIX, _OPEN = "window ", "window concurrency "
 _FEW = 8
 
 _MOST = 2**62
@@ -185,22 +185,16 @@ class Window:
 
 def mend(memory: Memory, name: str, at: int) -> None:
     """Make anew what follows from the rest, where a process was killed between the two."""
-    if not name.startswith(_PREFIX):
-        return
-    cells = memory.cells
-    if _counts_open(name):
+    if name.startswith(_OPEN):
+        cells = memory.cells
         cells[at + USED] = sum(cells[at + _RING : at + _RING + memory.workers])
-    else:
-        cells[at + NOW] = -1
+    elif name.startswith(_PREFIX):
+        memory.cells[at + NOW] = -1
 
 
 def strike(memory: Memory, name: str, at: int) -> None:
     """Nothing of this process is open."""
-    if _counts_open(name):
+    if name.startswith(_OPEN):
         cells, own = memory.cells, at + _RING + memory.worker
         cells[at + USED] -= cells[own]
         cells[own] = 0
-
-
-def _counts_open(name: str) -> bool:
-    return name.startswith(f"{_PREFIX}concurrency ")

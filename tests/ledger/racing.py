@@ -132,8 +132,7 @@ def ask(query: str, values: tuple[str, ...]) -> list[Any]:
 def go_on(memory: Shared, worker: int, told: int) -> NoReturn:
     """Requests until it is killed, some of them open at once; a byte for each that was let through."""
     memory.begin(worker)
-    with memory.turn:
-        memory.strike()
+    memory.strike()
     tally, luck = Tally(memory, ask), random.Random(os.getpid())
     open_now: list[Claim] = []
     while True:
@@ -186,8 +185,7 @@ def kills(folder: Path, rounds: str) -> dict[str, Any]:
             heard += more
         for slot in range(3):
             memory.begin(slot)
-            with memory.turn:
-                memory.strike()
+            memory.strike()
         (standing,) = tally.reserve(claim("last", Bound("rule", "rpd", 10**9))).standings
         (alone,) = tally.reserve(claim("alone", Bound("rule", "concurrency", 1), *EVERYTHING[-2:])).standings
         return {

@@ -76,6 +76,47 @@ def test_there_may_be_no_room_for_more(memory: Shared, monkeypatch: pytest.Monke
         assert memory.place("small", 1) == memory.place("small", 1)
 
 
+def test_where_the_system_gives_no_memory_as_a_file_one_of_a_disk_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(name: str) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(module.os, "memfd_create", refuse, raising=False)
+    monkeypatch.delattr(module.os, "posix_fallocate", raising=False)
+    memory = Shared(2)
+    seen = [as_seen_by(memory, worker) for worker in range(2)]
+    places = []
+    for it in seen * 2:
+        with it.turn:
+            places.append(it.place("large", 10**5))
+            it.cells[places[0] + 10**5 - 1] += 1
+    assert (len(set(places)), seen[0].cells[places[0] + 10**5 - 1]) == (1, 4)
+    memory.close()
+
+
+def test_others_have_their_turns_while_much_is_struck_out() -> None:
+    memory = Shared(2)
+    dying, other = as_seen_by(memory, 0), as_seen_by(memory, 1)
+    for number in range(3000):
+        with dying.turn:
+            at = dying.place(f"window concurrency {number}", 8)
+            dying.cells[at + 1], dying.cells[at + 6], dying.cells[at + 7] = 3, 1, 2
+    turns: list[int] = []
+    pause = module.time.sleep
+
+    def meanwhile(seconds: float) -> None:
+        with other.turn:
+            turns.append(sum(other.cells[at + 1] for _, at in other.places()))
+        pause(seconds)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module.time, "sleep", meanwhile)
+        dying.strike()
+    assert turns[0] > turns[1] > turns[-1] == 3000 * 2
+    memory.close()
+
+
 def test_what_fails_in_the_midst_of_a_turn_is_made_anew_by_the_next() -> None:
     memory = Shared(2)
     with memory.turn:

@@ -97,8 +97,7 @@ def test_a_kill_before_any_write_leaves_a_request_counted_or_not_and_nothing_ope
             tallies[0].reserve(its)
         done = 1
     heir = as_seen_by(shared, 0)
-    with heir.turn:
-        heir.strike()
+    heir.strike()
     now = max(NOON, its.at)
     rpm, tpm, rpd, tpd, opened = used(tallies[1], now)
     spent = tallies[1].spent("user/alice", "total")

@@ -30,8 +30,8 @@ class Checkpointer:
     def __init__(self, path: Path, turn: contextlib.AbstractContextManager[object]) -> None:
         self._path = path
         self._turn = turn
-        self._bytes = self._told = 0
-        self._off = 1.0
+        self._told = 0  # of bytes, since the log began anew
+        self._enough: float = EVERY_BYTES
         self._left_to_commits = known_fault() is not None  # with which no second connection may do it
         self._counting = threading.Lock()
         self._due = threading.Event()
@@ -41,11 +41,10 @@ class Checkpointer:
     def wrote(self, size: int) -> None:
         """So many bytes more stand in the write-ahead log, about. How many do is seen when it is worked on."""
         with self._counting:
-            self._bytes += size
-            if self._bytes < EVERY_BYTES * self._off or self._left_to_commits:
+            self._told += size
+            if self._told < self._enough or self._left_to_commits:
                 return
-            self._told += self._bytes
-            self._bytes = 0
+            self._enough = self._told + EVERY_BYTES
             self._due.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="ledger-checkpoint", daemon=True)
@@ -83,11 +82,11 @@ class Checkpointer:
         the rest, and for the first write after it, which waits for the disk.
         """
         _, frames, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if frames > 0:
-            self._off = min(max(self._told / (frames * _FRAME_BYTES), LEAST_TRUST), MOST_TRUST)
+        off = self._told / max(1, frames * _FRAME_BYTES)
         with self._turn:
             busy, _, _ = db.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
             db.execute("PRAGMA application_id = 0")  # what it has been
         if not busy:
             with self._counting:
                 self._told = 0
+                self._enough = EVERY_BYTES * min(max(off, LEAST_TRUST), MOST_TRUST)

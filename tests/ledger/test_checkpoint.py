@@ -80,7 +80,7 @@ def test_how_far_off_is_what_it_is_told_is_seen_in_the_log(path: Path, told: int
         it = Checkpointer(path, nullcontext())
         it._told = told
         it._work(db)
-        assert it._off == pytest.approx(off, rel=0.1)
+        assert it._enough == pytest.approx(checkpoint.EVERY_BYTES * off, rel=0.1)
         assert it._told == 0
     store.close()
 

@@ -116,6 +116,7 @@ async def test_a_commit_of_several_waits_for_as_long_as_each_turn_brings_more_an
     assert [after - before for before, after in pairwise(written)] == commits
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_it_says_when_several_are_told_of_one_commit(path: Path) -> None:
     with writing(path) as it:
         calls: list[list[str]] = []

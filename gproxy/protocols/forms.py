@@ -124,10 +124,11 @@ class Form(NamedTuple):
 class Known:
     """A form whose events are recognised in any stream, one by one."""
 
-    __slots__ = ("_before", "_teller", "_texts", "form", "match")
+    __slots__ = ("_before", "_teller", "_texts", "form", "holds_text", "match")
 
     def __init__(self, form: Form) -> None:
         self.form = form
+        self.holds_text = form.holds_text
         self.match = form.shape.pattern(form.place, form.leads).match
         first = 3 if form.leads else 2
         groups = [(first + 2 * number, counted) for number, counted in enumerate(form.counted)]
@@ -191,7 +192,7 @@ class Forms:
             if found is None:
                 continue
             template = run = None
-            if known.form.holds_text and (known is last or within > found.end() - at):
+            if known.holds_text and (known is last or within > found.end() - at):
                 template = known.template(found)
                 run = template.run(data, at, within)
             run = run or known.run(found)

@@ -243,7 +243,7 @@ class StreamTap:
                 return None
             run, template, self._last = found
             self._template = template or self._template
-            if not self._last.form.holds_text:
+            if not self._last.holds_text:
                 return run
             if run.events == 1 and run.end < len(data):
                 self._within = max(self._within // 8, _LEAST_WITHIN)

@@ -129,7 +129,8 @@ async def _stream(
             await reply.start_stream(answer.status, head)
             await reply.piece(opened.first)
         journal.first_byte()
-        await _events(answer, tap, reply)
+        if held is None:
+            await _events(answer, tap, reply)
         rest = tap.end()
         if tap.failed:
             fault = AnswerBroken("the upstream reported an error inside the stream")

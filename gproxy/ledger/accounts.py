@@ -25,6 +25,12 @@ NOTED_AFTER_S = 0.05
 LOOK_S = 0.02
 """How often it is asked whether somebody else has changed the store, which takes as long as to count a request."""
 
+MANY_LOOK_S = 0.1
+"""The same where there are several processes, which cannot tell each other's commits from somebody else's."""
+
+_LOOK_SHARE = 50
+"""So many times longer than it took to forget all, it is not done again."""
+
 CATCH_UP_S = 0.05
 """How long after what could not be counted off it is tried again."""
 
@@ -86,7 +92,8 @@ class Accounts:
         started."""
         self._writer = writer
         ask = partial(spend.ask, writer.path) if writer.inline is None else writer.inline.ask
-        self._inline = writer.inline if memory is None else None
+        self._inline = writer.inline
+        self._look_s = LOOK_S if memory is None else MANY_LOOK_S
         self._tally = Tally(memory or Own(), ask)
         self._look_at = 0.0
         self._catching_up = False
@@ -121,15 +128,17 @@ class Accounts:
         settled = self._tally.settle(claim, tokens, cost_nano or 0)
         if self._tally.late:
             self._catch_up_soon()
-        return _Closing(claim, settled, self._noting.ended(claim.request_id), cost_nano, record)
+        return _Closing(self._tally, claim, settled, self._noting.ended(claim.request_id), cost_nano, record)
 
     def _look(self, inline: Inline) -> None:
-        """What somebody has changed in the store by hand is seen while nothing waits to be written."""
+        """What somebody has changed in the store by hand is seen while nothing waits to be written. Raises
+        `StoreError`."""
         now = time.monotonic()
         if now >= self._look_at and not self._writer.waiting:
-            self._look_at = now + LOOK_S
             if inline.overtaken():
                 self._tally.reread()
+            took = time.monotonic() - now
+            self._look_at = now + max(self._look_s, _LOOK_SHARE * took)
 
     def _write(self) -> None:
         changes = self._tally.changes()
@@ -206,9 +215,16 @@ class _Closing(Entry):
     """
 
     def __init__(
-        self, claim: Claim, settled: Settled | None, noted: bool, cost_nano: int | None, record: Record | None
+        self,
+        tally: Tally,
+        claim: Claim,
+        settled: Settled | None,
+        noted: bool,
+        cost_nano: int | None,
+        record: Record | None,
     ) -> None:
         super().__init__(record)
+        self._tally = tally
         self._claim = claim
         self._settled = settled
         self._noted = noted
@@ -223,6 +239,11 @@ class _Closing(Entry):
             if self._noted:
                 self._release(bulk, self._settled.hold)
         spend.charge(bulk, self._claim.scopes, self._claim.at, self._cost_nano, self.record)
+
+    def committed(self) -> None:
+        if not self._written:
+            self._tally.written()
+        super().committed()
 
     def _release(self, bulk: Bulk, hold: Hold) -> None:
         for rule, kind, slot, n in hold.counted:

@@ -44,6 +44,15 @@ class Memory(Protocol):
     def places(self) -> Iterable[tuple[str, int]]:
         """All names, and where their cells begin."""
 
+    def handed(self) -> None:
+        """This process has counted something that is to be written, or is about to. Not only in its turn."""
+
+    def written(self, by: int) -> None:
+        """So much of it is. From any thread."""
+
+    def unwritten(self) -> bool:
+        """Whether another process has counted what is not written yet."""
+
 
 class Own:
     """The memory of a process that counts alone."""
@@ -63,3 +72,12 @@ class Own:
 
     def places(self) -> Iterable[tuple[str, int]]:
         return list(self._places.items())
+
+    def handed(self) -> None:
+        pass  # there is no other that would ask
+
+    def written(self, by: int) -> None:
+        pass
+
+    def unwritten(self) -> bool:
+        return False

@@ -22,7 +22,7 @@ from gproxy.ledger import purses, windows
 if sys.platform != "win32":
     import fcntl
 
-PATIENCE_S = 0.5
+PATIENCE_S = 1.0
 """How long a turn is waited for. Each takes microseconds, and that of a process that was killed ends with it: who has
 its turn for longer was stopped."""
 
@@ -35,9 +35,10 @@ _STEP = 256 * 1024
 """Bytes by which it grows, and a quarter of what it has."""
 
 _CELL = 8
-_DIRTY, _END, _FIRST = 0, 1, 2
-"""Whether somebody has its turn; where the next name comes. Names follow, each with its cells: how many there are in
-all, the bytes of the name, the name, and what it has a place for."""
+_DIRTY, _END, _WRITING = 0, 1, 2
+"""Whether somebody has its turn; where the next name comes; for each process, how much it has counted and how much of
+that is written. Names follow, each with its cells: how many there are in all, the bytes of the name, the name, and
+what it has a place for."""
 
 _BUSY = (errno.EACCES, errno.EAGAIN)
 
@@ -55,14 +56,18 @@ class Shared:
         self._lock, self._file = _unnamed(), _unnamed()
         self._fd = self._lock.fileno()
         self._places: dict[str, int] = {}
-        self._read = _FIRST
+        self._writing = _WRITING
+        self._first = self._read = _WRITING + 2 * workers
         self._waited = False
         self._grow(_STEP)
-        self.cells[_END] = _FIRST
+        self.cells[_END] = self._first
 
     def begin(self, worker: int) -> None:
-        """This process is that worker."""
+        """This process is that worker. What the one before had counted may be written or not: until `strike`, nobody
+        knows."""
         self.worker = worker
+        self._writing = _WRITING + 2 * worker
+        self.cells[self._writing + 1] = -1  # which is less than it has counted
 
     def close(self) -> None:
         """This process needs it no more."""
@@ -106,6 +111,18 @@ class Shared:
                     windows.strike(self, name, at)
                     purses.strike(self, name, at)
             time.sleep(_PAUSE_S)
+        self.cells[self._writing], self.cells[self._writing + 1] = 0, 0
+
+    def handed(self) -> None:
+        self.cells[self._writing] += 1
+
+    def written(self, by: int) -> None:
+        with self.changing:
+            self.cells[self._writing + 1] += by
+
+    def unwritten(self) -> bool:
+        counted = range(_WRITING, self._first, 2)
+        return any(self.cells[at] != self.cells[at + 1] for at in counted)
 
     def _mend(self) -> None:
         """Somebody was killed in his turn: make anew what follows from the rest."""

@@ -42,7 +42,6 @@ class Purses:
         self._known: dict[tuple[str, str], Purse] = {}
         self._charged: dict[tuple[tuple[str, ...], int], Sequence[tuple[str, str, Purse]]] = {}
         self._scopes: dict[str, int] = {}
-        self._stale: set[int] = set()
 
     def spent(self, scope: str, period: str) -> Spent:
         """Raises `StoreError` if the store has to be asked, and cannot be."""
@@ -94,12 +93,6 @@ class Purses:
                 cells = self._memory.cells
             cells[at + _SPENT] = min(cells[at + _SPENT] + nano, MOST_SPENT_NANO + 1)
 
-    def forget(self) -> None:
-        """What is spent is to be read anew."""
-        self._known.clear()
-        self._charged.clear()
-        self._stale = set(self._scopes.values())
-
     def _all(self, scopes: tuple[str, ...], day: int) -> Sequence[tuple[str, str, Purse]]:
         """The purses that a cost of that day is taken from."""
         pairs = [(scope, period) for scope in scopes for period in periods(day).values()]
@@ -121,10 +114,6 @@ class Purses:
         if at is None:
             at = self._scopes[scope] = memory.place(f"{_PREFIX}{scope}", _PURSES * size)
         cells = memory.cells
-        if at in self._stale:
-            self._stale.remove(at)
-            for purse in range(at, at + _PURSES * size, size):
-                cells[purse + _SPENT] = 0
         first, count, number = _number_of(period)
         purses = [at + (first + (number + step) % count) * size for step in range(count)]
         for purse in purses:
@@ -168,3 +157,11 @@ def strike(memory: Memory, name: str, at: int) -> None:
                 purse = at + place * size
                 cells[purse + _HELD] -= held
                 cells[purse + own] = 0
+
+
+def forget(memory: Memory, name: str, at: int) -> None:
+    """What is spent is to be read anew."""
+    if name.startswith(_PREFIX):
+        size = _HOLDERS + memory.workers
+        for purse in range(at, at + _PURSES * size, size):
+            memory.cells[purse + _SPENT] = 0

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from gproxy.errors import StoreError
+from gproxy.ledger import purses, windows
 from gproxy.ledger.bulk import Bulk, Counts, Posting
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.ended import ADDED, TAKEN, Ended
@@ -97,6 +98,7 @@ class Tally:
         self._late: list[Callable[[], object]] = []
         self._added: Counts = {}
         self._gone: set[Range] = set()
+        self._times = 0
         self._under_way = False
 
     def reserve(self, claim: Claim) -> Admission:
@@ -115,6 +117,8 @@ class Tally:
             counts = plan.counts
             if refused := refusal(self, counts, claim):
                 return structs.replace(refused, standings=standings(counts, now))
+            self._memory.handed()
+            self._times += 1
             cells, added = self._memory.cells, self._added
             for window, count in plan.pairs:
                 at, need = window.at, count.need
@@ -172,9 +176,10 @@ class Tally:
         is spent. None for a request that is not open: then the cost is spent, and that is all.
 
         Who calls it sees to it that the store is told of what was corrected and spent, together with the end of the
-        request, and after this.
+        request, after this, and tells `written` when it was.
         """
         hold = self._open.pop(claim.request_id, None)
+        self._memory.handed()
         tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
         try:
             with self._memory.turn:
@@ -221,6 +226,7 @@ class Tally:
     def undo(self, request_id: str) -> None:
         """As if it had not been let through."""
         hold = self._open.pop(request_id)
+        self._memory.handed()
         try:
             with self._memory.turn:
                 self._take_back(hold)
@@ -229,6 +235,7 @@ class Tally:
 
     def _take_back(self, hold: Hold) -> None:
         """The store is told of 0, too: who settles for a process that has died corrects what is there."""
+        self._times += 1
         added = self._added
         for (window, _), (rule, kind, slot, n) in zip(hold.plan.pairs, hold.counted, strict=True):
             if window.correct(slot, -n) and window.written:
@@ -254,11 +261,14 @@ class Tally:
         return self._windows[rule, kind].within(first, last)
 
     def reread(self) -> None:
-        """Ask the store anew how things stand, now that all of this is written there, and nobody else counts."""
+        """Ask the store anew how things stand, now that all that this process has counted is written; not if another
+        has counted what is not. Raises `StoreError`."""
         with self._memory.turn:
-            for window in self._windows.values():
-                window.forget()
-            self._purses.forget()
+            if self._late or self._memory.unwritten():
+                return
+            for name, at in self._memory.places():
+                windows.forget(self._memory, name, at)
+                purses.forget(self._memory, name, at)
 
     def changes(self) -> "Changes | None":
         """What writes all that is counted until its turn comes; None if one that will is under way."""
@@ -267,13 +277,19 @@ class Tally:
         self._under_way = True
         return Changes(self)
 
-    def take(self) -> tuple[Counts, set[Range]]:
-        """What was counted since the last time, and of which counters all but some slots are gone. For any thread."""
+    def take(self) -> tuple[Counts, set[Range], int]:
+        """What was counted since the last time, of which counters all but some slots are gone, and how often
+        `written` is to be told of it. For any thread."""
         self._under_way = False  # first: who counts from here on and still sees it is taken below
         with self._memory.changing:
             added, self._added = self._added, {}
             gone, self._gone = self._gone, set()
-        return added, gone
+            times, self._times = self._times, 0
+        return added, gone, times
+
+    def written(self, times: int = 1) -> None:
+        """So often something was counted, or settled, that is now written. For any thread."""
+        self._memory.written(times)
 
     def _plan(self, bounds: Sequence[Bound]) -> _Plan:
         """Where bounds are counted; the same ones come again and again, and are known by what they are in memory."""
@@ -302,13 +318,17 @@ class Changes(Posting):
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._taken: tuple[Counts, set[Range]] | None = None
+        self._taken: tuple[Counts, set[Range], int] | None = None
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         if self._taken is None:
             self._taken = self._tally.take()
-        added, gone = self._taken
+        added, gone, _ = self._taken
         for left in gone:
             bulk.forget_beside(*left)
         for slot, n in added.items():
             bulk.count(*slot, n)
+
+    def committed(self) -> None:
+        if self._taken is not None:
+            self._tally.written(self._taken[2])

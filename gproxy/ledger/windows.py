@@ -146,12 +146,6 @@ class Window:
         slots = range(max(first, begun - self._back), min(last, begun + self._ahead) + 1)
         return [(slot, n - 1) for slot in slots if (n := cells[ring + (slot & mask)]) > 1]
 
-    def forget(self) -> None:
-        """It is to be read anew, but for what is open: that is so here, and nowhere else."""
-        if not self.own:
-            cells = self._memory.cells
-            cells[self.at + _STATE], cells[self.at + NOW] = _UNREAD, -1
-
     def _sum(self, slot: int) -> tuple[int, int]:
         """What counts in that slot, and the last in which anything does."""
         cells, at = self._memory.cells, self.at
@@ -198,3 +192,9 @@ def strike(memory: Memory, name: str, at: int) -> None:
         cells, own = memory.cells, at + _RING + memory.worker
         cells[at + USED] -= cells[own]
         cells[own] = 0
+
+
+def forget(memory: Memory, name: str, at: int) -> None:
+    """It is to be read anew, but for what is open: that is so here, and nowhere else."""
+    if name.startswith(_PREFIX) and not name.startswith(_OPEN):
+        memory.cells[at + _STATE], memory.cells[at + NOW] = _UNREAD, -1

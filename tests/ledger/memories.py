@@ -11,8 +11,9 @@ def as_seen_by(memory: Shared, worker: int) -> Shared:
     """That memory in a worker which was forked before anything was in it."""
     seen = copy.copy(memory)
     seen.changing = threading.Lock()
-    seen._places, seen._read = {}, 2
+    seen._places, seen._read = {}, seen._first
     seen.begin(worker)
+    seen.cells[seen._writing + 1] = seen.cells[seen._writing]  # there was none before it
     return seen
 
 

@@ -20,10 +20,12 @@ from gproxy.ledger.memory import Shared
 from gproxy.ledger.periods import DAY_S
 from gproxy.ledger.spend import pending, recover_store, spent
 from gproxy.ledger.sqlite import connect, connect_read_only
+from gproxy.ledger.tally import Tally
 from gproxy.ledger.verify import verify
 from gproxy.ledger.weighing import Spent
 from gproxy.ledger.writer import Writer
 from gproxy.values import Bound, Budget, Claim
+from tests.ledger.memories import as_seen_by
 from tests.ledger.rows import record
 
 LIMITS = (Bound("user/a/*", "rpm", 3), Bound("user/a/*", "tpd", 100), Bound("user/a/*", "concurrency", 2))
@@ -39,6 +41,7 @@ async def serving(folder: Path, worker: int | None) -> AsyncIterator[tuple[Accou
     if worker is not None:
         shared = Shared(2)
         shared.begin(worker)
+        shared.strike()
     try:
         yield Accounts(it, shared), it
     finally:
@@ -273,11 +276,13 @@ async def test_noting_tells_of_what_stays_open_and_of_nothing_else(monkeypatch: 
     assert [noting.ended(name) for name in ("a", "a", "d", "x")] == [True, False, True, False]
 
 
-async def test_alone_what_somebody_changes_by_hand_is_seen_by_the_next_request_that_looks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@BOTH
+async def test_what_somebody_changes_by_hand_is_seen_by_the_next_request_that_looks(
+    tmp_path: Path, worker: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LOOK_S", 0.0)
-    async with serving(tmp_path, None) as (books, it):
+    for name in ("LOOK_S", "MANY_LOOK_S", "_LOOK_SHARE"):
+        monkeypatch.setattr(module, name, 0.0)
+    async with serving(tmp_path, worker) as (books, it):
         for name in "abc":
             one = claim(name)
             assert (await books.reserve(one, lambda: b"")).refused is None
@@ -353,6 +358,37 @@ async def test_a_kill_between_two_commits_corrects_no_count_twice(tmp_path: Path
     assert recover_store(copy, None) == 1
     assert table(it.path, COUNTED) == [("rpm", 2), ("tpd", 50)]
     assert table(copy, COUNTED) == [("rpm", 2), ("tpd", 15)]  # as the row of the killed one says
+
+
+async def test_what_another_has_counted_and_not_written_is_not_forgotten_for_what_the_store_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MANY_LOOK_S", "_LOOK_SHARE"):
+        monkeypatch.setattr(module, name, 0.0)
+    async with serving(tmp_path, 1) as (books, it):
+        assert isinstance(books._tally._memory, Shared)
+        other = Tally(as_seen_by(books._tally._memory, 0), lambda query, values: [])
+        first = claim("a", cost=30)
+        other.reserve(first)
+        changes = other.changes()
+        assert changes is not None
+
+        async def left() -> list[int]:
+            """By one who finds at each request that the store was changed, and asks it if it may."""
+            with closing(connect(it.path)) as db:
+                db.execute("INSERT INTO counters SELECT 'of others', 'rpm', count(*), 1 FROM counters")
+            never = structs.replace(claim("full"), bounds=(*LIMITS, Bound("never", "rpm", 0)))
+            standings = (await books.reserve(never, lambda: b"")).standings[:-1]
+            return [standing.left for standing in standings]
+
+        assert await left() == [2, 100, 1]
+        settled = other.settle(first, 7, 95)
+        assert settled is not None
+        assert await left() == [2, 93, 2]
+        await it.run(changes)
+        assert await left() == [2, 93, 2]
+        other.written()  # as if it was
+        assert await left() == [2, 100, 2]
 
 
 async def test_what_ends_while_another_process_has_its_turn_for_long_is_counted_off_though_nothing_else_comes(

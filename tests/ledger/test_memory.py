@@ -95,6 +95,24 @@ def test_where_the_system_gives_no_memory_as_a_file_one_of_a_disk_does(
     memory.close()
 
 
+def test_what_a_worker_has_counted_is_unwritten_until_it_says_so_or_is_succeeded() -> None:
+    memory = Shared(2)
+    first, second = as_seen_by(memory, 0), as_seen_by(memory, 1)
+    assert not second.unwritten()
+    for _ in range(2):
+        first.handed()
+    first.written(1)
+    assert second.unwritten()
+    assert first.unwritten()
+    first.written(1)
+    assert not second.unwritten()
+    first.begin(0)  # one that takes its place
+    assert second.unwritten()
+    first.strike()
+    assert not second.unwritten()
+    memory.close()
+
+
 def test_others_have_their_turns_while_much_is_struck_out() -> None:
     memory = Shared(2)
     dying, other = as_seen_by(memory, 0), as_seen_by(memory, 1)
@@ -170,7 +188,6 @@ def test_kills_at_any_time_leave_nothing_open_or_held_let_nothing_more_through_a
     found = played("kills", tmp_path, "250")
     assert found["passed"] <= found["counted"] <= found["passed"] + found["kills"]
     assert (found["beyond"], found["open"], found["held"]) == (0, 1, 100)
-    assert found["slowest"] < module.PATIENCE_S
 
 
 @pytest.mark.parametrize("how", ["continued", "killed"])
@@ -180,8 +197,7 @@ def test_one_that_is_stopped_in_its_turn_holds_the_others_up_for_a_moment_and_on
     """They let nothing through meanwhile, and what ends is counted off when the turn is free."""
     found = played("stopped", tmp_path, how)
     first, second = found["took"]
-    assert 0.15 < first < 5
-    assert 0 <= second < 0.1
+    assert first > 0.9 * module.PATIENCE_S > second > 0
     assert found["late"] == [True, True, False]
     assert found["corrected"] == [-6, -6]
     assert found["used"] == [3, 14, 3, 14, 2]

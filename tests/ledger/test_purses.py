@@ -12,7 +12,7 @@ from gproxy.ledger.bulk import MOST_SPENT_NANO
 from gproxy.ledger.cells import Memory, Own
 from gproxy.ledger.memory import Shared
 from gproxy.ledger.periods import periods
-from gproxy.ledger.purses import Purses, mend, strike
+from gproxy.ledger.purses import Purses, forget, mend, strike
 from gproxy.ledger.weighing import Spent
 from tests.ledger.memories import as_seen_by
 
@@ -76,8 +76,9 @@ def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: l
             purses, purse, pair, nano = holding.pop(0)
             purses.hold([purse], -nano)
             held[pair] -= nano
-        elif what == "forget" and workers == 1:
-            purses.forget()
+        elif what == "forget":
+            for name, at in memories[-1].places():
+                forget(memories[-1], name, at)
         for day in (TODAY - 8, TODAY, TODAY + 1):
             for period in periods(day).values():
                 expected = Spent(store.spent.get(("a", period), 0), held.get(("a", period), 0))

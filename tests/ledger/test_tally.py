@@ -57,12 +57,15 @@ class Charge(Posting):
 class Correction(Posting):
     """What a request's tokens came to, as its entry writes it."""
 
-    def __init__(self, settled: Settled) -> None:
-        self.settled = settled
+    def __init__(self, tally: Tally, settled: Settled) -> None:
+        self.tally, self.settled = tally, settled
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         for correction in self.settled.corrected:
             bulk.correct(*correction)
+
+    def committed(self) -> None:
+        self.tally.written()
 
 
 class Both:
@@ -83,7 +86,7 @@ class Both:
             self.shared = Shared(self.workers)
             memories = [as_seen_by(self.shared, worker) for worker in range(self.workers)]
         self.tallies = [Tally(memory, self.ask) for memory in memories]
-        self.tally = self.tallies[0]
+        self.tally, self.memory = self.tallies[0], memories[0]
 
     def close(self) -> None:
         if self.shared is not None:
@@ -111,7 +114,7 @@ class Both:
         assert settled is not None
         if changes := tally.changes():
             self.under_way.append(changes)
-        self.under_way.append(Correction(settled))
+        self.under_way.append(Correction(tally, settled))
         assert self.beside.run([Charge(claim.at, cost)]) == [None]
 
     def write(self, undone: bool) -> None:
@@ -269,9 +272,10 @@ def test_it_decides_as_the_store_does_and_leaves_the_same_in_it(
             settle(*values)
         elif what == "write":
             both.write(*values)
-        elif what == "reread" and both.workers == 1:
+        elif what == "reread":
             both.write(undone=False)
-            both.tally.reread()
+            both.tallies[-1].reread()
+            assert not both.memory.unwritten()
         elif what == "restart":
             while open_now:
                 settle(0, 7, 5)

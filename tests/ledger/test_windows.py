@@ -11,7 +11,7 @@ from gproxy.errors import StoreError
 from gproxy.ledger.cells import Own
 from gproxy.ledger.memory import Shared
 from gproxy.ledger.weighing import kept_of, slots_of
-from gproxy.ledger.windows import NEWEST, NOW, PLACE, USED, Window, mend, strike
+from gproxy.ledger.windows import NEWEST, NOW, PLACE, USED, Window, forget, mend, strike
 from tests.ledger.memories import Killed, Mortal, as_seen_by
 
 SECOND = 1_795_608_000
@@ -151,6 +151,6 @@ def test_what_is_open_is_counted_by_each_and_struck_out_with_who_dies() -> None:
     assert (cells[at + USED], cells[windows[1].own]) == (1, 0)
     assert windows[1].correct(0, -1)
     assert cells[at + USED] == 1, "it has nothing to give back any more"
-    windows[0].forget()
+    forget(shared, name, at)
     assert (cells[at + NOW], cells[at + USED]) == (0, 1)
     shared.close()

@@ -28,10 +28,15 @@ _PREFIX = "scope "
 
 _MOST_KNOWN = 50_000
 
+_MOST = MOST_SPENT_NANO + 1
+
 Purse = tuple[int, int]
 """Where its cells begin, and the number of the period that it has to have there."""
 
 _NONE: Purse = (0, 0)
+
+_Charged = tuple[tuple[str, str], int, int, int]
+"""Scope and period, their purse, and the cell of what is spent."""
 
 
 class Purses:
@@ -40,7 +45,7 @@ class Purses:
     def __init__(self, memory: Memory, ask: Ask) -> None:
         self._memory, self._ask = memory, ask
         self._known: dict[tuple[str, str], Purse] = {}
-        self._charged: dict[tuple[tuple[str, ...], int], Sequence[tuple[str, str, Purse]]] = {}
+        self._charged: dict[tuple[tuple[str, ...], int], Sequence[_Charged]] = {}
         self._scopes: dict[str, int] = {}
 
     def spent(self, scope: str, period: str) -> Spent:
@@ -75,8 +80,9 @@ class Purses:
         cells, own = self._memory.cells, _HOLDERS + self._memory.worker
         for at, number in purses:
             if cells[at] == number:
-                taken = max(nano, -cells[at + own])
-                cells[at + own] += taken
+                had = cells[at + own]
+                taken = nano if nano >= -had else -had
+                cells[at + own] = had + taken
                 cells[at + _HELD] += taken
 
     def charge(self, scopes: tuple[str, ...], day: int, nano: int) -> None:
@@ -84,22 +90,25 @@ class Purses:
         asked for when it matters, and will have been told."""
         charged = self._charged.get((scopes, day)) or self._all(scopes, day)
         cells = self._memory.cells
-        for scope, period, (at, number) in charged:
-            if cells[at] != number or not cells[at + _SPENT]:
+        for pair, at, number, place in charged:
+            if cells[at] != number or not (had := cells[place]):
                 try:
-                    at = self.purse(scope, period)[0]
+                    place = self.purse(*pair)[0] + _SPENT
                 except StoreError:
                     continue
                 cells = self._memory.cells
-            cells[at + _SPENT] = min(cells[at + _SPENT] + nano, MOST_SPENT_NANO + 1)
+                had = cells[place]
+            has = had + nano
+            cells[place] = has if has <= _MOST else _MOST
 
-    def _all(self, scopes: tuple[str, ...], day: int) -> Sequence[tuple[str, str, Purse]]:
+    def _all(self, scopes: tuple[str, ...], day: int) -> Sequence[_Charged]:
         """The purses that a cost of that day is taken from."""
         pairs = [(scope, period) for scope in scopes for period in periods(day).values()]
         found = []
-        for scope, period in pairs:
+        for pair in pairs:
             with contextlib.suppress(StoreError):
-                found.append((scope, period, self._found(scope, period)))
+                at, number = self._found(*pair)
+                found.append((pair, at, number, at + _SPENT))
         if len(found) == len(pairs):
             if len(self._charged) >= _MOST_KNOWN:
                 self._charged.clear()

@@ -117,8 +117,9 @@ class Tally:
             counts = plan.counts
             if refused := refusal(self, counts, claim):
                 return structs.replace(refused, standings=standings(counts, now))
-            self._memory.handed()
-            self._times += 1
+            if self._ended:
+                self._memory.handed()
+                self._times += 1
             cells, added = self._memory.cells, self._added
             for window, count in plan.pairs:
                 at, need = window.at, count.need
@@ -162,8 +163,12 @@ class Tally:
 
     def _hold(self, claim: Claim) -> tuple[Sequence[tuple[str, str]], Sequence[Purse]]:
         keys = periods(int(claim.at) // DAY_S)
-        held = [(budget.scope, keys[budget.period]) for budget in claim.budgets]
-        purses = [self._purses.purse(*pair) for pair in held]
+        purse = self._purses.purse
+        held, purses = [], []
+        for budget in claim.budgets:
+            scope, key = budget.scope, keys[budget.period]
+            held.append((scope, key))
+            purses.append(purse(scope, key))
         self._purses.hold(purses, claim.cost_nano)
         return held, purses
 
@@ -179,7 +184,8 @@ class Tally:
         request, after this, and tells `written` when it was.
         """
         hold = self._open.pop(claim.request_id, None)
-        self._memory.handed()
+        if self._ended:
+            self._memory.handed()
         tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
         try:
             with self._memory.turn:
@@ -206,11 +212,13 @@ class Tally:
         corrected = []
         noted = self._ended.note(claim.request_id, TAKEN) if self._ended else 0
         if hold is not None:
-            slots = slots_at(int(hold.at))
+            slots, cells = slots_at(int(hold.at)), self._memory.cells
             for window, bound in hold.plan.passing:
                 slot = slots[window.kind]
-                if not window.by_tokens:
-                    window.correct(slot, -1)
+                if own := window.own:
+                    if cells[own] > 0:
+                        cells[own] -= 1
+                        cells[window.at + USED] -= 1
                     continue
                 by = tokens - (hold.tokens if hold.tokens < bound.most else bound.most)
                 if window.correct(slot, by):
@@ -289,7 +297,8 @@ class Tally:
 
     def written(self, times: int = 1) -> None:
         """So often something was counted, or settled, that is now written. For any thread."""
-        self._memory.written(times)
+        if self._ended:
+            self._memory.written(times)
 
     def _plan(self, bounds: Sequence[Bound]) -> _Plan:
         """Where bounds are counted; the same ones come again and again, and are known by what they are in memory."""

@@ -39,9 +39,9 @@ _FOLDER = "GPROXY_LEFTOVERS"
 _TOLD_WITHIN_S = 20.0
 _HOOK = "import benchmarks.leftovers\nbenchmarks.leftovers.listen()\n"
 _CLASSES = {
-    "gproxy.server.h1exchange.Connection": "h1client connections upstream",
-    "gproxy.server.http1.Connection": "http1 connections of clients",
-    "gproxy.server.repair.ClosingTCPServer": "http1 connections of clients",
+    "gproxy.server.transport.h1exchange.Connection": "h1client connections upstream",
+    "gproxy.server.engine.http1.Connection": "http1 connections of clients",
+    "gproxy.server.engine.repair.ClosingTCPServer": "http1 connections of clients",
 } | {f"gproxy.server.{name}": name for name in OF_A_REQUEST if " " not in name}
 
 

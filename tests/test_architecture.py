@@ -32,6 +32,17 @@ ROOMS: dict[str, set[str]] = {
         *("server", "routing", "providers", "protocols", "translate", "ledger", "config", "errors", "values"),
     },
 }
+BASE = {"console", "descriptors", "tasks"}
+SERVER_ROOMS: dict[str, set[str]] = {
+    **dict.fromkeys(BASE, BASE),
+    "transport": BASE,
+    "request": {*BASE, "transport"},
+    "control": {*BASE, "transport", "request"},
+    "engine": {*BASE, "transport", "request"},
+    "app": {*BASE, "transport", "request", "control"},
+    "process": {*BASE, "transport", "request", "control", "engine", "app"},
+    "checks": {*BASE, "transport", "request", "control", "engine", "process"},
+}
 # Of `config`, the rooms below `server` may see what is served, and nothing that touches files or secrets.
 SERVED_CONFIG = {"schema", "snapshot", "patterns"}
 PURE_ROOMS = {"protocols", "translate", "providers", "routing"}
@@ -55,12 +66,13 @@ IMPURE = {
 }
 ONLY_IN = {
     "httpx": {
-        *("server/upstream.py", "server/h1client.py", "server/h1connect.py", "server/h1exchange.py"),
+        "server/request/upstream.py",
+        *(f"server/transport/{name}.py" for name in ("h1client", "h1connect", "h1exchange")),
     },
     "aiohttp": set(),
     "tomlkit": {"config/document.py"},
     "keyring": {"config/secrets.py"},
-    "google": {"server/tokens.py"},
+    "google": {"server/request/tokens.py"},
 }
 # Words that are a channel's name and also a dialect's: its own name, and a kind of tool.
 DIALECT_WORDS = {"gemini", "custom"}
@@ -122,6 +134,15 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         found = {it for source, name in imports_of(module) for it in (source, f"{source}.{name}")}
         imports.add(dotted(module), *(found & modules))
     imports.prepare()  # a CycleError names them
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) == "server"], ids=name_of)
+def test_a_room_of_the_server_imports_only_the_rooms_below_it(module: Path) -> None:
+    room = module.relative_to(PACKAGE / "server").parts[0].removesuffix(".py")
+    for source, name in imports_of(module):
+        if source.startswith("gproxy.server"):
+            target = source.split(".")[2] if source.count(".") > 1 else name
+            assert target == room or target in SERVER_ROOMS[room], f"{name_of(module)} imports {target}"
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) in PURE_ROOMS], ids=name_of)

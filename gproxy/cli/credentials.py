@@ -29,7 +29,7 @@ def list_credentials(config: ConfigOption = None, as_json: JsonOption = False) -
     """
     from gproxy.config.source import data_dir
     from gproxy.ledger import credential_state
-    from gproxy.server import overview
+    from gproxy.server.control import overview
 
     path = files.find(config)
     found = files.read(path)
@@ -59,7 +59,7 @@ def reset(
     from gproxy.errors import ConfigError
     from gproxy.ledger import credential_state
     from gproxy.ledger.store import open_store
-    from gproxy.server import overview
+    from gproxy.server.control import overview
 
     path = files.find(config)
     found = files.read(path)

@@ -1,4 +1,4 @@
-"""`gproxy doctor`: what is wrong with a set-up, and what to do. The looking is `server/checkup.py`'s."""
+"""`gproxy doctor`: what is wrong with a set-up, and what to do. The looking is `server/checks/checkup.py`'s."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from gproxy.cli.options import ConfigOption, JsonOption
 from gproxy.config.printable import printable
 
 if TYPE_CHECKING:
-    from gproxy.server.checkup import Finding
+    from gproxy.server.checks.checkup import Finding
 
 _MARKS = {"ok": "ok", "warning": "warn", "wrong": "WRONG"}
 _COLOURS = {"ok": "32", "warning": "33", "wrong": "1;31"}
@@ -42,7 +42,7 @@ def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
 
 
 def _found(path: Path) -> "list[Finding]":
-    from gproxy.server import checkup, upstreamcheck
+    from gproxy.server.checks import checkup, upstreamcheck
 
     loaded = files.load(path, with_secrets=False)
     name = files.shown(path)

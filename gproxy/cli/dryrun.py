@@ -23,8 +23,8 @@ from gproxy.providers import endpoints
 from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import access, failover, limits, resolve
 from gproxy.routing.credentials import Condition, condition
-from gproxy.server import overview
-from gproxy.server.prices import Prices
+from gproxy.server.control import overview
+from gproxy.server.request.prices import Prices
 from gproxy.server.tasks import Tasks
 from gproxy.translate import embeddings
 from gproxy.translate.base import TargetFacts

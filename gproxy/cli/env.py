@@ -46,7 +46,7 @@ def env(
     either nothing is printed, and it is exit 1.
     """
     from gproxy.providers.clients import pointed
-    from gproxy.server import local
+    from gproxy.server.checks import local
 
     if client not in CLIENTS:
         raise typer.BadParameter(output.not_one_of(client, CLIENTS), param_hint="CLIENT")

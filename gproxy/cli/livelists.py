@@ -1,6 +1,6 @@
 """`gproxy models list --live`: the configured models beside what the upstreams list, now or when last reached.
 
-How an upstream is asked is `server/listing.py`'s; where lists are kept, `ledger/modellists.py`'s.
+How an upstream is asked is `server/control/listing.py`'s; where lists are kept, `ledger/modellists.py`'s.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from gproxy.ledger.store import open_store
 from gproxy.ledger.when import stamp
 from gproxy.providers import demo
 from gproxy.providers.catalog import CHANNELS
-from gproxy.server import listing
+from gproxy.server.control import listing
 
 Models = tuple[tuple[str, str], ...]
 """The id of each model, and its name for people or ""."""

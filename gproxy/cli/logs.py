@@ -183,7 +183,7 @@ def clear(
 def _vacuum(store: Path) -> None:
     """Give back the room of a store that an earlier version made."""
     from gproxy.ledger import retention
-    from gproxy.server.lock import held
+    from gproxy.server.process.lock import held
 
     try:
         with held(store.parent):

@@ -26,7 +26,7 @@ from gproxy.errors import ConfigError
 from gproxy.providers import catalog
 
 if TYPE_CHECKING:
-    from gproxy.server.probe import Outcome
+    from gproxy.server.checks.probe import Outcome
 
 _Answer = TypeVar("_Answer")
 
@@ -191,8 +191,8 @@ def tried(offers: Sequence[Offer]) -> "list[Outcome | None]":
 
     from gproxy.config.load import load
     from gproxy.config.snapshot import build
-    from gproxy.server.listing import credentials_of
-    from gproxy.server.probe import probe_all
+    from gproxy.server.checks.probe import probe_all
+    from gproxy.server.control.listing import credentials_of
 
     config, _ = load("\n".join(offer.table for offer in offers).encode(), channels=catalog.CHANNELS)
     if config is None:

@@ -1,4 +1,4 @@
-"""`gproxy models prices`, and how a price is shown. What a model costs is `server/prices.py`'s."""
+"""`gproxy models prices`, and how a price is shown. What a model costs is `server/request/prices.py`'s."""
 
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any
@@ -175,7 +175,7 @@ def _found(snapshot: "Snapshot", targets: "list[Target]") -> dict[str, dict[str,
     import asyncio
 
     from gproxy.ledger.pricebook import PriceBook
-    from gproxy.server.prices import Prices
+    from gproxy.server.request.prices import Prices
     from gproxy.server.tasks import Tasks
 
     known = Prices(PriceBook(), Tasks())

@@ -1,4 +1,4 @@
-"""`gproxy providers test`: one real call by each credential. What it means is `server/probe.py`'s to say."""
+"""`gproxy providers test`: one real call by each credential. What it means is `server/checks/probe.py`'s to say."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from gproxy.errors import ConfigError
 if TYPE_CHECKING:
     from gproxy.config import schema
     from gproxy.config.snapshot import Credential, Provider, Snapshot
-    from gproxy.server.probe import Outcome
+    from gproxy.server.checks.probe import Outcome
 
 Row = dict[str, Any]
 
@@ -36,7 +36,7 @@ def probe_providers(
     """
     import asyncio
 
-    from gproxy.server.probe import probe_all
+    from gproxy.server.checks.probe import probe_all
 
     path = files.find(config)
     loaded = files.load(path)
@@ -75,8 +75,8 @@ def _plan(
 ) -> "tuple[list[Row], list[tuple[Provider, Credential]]]":
     """The rows of credentials that cannot be used at all, and the calls to be made by the others."""
     from gproxy.config import ownkeys
-    from gproxy.server.keyadvice import another_key
-    from gproxy.server.listing import credentials_of
+    from gproxy.server.checks.keyadvice import another_key
+    from gproxy.server.control.listing import credentials_of
 
     rows: list[Row] = []
     calls = []

@@ -86,7 +86,7 @@ def show_quota(
     """
     from gproxy.config.source import data_dir
     from gproxy.errors import ConfigError
-    from gproxy.server.allowances import quotas
+    from gproxy.server.control.allowances import quotas
 
     path = files.find(config)
     found = files.read(path)

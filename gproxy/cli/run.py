@@ -52,7 +52,8 @@ def run(
     from gproxy.cli.child import NOT_FOUND, NOT_RUNNABLE, Child
     from gproxy.config.source import data_dir
     from gproxy.providers.clients import pointed_all
-    from gproxy.server import hyperconfig, local
+    from gproxy.server.checks import local
+    from gproxy.server.process import hyperconfig
 
     if user == "":
         raise typer.BadParameter("must not be empty", param_hint="--user")

@@ -120,6 +120,6 @@ def _run(
 
         store = data_dir(first.config, directory) / "gproxy.db"
         announce = partial(banner.show, first.config, path, store)
-    from gproxy.server.supervisor import run
+    from gproxy.server.process.supervisor import run
 
     return run(first, load, path=path, directory=directory, announce=announce)

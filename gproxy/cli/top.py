@@ -49,7 +49,7 @@ def top(
     q or Ctrl-C ends it.
     """
     from gproxy.config.source import data_dir
-    from gproxy.server.lock import is_held
+    from gproxy.server.process.lock import is_held
 
     path = files.find(config)
     found = files.read(path)
@@ -84,8 +84,8 @@ class Pictures:
         from gproxy.ledger.live import moment
         from gproxy.ledger.report import Filters, report
         from gproxy.ledger.when import stamp
-        from gproxy.server import overview
-        from gproxy.server.lock import is_held
+        from gproxy.server.control import overview
+        from gproxy.server.process.lock import is_held
 
         now = datetime.now(UTC)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)

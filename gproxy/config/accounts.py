@@ -1,7 +1,7 @@
 """A service account's JSON as a secret: from its text or its file to the few fields that a token is asked for with.
 
-Where the secret stands is `secrets.py`'s; what is signed with it, `server/tokens.py`'s. The fields are those of
-the key file that Google's console makes (cloud.google.com/iam/docs/keys-create-delete).
+Where the secret stands is `secrets.py`'s; what is signed with it, `server/request/tokens.py`'s. The fields are those
+of the key file that Google's console makes (cloud.google.com/iam/docs/keys-create-delete).
 """
 
 import importlib.util

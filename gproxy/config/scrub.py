@@ -1,6 +1,7 @@
 """Takes secrets out of what was said on the wire: by the names they go under, and by their known values.
 
-What is kept of the wire, and where, is `server/capture.py`'s. How the configuration is shown is `redact.py`'s.
+What is kept of the wire, and where, is `server/request/capture.py`'s. How the configuration is shown is
+`redact.py`'s.
 """
 
 import base64

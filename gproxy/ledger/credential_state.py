@@ -1,6 +1,6 @@
 """The table `credential_state`: how each credential stands, for all workers, over restarts, and for commands.
 
-What changes a credential's health is decided in `routing/credentials.py` and told by `server/health.py`.
+What changes a credential's health is decided in `routing/credentials.py` and told by `server/request/health.py`.
 """
 
 import hashlib

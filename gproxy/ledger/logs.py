@@ -1,6 +1,7 @@
 """The request logs: the tables `downstream_log` and `upstream_log`, how they are written, and how they are read.
 
-What is logged, and that no secret is in it, is `server/capture.py`'s; for how long it is kept, `retention.py`'s.
+What is logged, and that no secret is in it, is `server/request/capture.py`'s; for how long it is kept,
+`retention.py`'s.
 """
 
 import base64

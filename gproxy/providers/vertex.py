@@ -1,7 +1,7 @@
 """What a service account on Google's cloud is, and where its project's models are asked.
 
-Tokens are fetched in `server/tokens.py`. After cloud.google.com/vertex-ai/generative-ai/docs/reference/rest; the
-hosts of locations are those of the official SDK (google/genai/_api_client.py).
+Tokens are fetched in `server/request/tokens.py`. After cloud.google.com/vertex-ai/generative-ai/docs/reference/rest;
+the hosts of locations are those of the official SDK (google/genai/_api_client.py).
 """
 
 import json

@@ -1,6 +1,7 @@
 """How a credential's health changes by what upstreams answer, and the order in which credentials are asked.
 
-Where health is kept is `server/health.py`'s; which attempt comes next over several targets is `failover.py`'s.
+Where health is kept is `server/request/health.py`'s; which attempt comes next over several targets is
+`failover.py`'s.
 """
 
 import enum

@@ -20,27 +20,27 @@ from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricechild import KEEP_S
 from gproxy.ledger.writer import Writer
 from gproxy.providers.catalog import CHANNELS
-from gproxy.server import accesslog, cors, edge, pipeline
-from gproxy.server.admission import Doorkeeper
-from gproxy.server.asgi import AsgiRequest
-from gproxy.server.asking import Ways
-from gproxy.server.capture import own_secrets, recorder
+from gproxy.server.control.lists import ModelLists
+from gproxy.server.control.metrics import Metrics
+from gproxy.server.control.storereader import StoreReader
 from gproxy.server.descriptors import exhausted
-from gproxy.server.health import HealthBook
-from gproxy.server.incoming import ClientLeft, Incoming, Receive, Request
-from gproxy.server.journal import CLIENT_CLOSED, Journal
-from gproxy.server.lists import ModelLists
-from gproxy.server.metrics import Metrics
-from gproxy.server.opening import Opener
-from gproxy.server.pipeline import Stages
-from gproxy.server.prices import Prices
-from gproxy.server.reply import Reply, Send, new_request_id
-from gproxy.server.settlement import Settlement
-from gproxy.server.storereader import StoreReader
-from gproxy.server.strangers import Strangers
+from gproxy.server.request import accesslog, cors, edge, pipeline
+from gproxy.server.request.admission import Doorkeeper
+from gproxy.server.request.asgi import AsgiRequest
+from gproxy.server.request.asking import Ways
+from gproxy.server.request.capture import own_secrets, recorder
+from gproxy.server.request.health import HealthBook
+from gproxy.server.request.incoming import ClientLeft, Incoming, Receive, Request
+from gproxy.server.request.journal import CLIENT_CLOSED, Journal
+from gproxy.server.request.opening import Opener
+from gproxy.server.request.pipeline import Stages
+from gproxy.server.request.prices import Prices
+from gproxy.server.request.reply import Reply, Send, new_request_id
+from gproxy.server.request.settlement import Settlement
+from gproxy.server.request.strangers import Strangers
+from gproxy.server.request.tokens import Tokens
+from gproxy.server.request.upstream import Upstream
 from gproxy.server.tasks import Tasks
-from gproxy.server.tokens import Tokens
-from gproxy.server.upstream import Upstream
 
 if TYPE_CHECKING:
     from quart import Quart
@@ -194,7 +194,7 @@ class Gateway:
         return self._quart
 
     def _make_quart(self) -> "Quart":
-        from gproxy.server import admin, control
+        from gproxy.server.control import admin, control
 
         app = control.bare_app()
         admin.add_routes(app, lambda: self.snapshot, self._writer.path, self._reader, self.metrics)

@@ -12,7 +12,7 @@ import pytest
 
 from gproxy.ledger.logs import Body, Content
 from gproxy.ledger.sqlite import sqlite3
-from gproxy.server.lock import held
+from gproxy.server.process.lock import held
 from tests.cli.conftest import Run
 from tests.ledger.entries import attempt, request, write
 

@@ -7,7 +7,7 @@ import pytest
 from keyring.backend import KeyringBackend
 from keyring.errors import PasswordDeleteError
 
-from gproxy.server.watch import look
+from gproxy.server.process.watch import look
 from tests.cli.conftest import MINIMAL, Run
 from tests.kit.accounts import EMAIL, key_file
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.conftest import Run
 from tests.kit.gateway import ROOT, Gateway, poll
-from tests.server.test_local import CONFIG
+from tests.server.checks.test_local import CONFIG
 
 ASK = """
 import json, os, sys, urllib.request

@@ -24,7 +24,7 @@ NEEDLESS = ("aiohttp", "pydantic", "pygments", "quart", "rich", "sqlite_utils")
 
 def test_a_start_waits_for_nothing_that_serving_does_not_need() -> None:
     program = (
-        "import sys; import gproxy.cli.tree, gproxy.config.source, gproxy.server.supervisor;"
+        "import sys; import gproxy.cli.tree, gproxy.config.source, gproxy.server.process.supervisor;"
         f"gproxy.cli.tree.command.commands['serve']; print([name for name in {NEEDLESS!r} if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -54,7 +54,7 @@ logging.basicConfig = basicConfig
 
 import sys
 if "serve" in sys.orig_argv:
-    from gproxy.server import pipeline
+    from gproxy.server.request import pipeline
     _serve = pipeline.serve
     async def serve(call, *more):
         if call.facts.model == "up/fault":

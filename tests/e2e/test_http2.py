@@ -18,7 +18,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset
 
-from gproxy.server import repair
+from gproxy.server.engine import repair
 from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import KEY, Gateway
 from tests.kit.settings import everything

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from gproxy.config.schema import PROTOCOLS
-from gproxy.server import repair
+from gproxy.server.engine import repair
 from tests.kit import answers
 from tests.kit.calls import CALLS, Call
 from tests.server.listening import Served, listening

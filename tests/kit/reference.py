@@ -1,4 +1,4 @@
-"""What `gproxy.server.h1client` is compared with, answer by answer and fault by fault: the same by aiohttp.
+"""What `gproxy.server.transport.h1client` is compared with, answer by answer and fault by fault: the same by aiohttp.
 
 Faults of aiohttp's that no upstream may be let make are mended here; where it is looser than it should be, the tests
 say so.

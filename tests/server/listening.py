@@ -14,10 +14,10 @@ from typing import Any
 from hypercorn.asyncio import run, serve
 from hypercorn.config import Config
 
-from gproxy.server import handover
 from gproxy.server.app import Gateway
-from gproxy.server.exchange import Exchange
-from gproxy.server.http1 import Engine
+from gproxy.server.engine import handover
+from gproxy.server.engine.exchange import Exchange
+from gproxy.server.engine.http1 import Engine
 
 WAIT_S = 10.0
 

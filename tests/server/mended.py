@@ -12,7 +12,7 @@ from hypercorn.asyncio import run, serve
 from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11Protocol
 
-from gproxy.server import repair
+from gproxy.server.engine import repair
 
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a connection of HTTP/2 begins with: RFC 9113, 3.4."""

@@ -23,12 +23,12 @@ from gproxy.protocols.base import Protocol
 from gproxy.protocols.openai_chat import CHAT
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.app import Gateway
-from gproxy.server.asgi import DROP, AsgiRequest
-from gproxy.server.callers import authenticate
 from gproxy.server.console import LINES
-from gproxy.server.edge import Call
-from gproxy.server.fields import Fields
-from gproxy.server.incoming import Incoming, Receive
+from gproxy.server.request.asgi import DROP, AsgiRequest
+from gproxy.server.request.callers import authenticate
+from gproxy.server.request.edge import Call
+from gproxy.server.request.fields import Fields
+from gproxy.server.request.incoming import Incoming, Receive
 from gproxy.server.tasks import Tasks
 
 KEY = "sk-client"

@@ -23,7 +23,7 @@ import os, signal, sys
 from pathlib import Path
 from gproxy.config.source import load_file
 from gproxy.providers.catalog import CHANNELS
-from gproxy.server.supervisor import run
+from gproxy.server.process.supervisor import run
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # both are ignored where the tests are run by nohup, or with &
 signal.signal(signal.SIGINT, signal.default_int_handler)
 path = Path(sys.argv[1])

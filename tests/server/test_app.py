@@ -10,10 +10,10 @@ import pytest
 
 from gproxy.config.keys import hash_key, make_key
 from gproxy.config.schema import RESERVED_NAMES
-from gproxy.server import edge
 from gproxy.server.console import LINES
-from gproxy.server.exchange import Exchange
-from gproxy.server.framing import Heads
+from gproxy.server.engine.exchange import Exchange
+from gproxy.server.engine.framing import Heads
+from gproxy.server.request import edge
 from tests.server.listening import Paper
 from tests.server.parts import (
     ALICE,

@@ -15,14 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gproxy.server import h1client
-from gproxy.server.h1client import H1Transport
-from gproxy.server.h1exchange import Exchange
+from gproxy.server.transport import h1client
+from gproxy.server.transport.h1client import H1Transport
+from gproxy.server.transport.h1exchange import Exchange
 from tests.kit import reference
 from tests.kit.reference import MOST_STALE, READ_BYTES, AiohttpTransport, AnswerStream
 from tests.kit.settings import closed_port
 from tests.server.parts import GOOD, Script, Seen, always, full_listener, http, peer, reset
-from tests.server.test_h1connect import certificate, certify
+from tests.server.transport.test_h1connect import certificate, certify
 
 __all__ = ["certificate"]
 

@@ -1,0 +1,288 @@
+"""What one process counts for Prometheus: whole numbers by name and labels, every set of labels bounded.
+
+Where the counts of all processes meet is `metricfiles.py`'s, how they are told `exposition.py`'s. A request is added
+to those that are like it as it is settled, and these are counted a moment later, beside the requests.
+"""
+
+import asyncio
+import logging
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple
+
+from gproxy.config.snapshot import Snapshot
+from gproxy.errors import GatewayError
+from gproxy.ledger.writer import Writer
+from gproxy.routing.failover import Tried
+from gproxy.server.control import metricfiles
+from gproxy.server.control.metricfiles import Gauges, Key
+from gproxy.server.request.journal import CLIENT_CLOSED, Journal
+from gproxy.values import Usage
+
+logger = logging.getLogger(__name__)
+
+PUBLISH_SECONDS = 0.25
+"""How much later than a request its counts may be in the file, and what a killed process may take with it."""
+
+MOST_PAIRS = 200
+"""So many pairs of provider and model are told apart; what comes beyond them is `other`."""
+
+OTHER = "other"
+NONE = "none"
+
+_AT_ONCE = 50
+"""So many sums are counted at once: some 5 µs each, for which requests wait."""
+
+DURATION_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 20_000, 40_000, 60_000, 120_000, 300_000, 600_000)
+TTFT_MS = (25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 20_000, 40_000, 60_000, 120_000)
+"""Upper ends of the buckets; one more takes what is above."""
+
+REASONS = {
+    "RateLimited": "limit",
+    "QuotaExceeded": "quota",
+    "Unauthenticated": "key",
+    "Forbidden": "permission",
+    "NotFound": "not_found",
+    "BadRequest": "invalid",
+    "BodyTooLarge": "size",
+    "HeadersTooLarge": "size",
+    "MisdirectedRequest": "host",
+    "LoopDetected": "loop",
+    "Unavailable": "unavailable",
+}
+"""The word for a refusal of ours, by the name of the error; any other is `other`."""
+
+_TOKENS = ("input", "output", "cache_read", "cache_write", "reasoning")
+
+
+class _Kind(NamedTuple):
+    """What requests have in common that are added up."""
+
+    dialect: str
+    provider: str | None
+    model: str | None
+    status: int
+    outcome: str
+    attempts: int
+    tried: tuple[Tried, ...]
+    begun: bool  # it has a time to its first byte
+
+
+class _Sum:
+    """Requests of one kind. None of it holds a request's body."""
+
+    __slots__ = ("cost_nano", "duration_ms", "durations", "n", "tokens", "ttft_ms", "ttfts", "unpriced")
+
+    def __init__(self) -> None:
+        self.n = self.unpriced = self.cost_nano = self.duration_ms = self.ttft_ms = 0
+        self.tokens = [0] * len(_TOKENS)
+        self.durations = [0] * (len(DURATION_MS) + 1)
+        self.ttfts = [0] * (len(TTFT_MS) + 1)
+
+    def add(self, usage: Usage, cost_nano: int | None, latency_ms: int, ttft_ms: int | None) -> None:
+        self.n += 1
+        tokens = self.tokens
+        tokens[0] += usage.input_tokens or 0
+        tokens[1] += usage.output_tokens or 0
+        tokens[2] += usage.cache_read_tokens or 0
+        tokens[3] += usage.cache_write_tokens or 0
+        tokens[4] += usage.reasoning_tokens or 0
+        if cost_nano is None:
+            self.unpriced += 1
+        else:
+            self.cost_nano += cost_nano
+        self.duration_ms += latency_ms
+        self.durations[bisect_left(DURATION_MS, latency_ms)] += 1
+        if ttft_ms is not None:
+            self.ttft_ms += ttft_ms
+            self.ttfts[bisect_left(TTFT_MS, ttft_ms)] += 1
+
+
+class Metrics:
+    """Of one process, to be used inside its loop. Goes on with what the last process in its slot has counted.
+
+    `reload_failed`: the configuration in force is not the file's.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.folder = metricfiles.folder_of(writer.path)
+        self.slot = writer.worker
+        self.reload_failed = False
+        self._writer = writer
+        self._counts: Counter[Key] = Counter(metricfiles.counts_of(self.folder, self.slot))
+        self._sums: dict[tuple[Any, ...], _Sum] = {}  # by the values of a `_Kind`
+        self._in_flight = 0
+        self._dropped = 0
+        self._refused = 0
+        self._configured: frozenset[tuple[str, str]] = frozenset()
+        self._providers: frozenset[str] = frozenset()
+        self._pairs: set[tuple[str, str]] = set()
+        self._since = time.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread = ThreadPoolExecutor(1, "metrics")
+        self._complained = False
+        self._closed = False
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """A configuration is put in force: its providers and models are told apart."""
+        listed = {(p.name, model) for p in snapshot.providers.values() for model in p.models or ()}
+        aimed = {(t.provider, t.model) for alias in snapshot.aliases.values() for t in alias.targets}
+        self._configured = frozenset(listed | aimed)
+        self._providers = frozenset(snapshot.providers)
+        self._since = time.time()
+
+    def reloaded(self, *, ok: bool) -> None:
+        """An edit of the file was put in force, or was not. The first worker alone counts it, for all."""
+        self.reload_failed = not ok
+        if self.slot == 0:
+            self._counts["config_reloads", "ok" if ok else "failed"] += 1
+        self._arm()
+
+    def begun(self) -> None:
+        """A request to a model has come."""
+        self._in_flight += 1
+        if self._timer is None:
+            self._arm()
+
+    def over(self) -> None:
+        """It is over, whatever became of it."""
+        self._in_flight -= 1
+        if self._timer is None:
+            self._arm()
+
+    def refused(self, dialect: str, error: GatewayError) -> None:
+        """It was refused by a rule of ours, and leaves no row."""
+        self._counts["refusals", dialect, REASONS.get(type(error).__name__, OTHER)] += 1
+
+    def settled(self, journal: Journal, cost_nano: int | None) -> None:
+        """Its accounts are closed: what its row says is counted, a moment later."""
+        target = journal.target
+        kind = (
+            journal.call.protocol.name,
+            target.provider if target else None,
+            target.model if target else None,
+            journal.status,
+            journal.outcome,
+            journal.attempts,
+            tuple(journal.tried),
+            journal.ttft_ms is not None,
+        )
+        found = self._sums.get(kind)
+        if found is None:
+            found = self._sums[kind] = _Sum()
+            if len(self._sums) == _AT_ONCE:
+                asyncio.get_running_loop().call_soon(self._add_up)
+        found.add(journal.usage, cost_nano, journal.elapsed_ms(), journal.ttft_ms)
+        if self._timer is None:
+            self._arm()
+
+    async def published(self) -> tuple[dict[Key, int], Gauges]:
+        """What was counted until now, when the file has it too: what was once told is not forgotten by a death."""
+        state = self._state()
+        await asyncio.get_running_loop().run_in_executor(self._thread, partial(self._write, *state))
+        return state
+
+    def close(self) -> None:
+        """Publish no more; to be called once."""
+        self._closed = True
+        self._thread.shutdown(wait=False)
+
+    def _arm(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PUBLISH_SECONDS, self._publish)
+
+    def _publish(self) -> None:
+        self._timer = None
+        if not self._closed:
+            self._thread.submit(self._write, *self._state())
+
+    def _add_up(self) -> None:
+        sums, self._sums = self._sums, {}
+        for kind, found in sums.items():
+            self._add(_Kind(*kind), found)
+
+    def _state(self) -> tuple[dict[Key, int], Gauges]:
+        self._add_up()
+        dropped = self._writer.dropped
+        self._counts["log_entries_dropped",] += dropped - self._dropped
+        self._dropped = dropped
+        refused = self._writer.rows_refused
+        self._counts["rows_refused",] += refused - self._refused
+        self._refused = refused
+        gauges = Gauges(
+            in_flight=self._in_flight,
+            ledger_queue=self._writer.waiting,
+            ledger_failing=self._writer.failure is not None,
+            config_since=self._since,
+            config_failing=self.reload_failed,
+        )
+        return dict(self._counts), gauges
+
+    def _write(self, counts: dict[Key, int], gauges: Gauges) -> None:
+        try:
+            metricfiles.write(self.folder, self.slot, counts, gauges)
+        except OSError as error:
+            if not self._complained:
+                logger.warning("The metrics of this process cannot be written (%s).", error.strerror)
+            self._complained = True
+
+    def _add(self, kind: _Kind, found: _Sum) -> None:
+        counts = self._counts
+        provider, model = pair = self._pair(kind.provider, kind.model)
+        counts["requests", kind.dialect, provider, model, f"{kind.status // 100}xx", kind.outcome] += found.n
+        self._add_attempts(kind, found.n, provider)
+        for word, tokens in zip(_TOKENS, found.tokens, strict=True):
+            if tokens:
+                counts["tokens", *pair, word] += tokens
+        if found.unpriced:
+            counts["unpriced", *pair] += found.unpriced
+        if found.unpriced < found.n:
+            counts["cost", *pair] += found.cost_nano
+        self._time("duration", pair, found.durations, found.duration_ms)
+        if kind.begun:
+            self._time("ttft", pair, found.ttfts, found.ttft_ms)
+
+    def _add_attempts(self, kind: _Kind, n: int, provider: str) -> None:
+        """Each attempt by how it ended; a failover is one that failed and had another after it."""
+        counts = self._counts
+        # What an upstream answers itself and is passed on is 400, 404, 413 or 422.
+        all_failed = kind.outcome == "upstream_error" and kind.status >= 429
+        last = len(kind.tried) - 1
+        for place, tried in enumerate(kind.tried):
+            at = tried.provider if tried.provider in self._providers else OTHER
+            cause = "timeout" if tried.timed_out else tried.cause.name.lower()
+            counts["attempts", at, cause] += n
+            if place < last or not all_failed:
+                counts["failovers", at, cause] += n
+        left = kind.attempts - len(kind.tried)
+        if left > 0 and not all_failed:
+            cut_off = not kind.begun and (kind.status == CLIENT_CLOSED or kind.outcome == "interrupted")
+            counts["attempts", provider, "cut_off" if cut_off else "answered"] += n
+            left -= 1
+        if (
+            left > 0
+        ):  # asked again by the same key: with a new token, or without a field that it does not know
+            counts["attempts", provider, "repeated"] += left * n
+
+    def _time(self, name: str, pair: tuple[str, str], buckets: Sequence[int], milliseconds: int) -> None:
+        for place, n in enumerate(buckets):
+            if n:
+                self._counts[f"{name}_bucket", *pair, str(place)] += n
+        self._counts[f"{name}_sum", *pair] += milliseconds
+
+    def _pair(self, provider: str | None, model: str | None) -> tuple[str, str]:
+        """The labels of a target: names come from clients, so only those of the configuration are told."""
+        if provider is None or model is None:
+            return NONE, NONE
+        if provider not in self._providers:
+            return OTHER, OTHER
+        pair = (provider, model if (provider, model) in self._configured else OTHER)
+        if pair not in self._pairs:
+            if len(self._pairs) >= MOST_PAIRS:
+                return OTHER, OTHER
+            self._pairs.add(pair)
+        return pair

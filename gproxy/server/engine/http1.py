@@ -1,0 +1,398 @@
+"""The fast engine for HTTP/1.1 without TLS: connections as transports of the event loop, one task to a request.
+
+Keep-alive, pipelining, flow control both ways, time limits, and the client's leaving are decided here. Framing is
+`framing.py`'s, a request's ASGI side `exchange.py`'s, and how connections come from Hypercorn `handover.py`'s.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge, InternalFault
+from gproxy.protocols.registry import OPENAI
+from gproxy.server.engine.exchange import Exchange
+from gproxy.server.engine.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, Heads, is_hopeless
+from gproxy.server.engine.sender import Sender
+from gproxy.server.request.reply import WRITE_TIMEOUT, Reply, new_request_id
+from gproxy.server.transport.outbox import Outbox
+from gproxy.server.transport.sockets import reset
+
+Answer = Callable[[Exchange], Awaitable[None]]
+
+MAX_UNREAD_BYTES = 256 * 1024
+"""Of a body that the application does not take; then the client is not read."""
+
+MAX_PIPELINED = 1024 * 1024
+"""Most bytes that are kept of requests behind the one that is being answered; a client that sends more is dropped. It
+is always read on, so that its end is seen, which stands behind all that it sent."""
+
+_TURN_BYTES = 8 * 1024
+"""Of what was kept, taken at once: a request costs no more if much waits behind it, and others have their turn."""
+
+_NO_REQUEST = Head("GET", b"", "1.1", [], persistent=False, expects=False)
+
+logger = logging.getLogger("gproxy.http")
+
+
+class Engine:
+    """What all connections of one process share, to be made inside its loop. Times are seconds.
+
+    `outbox`: answers that are made while it gathers go out together.
+    `idle`: between two requests. `head`: from the first byte of a head to its last. `write`: without the client
+    taking anything of what waits for it. `linger`: reading on after an answer that came before the request's end,
+    from its last byte on, and `linger_most` in all. `look`: between two looks at all of them, which have no timers of
+    their own.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        *,
+        idle: float = 75.0,
+        head: float = 30.0,
+        write: float = WRITE_TIMEOUT,
+        linger: float = 2.0,
+        linger_most: float = 30.0,
+        look: float = 0.5,
+    ) -> None:
+        self.answer = answer
+        self.idle = idle
+        self.head = head
+        self.write = write
+        self.linger = linger
+        self.linger_most = linger_most
+        self.look = look
+        self.draining = False
+        self.outbox = Outbox()
+        self.connections: set[Connection] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def serve(
+        self, transport: asyncio.Transport, early: bytes, ended: bool, shared: Mapping[str, Any]
+    ) -> None:
+        """Serve a connection to its end. `shared` is what ASGI's scope has for all its requests alike.
+
+        `early` has been read from it before; `ended`: so has its end, which is not told again.
+        """
+        connection = Connection(self, transport, shared)
+        self.connections.add(connection)
+        transport.set_protocol(connection)
+        if self._timer is None:
+            self._timer = connection.loop.call_later(self.look, self._look)
+        if early:
+            connection.data_received(early)
+        if ended and not connection.eof_received():
+            transport.close()
+        if self.draining:
+            connection.drain()
+        try:
+            await connection.over.wait()
+        finally:
+            await connection.cut_off()
+            self.connections.discard(connection)
+
+    def drain(self) -> None:
+        """Close what is idle now, and the others at the end of the answer that they are waiting for."""
+        self.draining = True
+        for connection in tuple(self.connections):
+            connection.drain()
+
+    def cut_off(self) -> None:
+        """Wait for no client any more. Connections whose answer is still being made end by it."""
+        for connection in tuple(self.connections):
+            connection.leave_it()
+
+    def _look(self) -> None:
+        self._timer = None
+        if self.connections:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self.look, self._look)
+        for connection in tuple(self.connections):
+            connection.look()
+
+
+class Connection(asyncio.Protocol):
+    """One client's. `over` is set when it is closed and the last application on it has returned.
+
+    It is in one of these states: between requests (`_exchange` is None); within a request, whose body is still
+    coming or whose answer is being made; closed for requests (`_deaf`: what comes is thrown away), to be closed
+    altogether when the client has seen its answer.
+    """
+
+    def __init__(self, engine: Engine, transport: asyncio.Transport, shared: Mapping[str, Any]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.over, self.flow = asyncio.Event(), asyncio.Event()
+        self.blocked = self.paused = False
+        self.shared = shared
+        self._engine = engine
+        self._transport = transport
+        self._sender = Sender(transport, engine.outbox)
+        self._heads = Heads()
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._buffer = bytearray()  # a head that is not whole yet
+        self._kept = bytearray()  # requests that wait for their turn
+        self._deaf = False
+        self._left = False  # the client has sent its end
+        self._closed = self._lost = False
+        self._lingers_until = 0.0
+        self._deadline = self.loop.time() + engine.idle
+
+    # What the event loop tells.
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf or self._left:
+            if self._lingers_until and not self.draining:
+                self._deadline = min(self._lingers_until, self.loop.time() + self._engine.linger)
+            return
+        if self._kept or (self._exchange is not None and self._exchange.whole):
+            self._keep(data)
+        elif rest := self._take(data):
+            self._keep(rest)
+
+    def _take(self, data: bytes) -> bytes:
+        """Take what belongs to the request that is coming; returns what stands behind it."""
+        exchange = self._exchange
+        if exchange is None:
+            return self._read(data)
+        rest = exchange.feed(data)
+        if exchange.broken:
+            self._deaf = True
+        elif not exchange.whole and (exchange.more or exchange.unread > MAX_UNREAD_BYTES):
+            self.paused = True
+            self._transport.pause_reading()
+            if exchange.more:
+                self.loop.call_soon(self._feed_on, exchange)
+            return b""
+        if self.paused:
+            self._resume()
+        return rest
+
+    def _feed_on(self, exchange: Exchange) -> None:
+        """Go on with what has come already, now that others had their turn."""
+        if self._exchange is exchange and not self._closed:
+            self.data_received(b"")
+
+    def eof_received(self) -> bool:
+        """A client that has sent its end is taken to have left, as nginx does it: what is being made for it is
+        stopped, what it had sent behind is not begun. What is there to be sent is sent all the same.
+        """
+        self._left = True
+        self._sender.flush()
+        if self._exchange is None or self._closed or not self._exchange.whole:
+            self._closed = True
+        self._forget()
+        if self._exchange is not None:
+            self._exchange.leave()
+        return not self._closed
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._lost = self._closed = self._left = True
+        self._sender.forget()
+        self.flow.set()
+        self.blocked = False
+        self._forget()
+        if self._exchange is not None:
+            self._exchange.leave()
+        else:
+            self.over.set()
+
+    def pause_writing(self) -> None:
+        self.blocked = True
+        self.flow.clear()
+
+    def resume_writing(self) -> None:
+        self.blocked = False
+        self.flow.set()
+
+    # What an exchange needs.
+
+    @property
+    def draining(self) -> bool:
+        return self._engine.draining
+
+    def write(self, data: bytes) -> None:
+        if not self._closed:
+            self._sender.write(data, blocked=self.blocked)
+
+    def body_taken(self) -> None:
+        if self._exchange is not None and not self._exchange.more:
+            self._resume()
+
+    # From bytes to requests.
+
+    def _read(self, data: bytes) -> bytes:
+        """Between requests: begin the next one, if `data` brings its head to an end. Returns what `_take` does."""
+        start = len(self._buffer)
+        if start:
+            data = bytes(self._buffer) + data
+            self._buffer.clear()
+        if data.startswith(b"\r\n"):  # some clients end a body with a line that belongs to nothing
+            data = EMPTY_LINES.sub(b"", data, count=1)
+        end = data.find(b"\r\n\r\n", max(0, start - 3))
+        if end + 4 > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
+            self._refuse(HeadersTooLarge(f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."))
+        elif end >= 0:
+            return self._begin(data[: end + 4], data[end + 4 :])
+        elif is_hopeless(data, start):
+            self._refuse(BadRequest(MALFORMED))
+        elif data:
+            self._buffer += data
+            if not start:
+                self._deadline = self.loop.time() + self._engine.head
+        return b""
+
+    def _begin(self, raw: bytes, rest: bytes) -> bytes:
+        try:
+            head, body = self._heads.read(raw)
+        except GatewayError as error:
+            self._refuse(error)
+            return b""
+        exchange = Exchange(self, head, body)
+        self._start(exchange, self._engine.answer)
+        return rest if exchange.whole or not rest else self._take(rest)
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer what is no request, and read none from this connection again."""
+        self._deaf = True
+        self._forget()
+        self._start(Exchange(self, _NO_REQUEST, None), partial(_tell, error))
+
+    def _start(self, exchange: Exchange, answer: Answer) -> None:
+        self._deadline = math.inf
+        self._exchange = exchange
+        self._task = exchange.task = self.loop.create_task(self._answer(exchange, answer))
+
+    async def _answer(self, exchange: Exchange, answer: Answer) -> None:
+        try:
+            await answer(exchange)
+        except Exception:  # a fault of the application ends its request, not the connection's others
+            logger.exception("a fault while a request was being answered")
+        finally:
+            self._finish(exchange)
+
+    def _keep(self, data: bytes) -> None:
+        """What has come behind the request that is being answered."""
+        self._kept += data
+        if len(self._kept) > MAX_PIPELINED:
+            self.abort()
+
+    def _go_on(self) -> None:
+        """Take some of what was kept, for the request whose turn it is. The rest of it stays where it is."""
+        if self._deaf or not self._kept or (self._exchange is not None and self._exchange.whole):
+            return
+        piece = bytes(self._kept[:_TURN_BYTES])
+        rest = self._take(piece)
+        del self._kept[: len(piece) - len(rest)]
+        self.loop.call_soon(self._go_on)
+
+    def _forget(self) -> None:
+        self._buffer.clear()
+        self._kept.clear()
+
+    def _resume(self) -> None:
+        if self.paused and not self._closed:
+            self.paused = False
+            self._transport.resume_reading()
+
+    # After an answer.
+
+    def _finish(self, exchange: Exchange) -> None:
+        """Go on with the next request, or close."""
+        self._exchange = self._task = None
+        if self._lost:
+            self.over.set()
+        elif self._closed:
+            pass  # what is still to be sent is being sent
+        elif not exchange.ended and not exchange.started and not self._deaf and not self._left:
+            self._refuse(InternalFault("A fault inside the proxy."))
+        elif not exchange.ended and (self._left or self.blocked):
+            self.abort()
+        elif not exchange.ended or self._left:
+            self._close()
+        elif exchange.keep_alive and not self._engine.draining:
+            self._deadline = self.loop.time() + self._engine.idle
+            if self.paused or self._kept:
+                self._resume()
+                self._go_on()
+        elif exchange.whole and not exchange.broken and not self._kept and not self._deaf:
+            self._close()
+        else:
+            self._linger()
+
+    def _close(self) -> None:
+        """Close when what was written is sent."""
+        self._sender.flush()
+        self._closed = True
+        self._deadline = math.inf
+        self._transport.close()
+
+    def _linger(self) -> None:
+        """Close, but not with bytes unread: the connection would be reset, and the answer be lost on its way."""
+        self._deaf = True
+        self._forget()
+        self._sender.flush()
+        now = self.loop.time()
+        self._lingers_until, self._deadline = now + self._engine.linger_most, now + self._engine.linger
+        self._resume()
+        with contextlib.suppress(OSError):  # a reset that is not told yet; asyncio's own loop raises it here
+            self._transport.write_eof()
+
+    def abort(self) -> None:
+        """Close at once: nothing more is sent."""
+        self._sender.forget()
+        self._closed = True
+        self._deadline = math.inf
+        reset(self._transport)
+
+    def drop(self) -> None:
+        if not self._lost and self._transport.get_write_buffer_size():
+            self.abort()
+
+    # From time to time.
+
+    def look(self) -> None:
+        """What no event tells: that time is up, or that nothing is taken."""
+        if self._lost:
+            return
+        now = self.loop.time()
+        if self._sender.idle_for(now) > self._engine.write:
+            self.abort()
+        elif now > self._deadline and self._buffer:
+            self._refuse(BodyTimeout("The rest of the request's head did not come."))
+        elif now > self._deadline:
+            self._close()
+
+    def drain(self) -> None:
+        """The server is stopping. A request that has begun to come may still be answered, if it goes on soon."""
+        if self._exchange is None and self._buffer:
+            self._deadline = min(self._deadline, self.loop.time() + self._engine.linger)
+        elif self._exchange is None and not self._deaf:
+            self._close()
+
+    def leave_it(self) -> None:
+        """Close, unless an answer is still being made, or is out and being lingered for."""
+        if self._exchange is not None and not self._exchange.ended:
+            return
+        if not self._lost and self._transport.get_write_buffer_size():
+            self.abort()
+        elif self._exchange is None and not self._deaf and not self._closed:
+            self._close()
+
+    async def cut_off(self) -> None:
+        """Leave nothing behind: neither the connection nor what is being done for it."""
+        if not self._lost:
+            self.abort()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+
+async def _tell(error: GatewayError, exchange: Exchange) -> None:
+    """Answer what is no request."""
+    with contextlib.closing(Reply(exchange.send, new_request_id(), OPENAI.error_body)) as reply:
+        await reply.error(error, close=True)

@@ -1,0 +1,1 @@
+"""From the command to the end of the server: its lock, sockets, workers and signals. Serves no request."""

@@ -1,0 +1,215 @@
+"""The door to the upstreams: each request claims its limits and budgets here before its first attempt.
+
+Which rules apply and what a refusal says is `routing/limits.py`'s, the counting `ledger/accounts.py`'s.
+"""
+
+import asyncio
+import time
+from dataclasses import replace
+from functools import partial
+
+from msgspec import Struct
+
+from gproxy.config.snapshot import Client, Memory, Snapshot
+from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
+from gproxy.ledger import spend
+from gproxy.ledger.accounts import Accounts
+from gproxy.ledger.pricing import Price, most_nano, settle
+from gproxy.protocols import estimate
+from gproxy.routing import limits
+from gproxy.server.request.edge import Call
+from gproxy.server.request.journal import Journal
+from gproxy.server.request.prices import Prices
+from gproxy.values import Bound, Budget, Claim, Route, Target, Usage
+
+_LARGE_BODY = 1024 * 1024
+
+
+class Plan(Struct, frozen=True):
+    """What is asked of each request of one key for the same targets, in one operation of a dialect.
+
+    `targets` are those that may be tried. `scopes` are whose spend it adds to. `by_tokens`: its input counts.
+    `prices` are the targets', in their order, None for what costs no budget anything.
+    """
+
+    targets: tuple[Target, ...]
+    scopes: tuple[str, ...]
+    bounds: tuple[Bound, ...]
+    budgets: tuple[Budget, ...]
+    by_tokens: bool
+    prices: tuple[Price | None, ...]
+
+
+class Doorkeeper:
+    """Admits requests, for one process and one version of the configuration."""
+
+    def __init__(self, accounts: Accounts, prices: Prices, snapshot: Snapshot) -> None:
+        self._accounts = accounts
+        self._prices = prices
+        self._snapshot = snapshot
+        self._settings = snapshot.config.globals
+        self._plans: Memory[tuple[str, tuple[Target, ...], str | None, str], Plan] = Memory()
+        self._bounds: Memory[tuple[str, Target, str | None], tuple[Bound, ...]] = Memory()
+
+    async def admit(self, journal: Journal, route: Route) -> tuple[Route, bytes]:
+        """Reserve what the request needs, whichever target of the route will serve it; what may be tried, and the
+        lines of a head that tell the client what is left.
+
+        Raises RateLimited or QuotaExceeded, and then nothing was counted and there is to be no row; Unavailable
+        if the store cannot be written.
+        """
+        call = journal.call
+        plan = self._plans.get(_asked(call, route)) or await self._planned(journal, route)
+        if not (plan.bounds or call.client.budgets):
+            self._open(journal, plan)
+            return route, b""
+        if len(plan.targets) < len(route.targets):
+            route = replace(route, targets=plan.targets)
+        given = 0
+        if plan.by_tokens:
+            body = call.facts.body
+            if len(body.text) < _LARGE_BODY:
+                given = estimate.input_tokens(body.tree)
+            else:
+                given = await asyncio.to_thread(estimate.input_tokens, body.tree)
+        # From here on there is something to settle, also for a client that leaves.
+        journal.claim = claim = _claim(call, plan, given)
+        pending = partial(self._pending, journal, route.targets[0], given, plan.prices[0])
+        try:
+            admission = await self._accounts.reserve(claim, pending)
+        except StoreError:
+            raise Unavailable("The limits cannot be counted now; try again later.") from None
+        error = limits.refusal(admission, self._settings.quota_status)
+        if error is not None:
+            raise _without_row(journal, error)
+        return route, limits.rate_lines(admission)
+
+    async def _planned(self, journal: Journal, route: Route) -> Plan:
+        """The plan for such a call, remembered if no clock can change it. Raises QuotaExceeded."""
+        call = journal.call
+        client = call.client
+        budgets = client.budgets if call.protocol.metered else ()
+        kept = await self._priced(journal, route) if budgets else dict.fromkeys(route.targets)
+        targets = tuple(kept)
+        bounds = self._bounds_of(client, targets[0], route.alias)
+        plan = Plan(
+            targets=targets,
+            scopes=(client.user_scope, client.key_scope),
+            bounds=bounds,
+            budgets=budgets,
+            by_tokens=bool(client.budgets) or any(bound.kind in ("tpm", "tpd") for bound in bounds),
+            prices=tuple(kept.values()),
+        )
+        if not budgets or all(self._prices.lasting(self._snapshot, target) for target in route.targets):
+            self._plans.keep(_asked(call, route), plan)
+        return plan
+
+    def _bounds_of(self, client: Client, target: Target, alias: str | None) -> tuple[Bound, ...]:
+        """What bounds such a request; a thousand rules are matched once for each name, not for each request."""
+        asked = (client.key_id, target, alias)
+        known = self._bounds.get(asked)
+        return self._bounds.keep(asked, limits.bounds_for(client, target, alias)) if known is None else known
+
+    def _open(self, journal: Journal, plan: Plan) -> None:
+        call = journal.call
+        journal.claim = claim = Claim(
+            request_id=call.request_id,
+            scopes=plan.scopes,
+            bounds=(),
+            budgets=(),
+            tokens=0,
+            cost_nano=0,
+            at=call.started_at,
+        )
+        self._accounts.open(claim, partial(self._pending, journal, plan.targets[0]))
+
+    def _pending(self, journal: Journal, target: Target, given: int = 0, price: Price | None = None) -> bytes:
+        """What was not needed to let it through is estimated, or what is at hand."""
+        given = given or estimate.output_tokens(len(journal.call.facts.body.text))
+        return _pending(journal, target, given, price or self._prices.at_hand(self._snapshot, target))
+
+    async def _priced(self, journal: Journal, route: Route) -> dict[Target, Price | None]:
+        """The targets that may be tried, in their order, with their prices: one whose price is unknown is left out,
+        unless it is allowed. Raises QuotaExceeded if none is left.
+        """
+        protocol = journal.call.protocol
+        kept: dict[Target, Price | None] = {}
+        for target in route.targets:
+            price = await self._prices.of(self._snapshot, target)
+            # What is not billed by its text can be neither estimated nor, if its usage is not reported, settled:
+            # there a price by the call is needed.
+            payable = price is not None and (protocol.estimable or price.rates.per_call > 0)
+            if payable or self._settings.allow_unpriced:
+                kept[target] = price
+        if not kept:
+            target = route.targets[0]
+            error = QuotaExceeded(
+                f'The price of "{target.provider}/{target.model}" is unknown, and there is a quota. Set '
+                f"{_SETTABLE[protocol.estimable]} for it in [[models]], or allow_unpriced = true in [global].",
+                headers=(("x-should-retry", "false"),),
+            )
+            error.status = self._settings.quota_status
+            raise _without_row(journal, error)
+        return kept
+
+
+_SETTABLE = {True: "price_tiers or price_each_call", False: "price_each_call"}
+
+
+def _asked(call: Call, route: Route) -> tuple[str, tuple[Target, ...], str | None, str]:
+    return call.client.key_id, route.targets, route.alias, call.protocol.operation
+
+
+def _claim(call: Call, plan: Plan, given: int) -> Claim:
+    """Made when it is counted: a body sent slowly would else put a request into a minute that is over."""
+    facts, protocol = call.facts, call.protocol
+    tokens = cost = 0
+    if protocol.metered:
+        typical, most = limits.output_asked(facts.max_output_tokens)
+        writes = facts.answers if protocol.estimable and protocol.generates else 0
+        tokens = given + typical * writes
+        calls = 1 if protocol.estimable else facts.answers
+        for price in plan.prices:
+            if price is not None:
+                held = most_nano(given, most * writes, facts.service_tier, price) * calls
+                if held > cost:
+                    cost = held
+    return Claim(
+        request_id=call.request_id,
+        scopes=plan.scopes,
+        bounds=plan.bounds,
+        budgets=plan.budgets,
+        tokens=tokens,
+        cost_nano=cost,
+        at=time.time(),
+    )
+
+
+def _without_row(journal: Journal, error: GatewayError) -> GatewayError:
+    """A refusal of ours leaves no row (SPEC section 6)."""
+    journal.claim = None
+    journal.settled = True
+    journal.refusal = error
+    return error
+
+
+def _pending(journal: Journal, target: Target, given: int, price: Price | None) -> bytes:
+    """The row of this request should this process die: what was sent is estimated, and may have been billed."""
+    call = journal.call
+    if not call.snapshot.config.globals.enable_usage:
+        return b""
+    sent = call.protocol.metered and call.protocol.estimable
+    counts = (given, 0) if sent else (None, None)
+    usage = Usage(input_tokens=counts[0], output_tokens=counts[1], service_tier=call.facts.service_tier)
+    cost, source = settle(usage, price, None) if call.protocol.metered else (0, None)
+    return spend.pending(
+        journal.record(cost, source),
+        usage,
+        provider=target.provider,
+        model=target.model,
+        status=503,
+        outcome="interrupted",
+        usage_source="estimated" if sent else "none",
+        maybe_billed=call.protocol.metered,
+        error="the process that served it ended",
+    )

@@ -1,0 +1,170 @@
+"""What comes from the client on one request: the pieces of its body, then at most the news that it has left.
+
+What a body may hold and how large it may be is `edge.py`'s to check, how it comes from a server `exchange.py`'s and
+`asgi.py`'s.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+
+from gproxy.config.snapshot import Client
+from gproxy.errors import BadRequest, BodyTimeout
+from gproxy.server.request.capture import Trace
+from gproxy.server.request.reply import Send, Wire
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+BODY_IDLE_SECONDS = 60.0
+"""A sender that is silent for this long inside its body is cut."""
+
+BODY_SECONDS = 60.0
+LEAST_BYTES_PER_SECOND = 1024
+"""A body may take so long as a whole, and a second more for so many bytes that have come: who trickles is cut too."""
+
+_DISCARD_SECONDS = 2.0
+_DISCARD_BYTES = 4 * 1024 * 1024
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before the end of the answer."""
+
+
+class Request(Protocol):
+    """One request, by whichever engine it came.
+
+    `kept` is what has been made of its head but for the length of its body, by who did; the next request of the
+    connection that begins so finds it. `length` is that of the body in bytes, None if that is not known. `expected`:
+    the client sends the body when it is first asked for, and not before. `task` is the one that serves it. `wire`
+    takes the answer instead of `send`, if there is one.
+    """
+
+    @property
+    def kept(self) -> dict[str, Any]: ...
+
+    @property
+    def length(self) -> int | None: ...
+
+    @property
+    def expected(self) -> bool: ...
+
+    @property
+    def task(self) -> asyncio.Task[Any]: ...
+
+    @property
+    def wire(self) -> Wire | None: ...
+
+    def scope(self) -> dict[str, Any]:
+        """ASGI's; `receive` and `send` are too."""
+
+    @property
+    def receive(self) -> Receive: ...
+
+    @property
+    def send(self) -> Send: ...
+
+    def ready(self) -> tuple[bytes, bool] | None:
+        """What has come of the body, and whether more will; None if one has to wait for it, by `receive`.
+
+        Raises ClientLeft, or BadRequest for a body that is broken.
+        """
+
+    def on_leaving(self, call: Callable[[], None] | None) -> None:
+        """Have `call` called once, from the event loop, when the client leaves or if it has left.
+
+        To be asked for when the body has ended. None takes it back.
+        """
+
+    def drop(self) -> None:
+        """Close the connection at once, by a reset, if it holds bytes that the client does not take; else do nothing.
+        Closed in order, it would wait for the client to take them."""
+
+
+class Incoming:
+    """A request's body, and whether it has come to its end.
+
+    `on_cut` hears why a client is taken for gone, and `why_cut` is the first such reason. `trace`, where requests are
+    logged, hears of what came. `known`: it has a key that is valid.
+    """
+
+    ended = known = _asked = False
+    on_cut: Callable[[str], None] | None = None
+    trace: Trace | None = None
+    why_cut: str | None = None
+    _waited_from: float | None = None  # the event loop's clock, as the first piece is waited for
+    _size = 0
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+    def cut(self, why: str) -> None:
+        """From here on the client is gone, whether it says so or not."""
+        self.why_cut = self.why_cut or why
+        self.request.drop()
+        if self.on_cut is not None:
+            self.on_cut(why)
+        elif (
+            self.request.wire is None
+        ):  # by HTTP/2 there may be nothing to drop, and its task would wait for ever
+            self.request.task.cancel()
+
+    def greet(self, client: Client) -> None:
+        """It has a key, which is valid."""
+        self.known = True
+        if self.trace is not None:
+            self.trace.client = client
+
+    async def piece(self) -> bytes:
+        """The next piece of the body; `ended` is True after the last.
+
+        Raises BodyTimeout, ClientLeft, or BadRequest for a body that is broken.
+        """
+        data = self.at_hand()
+        if data is not None:
+            return data
+        message = await self._come()
+        if message["type"] == "http.disconnect":
+            self.ended = True
+            raise ClientLeft
+        return self._piece(bytes(message.get("body", b"")), message.get("more_body", False))
+
+    def at_hand(self) -> bytes | None:
+        """The same, None if it has not come yet, or may have come unseen. Raises as `piece` does."""
+        self._asked = True
+        try:
+            ready = self.request.ready()
+        except ClientLeft:
+            self.ended = True
+            raise
+        return None if ready is None else self._piece(*ready)
+
+    def _piece(self, data: bytes, more: bool) -> bytes:
+        self.ended = not more
+        self._size += len(data)
+        return data
+
+    async def _come(self) -> MutableMapping[str, Any]:
+        """The next message, waited for as long as the body may take."""
+        now = asyncio.get_running_loop().time()
+        if self._waited_from is None:
+            self._waited_from = now
+        left = self._waited_from + BODY_SECONDS + self._size / LEAST_BYTES_PER_SECOND - now
+        try:
+            async with asyncio.timeout(min(left, BODY_IDLE_SECONDS)):
+                return await self.request.receive()
+        except TimeoutError:
+            raise BodyTimeout("The rest of the body did not come, or comes too slowly.") from None
+
+    async def discard(self) -> bool:
+        """Read what is left of a body that was refused, within bounds: closed with bytes unread, the connection
+        would be reset, and the client might never see why. Returns whether anything was left."""
+        size = 0
+        if self.request.expected and not self._asked:
+            return True
+        try:
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                while not self.ended and size < _DISCARD_BYTES:
+                    size += len(await self.piece())
+        except (TimeoutError, BodyTimeout, BadRequest, ClientLeft):
+            return True
+        return size > 0 or not self.ended

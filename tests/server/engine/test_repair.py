@@ -1,0 +1,125 @@
+"""The seams are where they are looked for, and a connection is closed in the end though its client takes nothing.
+
+The rest of what is mended is shown by test_http2.py and tests/e2e/test_{disconnects,http2}.py.
+"""
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypercorn.protocol import h11
+
+from gproxy.server.engine import repair
+from gproxy.server.request.asgi import DROP
+from tests.server.mended import HTTP2, answer, read, served
+
+
+def test_the_seams_are_there_in_the_version_in_use() -> None:
+    before = [getattr(place, name) for place, name, _, _ in repair._SEAMS]
+    try:
+        for place, name, own, _ in repair._SEAMS:
+            setattr(place, name, own)
+        repair.install()
+        for place, name, _, mended in repair._SEAMS:
+            assert getattr(place, name) is mended
+    finally:
+        for (place, name, _, _), found in zip(repair._SEAMS, before, strict=True):
+            setattr(place, name, found)
+
+
+def test_what_is_not_where_it_was_is_left_alone() -> None:
+    place, name, _, _ = repair._SEAMS[0]
+    before = getattr(place, name)
+    try:
+        setattr(place, name, other := object())
+        repair.install()
+        assert getattr(place, name) is other
+    finally:
+        setattr(place, name, before)
+
+
+@pytest.mark.parametrize("closing", [True, False], ids=["close", "keep-alive"])
+async def test_a_connection_is_closed_though_its_client_never_takes_the_last_of_ananswer(
+    monkeypatch: pytest.MonkeyPatch, closing: bool
+) -> None:
+    """All has been handed over: nobody waits for the client but the connection itself."""
+    handed_over = asyncio.Event()
+    transports: list[asyncio.Transport] = []
+    left_over: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        transports.append(scope["extensions"][DROP].__self__.writer.transport)
+        headers = [(b"connection", b"close")] if closing else []
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        while not transports[0].get_write_buffer_size():
+            await send({"type": "http.response.body", "body": bytes(16384), "more_body": True})
+        left_over.append(transports[0].get_write_buffer_size())
+        handed_over.set()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async with served(app, monkeypatch) as client:
+        await asyncio.get_running_loop().sock_sendall(client, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        await asyncio.wait_for(handed_over.wait(), 5)
+        assert left_over[0]
+        async with asyncio.timeout(3):
+            while transports[0].get_extra_info("socket").fileno() != -1:
+                await asyncio.sleep(0.02)
+
+
+async def _refuse(scope: Any, receive: Any, send: Any) -> None:
+    """Before any of the body is read."""
+    if scope["type"] == "http":
+        closing = [(b"connection", b"close"), (b"content-length", b"9")]
+        await send({"type": "http.response.start", "status": 413, "headers": closing})
+        await send({"type": "http.response.body", "body": b"too large"})
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "stays"])
+async def test_ananswer_reaches_a_client_that_is_still_sending_and_its_connection_ends(
+    monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    monkeypatch.setattr(repair, "LINGER_SECONDS", 0.2)
+    loop, piece = asyncio.get_running_loop(), b"x" * 100_000
+    async with served(_refuse, monkeypatch) as client:
+        await loop.sock_sendall(client, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n\r\n")
+        for _ in range(200):
+            await loop.sock_sendall(client, piece)
+        assert (await read(client, b"")).endswith(b"too large")
+        if leaves:
+            client.shutdown(socket.SHUT_WR)
+        async with asyncio.timeout(5):
+            while repair._open:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_client_that_never_stops_sending_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many small pieces more wait for the application than there is room for, and it has ended."""
+    monkeypatch.setattr(repair, "LINGER_SECONDS", 0.05)
+    monkeypatch.setattr(h11, "HTTPStream", repair.EndingHTTPStream)
+    loop = asyncio.get_running_loop()
+    async with served(_refuse, monkeypatch) as client:
+        await loop.sock_sendall(client, b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        async with asyncio.timeout(20):
+            with suppress(ConnectionError):
+                while True:
+                    await loop.sock_sendall(client, b"1\r\nx\r\n" * 100)
+                    await asyncio.sleep(0.001)
+            while repair._open:
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("preface", [True, False], ids=["preface", "upgrade"])
+async def test_http2_is_not_begun_without_tls(monkeypatch: pytest.MonkeyPatch, preface: bool) -> None:
+    """Hypercorn would keep it open for ever, with nothing asked."""
+    upgrade = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade, http2-settings\r\n"
+    upgrade += b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n"
+    async with served(answer, monkeypatch, repair.TellingH11Protocol) as client:
+        await asyncio.get_running_loop().sock_sendall(client, HTTP2 if preface else upgrade)
+        got = await read(client, b"")
+    assert got.startswith(b"HTTP/1.1 400 " if preface else b"HTTP/1.1 200 ")
+    assert got.endswith(b"}") if preface else b"an answer" in got

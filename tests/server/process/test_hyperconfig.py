@@ -1,0 +1,55 @@
+"""What Hypercorn is told: nothing is left to a default that would cut a stream or say who serves."""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gproxy.config.schema import Global
+from gproxy.server.process import hyperconfig
+
+
+def test_no_default_of_its_own_ends_a_stream_or_a_connection(tmp_path: Path) -> None:
+    listener = socket.socket()
+    config = hyperconfig.made(Global(), listener, tmp_path)
+    with socket.socket(fileno=int(config.bind[0].removeprefix("fd://"))):
+        assert listener.fileno() == -1, "it is Hypercorn's now"
+    assert config.read_timeout is None
+    assert config.graceful_timeout >= 86_400
+    assert config.keep_alive_timeout == 75
+    assert config.keep_alive_max_requests > 10**12
+    assert not config.include_server_header
+    assert config.certfile is None
+
+
+def test_tls_is_on_where_both_files_are_named_from_the_folder_of_the_configuration(tmp_path: Path) -> None:
+    both = replace(Global(), tls_certificate="cert.pem", tls_key=str(tmp_path / "elsewhere" / "key.pem"))
+    assert hyperconfig.tls_files(Global(), tmp_path) is None
+    assert hyperconfig.tls_files(replace(both, tls_key=""), tmp_path) is None
+    assert hyperconfig.tls_files(both, tmp_path) == (
+        tmp_path / "cert.pem",
+        tmp_path / "elsewhere" / "key.pem",
+    )
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
+def test_a_key_that_others_can_read_is_told_of(tmp_path: Path, mode: int, told: bool) -> None:
+    key = tmp_path / "key.pem"
+    key.touch()
+    key.chmod(mode)
+    both = replace(Global(), tls_certificate="cert.pem", tls_key="key.pem")
+    assert hyperconfig.readable_key(both, tmp_path) == (key if told else None)
+    assert hyperconfig.readable_key(Global(), tmp_path) is None
+
+
+def test_roots_key_may_be_read_by_the_group_that_it_was_given_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = tmp_path / "key.pem"
+    key.touch()
+    monkeypatch.setattr("os.geteuid", lambda: key.stat().st_uid + 1)
+    both = replace(Global(), tls_certificate="cert.pem", tls_key="key.pem")
+    for mode, told in ((0o640, key.stat().st_uid != 0), (0o644, True)):
+        key.chmod(mode)
+        assert (hyperconfig.readable_key(both, tmp_path) == key) == told

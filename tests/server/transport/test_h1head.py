@@ -1,0 +1,43 @@
+"""The head of an upstream's answer: what is found in it, and what is refused."""
+
+import pytest
+
+from gproxy.server.transport.h1head import MAX_FIELD_BYTES, MAX_HEADERS, Refused, read
+
+LENGTH = (b"Content-Length", b"5")
+
+
+def test_the_first_header_of_a_name_is_found_in_lower_case() -> None:
+    first, _, size = read([(b"X-A", b"1"), LENGTH, (b"x-a", b"2")])
+    assert first == {b"x-a": b"1", b"content-length": b"5"}
+    assert size == len(b"X-A1Content-Length5x-a2")
+
+
+@pytest.mark.parametrize(
+    ("coding", "delimited"),
+    [(b"chunked", True), (b"gzip, Chunked", True), (b"chunked, gzip", False), (b"identity", False)],
+)
+def test_a_body_ends_by_its_length_by_chunks_or_with_its_connection(coding: bytes, delimited: bool) -> None:
+    assert read([(b"Transfer-Encoding", coding)])[1] is delimited
+    assert read([(b"Transfer-Encoding", b"chunked"), (b"TRANSFER-ENCODING", coding)])[1] is delimited
+    assert read([LENGTH])[1]
+    assert not read([(b"a", b"b")])[1]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"a", b"b")] * (MAX_HEADERS + 1),
+        [(b"a", b"b" * MAX_FIELD_BYTES)],
+        [(b"a", b"b\0c")],
+        [(b"transfer-encoding", b"chunked\x0b")],
+        [LENGTH, (b"transfer-encoding", b"\xe9")],
+    ],
+)
+def test_a_head_beyond_its_limits_is_refused(headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(Refused):
+        read(headers)
+
+
+def test_a_head_at_its_limits_is_taken() -> None:
+    assert read([(b"a", b"b" * (MAX_FIELD_BYTES - 1))] * MAX_HEADERS)[0]

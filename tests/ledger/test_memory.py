@@ -18,7 +18,7 @@ from gproxy.errors import StoreError
 from gproxy.ledger import memory as module
 from gproxy.ledger.memory import Shared
 from tests.kit.gateway import ROOT
-from tests.ledger.memories import as_seen_by
+from tests.ledger.memories import Killed, Mortal, as_seen_by
 from tests.ledger.racing import LIMITS
 
 
@@ -110,6 +110,18 @@ def test_what_a_worker_has_counted_is_unwritten_until_it_says_so_or_is_succeeded
     assert second.unwritten()
     first.strike()
     assert not second.unwritten()
+    memory.close()
+
+
+def test_what_one_that_was_killed_began_to_name_is_in_no_cell_of_the_next() -> None:
+    memory = Shared(2)
+    dying, living = as_seen_by(memory, 0), as_seen_by(memory, 1)
+    dying.cells = Mortal(dying.cells, 0)  # type: ignore[assignment]  # as good as a view of memory
+    with pytest.raises(Killed):
+        dying.place("long" * 100, 1)
+    with living.turn:
+        at = living.place("short", 100)
+    assert not any(living.cells[at : at + 100])
     memory.close()
 
 

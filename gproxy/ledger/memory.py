@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import BinaryIO
 
@@ -84,10 +84,13 @@ class Shared:
             self._waited = False
         except OSError as error:
             self._wait(error)
-        cells = self.cells
-        if cells[_DIRTY]:
-            self._mend()
-        cells[_DIRTY] = 1
+        try:
+            if self.cells[_DIRTY]:
+                self._mend()
+        except StoreError:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+            raise
+        self.cells[_DIRTY] = 1
         self.changing.acquire()
 
     def __exit__(
@@ -192,21 +195,27 @@ class Shared:
 
     def _grow(self, size: int) -> None:
         size += -size % mmap.PAGESIZE
-        try:
+        with _no_memory():
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._file.fileno(), 0, size)
             else:
                 self._file.truncate(size)
-        except OSError as error:
-            raise StoreError(
-                f"The limits cannot be counted: no memory for them ({error.strerror})."
-            ) from error
         self._map()
 
     def _map(self) -> None:
-        size = os.fstat(self._file.fileno()).st_size
-        self._bytes = memoryview(mmap.mmap(self._file.fileno(), size))
+        """It takes a descriptor, which there may be none of."""
+        with _no_memory():
+            size = os.fstat(self._file.fileno()).st_size
+            self._bytes = memoryview(mmap.mmap(self._file.fileno(), size))
         self.cells = self._bytes.cast("q")
+
+
+@contextlib.contextmanager
+def _no_memory() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"The limits cannot be counted: no memory for them ({error.strerror}).") from error
 
 
 def _cells(length: int) -> int:

@@ -76,6 +76,33 @@ def test_there_may_be_no_room_for_more(memory: Shared, monkeypatch: pytest.Monke
         assert memory.place("small", 1) == memory.place("small", 1)
 
 
+def test_one_that_cannot_map_what_another_has_added_counts_nothing_and_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = Shared(2)
+    one, other = as_seen_by(memory, 0), as_seen_by(memory, 1)
+    with other.turn:
+        other.place("large", 10**5)
+
+    def refuse(*asked: int) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.mmap, "mmap", refuse)
+        with pytest.raises(StoreError, match="Too many"), one.turn:
+            one.place("large", 10**5)
+        assert other.cells[0] == 0
+        other.cells[0] = 1  # somebody was killed
+        with pytest.raises(StoreError, match="Too many"), one.turn:
+            pass
+        free = "import fcntl, sys; fcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        lock = memory._fd
+        subprocess.run([sys.executable, "-c", free, str(lock)], pass_fds=[lock], check=True)
+    with one.turn:
+        assert one.place("large", 10**5) == other.place("large", 10**5)
+    memory.close()
+
+
 def test_where_the_system_gives_no_memory_as_a_file_one_of_a_disk_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

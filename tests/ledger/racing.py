@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from gproxy.errors import StoreError
 from gproxy.ledger import accounts
+from gproxy.ledger import memory as module
 from gproxy.ledger.accounts import Accounts
 from gproxy.ledger.memory import Shared
 from gproxy.ledger.sqlite import connect_read_only
@@ -37,6 +38,10 @@ LIMITS: dict[str, tuple[Bound | Budget, int]] = {
     "quota": (Budget("user/alice", "total", 1000), 10),
     "quota of the day": (Budget("user/alice", "day", 1000), 10),
 }
+
+
+HANGS_S = 30.0
+"""A turn that is waited for longer will never come, however busy the machine is."""
 
 
 def claim(name: str, *limits: Bound | Budget, tokens: int = 10, cost: int = 100) -> Claim:
@@ -131,8 +136,10 @@ def ask(query: str, values: tuple[str, ...]) -> list[Any]:
     return []
 
 
-def go_on(memory: Shared, worker: int, told: int) -> NoReturn:
-    """Requests until it is killed, some of them open at once; a byte for each that was let through."""
+def go_on(memory: Shared, worker: int, hear: int, told: int) -> NoReturn:
+    """Requests until it is killed, some of them open at once; a byte for each that was let through. When nobody
+    hears of it any more, it ends."""
+    os.close(hear)
     memory.begin(worker)
     memory.strike()
     tally, luck = Tally(memory, ask), random.Random(os.getpid())
@@ -147,6 +154,7 @@ def go_on(memory: Shared, worker: int, told: int) -> NoReturn:
             open_now.append(asking)
         if len(open_now) > 1 or (open_now and admission.refused):
             tally.settle(open_now.pop(luck.randrange(len(open_now))), 7, 90)
+        time.sleep(0.0001)
 
 
 def kills(folder: Path, rounds: str) -> dict[str, Any]:
@@ -162,9 +170,13 @@ def kills(folder: Path, rounds: str) -> dict[str, Any]:
         return b""
 
     with closing(Shared(4)) as memory:
+
+        def begin(slot: int) -> int:
+            return forked(lambda: go_on(memory, slot, hear, told))
+
         memory.begin(3)
         tally = Tally(memory, ask)
-        pids = [forked(lambda it=it: go_on(memory, it, told)) for it in range(3)]  # type: ignore[misc]  # bound now
+        pids = [begin(slot) for slot in range(3)]
         for _ in range(int(rounds)):
             until = time.monotonic() + luck.uniform(0.001, 0.006)
             while time.monotonic() < until:
@@ -176,7 +188,7 @@ def kills(folder: Path, rounds: str) -> dict[str, Any]:
             slot = luck.randrange(3)
             os.kill(pids[slot], signal.SIGKILL)
             os.waitpid(pids[slot], 0)
-            pids[slot] = forked(lambda it=slot: go_on(memory, it, told))  # type: ignore[misc]  # bound now
+            pids[slot] = begin(slot)
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -199,6 +211,7 @@ def kills(folder: Path, rounds: str) -> dict[str, Any]:
 
 def stopped(folder: Path, how: str) -> dict[str, Any]:
     """One that is stopped in its turn, and goes on or is killed."""
+    module.PATIENCE_S = 1.0
     ready, tell = os.pipe()
     with closing(Shared(2)) as memory:
 
@@ -244,5 +257,6 @@ def stopped(folder: Path, how: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    module.PATIENCE_S = HANGS_S
     scenes = {scene.__name__: scene for scene in (exactly, kills, stopped)}
     print(json.dumps(scenes[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])))

@@ -29,7 +29,7 @@ MANY_LOOK_S = 0.1
 """The same where there are several processes, which cannot tell each other's commits from somebody else's."""
 
 _LOOK_SHARE = 50
-"""So many times longer than it took to forget all, it is not done again."""
+"""So many times longer than it took to forget what may be stale, it is not done again."""
 
 CATCH_UP_S = 0.05
 """How long after what could not be counted off it is tried again."""
@@ -136,7 +136,8 @@ class Accounts:
         now = time.monotonic()
         if now >= self._look_at and not self._writer.waiting:
             if inline.overtaken():
-                self._tally.reread()
+                self._tally.overtaken()
+            self._tally.reread()
             took = time.monotonic() - now
             self._look_at = now + max(self._look_s, _LOOK_SHARE * took)
 

@@ -28,6 +28,9 @@ from gproxy.values import Admission, Bound, Claim
 
 _MOST_PLANS = 4096
 
+_MOST_STALE = 1000
+"""Names that are forgotten in one turn, which takes a millisecond."""
+
 Range = tuple[str, str, int, int]
 """Rule, kind, and the first and the last slot of a counter."""
 
@@ -99,6 +102,8 @@ class Tally:
         self._added: Counts = {}
         self._gone: set[Range] = set()
         self._times = 0
+        self._overtaken = False
+        self._stale: list[tuple[str, int]] = []
         self._under_way = False
 
     def reserve(self, claim: Claim) -> Admission:
@@ -268,15 +273,25 @@ class Tally:
     def within(self, rule: str, kind: str, first: int, last: int) -> Sequence[tuple[int, int]]:
         return self._windows[rule, kind].within(first, last)
 
+    def overtaken(self) -> None:
+        """Somebody else has changed the store: it is to be asked anew how everything stands."""
+        self._overtaken = True
+
     def reread(self) -> None:
-        """Ask the store anew how things stand, now that all that this process has counted is written; not if another
-        has counted what is not. Raises `StoreError`."""
+        """Do so with some of it, now that all that this process has counted is written; not while another has counted
+        what is not. To be called until nothing is left. Raises `StoreError`."""
+        if not (self._overtaken or self._stale):
+            return
         with self._memory.turn:
             if self._late or self._memory.unwritten():
                 return
-            for name, at in self._memory.places():
+            if not self._stale:
+                self._overtaken = False
+                self._stale = list(self._memory.places())
+            for name, at in self._stale[-_MOST_STALE:]:
                 windows.forget(self._memory, name, at)
                 purses.forget(self._memory, name, at)
+            del self._stale[-_MOST_STALE:]
 
     def changes(self) -> "Changes | None":
         """What writes all that is counted until its turn comes; None if one that will is under way."""

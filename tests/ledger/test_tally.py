@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
 from gproxy.ledger import spend
+from gproxy.ledger import tally as module
 from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Posting
 from gproxy.ledger.cells import Memory, Own
 from gproxy.ledger.memory import Shared
@@ -274,6 +275,7 @@ def test_it_decides_as_the_store_does_and_leaves_the_same_in_it(
             both.write(*values)
         elif what == "reread":
             both.write(undone=False)
+            both.tallies[-1].overtaken()
             both.tallies[-1].reread()
             assert not both.memory.unwritten()
         elif what == "restart":
@@ -408,3 +410,40 @@ def test_a_refusal_tells_when_the_last_of_a_window_ends_as_the_store_does(both: 
         if number % 4 == 3 and open_now:
             both.settle(open_now.pop(), 0, 0)
     assert len(open_now) < len(requests) - 7
+
+
+def test_of_many_some_are_asked_for_anew_at_a_time_and_all_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_MOST_STALE", 10)
+    stands = 1
+    tally = Tally(Own(), lambda query, values: [(stands,)])
+    scopes = [f"user/{number}" for number in range(24)]
+    assert [tally.spent(scope, "total") for scope in scopes] == [Spent(1, 0)] * 24
+    tally.reread()
+    stands = 2
+    tally.overtaken()
+    told = []
+    for _ in range(4):
+        told.append(sum(tally.spent(scope, "total").spent_nano == 2 for scope in scopes))
+        tally.reread()
+    assert told == [0, 10, 20, 24]
+    stands = 3
+    assert {tally.spent(scope, "total").spent_nano for scope in scopes} == {2}
+
+
+def test_what_another_has_yet_to_write_is_waited_for_before_the_store_is_asked_anew() -> None:
+    shared = Shared(2)
+    memory, other = as_seen_by(shared, 0), as_seen_by(shared, 1)
+    stands = 1
+    tally = Tally(memory, lambda query, values: [(stands,)])
+    assert tally.spent("user/a", "total") == Spent(1, 0)
+    other.handed()
+    stands = 2
+    tally.overtaken()
+    tally.reread()
+    assert tally.spent("user/a", "total") == Spent(1, 0)
+    other.written(1)
+    tally.reread()
+    assert tally.spent("user/a", "total") == Spent(2, 0)
+    shared.close()

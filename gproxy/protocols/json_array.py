@@ -22,6 +22,9 @@ class JsonArrayFramer:
     without data. An object that stands alone, such as an error, is one event. Each byte is looked at once.
     """
 
+    marks = b'"[]{}'
+    """Each of these bytes takes a step."""
+
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._scanned = 0

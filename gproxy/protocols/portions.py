@@ -5,16 +5,17 @@ Who has a turn, and when, is the server's to say.
 
 from collections.abc import Sequence
 
-_MOST_LINES = 512
+_MOST_MARKS = 512
 _LEAST_BYTES = 1024
 
 
-def portions(data: bytes) -> Sequence[bytes]:
-    """A piece of a stream cut into such as take some milliseconds: by its lines, each of which may end an event."""
+def portions(data: bytes, marks: bytes) -> Sequence[bytes]:
+    """A piece of a stream cut into such as take some milliseconds: by its framer's `marks`, each of which may end an
+    event."""
     if len(data) <= _LEAST_BYTES:
         return (data,)
-    lines = data.count(b"\n") + data.count(b"\r")
-    if lines <= _MOST_LINES:
+    found = sum(map(data.count, marks))
+    if found <= _MOST_MARKS:
         return (data,)
-    size = max(_LEAST_BYTES, len(data) * _MOST_LINES // lines)
+    size = max(_LEAST_BYTES, len(data) * _MOST_MARKS // found)
     return [data[at : at + size] for at in range(0, len(data), size)]

@@ -30,6 +30,9 @@ class SseFramer:
     Empty lines before an event belong to it. Each byte is looked at once, however small the reads are.
     """
 
+    marks = b"\r\n"
+    """Each of these bytes may take a step."""
+
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._scanned = 0  # of the buffer

@@ -34,6 +34,9 @@ class Framer(Interface):
     """How a stream is cut into events: `SseFramer` or `JsonArrayFramer`."""
 
     @property
+    def marks(self) -> bytes: ...
+
+    @property
     def idle(self) -> bool: ...
 
     @property
@@ -198,7 +201,7 @@ class StreamTap:
         if found < 0 and not self._as_received and self._framer.idle and is_begun(data, at):
             self._begun = data[at:]
             return b"", end
-        if len(portions(data[at:end])) > 1:  # events that end in other ways
+        if len(portions(data[at:end], self._framer.marks)) > 1:  # events that end in other ways
             return self._read_some(data[at:]), len(data)
         reporting = self._reporting
         events, out = self._read(data[at:end])
@@ -254,7 +257,7 @@ class StreamTap:
 
     def _read_some(self, data: bytes) -> bytes:
         """Some of `data` read one by one, for as long as nobody minds: what to send. What follows is left."""
-        found = portions(data)
+        found = portions(data, self._framer.marks)
         if len(found) > 1:
             self._left.extendleft(reversed(found[1:]))
         return self._read(found[0])[1]

@@ -172,6 +172,23 @@ def test_what_is_nothing_but_small_events_is_cut_at_once_and_by_portions(what: b
     assert whole.count(b'"alias"') == 1 + begun
 
 
+@pytest.mark.parametrize("what", [b"{},", b"[],", b"]", b'"",', b"["])
+def test_what_is_nothing_but_small_elements_is_cut_as_well(what: bytes) -> None:
+    """All that comes at once of them, without a line end, held everybody up for 0.3 s."""
+    asked: list[int] = []
+
+    class Counting(JsonArrayFramer):
+        def feed(self, data: bytes) -> list[Event]:
+            asked.append(sum(map(data.count, b'"[]{}')))
+            return super().feed(data)
+
+    tap = StreamTap(STREAM, Counting(), client_model=None, withhold_usage=False)
+    array = b'[{"candidates":[]},' + what * 5000
+    sent = b"".join(_fed(tap, array))
+    assert sent + tap.tail == array
+    assert max(asked) <= 1024
+
+
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 

@@ -128,6 +128,18 @@ def test_it_is_never_more_than_an_integer_of_sqlite() -> None:
     memory.close()
 
 
+def test_what_was_held_in_a_period_that_is_gone_is_not_taken_from_the_one_in_its_place() -> None:
+    purses = Purses(Own(), lambda query, values: [])
+    keys = [periods(TODAY + day)["day"] for day in range(9)]
+    held = [purses.purse("user/a", key) for key in keys[:8]]
+    purses.hold(held, 5)
+    ninth = purses.purse("user/a", keys[8])
+    purses.hold([ninth], 7)
+    (gone,) = [it for it in held if it[0] == ninth[0]]
+    purses.hold([gone], -5)
+    assert purses.spent("user/a", keys[8]) == Spent(0, 7)
+
+
 def test_what_one_that_dies_held_is_released_and_what_others_hold_stays() -> None:
     shared = Shared(2)
     workers = [as_seen_by(shared, worker) for worker in (0, 1)]

@@ -195,12 +195,13 @@ def test_one_that_fails_as_it_succeeds_leaves_nothing_counted_twice_however_ofte
 
 
 @pytest.mark.parametrize(("tokens", "cost"), [(4, 30), (25, 90)])
-@pytest.mark.parametrize("writes", [*range(25), 1000])
+@pytest.mark.parametrize("writes", range(0, 56, 2))
 def test_what_ended_in_memory_alone_is_neither_taken_from_others_nor_uncounted(
     store: Store, shared: Shared, tmp_path: Path, tokens: int, cost: int, writes: int
 ) -> None:
     """It was killed before the store was told, or in the midst of it. What it adds may count twice then."""
     path = tmp_path / "gproxy.db"
+    succeed(path, as_seen_by(shared, 0), 0)
     left_open(store, shared, "of another", 1, *EVERYTHING)
     dying, tally, its = left_open(store, shared, "its", 0, *EVERYTHING)
     dying.cells = Mortal(dying.cells, writes)  # type: ignore[assignment]  # as good as a view of memory
@@ -208,6 +209,7 @@ def test_what_ended_in_memory_alone_is_neither_taken_from_others_nor_uncounted(
     with suppress(Killed):
         tally.settle(its, tokens, cost)
         done = True
+    assert done or writes < 54
     assert succeed(path, as_seen_by(shared, 1), 0) == 1
     (_, tpm, _, tpd, opened), spent = stands(shared, path, 1)
     assert (opened, spent.held_nano) == (1, 100)

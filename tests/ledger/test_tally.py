@@ -447,3 +447,37 @@ def test_what_another_has_yet_to_write_is_waited_for_before_the_store_is_asked_a
     tally.reread()
     assert tally.spent("user/a", "total") == Spent(2, 0)
     shared.close()
+
+
+class Stopped:
+    """A turn that cannot be had."""
+
+    def __enter__(self) -> None:
+        raise StoreError("another worker is stopped")
+
+    def __exit__(self, *of: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("how", ["settle", "undo"])
+def test_what_ended_while_no_turn_could_be_had_is_counted_off_by_whatever_comes_next(
+    monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    memory = Own()
+    tally = Tally(memory, lambda query, values: [])
+    limits = (Bound("user/a/*", "concurrency", 1), Budget("user/a", "total", 200))
+    its = claim("its", *limits, cost=100)
+    assert tally.reserve(its).refused is None
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "turn", Stopped())
+        with pytest.raises(StoreError):
+            tally.reserve(claim("other", *limits, cost=100))
+        if how == "settle":
+            tally.settle(its, 0, 40)
+        else:
+            tally.undo("its")
+        tally.catch_up()
+        assert tally.late
+    assert tally.reserve(claim("next", *limits, cost=100)).refused is None
+    assert not tally.late
+    assert tally.spent("user/a", "total") == Spent(40 * (how == "settle"), 100)

@@ -121,6 +121,20 @@ def test_a_store_that_cannot_be_asked_is_asked_again() -> None:
     assert memory.cells[window.at + USED] == 3
 
 
+def test_what_one_had_counted_when_it_was_killed_is_in_the_sum_of_the_next() -> None:
+    memory = Shared(1)
+    window = Window("rule", "rpm", memory, nothing)
+    window.look(SECOND)
+    window.begin(SECOND, 1)
+    cells = memory.cells
+    cells[cells[window.at + PLACE]] += 3  # as if it was killed before it could add to the sum
+    mend(memory, "window rpm rule", window.at)
+    assert cells[window.at + NOW] != SECOND
+    window.look(SECOND)
+    assert cells[window.at + USED] == 4
+    memory.close()
+
+
 @pytest.mark.parametrize("writes", [0, 1, 7, 10, 11, 12, 13, 14])
 def test_what_was_read_in_part_by_one_that_was_killed_is_read_by_the_next(writes: int) -> None:
     day = SECOND // 86_400

@@ -80,7 +80,6 @@ class Writer:
     """
 
     def __init__(self, path: Path, worker: int | None = None) -> None:
-        self.alone = worker is None
         self.worker = worker or 0
         self.path = path
         self._turn = threading.Lock()

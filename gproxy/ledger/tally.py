@@ -198,7 +198,9 @@ class Tally:
                     self._catch_up()
                 corrected = self._end(hold, tokens, claim, cost_nano)
         except StoreError:
-            self._late.append(partial(self._end, hold, tokens, claim, cost_nano))
+            # The store may have it before the memory: nobody is to read it there meanwhile.
+            self._memory.handed()
+            self._late.append(partial(self._end_late, hold, tokens, claim, cost_nano))
             corrected = (
                 ()
                 if hold is None
@@ -235,6 +237,10 @@ class Tally:
         if self._ended:
             self._ended.add(noted, ADDED)
         return corrected
+
+    def _end_late(self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int) -> None:
+        self._end(hold, tokens, claim, cost_nano)
+        self._times += 1
 
     def undo(self, request_id: str) -> None:
         """As if it had not been let through."""
@@ -283,7 +289,7 @@ class Tally:
         if not (self._overtaken or self._stale):
             return
         with self._memory.turn:
-            if self._late or self._memory.unwritten():
+            if self._memory.unwritten():
                 return
             if not self._stale:
                 self._overtaken = False

@@ -195,6 +195,7 @@ async def test_what_is_settled_twice_is_settled_once(tmp_path: Path, worker: int
             it.put(entry)
             await asyncio.gather(it.run(entry), it.run(entry))
             await it.run(entry)
+        assert not books._tally._memory.unwritten()
         assert table(it.path, "SELECT request_id FROM usage") == [("a",), ("b",)]
     assert verify(it.path) == []
 

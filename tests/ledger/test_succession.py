@@ -151,6 +151,28 @@ def test_what_the_dead_one_left_is_settled_in_the_store_and_in_memory(
     assert in_store == Spent(40, 100)
 
 
+def test_nobody_reads_anew_what_is_being_settled(
+    store: Store, shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would find that it is not spent, and not hear of it when it is. The dead one had counted nothing yet."""
+    path = tmp_path / "gproxy.db"
+    empty = Shared(2)
+    left_open(store, empty, "its", 0, *EVERYTHING)
+    empty.close()
+    other = Tally(as_seen_by(shared, 1), lambda query, values: spend.ask(path, query, values))
+    run = Store.run
+
+    def look_too(store: Store, works: Any, patience_ms: int | None = None) -> list[Any]:
+        other.overtaken()
+        other.reread()
+        other.spent("user/alice", "total")
+        return run(store, works, patience_ms)
+
+    monkeypatch.setattr(Store, "run", look_too)
+    succeed(path, as_seen_by(shared, 1), 0)
+    assert other.spent("user/alice", "total") == Spent(40, 0)
+
+
 @pytest.mark.parametrize("looks", ["before", "after"])
 def test_who_counts_for_the_first_time_as_another_is_succeeded_counts_nothing_twice(
     store: Store, shared: Shared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: str

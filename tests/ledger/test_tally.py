@@ -449,6 +449,37 @@ def test_what_another_has_yet_to_write_is_waited_for_before_the_store_is_asked_a
     shared.close()
 
 
+def test_what_one_could_not_count_off_yet_is_not_counted_off_twice_for_what_the_store_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The store is told of it by then, and another asks that anew."""
+    shared = Shared(2)
+    rows: list[tuple[int, int]] = []
+    one, other = (Tally(as_seen_by(shared, it), lambda query, values: rows) for it in (0, 1))
+    bound, today = Bound("user/a/*", "tpd", 100), int(NOON) // DAY
+    its = claim("its", bound, tokens=60)
+    one.reserve(its)
+    rows.append((today, 60))
+    one.written(one.take()[2])
+    with monkeypatch.context() as patched:
+        patched.setattr(Shared, "turn", property(lambda memory: Stopped()))
+        settled = one.settle(its, 40, 0)
+    assert settled is not None
+    assert settled.corrected == [("user/a/*", "tpd", today, -20)]
+    rows[0] = (today, 40)
+    one.written()
+    other.overtaken()
+    other.reread()
+    assert other.reserve(claim("refused", bound, tokens=70)).standings[0].left == 40
+    one.catch_up()
+    assert other.reserve(claim("refused", bound, tokens=70)).standings[0].left == 60
+    one.written(one.take()[2])
+    other.reread()
+    assert other.reserve(claim("refused", bound, tokens=70)).standings[0].left == 60
+    assert not shared.unwritten()
+    shared.close()
+
+
 class Stopped:
     """A turn that cannot be had."""
 

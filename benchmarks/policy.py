@@ -1,7 +1,7 @@
 """What limits and quotas cost a request, and whether they hold: `python benchmarks/policy.py [--seconds 5]`.
 
 The same chat request as in `relay.py`, with its load and its upstream, under configurations that differ in policy
-alone: no rule at all; a rule with every bound and a quota, so that each request is reserved and settled in the store;
+alone: no rule at all; a rule with every bound and a quota, so that each request is counted, held for and settled;
 and both in a file with 10 000 keys and 1000 rules. Each with one worker and with two.
 
 `--faults N` instead sends N requests of mixed luck (good, refused, broken, left, and the server killed on the way)

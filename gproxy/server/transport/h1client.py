@@ -252,9 +252,8 @@ class Pool:
         while idle:
             connection = idle.pop()
             fresh = connection.usable and sleepless() - connection.idle_since < KEEP_ALIVE_SECONDS
-            # What has come unasked is its end, or would be taken for the answer to what is sent next. Where that is
-            # not sent at once, it is asked then.
-            if fresh and (self.deadlines.waiting or not connection.arrived()):
+            # What has come unasked is its end, or would be taken for the answer to what is sent next.
+            if fresh and not connection.arrived():
                 return connection
             connection.abort()
         return None

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import httpx
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from gproxy.server.transport import h1client
 from gproxy.server.transport.h1client import H1Transport, _split, form_of
 from gproxy.server.transport.h1connect import origin_of
+from gproxy.server.transport.h1exchange import WRITE_BYTES, Exchange
 from tests.server.parts import GOOD, Peer, Seen, always, http, peer
 
 pytestmark = pytest.mark.both_loops
@@ -52,6 +55,15 @@ def meeting(number: int) -> Callable[[Seen, asyncio.StreamWriter], object]:
     return script
 
 
+@contextmanager
+def waits(transport: H1Transport) -> Iterator[None]:
+    """As if somebody waited for an upstream, so that requests go by the outbox."""
+    waiter = asyncio.get_running_loop().create_future()
+    transport._pool.deadlines._ends[waiter] = math.inf
+    yield
+    del transport._pool.deadlines._ends[waiter]
+
+
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not true():
@@ -59,8 +71,13 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("unasked", [http(b"unasked"), b""], ids=["an answer", "its end"])
+@pytest.mark.parametrize("body", [b"", bytes(2 * WRITE_BYTES)], ids=["small", "large"])
+@pytest.mark.parametrize("others", [waits, contextlib.nullcontext], ids=["others wait", "alone"])
 async def test_what_came_to_an_idle_connection_is_seen_before_it_is_used(
-    transport: H1Transport, unasked: bytes
+    transport: H1Transport,
+    unasked: bytes,
+    body: bytes,
+    others: Callable[[H1Transport], AbstractContextManager[None]],
 ) -> None:
     """Though the loop has had no turn to read it: else it would answer whoever asks next, or lose what is asked."""
     loop = asyncio.get_running_loop()
@@ -77,11 +94,17 @@ async def test_what_came_to_an_idle_connection_is_seen_before_it_is_used(
         first, answering = await asyncio.gather(transport.fetch("POST", url, []), answer())
         with answering:
             assert b"".join([piece async for piece in first]) == GOOD.partition(b"\r\n\r\n")[2]
-            if unasked:
-                answering.send(unasked)
-            else:
-                answering.shutdown(socket.SHUT_WR)
-            second, other = await asyncio.gather(transport.fetch("POST", url, []), answer())
+
+            async def ask_when_it_has_come() -> Exchange:
+                if unasked:
+                    answering.send(unasked)
+                else:
+                    answering.shutdown(socket.SHUT_WR)
+                return await transport.fetch("POST", url, [], body)
+
+            async with asyncio.timeout(10):
+                with others(transport):
+                    second, other = await asyncio.gather(ask_when_it_has_come(), answer())
             with other:
                 assert b"".join([piece async for piece in second]) == GOOD.partition(b"\r\n\r\n")[2]
                 answering.setblocking(True)

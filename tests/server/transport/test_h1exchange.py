@@ -4,7 +4,7 @@ import asyncio
 import math
 import re
 from collections.abc import Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 
 import httpx
 import pytest
@@ -17,7 +17,7 @@ from gproxy.server.transport.h1head import MAX_FIELD_BYTES, MAX_HEAD_BYTES, MAX_
 from tests.kit.reference import AiohttpTransport
 from tests.server.conftest import LOOPS
 from tests.server.parts import Peer, Seen, always, http, peer, reset
-from tests.server.transport.test_h1client import until
+from tests.server.transport.test_h1client import until, waits
 
 pytestmark = pytest.mark.both_loops
 
@@ -549,15 +549,6 @@ async def test_a_request_that_is_given_up_before_it_was_sent_never_is() -> None:
 async def echoing(seen: Seen, writer: asyncio.StreamWriter) -> None:
     writer.write(http(seen.body))
     await writer.drain()
-
-
-@contextmanager
-def waits(transport: H1Transport) -> Iterator[None]:
-    """As if somebody waited for an upstream, so that requests go by the outbox."""
-    waiter = asyncio.get_running_loop().create_future()
-    transport._pool.deadlines._ends[waiter] = math.inf
-    yield
-    del transport._pool.deadlines._ends[waiter]
 
 
 @pytest.mark.parametrize("what", ["extension", "trailers"])

@@ -213,7 +213,7 @@ class Tally:
         return None if hold is None else Settled(hold, corrected)
 
     def _end(
-        self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int
+        self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int, *, late: bool = False
     ) -> Sequence[tuple[str, str, int, int]]:
         """What was corrected of tokens. Killed in the midst, what is added may be so again, nothing taken twice."""
         corrected = []
@@ -228,6 +228,8 @@ class Tally:
                         cells[window.at + USED] -= 1
                     continue
                 by = tokens - (hold.tokens if hold.tokens < bound.most else bound.most)
+                if late and by < 0 and window.unread:
+                    continue  # the store, which will be read, may have it already
                 if window.correct(slot, by):
                     corrected.append((window.rule, window.kind, slot, by))
             if hold.purses:
@@ -239,7 +241,7 @@ class Tally:
         return corrected
 
     def _end_late(self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int) -> None:
-        self._end(hold, tokens, claim, cost_nano)
+        self._end(hold, tokens, claim, cost_nano, late=True)
         self._times += 1
 
     def undo(self, request_id: str) -> None:

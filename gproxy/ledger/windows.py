@@ -73,6 +73,11 @@ class Window:
         self.slot = 0
         self.counter: Slot | None = None
 
+    @property
+    def unread(self) -> bool:
+        """Whether the store is to be asked before anything else is done."""
+        return self._memory.cells[self.at + _STATE] == _UNREAD
+
     def look(self, slot: int) -> None:
         """Make it stand in that slot. Raises `StoreError`."""
         cells, at = self._memory.cells, self.at

@@ -166,16 +166,20 @@ class Window:
         return sum(n for _, n in found), found[-1][0] if found else -1
 
     def _read(self, slot: int) -> None:
-        """As the store has it, as far as it is kept around that slot."""
+        """As the store has it: all of it if it has a place, else as far as it is kept around that slot."""
         rows = self._ask(_COUNTERS, (self.rule, self.kind))
         cells, at, ring = self._memory.cells, self.at, self.at + _RING
         cells[at + NOW], cells[at + _STATE] = -1, _UNREAD  # until all of it is here
         for place in range(ring, ring + self._mask + 1):
             cells[place] = 0
-        cells[at + _BEGUN] = slot
+        begun = slot
+        if rows:
+            first, last = min(rows)[0] + self._back, max(rows)[0] - self._ahead
+            begun = min(max(slot, last), first) if last <= first else slot
+        cells[at + _BEGUN] = begun
         state = _WHOLE
         for found, n in rows:
-            if -self._back <= found - slot <= self._ahead:
+            if -self._back <= found - begun <= self._ahead:
                 cells[ring + (found & self._mask)] = min(max(n, 0), _MOST) + 1
             else:
                 state = _PARTIAL

@@ -150,6 +150,21 @@ def test_what_was_read_in_part_by_one_that_was_killed_is_read_by_the_next(writes
     shared.close()
 
 
+@pytest.mark.parametrize("later", [61, 100, 121])
+def test_what_is_corrected_in_two_slots_before_anybody_looks_stands_though_the_store_is_not_told(
+    later: int,
+) -> None:
+    """The first to ask of the store may be one that was open for long: what is later is read with it."""
+    memory = Own()
+    rows = [(SECOND, 10), (SECOND + later, 5)]
+    window = Window("rule", "tpm", memory, lambda query, values: rows)
+    assert window.correct(SECOND, -2)
+    assert window.correct(SECOND + later, 7)
+    window.look(SECOND + later)
+    assert memory.cells[window.at + USED] == 12
+    assert window.within(SECOND, SECOND + later) == [(SECOND, 8), (SECOND + later, 12)]
+
+
 def test_what_is_open_is_counted_by_each_and_struck_out_with_who_dies() -> None:
     shared = Shared(2)
     windows = [Window("rule", "concurrency", as_seen_by(shared, worker), nothing) for worker in (0, 1)]

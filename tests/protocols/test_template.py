@@ -66,6 +66,15 @@ def test_a_text_may_hold_what_begins_as_that_behind_it() -> None:
     assert (run.events, run.output_bytes) == (3, 3 * len('"}}],"obf", "}}],"obfuscation":"'))
 
 
+def test_a_run_ends_before_an_event_without_what_stands_between_its_values() -> None:
+    start, middle, stop = b'data: {"a":"', b'","b":"', b'"}\n\n'
+    short = Template(start, (middle,), stop, start, stop, (True, False), False, 20)
+    both, one = start + b"x" + middle + b"y" + stop, start + b"x" + stop
+    run = short.run(both + one + both, 0, WITHIN)
+    assert run is not None
+    assert run.end == len(both)
+
+
 def test_a_run_ends_before_a_number_that_is_none() -> None:
     start, stop = b'data: {"n":', b"}\n\n"
     numbered = Template(start, (), stop, start, stop, (None,), False, len(start + stop))

@@ -232,6 +232,23 @@ async def test_a_request_too_many_is_refused_alone(monkeypatch: pytest.MonkeyPat
         assert b"an answer" in await read(client, b"an answer")
 
 
+async def test_requests_that_are_refused_end_the_connection_if_they_are_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while scope["type"] == "http" and (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with served(app, monkeypatch) as client:
+        with suppress(ConnectionError):
+            await asyncio.get_running_loop().sock_sendall(
+                client, PREFACE + gets(0, MOST + 2 * http2.MOST_VAIN)
+            )
+            got = await read(client, b"")
+            assert ENHANCE_YOUR_CALM in got
+            assert got.count(b"\0\0\0\7") <= http2.MOST_VAIN + 10
+
+
 async def test_what_is_refused_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tree of priorities has room for 1000."""
     monkeypatch.setattr(http2, "MOST_VAIN", 10_000)

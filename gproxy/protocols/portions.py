@@ -5,17 +5,16 @@ Who has a turn, and when, is the server's to say.
 
 from collections.abc import Sequence
 
-_MOST_MARKS = 512
 _LEAST_BYTES = 1024
 
 
-def portions(data: bytes, marks: bytes) -> Sequence[bytes]:
-    """A piece of a stream cut into such as take some milliseconds: by its framer's `marks`, each of which may end an
-    event."""
+def portions(data: bytes, marks: bytes, most: int) -> Sequence[bytes]:
+    """A piece of a stream cut into such as take some milliseconds: about `most` of its framer's `marks` in each, of
+    which each may end an event."""
     if len(data) <= _LEAST_BYTES:
         return (data,)
     found = sum(map(data.count, marks))
-    if found <= _MOST_MARKS:
+    if found <= most:
         return (data,)
-    size = max(_LEAST_BYTES, len(data) * _MOST_MARKS // found)
+    size = max(_LEAST_BYTES, len(data) * most // found)
     return [data[at : at + size] for at in range(0, len(data), size)]

@@ -4,6 +4,7 @@ Reading from the upstream, writing to the client and the ledger are the server's
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Protocol as Interface
 
 from gproxy.errors import AnswerBroken, GatewayError
@@ -35,6 +36,9 @@ class Framer(Interface):
 
     @property
     def marks(self) -> bytes: ...
+
+    @property
+    def most_marks(self) -> int: ...
 
     @property
     def idle(self) -> bool: ...
@@ -201,7 +205,7 @@ class StreamTap:
         if found < 0 and not self._as_received and self._framer.idle and is_begun(data, at):
             self._begun = data[at:]
             return b"", end
-        if len(portions(data[at:end], self._framer.marks)) > 1:  # events that end in other ways
+        if len(self._portions(data[at:end])) > 1:  # events that end in other ways
             return self._read_some(data[at:]), len(data)
         reporting = self._reporting
         events, out = self._read(data[at:end])
@@ -257,10 +261,13 @@ class StreamTap:
 
     def _read_some(self, data: bytes) -> bytes:
         """Some of `data` read one by one, for as long as nobody minds: what to send. What follows is left."""
-        found = portions(data, self._framer.marks)
+        found = self._portions(data)
         if len(found) > 1:
             self._left.extendleft(reversed(found[1:]))
         return self._read(found[0])[1]
+
+    def _portions(self, data: bytes) -> Sequence[bytes]:
+        return portions(data, self._framer.marks, self._framer.most_marks)
 
     def _read(self, data: bytes) -> tuple[list[Event], bytes]:
         """The events that are whole with `data`, which were read one by one, and what to send."""

@@ -50,7 +50,7 @@ class TranslatingTap:
         """What to send on now, of a flood only some: `feed(b"")` goes on where it is `behind`. Raises AnswerBroken on
         what makes no sense; what came before it, `abort` sends."""
         if data:
-            self._left.extend(portions(data, self._framer.marks))
+            self._left.extend(portions(data, self._framer.marks, self._framer.most_marks))
         out: list[bytes] = []
         try:
             for event in self._framer.feed(self._left.popleft() if self._left else b""):

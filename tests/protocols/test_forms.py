@@ -208,7 +208,7 @@ def test_any_stream_cut_anywhere_is_passed_on_as_event_by_event(name: str, data:
         patch.setattr(tap, "_MOST_STEPS", data.draw(st.sampled_from([1, 2, 128])))
         # Else it lies in the cut how much goes out of an event that is an error.
         if withhold or model is not None:
-            patch.setattr(portions, "_MOST_MARKS", data.draw(st.sampled_from([1, 5, 512])))
+            patch.setattr(SseFramer, "most_marks", data.draw(st.sampled_from([1, 5, 512])))
             patch.setattr(portions, "_LEAST_BYTES", 100)
         first = data.draw(streams(shapes))
         # What the first two teach is used in the others.

@@ -127,7 +127,8 @@ def _show(found: "Report", shown: dict[str, str]) -> None:
     output.show_table([*found.columns[:groups], *cells], table, numeric=list(cells), cut=cut)
     if dropped or cut:
         left = [*(["left out " + ", ".join(dropped)] if dropped else []), *(["cut names"] if cut else [])]
-        output.note(f"For want of width this has {' and '.join(left)}.\n--json and --csv have all.")
+        told = " and ".join(left).removesuffix(".")  # `est.` has one of its own
+        output.note(f"For want of width this has {told}.\n--json and --csv have all.")
     _remarks(named)
 
 

@@ -77,7 +77,8 @@ def allow(
     from gproxy.config import changes
 
     new = files.edit(config, lambda document: changes.allow(document, user, pattern, provider))
-    output.note(f"{user} may use {pattern}." if new else f"{user} might use {pattern} already.")
+    meant = _meant(pattern, provider)
+    output.note(f"{user} may use {meant}." if new else f"{user} might use {meant} already.")
 
 
 def list_permissions(
@@ -104,7 +105,11 @@ def remove_permission(
     from gproxy.config import changes
 
     files.edit(config, lambda document: changes.disallow(document, user, pattern, provider))
-    output.note(f"Removed the permission of {user} for {pattern}.")
+    output.note(f"Removed the permission of {user} for {_meant(pattern, provider)}.")
+
+
+def _meant(pattern: str, provider: str | None) -> str:
+    return pattern if provider is None else f"{pattern} at {provider}"
 
 
 def _switch(config: Path | None, name: str, enabled: bool) -> None:

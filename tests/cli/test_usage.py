@@ -231,6 +231,18 @@ def test_what_a_narrow_table_leaves_out_is_said(
     assert "want of width" not in run("usage", "--by", "model").err
 
 
+def test_a_note_ends_with_one_full_stop_though_a_column_has_one(
+    run: Run, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(ledger / "gproxy.db")
+    writer.start()
+    writer.put(Entry(record("d", usage_source="estimated")))
+    writer.close()
+    whole = max(map(len, run("usage").out.splitlines()))
+    monkeypatch.setattr("gproxy.cli.output.width", lambda: whole - 1)
+    assert "has left out est.\n" in run("usage").err
+
+
 def test_a_wide_terminal_gets_a_wide_table(run: Run, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     by = ("--by", "user", "--by", "key", "--by", "credential", "--by", "dialect")
     assert "cached" not in run("usage", *by).out

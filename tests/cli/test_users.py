@@ -34,16 +34,16 @@ def test_what_cannot_be_leaves_the_file_as_it_was(run: Run, file: Path, argv: tu
 
 
 def test_a_permission_is_allowed_once_and_removed_as_it_was_named(run: Run, file: Path) -> None:
-    assert (
-        run("permissions", "allow", "alice", "gpt-*", "--provider", "local").err == "alice may use gpt-*.\n"
-    )
-    assert "already" in run("permissions", "allow", "alice", "gpt-*", "--provider", "local").err
+    there = ("alice", "gpt-*", "--provider", "local")
+    assert run("permissions", "allow", *there).err == "alice may use gpt-* at local.\n"
+    assert run("permissions", "allow", *there).err == "alice might use gpt-* at local already.\n"
     assert json.loads(run("permissions", "list", "--user", "alice", "--json").out) == [
         {"user": "alice", "provider": None, "pattern": "*"},
         {"user": "alice", "provider": "local", "pattern": "gpt-*"},
     ]
     assert run("permissions", "remove", "alice", "gpt-*").code == 1
-    assert run("permissions", "remove", "alice", "gpt-*", "--provider", "local").code == 0
+    removed = run("permissions", "remove", *there)
+    assert (removed.code, removed.err) == (0, "Removed the permission of alice for gpt-* at local.\n")
     assert file.read_text() == MINIMAL
 
 

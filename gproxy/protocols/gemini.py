@@ -46,7 +46,7 @@ MAX_REQUESTS = 1000
 MAX_NESTED_NAMES = 10_000
 """Names of all requests within a body together; a request has some six."""
 
-_MODEL = re.compile(r"[A-Za-z0-9._:@/-]+")
+_MODEL = re.compile(r"[A-Za-z0-9._:@/-]*")
 _NESTED = re.compile(r"(?:[^/]+/)?models/")
 _PREFIX = "models/"
 _VERSION = ("modelVersion",)
@@ -73,8 +73,10 @@ _answer = reader(_Answer)
 def checked_path_model(name: str) -> str:
     """A model's name fit for a path, without the prefix `models/`. Raises BadRequest."""
     model = name.removeprefix(_PREFIX)
-    if not _MODEL.fullmatch(model) or any(part in ("", ".", "..") for part in model.split("/")):
+    if not _MODEL.fullmatch(model):
         raise BadRequest("The model in the path must be made of letters, digits and . _ : @ / - only.")
+    if any(part in ("", ".", "..") for part in model.split("/")):
+        raise BadRequest('A part of the model in the path, between its slashes, is empty, "." or "..".')
     return model
 
 

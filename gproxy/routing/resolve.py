@@ -11,9 +11,9 @@ from gproxy.values import Route, Target
 def resolve(snapshot: Snapshot, name: str, scoped: str | None = None) -> Route:
     """The route for `name` as sent, under `/{scoped}` or aggregated.
 
-    Raises BadRequest if an aggregated name has no provider prefix, is no alias and is not listed by exactly
-    one provider; NotFound if `scoped` names no provider. That a target exists is checked by `available`,
-    after permission.
+    Raises BadRequest if an aggregated name has no provider prefix or no model behind it, is no alias and is not
+    listed by exactly one provider; NotFound if `scoped` names no provider. That a target exists is checked by
+    `available`, after permission.
     """
     if scoped is not None:
         if scoped not in snapshot.providers:
@@ -25,13 +25,18 @@ def resolve(snapshot: Snapshot, name: str, scoped: str | None = None) -> Route:
     alias = snapshot.aliases.get(name)
     if alias is not None:
         return Route(name, alias.targets, alias=alias.name, strategy=alias.strategy)
-    prefix, _, rest = name.partition("/")
+    prefix, slash, rest = name.partition("/")
     if rest and prefix in snapshot.providers:
         return _within(snapshot, name, prefix, rest, aggregated=True)
     owners = snapshot.bare.get(name, ())
     if len(owners) == 1:
         return Route(name, (Target(owners[0], name),))
-    what = f'there is no provider "{shown(prefix)}"' if rest else "it has no provider prefix"
+    if not slash:
+        what = "it has no provider prefix"
+    elif prefix in snapshot.providers:
+        what = "no model follows its provider prefix"
+    else:
+        what = f'there is no provider "{shown(prefix)}"'
     raise BadRequest(
         f'The model "{shown(name)}" leads nowhere: {what}, and it is no alias. '
         'Write it as "provider/model", or define an alias for it with `gproxy alias set`.'

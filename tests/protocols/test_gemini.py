@@ -20,6 +20,12 @@ from gproxy.values import Usage
 from tests.kit.stalls import longest_hold
 
 
+@pytest.mark.parametrize(("model", "said"), [("alpha/", "is empty"), ("", "is empty"), ("a b", "letters")])
+def test_what_is_amiss_in_a_model_is_said(model: str, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        GENERATE.read(decode(b"{}"), model, "")
+
+
 @pytest.mark.parametrize("model", ["gemini", "models/gemini"])
 def test_the_prefix_of_a_model_is_not_part_of_its_name(model: str) -> None:
     assert GENERATE.read(decode(b"{}"), model, "").model == "gemini"

@@ -121,6 +121,21 @@ def test_a_name_that_means_nothing_is_400_and_names_the_two_ways_out(name: str) 
     assert "alias" in refused.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("unknown", "it has no provider prefix, and"),
+        ("open/", "no model follows its provider prefix, and"),
+        ("nobody/x", 'there is no provider "nobody", and'),
+        ("nobody/", 'there is no provider "nobody", and'),
+    ],
+)
+def test_what_is_said_of_a_name_is_what_it_lacks(name: str, said: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        resolve(HERE, name)
+    assert said in refused.value.message
+
+
 def test_an_endless_name_is_not_repeated_whole() -> None:
     with pytest.raises(BadRequest) as refused:
         resolve(HERE, "x" * 100_000)

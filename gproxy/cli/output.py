@@ -98,40 +98,65 @@ def show_table(
     cut: bool = False,
     whole: Iterable[str] = (),
 ) -> None:
-    """A table that is no wider than `width()`; numbers, and columns named so, stand to the right.
+    """A table that is no wider than `width()`; numbers, and columns named so, stand to the right and stay whole.
 
-    Longer cells are folded, with `cut` they end with an ellipsis. With columns that are to stay `whole` the others
-    break between words alone, and it is as wide as that takes.
+    Longer cells are folded, with `cut` they end with an ellipsis. Columns named so stay `whole`: the table is as wide
+    as that takes, and where it is no terminal's the others break between words alone.
     """
-    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     rows = [list(row) for row in rows]
     told, unbroken = set(numeric), set(whole)
-    needed = 0
+    cells = [[column, *(_cell(row[place]) for row in rows)] for place, column in enumerate(columns)]
+    kept = [column in told | unbroken for column in columns]
+    widths = _widths(cells, kept, between_words=bool(unbroken) and not sys.stdout.isatty())
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     for place, column in enumerate(columns):
         right = column in told or all(type(row[place]) in (int, float, type(None)) for row in rows)
-        least = 0
-        if unbroken:
-            cells = [column, *(_cell(row[place]) for row in rows)]
-            pieces = cells if column in unbroken else [word for cell in cells for word in cell.split()]
-            least = max(map(cell_len, pieces))
-            needed += least + _GAP
         table.add_column(
             Text(column),
             justify="right" if right else "left",
             overflow="ellipsis" if cut else "fold",
-            no_wrap=column in told | unbroken,
-            min_width=least or None,
+            no_wrap=kept[place],
+            width=widths[place],
         )
-    for row in rows:
-        table.add_row(*(Text(_cell(value), no_wrap=cut or None) for value in row))
+    for line in zip(*(column[1:] for column in cells), strict=True):
+        table.add_row(*(Text(cell, no_wrap=cut or None) for cell in line))
     console = Console(highlight=False, soft_wrap=False)
-    console.width = max(width(), needed)
+    console.width = max(width(), sum(widths) + _GAP * (len(widths) - 1))
     console.print(table)
+
+
+def _widths(cells: Sequence[Sequence[str]], kept: Sequence[bool], *, between_words: bool) -> list[int]:
+    """How wide each column of cells is to be: as its widest cell, and where there is no room for that the widest
+    columns give way first.
+
+    What is `kept` does not, and with `between_words` none becomes narrower than its longest word. They are given to
+    rich because what it narrows by itself may come out wider than the table, whose lines it then cuts.
+    """
+    from rich.cells import cell_len
+
+    widths = [max(1, *(cell_len(line) for cell in column for line in cell.split("\n"))) for column in cells]
+    words = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in cells]
+    least = [width if keep else word for width, keep, word in zip(widths, kept, words, strict=True)]
+    room = width() - _GAP * (len(widths) - 1)
+    _give_way(widths, least, room)
+    if not between_words:
+        _give_way(
+            widths, [width if keep else min(width, 2) for width, keep in zip(widths, kept, strict=True)], room
+        )
+    return widths
+
+
+def _give_way(widths: list[int], least: Sequence[int], room: int) -> None:
+    """Narrow the widest that can be, one by one, until they have room or none can."""
+    while sum(widths) > room:
+        wider = [place for place, found in enumerate(widths) if found > least[place]]
+        if not wider:
+            return
+        widths[max(wider, key=widths.__getitem__)] -= 1
 
 
 def _cell(value: object) -> str:

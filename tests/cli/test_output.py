@@ -1,5 +1,6 @@
 import io
 import json
+import re
 
 import pytest
 
@@ -25,6 +26,47 @@ def test_a_piped_table_is_plain_fits_and_loses_nothing(
     assert max(map(len, out.splitlines())) <= 80
     assert out.count("a") >= 70
     assert "bold" in out
+
+
+KEYS = [
+    {
+        "id": "31417a94bdff",
+        "models": ["openai-main/gpt-4.1-mini"],
+        "bounds": ["rpm 5", "quota 2.0"],
+        "left": n,
+    }
+    for n in range(2)
+]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("columns", [24, 40, 50, 60, 66, 80, 120])
+def test_a_table_with_a_column_that_stays_whole_loses_nothing_at_any_width(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: int, terminal: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    output.show(KEYS, as_json=False, empty="none", whole=("id",))
+    out = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out)
+    assert out.count("31417a94bdff") == 2
+    letters = "".join(f"31417a94bdff openai-main/gpt-4.1-mini rpm 5, quota 2.0 {n}" for n in range(2))
+    assert sorted("".join(out.split())) == sorted(f"idmodelsboundsleft{letters}".replace(" ", ""))
+    if not terminal:
+        assert out.count("openai-main/gpt-4.1-mini") == 2
+    elif columns >= 40:
+        assert max(map(len, out.splitlines())) <= columns
+
+
+def test_numbers_stay_whole_where_names_are_cut(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    rows = [["a-name-that-is-long", "another-such-name", "12345678"]]
+    output.show_table(["user", "model", "tokens"], rows, numeric=["tokens"], cut=True)
+    out = capsys.readouterr().out
+    assert "12345678" in out
+    assert out.count("…") == 2
+    assert max(map(len, out.splitlines())) <= 30
 
 
 def test_json_is_an_array_of_the_same_rows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -128,7 +128,7 @@ def show(
     config: ConfigOption = None,
     as_json: JsonOption = False,
     as_curl: Annotated[
-        bool, typer.Option("--curl", help="Print a command that sends it again with $GPROXY_KEY.")
+        bool, typer.Option("--curl", help="Print a command that sends it again with $GPROXY_API_KEY.")
     ] = False,
 ) -> None:
     """Show all that is logged of one request, both sides and every attempt."""

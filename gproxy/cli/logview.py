@@ -134,7 +134,7 @@ def _content(entry: Entry, sent: str, got: str) -> Iterator[str]:
 
 
 def curl(request: Entry | None, scheme: str) -> tuple[str, list[str]]:
-    """A command for a shell that sends the request again with the key in `$GPROXY_KEY`, and names of headers that
+    """A command for a shell that sends the request again with the key in `$GPROXY_API_KEY`, and names of headers that
     are left out. Raises ConfigError if what is logged does not suffice."""
     if request is None:
         raise ConfigError("only its attempts are logged: set enable_downstream_log for requests themselves")
@@ -156,7 +156,7 @@ def curl(request: Entry | None, scheme: str) -> tuple[str, list[str]]:
         if name in _OF_THE_CONNECTION:
             continue
         if value == REDACTED and name in _KEY_HEADERS:
-            parts.append(f'-H "{name}: {_KEY_HEADERS[name]}$GPROXY_KEY"')
+            parts.append(f'-H "{name}: {_KEY_HEADERS[name]}$GPROXY_API_KEY"')
         elif REDACTED in value:
             left_out.append(printable(name))
         else:
@@ -180,7 +180,7 @@ def _address(url: str, query: str) -> str:
         return _quoted(url)
     parts = ["key=\0" if part == _KEY_PARAMETER else part for part in query.split("&")]
     # The quotation is left for the key, and taken up again behind it.
-    return '"$GPROXY_KEY"'.join(
+    return '"$GPROXY_API_KEY"'.join(
         _quoted(part) if part else "" for part in f"{url}?{'&'.join(parts)}".split("\0")
     )
 

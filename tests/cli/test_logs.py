@@ -151,7 +151,7 @@ def test_a_request_is_shown_as_a_command(run: Run, store: Path) -> None:
     ran = run("logs", "show", FIRST, "--curl")
     assert ran.code == 0
     assert ran.out.startswith("curl -sS --globoff http://localhost:8787/v1/chat/completions \\\n")
-    assert '-H "authorization: Bearer $GPROXY_KEY"' in ran.out
+    assert '-H "authorization: Bearer $GPROXY_API_KEY"' in ran.out
     refused = run("logs", "show", SECOND, "--curl")
     assert refused.code == 1
     assert "enable_downstream_log_body" in refused.err

@@ -96,7 +96,7 @@ def sent(tmp_path: Path, command: str) -> list[str]:
     assert shell is not None
     done = subprocess.run(
         [shell, "-c", command],
-        env={"PATH": f"{folder}:/usr/bin:/bin", "GPROXY_KEY": "sk-mine"},
+        env={"PATH": f"{folder}:/usr/bin:/bin", "GPROXY_API_KEY": "sk-mine"},
         capture_output=True,
         check=True,
     )

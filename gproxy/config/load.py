@@ -3,6 +3,7 @@
 Files, environment and secrets are `source.py`'s.
 """
 
+import ast
 import dataclasses
 import re
 import tomllib
@@ -87,14 +88,27 @@ def _without_keys(problem: Problem, keys: Collection[str]) -> Problem:
 
 def _syntax_problem(text: str, fault: str) -> Problem:
     """tomllib tells the place in its text: `… (at line 3, column 9)` or `(at end of document)`."""
-    place = re.search(r" \(at (?:line (\d+), column \d+|end of document)\)$", fault)
+    place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", fault)
     if place is None:
         # Python's own limit on the digits of a number, which tomllib lets through.
         return Problem("error", 0, "", "is not TOML: a number in it has too many digits")
     line = int(place[1]) if place[1] else len(text.splitlines())
     hint = "save the file without a byte-order mark" if text.startswith("\ufeff") else ""
-    told = _NAME_IN_FAULT.sub(" a name", fault[: place.start()])
-    return Problem("error", line, "", f"is not TOML: {told}", hint)
+    told = _in_words(_NAME_IN_FAULT.sub(" a name", fault[: place.start()]))
+    where = f"column {place[2]}" if place[2] else "the end of the file"
+    return Problem("error", line, "", f"is not TOML: {told}, at {where}", hint)
+
+
+def _in_words(fault: str) -> str:
+    """A fault that tomllib tells, without characters as Python writes them."""
+    if found := re.fullmatch(r"(?:Illegal|Found invalid) character ('.+')", fault):
+        character = ast.literal_eval(found[1])
+        if character == "\n":
+            return "a text in quotation marks does not end in its line"
+        return f"the character U+{ord(character):04X} may not stand here"
+    if re.fullmatch("""Expected "'+\"""", fault):
+        return "a text in single quotation marks does not end"
+    return fault[:1].lower() + fault[1:]
 
 
 def _read(

@@ -96,7 +96,9 @@ def test_a_file_that_is_no_toml_is_refused_with_its_line(tmp_path: Path) -> None
     path = write(tmp_path, "[global]\nport = ")
     with pytest.raises(ConfigError, match="before it is mended") as caught:
         add_user(path, "bob")
-    assert caught.value.problems == ("gproxy.toml:2: error: is not TOML: Invalid value",)
+    assert caught.value.problems == (
+        "gproxy.toml:2: error: is not TOML: invalid value, at the end of the file",
+    )
     assert path.read_text() == "[global]\nport = "
 
 

@@ -149,6 +149,23 @@ def test_a_text_that_is_no_toml_is_one_error_at_its_line(text: bytes, line: int)
     assert problems[0].line in (line, line + 1)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('a = "b\n', "a text in quotation marks does not end in its line, at column 7"),
+        ("a = 'b\nc = 'd'\n", "a text in quotation marks does not end in its line, at column 7"),
+        ("a = 'b\n", "a text in single quotation marks does not end, at the end of the file"),
+        ("a = '''b\n", "a text in single quotation marks does not end, at the end of the file"),
+        ('a = "b\x01"\n', "the character U+0001 may not stand here, at column 7"),
+        ("# a\rb\n", "the character U+000D may not stand here, at column 4"),
+        ("a = b\n", "invalid value, at column 5"),
+    ],
+)
+def test_what_is_no_toml_is_told_in_words_and_with_its_place(text: str, told: str) -> None:
+    _, (problem,) = load(text.encode(), channels=CHANNELS)
+    assert problem.message == f"is not TOML: {told}"
+
+
 def test_unknown_tables_and_tables_of_the_wrong_kind_are_errors() -> None:
     _, problems = load(b"[[global]]\n[providers]\n[[modles]]\n[user]\n", channels=CHANNELS)
     assert [problem.render("f") for problem in problems] == [

@@ -5,6 +5,7 @@ Everything here is read only. Requests to models never come here: `app.py` sends
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +13,9 @@ from pathlib import Path
 
 from quart import Quart, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
+from gproxy.config.schema import RESERVED_NAMES
 from gproxy.config.snapshot import Client, Snapshot
 from gproxy.errors import (
     GatewayError,
@@ -31,6 +34,12 @@ from gproxy.server.request.capture import Trace
 logger = logging.getLogger(__name__)
 
 
+class _ProviderName(BaseConverter):
+    """A first segment of a path that can name a provider."""
+
+    regex = rf"(?!(?:{'|'.join(map(re.escape, sorted(RESERVED_NAMES)))})(?:/|\Z))[^/]+"
+
+
 def bare_app() -> Quart:
     """Quart without routes, and without what it would decide by itself."""
     app = Quart("gproxy", static_folder=None)
@@ -39,6 +48,7 @@ def bare_app() -> Quart:
     app.config["RESPONSE_TIMEOUT"] = None
     app.config["BODY_TIMEOUT"] = None
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.converters["provider"] = _ProviderName
     return app
 
 
@@ -85,7 +95,7 @@ def add_routes(
         entry = await lists.single(now, client, name, provider)
         return Response(_shape().model(entry), content_type="application/json")
 
-    for prefix in ("", "/<provider>"):
+    for prefix in ("", "/<provider:provider>"):
         for version in ("v1", "v1beta"):
             path = f"{prefix}/{version}/models"
             app.add_url_rule(path, f"models{path}", models, methods=["GET"])

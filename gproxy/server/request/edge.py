@@ -5,6 +5,7 @@ Nothing is decided here about models, and nothing is sent.
 
 import asyncio
 import ipaddress
+import re
 import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -53,6 +54,7 @@ _NO_PATH = (
     "The request target must be a path: this is no forward proxy. Point the client's base URL here instead of its"
     " proxy setting."
 )
+_VERSIONS = re.compile(r"(/v1(?:beta)?(?=/))+")
 DataRoute = tuple[Protocol, str | None, str | None]
 """An operation, the model in the path, and the provider in the path; None where the path has none."""
 
@@ -85,15 +87,28 @@ def data_route(path: str) -> DataRoute | None:
 
 
 def no_route(path: str) -> NotFound:
-    """What a raw path that leads nowhere is answered: with the end of the right one, if `/v1` is amiss in it."""
-    for below in (path, _scoped(path)[1]):
-        while below.startswith("/v1/"):
-            below = below.removeprefix("/v1")
-        meant = f"/v1{below}"
-        found = registry.match(meant)
-        if meant == "/v1/models" or (found is not None and found[1] is None):
-            return NotFound(f"There is no such route; one ends in {meant}: see the client's base URL.")
-    return NotFound("There is no such route.")
+    """What a raw path that leads nowhere is answered: with the end of the right one, if its version is amiss."""
+    meant = _meant(path) or _meant(_scoped(path)[1])
+    if meant is None:
+        return NotFound("There is no such route.")
+    return NotFound(f"There is no such route; one ends in {meant}: see the client's base URL.")
+
+
+def _meant(path: str) -> str | None:
+    """The route that a path would lead to with one version in front, where it has none, several or another's."""
+    versions = _VERSIONS.match(path)
+    asked = versions and versions[1]
+    below = path[versions.end() :] if versions else path
+    models, _, model = below.removeprefix("/").partition("/")
+    if models == "models" and ":" not in model and not below.endswith("/"):
+        return f"{asked or '/v1'}/models" + ("/{model}" if model else "")
+    found = registry.match(f"/v1{below}")
+    if found is None:
+        return None
+    paths = found[0].paths
+    if found[1] is None:
+        return f"/v1{below}"
+    return next((path for path in paths if asked and path.startswith(f"{asked}/")), paths[0])
 
 
 def is_long(scope: Scope) -> bool:

@@ -133,21 +133,34 @@ async def test_a_route_that_is_not_there_is_404_in_the_dialect_it_belongs_to(
         ("/demo/embeddings", "/v1/embeddings"),
         ("/demo/v1/v1/messages", "/v1/messages"),
         ("/models", "/v1/models"),
+        ("/v1/v1/models", "/v1/models"),
+        ("/demo/v1/v1/models", "/v1/models"),
+        ("/v1beta/v1beta/models", "/v1beta/models"),
+        ("/v1/v1beta/models/demo/m", "/v1beta/models/{model}"),
+        ("/v1beta/chat/completions", "/v1/chat/completions"),
+        ("/v1beta/v1beta/models/demo/m:generateContent", "/v1beta/models/{model}:generateContent"),
+        ("/v1/v1beta/models/m%3A1:countTokens", "/v1beta/models/{model}:countTokens"),
+        ("/v1/v1/models/m:generateContent", "/v1/models/{model}:generateContent"),
+        ("/demo/v1beta/v1beta/models/m:embedContent", "/v1beta/models/{model}:embedContent"),
+        ("/demo/models/m:generateContent", "/v1beta/models/{model}:generateContent"),
+        ("/v1beta/models/m:deleteModel", ""),
+        ("/v1/models/", ""),
         ("/nowhere", ""),
         ("/v1/files", ""),
     ],
 )
-async def test_a_path_that_lacks_v1_or_has_it_twice_is_told_the_right_end(
+async def test_a_path_that_lacks_its_version_or_has_it_twice_is_told_the_right_end(
     tmp_path: Path, path: str, meant: str
 ) -> None:
     async with serving(TEXT, tmp_path) as front:
-        answer = await front.ask(path, {})
-    assert answer.status == 404
-    assert answer.message == (
-        f"There is no such route; one ends in {meant}: see the client's base URL."
-        if meant
-        else "There is no such route."
-    )
+        answers = [await front.ask(path, {}), await front.ask(path, method="GET")]
+    for answer in answers[: 2 if meant else 1]:
+        assert answer.status == 404
+        assert answer.message == (
+            f"There is no such route; one ends in {meant}: see the client's base URL."
+            if meant
+            else "There is no such route."
+        )
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/v1/models", "/demo/v1/models", "/v1/models/demo/x"])

@@ -349,6 +349,9 @@ class Connection(asyncio.Protocol):
             self._end(exchange)
         elif exchange.fault is not None:
             self.abort()
+        elif len(data) > h1head.MAX_UNREAD_BYTES and not exchange.paused:
+            self.pause()  # uvloop would read on 31 times before others have their turn
+            self.loop.call_soon(self.resume)
 
     def _unasked(self) -> None:
         """Something has come before a request was sent: it would be taken for the answer."""
@@ -382,7 +385,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self.usable:
+        if self.usable and (self._exchange is None or not self._exchange.paused):
             self._transport.resume_reading()
 
     def abort(self) -> None:

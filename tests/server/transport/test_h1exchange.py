@@ -567,3 +567,34 @@ async def test_what_goes_on_without_a_body_is_cut_off(what: str) -> None:
         with pytest.raises(httpx.ReadError, match="goes on without a body"):
             await asyncio.wait_for(it.read(), 10)
     await transport.aclose()
+
+
+async def test_others_have_their_turn_between_long_reads() -> None:
+    """uvloop reads up to 32 times in one, and what makes nothing to send on is held up by no client."""
+    loop = asyncio.get_running_loop()
+    turns = 0
+    seen: list[tuple[int, int]] = []
+
+    def turn() -> None:
+        nonlocal turns, next_turn
+        turns += 1
+        next_turn = loop.call_soon(turn)
+
+    def take(data: bytes) -> bool:
+        seen.append((turns, len(data)))
+        return True
+
+    async def sends_much(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(http(bytes(8 * 1024 * 1024)))
+        await writer.drain()
+
+    transport = H1Transport()
+    async with peer(sends_much) as up:
+        next_turn = loop.call_soon(turn)
+        it = await transport.fetch("GET", up.url + "/", [])
+        assert await it.pour(take, math.inf)
+        next_turn.cancel()
+    await transport.aclose()
+    assert sum(size for _, size in seen) == 8 * 1024 * 1024
+    long = [at for at, size in seen if size > MAX_UNREAD_BYTES]
+    assert len(long) == len(set(long)) > 0

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from gproxy.config import accounts, rules, schema
+from gproxy.config import accounts, rules, schema, unpriced
 from gproxy.config.problems import Problem, Problems, suggestion
 from gproxy.config.reader import Reader
 from gproxy.config.scan import scan
@@ -133,6 +133,7 @@ def _read(
     }
     config = schema.Config(globals=globals_, **tables)
     rules.check(config, problems, channels=channels, origins=origins)
+    unpriced.check(config, problems, channels)
     return config
 
 

@@ -35,6 +35,11 @@ class ChannelFacts(Protocol):
         """Whether a credential is a service account's JSON, or the path of its file, and no key."""
         ...
 
+    @property
+    def prices(self) -> str:
+        """Its name in the built-in table of prices, "" if that has none of its."""
+        ...
+
 
 Channels = Mapping[str, ChannelFacts]
 """The channels there are, by the names that `channel =` may take."""

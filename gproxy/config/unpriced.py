@@ -1,0 +1,50 @@
+"""Warns of what a quota refuses always: calls of models that nobody gave a price.
+
+What a price is and costs is `ledger/`'s, and what is refused `server/request/admission.py`'s.
+"""
+
+from collections.abc import Iterable
+
+from gproxy.config import rules, schema
+from gproxy.config.patterns import Pattern
+from gproxy.config.problems import Problems
+
+
+def check(config: schema.Config, problems: Problems, channels: schema.Channels) -> None:
+    """Warn where a quota refuses every call: of what neither the file nor the built-in table prices.
+
+    The table itself is not asked: only of channels that it has nothing of, nothing is known.
+    """
+    if config.globals.allow_unpriced:
+        return
+    bounded = {row.user_name for row in config.quotas if row.quota > 0}
+    bounded |= {row.name for row in config.users if any(k.quota and k.models is None for k in row.keys)}
+    grants = [row for row in config.permissions if row.user_name in bounded]
+    listed = [(n, row) for n, row in enumerate(config.models) if row.model_id != rules.FALLBACK_MODEL]
+    for i, provider in enumerate(config.providers):
+        facts = channels.get(provider.channel)
+        if facts is None or facts.prices or not provider.enabled:
+            continue
+        globs = {row.model_pattern for row in grants if row.provider_name in (None, provider.name)}
+        rows = [(("models", n), row) for n, row in listed if row.provider_name == provider.name]
+        names = [
+            (path, row.model_id)
+            for path, row in rows
+            if row.enabled and not (row.price_each_call or row.price_tiers)
+        ]
+        what = "known price" if rows else "model of known price"
+        if not rows:
+            names = [(("providers", i), "*")]
+        told = [path for path, name in names if _reaches(globs, provider.name, name)]
+        if told:
+            others = f", nor have {len(told) - 1} more of the provider" if len(told) > 1 else ""
+            problems.warn(
+                told[0],
+                f"has no {what}{others}: whoever has a quota is refused there with 402",
+                "set price_tiers in [[models]] (0 for what is free), or `allow_unpriced = true` in [global]",
+            )
+
+
+def _reaches(globs: Iterable[str], provider: str, model: str) -> bool:
+    """Whether a permission is for a model of the provider; `*` stands for all that it may have."""
+    return any(Pattern(glob).matches(name) for glob in globs for name in (model, f"{provider}/{model}"))

@@ -149,19 +149,30 @@ def test_a_head_beyond_measure_is_431_in_json(gateway: Gateway, headers: list[st
 
 
 @pytest.mark.both_engines
-@pytest.mark.parametrize("path", ["/v1/realtime", "/v1/chat/completions"])
-def test_a_websocket_is_answered_as_the_path_is(gateway: Gateway, path: str) -> None:
+@pytest.mark.parametrize(
+    "asks",
+    [["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"], []],
+    ids=["whole", "bare"],
+)
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/v1/realtime", b"404"), ("/v1/chat/completions", b"405"), ("/health", b"200"), ("/v1/models", b"401")],
+)
+def test_a_websocket_is_answered_as_the_path_is(
+    gateway: Gateway, path: str, status: bytes, asks: list[str]
+) -> None:
     lines = [
         f"GET {path} HTTP/1.1",
         "Host: 127.0.0.1",
         "Connection: Upgrade, close",
         "Upgrade: websocket",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        "Sec-WebSocket-Version: 13",
+        *asks,
     ]
     got = exchange(gateway, "\r\n".join([*lines, "", ""]).encode())
     assert got.count(b"HTTP/1.1 ") == 1
-    assert got.split(b" ")[1] in (b"404", b"405")
+    assert got.split(b" ")[1] == status
+    assert b"\r\nx-gproxy-request-id: req_" in got
+    assert got.endswith(b"\r\n\r\nOK") if status == b"200" else json.loads(got.partition(b"\r\n\r\n")[2])
 
 
 def test_a_health_check_that_closes_its_side_is_answered(gateway: Gateway) -> None:

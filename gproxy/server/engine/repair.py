@@ -5,7 +5,8 @@ client's leaving while bytes of a next request wait behind the one that is being
 only when the client has taken everything, and in TLS has said goodbye. What is no HTTP/1.1 gets an empty answer,
 which is made one of ours. An answer that comes before its request's end is lost where the rest is still on its way.
 Where that waits to be read by an application that has ended, the connection stays for ever, as one of HTTP/2 without
-TLS does, which has no idle timer: such are not begun. What is mended of HTTP/2 is in `http2.py`; no more is touched.
+TLS does, which has no idle timer: such are not begun. Nor are WebSockets, which it would refuse itself where they are
+asked for badly, and then keep. What is mended of HTTP/2 is in `http2.py`; no more is touched.
 """
 
 import asyncio
@@ -238,6 +239,17 @@ class TellingH11Protocol(H11Protocol):
             await self._send_error_response(BadRequest.status)
             await self.send(Closed())
             raise _Preface
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        """What asks for a WebSocket is a request like others, before Hypercorn refuses one that asks badly itself."""
+        if any(name == b"upgrade" for name, _ in request.headers):
+            request = h11.Request(
+                method=request.method,
+                headers=[field for field in request.headers.raw_items() if field[0].lower() != b"upgrade"],
+                target=request.target,
+                http_version=request.http_version,
+            )
+        await super()._create_stream(request)
 
     async def _send_error_response(self, status_code: int) -> None:
         too_large = status_code == HeadersTooLarge.status

@@ -123,3 +123,18 @@ async def test_http2_is_not_begun_without_tls(monkeypatch: pytest.MonkeyPatch, p
         got = await read(client, b"")
     assert got.startswith(b"HTTP/1.1 400 " if preface else b"HTTP/1.1 200 ")
     assert got.endswith(b"}") if preface else b"an answer" in got
+
+
+@pytest.mark.parametrize(
+    "key", [b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b""], ids=["whole", "no-key"]
+)
+async def test_what_asks_for_a_websocket_is_a_request_like_others(
+    monkeypatch: pytest.MonkeyPatch, key: bytes
+) -> None:
+    """And the connection goes on behind it."""
+    asks = b"Connection: upgrade\r\nUPGRADE: websocket\r\nSec-WebSocket-Version: 13\r\n" + key
+    sent = b"".join(b"GET / HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n" for more in (asks, asks, b""))
+    async with served(answer, monkeypatch, repair.TellingH11Protocol) as client:
+        await asyncio.get_running_loop().sock_sendall(client, sent)
+        got = await read(client, b"")
+    assert got.count(b"HTTP/1.1 ") == got.count(b"HTTP/1.1 200 ") == got.count(b"an answer") == 3

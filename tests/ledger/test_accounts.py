@@ -401,7 +401,7 @@ async def test_what_ends_while_another_process_has_its_turn_for_long_is_counted_
         with monkeypatch.context() as patched:
             patched.setattr(memory.fcntl, "lockf", refuse)
             patched.setattr(memory, "PATIENCE_S", 0.01)
-            with pytest.raises(StoreError, match="another worker is stopped"):
+            with pytest.raises(StoreError, match="another worker has its turn for too long"):
                 await books.reserve(claim("b"), lambda: b"")
             await it.run(books.settle(one, 7, 5, finished("a", 5)))
         assert books._tally.spent("user/alice", "total") == Spent(0, 30)

@@ -489,7 +489,7 @@ class Stopped:
     """A turn that cannot be had."""
 
     def __enter__(self) -> None:
-        raise StoreError("another worker is stopped")
+        raise StoreError("another worker has its turn for too long")
 
     def __exit__(self, *of: object) -> None:
         pass

@@ -150,7 +150,8 @@ class Shared:
             except OSError as again:
                 error = again
         self._waited = True
-        raise StoreError(f"The limits cannot be counted: another worker has its turn for too long ({error.strerror}).")
+        why = f"another worker has its turn for too long ({error.strerror})"
+        raise StoreError(f"The limits cannot be counted: {why}.")
 
     def place(self, name: str, size: int) -> int:
         at = self._places.get(name)

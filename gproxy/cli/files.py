@@ -25,8 +25,8 @@ def find(explicit: Path | None) -> Path:
     path = locate(explicit, os.environ)
     if not os.path.exists(path):
         raise ConfigError(
-            f"no configuration file at {path}: `gproxy init` makes one, "
-            "`gproxy serve --demo` tries gproxy without one"
+            f"no configuration file at {path}: `gproxy init` makes one, `gproxy init --demo` one of the offline "
+            "demo; `gproxy serve --demo` runs without, and leaves nothing to look at"
         )
     return path
 

@@ -43,8 +43,8 @@ def test_without_a_file_one_sentence_names_the_ways_out(run: Run, argv: tuple[st
     ran = run(*argv)
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == (
-        "gproxy: no configuration file at gproxy.toml: `gproxy init` makes one, "
-        "`gproxy serve --demo` tries gproxy without one\n"
+        "gproxy: no configuration file at gproxy.toml: `gproxy init` makes one, `gproxy init --demo` one of the "
+        "offline demo; `gproxy serve --demo` runs without, and leaves nothing to look at\n"
     )
 
 

@@ -18,8 +18,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from gproxy.config.load import load
 from gproxy.ledger.sqlite import connect_read_only
 from gproxy.ledger.store import open_store
+from gproxy.providers.catalog import CHANNELS
 from tests.cli.reference import commands
 from tests.kit.gateway import KEY, ROOT, Gateway
 
@@ -221,6 +223,13 @@ def test_the_blocks_that_run_in_an_empty_folder(page: str, tmp_path: Path) -> No
     folder = tmp_path / "empty"
     folder.mkdir()
     run(marked(page, "run empty"), folder)
+
+
+def test_the_readmes_configuration_can_be_served() -> None:
+    (text,) = [text for language, _, text in blocks("README.md") if language == "toml"]
+    config, problems = load(text.encode(), channels=CHANNELS)
+    assert config
+    assert not problems
 
 
 def test_the_readmes_picture_can_be_drawn_and_loads_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ it, both engines have passed everything.
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,12 @@ settings.load_profile("patient")
 
 # The processes under test start as installed code does, compiled once: it is a third of the time that they take.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Nor do they inherit signals to ignore, as what nohup or & starts does. A handler is not inherited: by one that does
+# nothing the run itself goes on ignoring them.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

@@ -19,13 +19,11 @@ from tests.kit.gateway import ROOT, poll
 from tests.server.parts import KEY
 
 PROGRAM = """
-import os, signal, sys
+import os, sys
 from pathlib import Path
 from gproxy.config.source import load_file
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.process.supervisor import run
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # both are ignored where the tests are run by nohup, or with &
-signal.signal(signal.SIGINT, signal.default_int_handler)
 path = Path(sys.argv[1])
 terminal = os.open(sys.argv[2], os.O_RDWR) if sys.argv[2] else None  # a session's first is the one that it has
 load = lambda **options: load_file(path, channels=CHANNELS, environ={}, **options)

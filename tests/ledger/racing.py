@@ -43,6 +43,9 @@ LIMITS: dict[str, tuple[Bound | Budget, int]] = {
 HANGS_S = 30.0
 """A turn that is waited for longer will never come, however busy the machine is."""
 
+STOPPED_S = 1.0
+"""How long a turn is waited for that is known not to come."""
+
 
 def claim(name: str, *limits: Bound | Budget, tokens: int = 10, cost: int = 100) -> Claim:
     return Claim(
@@ -96,7 +99,8 @@ async def asked(path: Path, memory: Shared, worker: int, told: int, name: str, *
     for first in range(0, 60, 5):
         await asyncio.gather(*(one(number) for number in range(first, first + 5)))
     if not end:
-        await asyncio.sleep(0.2)  # what is open is written by then
+        while books._noting._young:
+            await asyncio.sleep(0.01)
     writer.close()
 
 
@@ -211,7 +215,6 @@ def kills(folder: Path, rounds: str) -> dict[str, Any]:
 
 def stopped(folder: Path, how: str) -> dict[str, Any]:
     """One that is stopped in its turn, and goes on or is killed."""
-    module.PATIENCE_S = 1.0
     ready, tell = os.pipe()
     with closing(Shared(2)) as memory:
 
@@ -231,7 +234,8 @@ def stopped(folder: Path, how: str) -> dict[str, Any]:
         os.read(ready, 1)
         os.waitpid(pid, os.WUNTRACED)
         took = []
-        for name in "ab":
+        for name, patience in (("a", STOPPED_S), ("b", HANGS_S)):
+            module.PATIENCE_S = patience
             began = time.monotonic()
             with suppress(StoreError):
                 tally.reserve(claim(name, *EVERYTHING))

@@ -26,7 +26,7 @@ PATIENCE_S = 1.0
 """How long a turn is waited for. Each takes microseconds, and that of a process that was killed ends with it: who has
 its turn for longer was stopped."""
 
-_YIELDS, _PAUSE_S = 20, 0.00005
+_YIELDS, _PAUSE_S = 100, 0.00005
 
 _STRUCK = 1000
 """Names in one turn, some half a millisecond."""

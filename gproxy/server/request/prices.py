@@ -12,7 +12,13 @@ from gproxy.values import Target
 
 
 class Prices:
-    """The prices of one process."""
+    """The prices of one process, by the snapshot that a request is served by.
+
+    `warm` goes with every new configuration, `foresee` with every target that is tried. `of` is the price, for who
+    can wait for the table; `at_hand` is what is known of it at once, `lasting` whether it holds at any time.
+    `configured` and `builtin` are its two sources apart: for a request that has ended the table is asked only where
+    the file leaves the price to it, and for the time when it began.
+    """
 
     def __init__(self, book: PriceBook, tasks: Tasks) -> None:
         self._book = book
@@ -21,7 +27,10 @@ class Prices:
         self._remembered: Memory[Target, tuple[Price | None, str]] = Memory()
 
     async def warm(self, snapshot: Snapshot) -> None:
-        """Look up the built-in price of every model that the configuration names and gives no price."""
+        """Look up the built-in price of every model that the configuration names and gives no price.
+
+        To be called when a configuration comes into force, so that the first request for a model waits for nothing.
+        """
         named = [Target(m.provider_name, m.model_id) for m in snapshot.config.models if m.enabled]
         named += [t for alias in snapshot.aliases.values() for t in alias.targets]
         unpriced = [
@@ -30,13 +39,13 @@ class Prices:
         await self._book.warm(sorted({(self._found(snapshot, t)[1], t.model) for t in unpriced}))
 
     def foresee(self, snapshot: Snapshot, target: Target) -> None:
-        """A request for `target` is on its way: have its price at hand when it ends."""
+        """A request for `target` is on its way: have its price at hand when it ends. Waits for nothing."""
         configured, prices_id = self._found(snapshot, target)
         if configured is None and not self._book.known(prices_id, target.model):
             self._tasks.spawn(self._book.get(prices_id, target.model))
 
     def configured(self, snapshot: Snapshot, target: Target) -> Price | None:
-        """What `[[models]]` says, None if it leaves the price to the table."""
+        """What `[[models]]` says, None if it leaves the price to the table, which is then to be asked (`builtin`)."""
         return self._found(snapshot, target)[0]
 
     async def builtin(self, snapshot: Snapshot, target: Target, at: float | None = None) -> Price | None:
@@ -47,12 +56,14 @@ class Prices:
         return await self._book.get(self._found(snapshot, target)[1], target.model, at)
 
     def lasting(self, snapshot: Snapshot, target: Target) -> bool:
-        """Whether `of` would say the same at any time."""
+        """Whether `of` would say the same at any time: what is worked out by it once may be kept."""
         configured, prices_id = self._found(snapshot, target)
         return configured is not None or self._book.lasting(prices_id, target.model)
 
     def at_hand(self, snapshot: Snapshot, target: Target) -> Price | None:
-        """What is known without waiting: None if the table has still to be asked too."""
+        """What is known without waiting, for what needs no price to go on: None if the table has still to be asked
+        too.
+        """
         configured, prices_id = self._found(snapshot, target)
         return configured or self._book.cached(prices_id, target.model)
 
@@ -60,6 +71,7 @@ class Prices:
         await self._book.close()
 
     async def of(self, snapshot: Snapshot, target: Target) -> Price | None:
+        """The price now, None if nobody knows one. Waits for a model not yet looked up."""
         return self.configured(snapshot, target) or await self.builtin(snapshot, target)
 
     def _found(self, snapshot: Snapshot, target: Target) -> tuple[Price | None, str]:

@@ -1,6 +1,6 @@
 """How a process of the server ends: when it is told to, how long it waits, and what it says of that meanwhile.
 
-What is served until then is `supervisor.py`'s, and how workers are told, `workers.py`'s.
+What is served until then is `serving.py`'s, and how workers are told, `workers.py`'s.
 """
 
 import asyncio

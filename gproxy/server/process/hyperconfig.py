@@ -1,6 +1,6 @@
 """How Hypercorn is set: every default of its that matters, on purpose.
 
-When it begins and ends is `supervisor.py`'s; how HTTP/1.1 is spoken, `http1.py`'s where the fast engine serves.
+When it begins and ends is `serving.py`'s; how HTTP/1.1 is spoken, `http1.py`'s where the fast engine serves.
 """
 
 import logging
@@ -29,7 +29,7 @@ def made(settings: schema.Global, listener: socket.socket, directory: Path) -> C
     config.keep_alive_timeout = KEEP_ALIVE_S
     config.keep_alive_max_requests = sys.maxsize
     config.h11_max_incomplete_size = 64 * 1024
-    config.graceful_timeout = LONGEST_END_S  # the deadline is kept by `supervisor.py`, and may change
+    config.graceful_timeout = LONGEST_END_S  # the deadline is kept by `ending.py`, and may change
     config.read_timeout = None  # would end a stream whose client has nothing to say
     config.include_server_header = False
     config.accesslog = None

@@ -1,4 +1,4 @@
-"""Settings of the interpreter for a process that serves, each by measurement. What it serves is `supervisor.py`'s."""
+"""Settings of the interpreter for a process that serves, each by measurement. What it serves is `app.py`'s."""
 
 import gc
 import sys

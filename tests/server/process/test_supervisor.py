@@ -1,4 +1,4 @@
-"""The process around the server: its socket, its store, its reloads and its exit code. Each test is a process."""
+"""The process around the server: its socket, what it says and its exit code. Each test is a process."""
 
 import json
 import os
@@ -6,7 +6,6 @@ import re
 import socket
 import sys
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -68,14 +67,6 @@ def test_a_configuration_with_errors_is_one_sentence_and_one(tmp_path: Path) -> 
     assert "gproxy check" in line
 
 
-def test_a_store_that_cannot_be_opened_is_one_sentence_and_one(tmp_path: Path) -> None:
-    (tmp_path / "data" / "gproxy.db").mkdir(parents=True)
-    with running(tmp_path, settings() + ALICE) as it:
-        assert it.code() == 1
-        (line,) = it.said.splitlines()
-    assert "gproxy.db" in line
-
-
 def test_files_that_are_no_certificate_are_one_sentence_and_one(tmp_path: Path) -> None:
     (tmp_path / "tls.pem").write_text("nonsense")
     with running(tmp_path, settings(tls_certificate="tls.pem", tls_key="tls.pem") + ALICE) as it:
@@ -98,32 +89,3 @@ def test_an_ipv6_address_is_listened_on(tmp_path: Path) -> None:
         url = it.url()
         assert url.startswith("http://[::1]:")
         assert httpx.get(f"{url}/health", trust_env=False).text == "OK"
-
-
-def test_what_needs_a_restart_is_said_and_the_rest_is_put_in_force(tmp_path: Path) -> None:
-    text = settings() + ALICE
-    with running(tmp_path, text) as it:
-        url = it.url()
-        it.path.write_text(text.replace("port = 0", "port = 1").replace(KEY, "sk-new"))
-        poll(lambda: "configuration reloaded" in it.said, "the reload")
-        assert "restart to apply [global] port" in it.said
-        headers = {"authorization": "Bearer sk-new"}
-        assert httpx.get(f"{url}/v1/models", headers=headers, trust_env=False).status_code == 200
-
-
-def test_a_bad_edit_makes_it_not_ready_until_it_is_mended(tmp_path: Path) -> None:
-    text = settings() + ALICE
-    with running(tmp_path, text) as it:
-        url = it.url()
-        it.path.write_text("nonsense")
-        answer = poll(lambda: ready(url, 503), "not ready")
-        assert "not in force" in answer["reasons"][0]
-        it.path.write_text(text)
-        poll(lambda: ready(url, 200), "ready again")
-
-
-def ready(url: str, status: int) -> dict[str, Any] | None:
-    """What /ready says, if it says it with that status."""
-    answer = httpx.get(f"{url}/ready", trust_env=False)
-    tree: dict[str, Any] = answer.json()
-    return tree if answer.status_code == status else None

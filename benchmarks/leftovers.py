@@ -42,7 +42,13 @@ _CLASSES = {
     "gproxy.server.transport.h1exchange.Connection": "h1client connections upstream",
     "gproxy.server.engine.http1.Connection": "http1 connections of clients",
     "gproxy.server.engine.repair.ClosingTCPServer": "http1 connections of clients",
-} | {f"gproxy.server.{name}": name for name in OF_A_REQUEST if " " not in name}
+    "gproxy.server.transport.h1exchange.Exchange": "h1exchange.Exchange",
+    "gproxy.server.request.departure.Departure": "departure.Departure",
+    "gproxy.server.request.incoming.Incoming": "incoming.Incoming",
+    "gproxy.server.request.journal.Journal": "journal.Journal",
+    "gproxy.server.request.opened.Opened": "opened.Opened",
+    "gproxy.server.request.reply.Reply": "reply.Reply",
+}
 
 
 def hooked(folder: Path) -> dict[str, str]:

@@ -38,17 +38,6 @@ OF_A_REQUEST = (
 _FOLDER = "GPROXY_LEFTOVERS"
 _TOLD_WITHIN_S = 20.0
 _HOOK = "import benchmarks.leftovers\nbenchmarks.leftovers.listen()\n"
-_CLASSES = {
-    "gproxy.server.transport.h1exchange.Connection": "h1client connections upstream",
-    "gproxy.server.engine.http1.Connection": "http1 connections of clients",
-    "gproxy.server.engine.repair.ClosingTCPServer": "http1 connections of clients",
-    "gproxy.server.transport.h1exchange.Exchange": "h1exchange.Exchange",
-    "gproxy.server.request.departure.Departure": "departure.Departure",
-    "gproxy.server.request.incoming.Incoming": "incoming.Incoming",
-    "gproxy.server.request.journal.Journal": "journal.Journal",
-    "gproxy.server.request.opened.Opened": "opened.Opened",
-    "gproxy.server.request.reply.Reply": "reply.Reply",
-}
 
 
 def hooked(folder: Path) -> dict[str, str]:
@@ -78,15 +67,40 @@ def _tell() -> None:
 def _found(loop: asyncio.AbstractEventLoop) -> dict[str, int]:
     gc.collect()
     counts = Counter(f"task {task.get_coro().__qualname__}" for task in asyncio.all_tasks(loop))
+    classes, gateway = _classes()
     for each in gc.get_objects():
         kind = type(each)
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        if name in _CLASSES:
-            counts[_CLASSES[name]] += 1
-        elif name == "gproxy.server.app.Gateway":
+        if kind in classes:
+            counts[classes[kind]] += 1
+        elif kind is gateway:
             counts["app.Gateway requests under way"] += len(each._serving)
             counts["app.Gateway drains"] += len(each._drains)
     return dict(counts)
+
+
+def _classes() -> tuple[dict[type, str], type]:
+    """What is counted, by what name, and the gateway's. Here, since a server begins as it would by itself."""
+    from gproxy.server.app import Gateway
+    from gproxy.server.engine import http1, repair
+    from gproxy.server.request.departure import Departure
+    from gproxy.server.request.incoming import Incoming
+    from gproxy.server.request.journal import Journal
+    from gproxy.server.request.opened import Opened
+    from gproxy.server.request.reply import Reply
+    from gproxy.server.transport import h1exchange
+
+    classes: dict[type, str] = {
+        h1exchange.Connection: "h1client connections upstream",
+        h1exchange.Exchange: "h1exchange.Exchange",
+        http1.Connection: "http1 connections of clients",
+        repair.ClosingTCPServer: "http1 connections of clients",
+        Departure: "departure.Departure",
+        Incoming: "incoming.Incoming",
+        Journal: "journal.Journal",
+        Opened: "opened.Opened",
+        Reply: "reply.Reply",
+    }
+    return classes, Gateway
 
 
 def inside(pid: int, folder: Path) -> Counter[str]:

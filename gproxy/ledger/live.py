@@ -27,7 +27,7 @@ _MINUTE_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """`in_flight`: requests that have been open for 50 ms, or that several workers count; `open` are the oldest.
+    """`in_flight`: requests that have been open for 50 ms; `open` are the oldest.
     `rows` is the id of the newest row; `requests` and `tokens` of the rows after the one asked for, or of the
     last minute. `errors` are the newest, newest first."""
 

@@ -24,7 +24,7 @@ if sys.platform != "win32":
 
 PATIENCE_S = 1.0
 """How long a turn is waited for. Each takes microseconds, and that of a process that was killed ends with it: who has
-its turn for longer was stopped."""
+its turn for longer was stopped, or there are many times more processes at work than CPUs."""
 
 _YIELDS, _PAUSE_S = 100, 0.00005
 

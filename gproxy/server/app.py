@@ -1,6 +1,6 @@
 """The ASGI application: requests to models go straight to the pipeline, all else to Quart's routes.
 
-Sockets, signals and files are `supervisor.py`'s. What a request means is the pipeline's.
+Sockets, signals and files are `process/`'s. What a request means is the pipeline's.
 """
 
 import asyncio

@@ -27,9 +27,9 @@ from gproxy.ledger.tally import Tally
 from gproxy.ledger.verify import verify
 from gproxy.ledger.writer import Writer
 from gproxy.values import Bound, Budget, Claim
+from tests.ledger.claims import claim
 from tests.ledger.rows import record
 
-SCOPES = ("user/alice", "key/k1")
 LIMITS: dict[str, tuple[Bound | Budget, int]] = {
     "rpm": (Bound("rule", "rpm", 25), 25),
     "rpd": (Bound("rule", "rpd", 25), 25),
@@ -45,18 +45,6 @@ HANGS_S = 30.0
 
 STOPPED_S = 1.0
 """How long a turn is waited for that is known not to come."""
-
-
-def claim(name: str, *limits: Bound | Budget, tokens: int = 10, cost: int = 100) -> Claim:
-    return Claim(
-        request_id=name,
-        scopes=SCOPES,
-        bounds=tuple(it for it in limits if isinstance(it, Bound)),
-        budgets=tuple(it for it in limits if isinstance(it, Budget)),
-        tokens=tokens,
-        cost_nano=cost,
-        at=time.time(),
-    )
 
 
 def forked(work: Callable[[], object]) -> int:

@@ -20,8 +20,9 @@ from gproxy.ledger.tally import Tally
 from gproxy.ledger.weighing import Spent
 from gproxy.values import Bound, Budget, Claim, Usage
 from tests.kit.reserving import reserve
+from tests.ledger.claims import claim
 from tests.ledger.memories import Killed, Mortal, as_seen_by
-from tests.ledger.racing import EVERYTHING, SCOPES
+from tests.ledger.racing import EVERYTHING
 from tests.ledger.rows import record
 
 DAY = 86_400
@@ -40,18 +41,6 @@ def shared() -> Iterator[Shared]:
     it = Shared(2)
     yield it
     it.close()
-
-
-def claim(name: str, *limits: Bound | Budget, at: float, tokens: int = 10, cost: int = 100) -> Claim:
-    return Claim(
-        request_id=name,
-        scopes=SCOPES,
-        bounds=tuple(it for it in limits if isinstance(it, Bound)),
-        budgets=tuple(it for it in limits if isinstance(it, Budget)),
-        tokens=tokens,
-        cost_nano=cost,
-        at=at,
-    )
 
 
 def used(tally: Tally, at: float) -> list[int]:

@@ -1,6 +1,7 @@
 """In memory one process and several decide as the store alone does, and leave the same in it."""
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -21,11 +22,13 @@ from gproxy.ledger.tally import Changes, Settled, Tally
 from gproxy.ledger.weighing import Spent
 from gproxy.values import Admission, Bound, Budget, Claim
 from tests.kit.reserving import reserve
+from tests.ledger import claims
 from tests.ledger.memories import as_seen_by
 
 NOON = 1_795_608_000.25
 DAY = 86_400
 SCOPES = ("user/a", "key/k")
+claim = partial(claims.claim, scopes=SCOPES, at=NOON, tokens=0, cost=0)
 BOUNDS = (
     *(Bound("user/a/*", kind, most) for kind, most in (("rpm", 3), ("rpd", 6), ("tpm", 50), ("tpd", 90))),
     Bound("user/a/*", "concurrency", 2),
@@ -163,18 +166,6 @@ def both(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     it.close()
     it.store.close()
     it.beside.close()
-
-
-def claim(name: str, *limits: Bound | Budget, at: float = NOON, tokens: int = 0, cost: int = 0) -> Claim:
-    return Claim(
-        request_id=name,
-        scopes=SCOPES,
-        bounds=tuple(it for it in limits if isinstance(it, Bound)),
-        budgets=tuple(it for it in limits if isinstance(it, Budget)),
-        tokens=tokens,
-        cost_nano=cost,
-        at=at,
-    )
 
 
 MOVES = st.lists(

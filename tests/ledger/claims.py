@@ -1,0 +1,28 @@
+"""Claims for tests of what is counted."""
+
+import time
+from collections.abc import Sequence
+
+from gproxy.values import Bound, Budget, Claim
+
+SCOPES = ("user/alice", "key/k1")
+
+
+def claim(
+    name: str,
+    *limits: Bound | Budget,
+    scopes: Sequence[str] = SCOPES,
+    at: float | None = None,
+    tokens: int = 10,
+    cost: int = 100,
+) -> Claim:
+    """Of a request that comes under those limits, `at` once if it is not said when."""
+    return Claim(
+        request_id=name,
+        scopes=tuple(scopes),
+        bounds=tuple(it for it in limits if isinstance(it, Bound)),
+        budgets=tuple(it for it in limits if isinstance(it, Budget)),
+        tokens=tokens,
+        cost_nano=cost,
+        at=time.time() if at is None else at,
+    )

@@ -16,8 +16,8 @@ from hypercorn.config import Config
 
 from gproxy.server.app import Gateway
 from gproxy.server.engine import handover
+from gproxy.server.engine.engine import Engine
 from gproxy.server.engine.exchange import Exchange
-from gproxy.server.engine.http1 import Engine
 
 WAIT_S = 10.0
 

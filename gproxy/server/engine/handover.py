@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from hypercorn.asyncio import run, tcp_server
 
-from gproxy.server.engine.http1 import Engine
+from gproxy.server.engine.engine import Engine
 
 _VERSION = "0.18."
 _MOST_EARLY_BYTES = 1024 * 1024

@@ -1,7 +1,7 @@
-"""The fast engine for HTTP/1.1 without TLS: connections as transports of the event loop, one task to a request.
+"""A client's connection in the fast engine: HTTP/1.1 without TLS, one task to a request.
 
 Keep-alive, pipelining, flow control both ways, time limits, and the client's leaving are decided here. Framing is
-`framing.py`'s, a request's ASGI side `exchange.py`'s, and how connections come from Hypercorn `handover.py`'s.
+`framing.py`'s, a request's ASGI side `exchange.py`'s, and what happens to all connections alike `engine.py`'s.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,8 +17,9 @@ from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.engine.exchange import Exchange
 from gproxy.server.engine.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, Heads, is_hopeless
+from gproxy.server.engine.gate import Gate
 from gproxy.server.engine.sender import Sender
-from gproxy.server.request.reply import WRITE_TIMEOUT, Reply, new_request_id
+from gproxy.server.request.reply import Reply, new_request_id
 from gproxy.server.transport.outbox import Outbox
 from gproxy.server.transport.sockets import reset
 
@@ -38,81 +40,25 @@ _NO_REQUEST = Head("GET", b"", "1.1", [], persistent=False, expects=False)
 logger = logging.getLogger("gproxy.http")
 
 
-class Engine:
-    """What all connections of one process share, to be made inside its loop. Times are seconds.
+@dataclass(slots=True)
+class Terms:
+    """What all connections of one process go by. Times are seconds.
 
-    `outbox`: answers that are made while it gathers go out together.
+    `outbox`: answers that are made while it gathers go out together. `gate`: whether a request is begun at once.
     `idle`: between two requests. `head`: from the first byte of a head to its last. `write`: without the client
     taking anything of what waits for it. `linger`: reading on after an answer that came before the request's end,
-    from its last byte on, and `linger_most` in all. `look`: between two looks at all of them, which have no timers of
-    their own.
+    from its last byte on, and `linger_most` in all. `draining`: each is closed as soon as it is idle.
     """
 
-    def __init__(
-        self,
-        answer: Answer,
-        *,
-        idle: float = 75.0,
-        head: float = 30.0,
-        write: float = WRITE_TIMEOUT,
-        linger: float = 2.0,
-        linger_most: float = 30.0,
-        look: float = 0.5,
-    ) -> None:
-        self.answer = answer
-        self.idle = idle
-        self.head = head
-        self.write = write
-        self.linger = linger
-        self.linger_most = linger_most
-        self.look = look
-        self.draining = False
-        self.outbox = Outbox()
-        self.connections: set[Connection] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    async def serve(
-        self, transport: asyncio.Transport, early: bytes, ended: bool, shared: Mapping[str, Any]
-    ) -> None:
-        """Serve a connection to its end. `shared` is what ASGI's scope has for all its requests alike.
-
-        `early` has been read from it before; `ended`: so has its end, which is not told again.
-        """
-        connection = Connection(self, transport, shared)
-        self.connections.add(connection)
-        transport.set_protocol(connection)
-        if self._timer is None:
-            self._timer = connection.loop.call_later(self.look, self._look)
-        if early:
-            connection.data_received(early)
-        if ended and not connection.eof_received():
-            transport.close()
-        if self.draining:
-            connection.drain()
-        try:
-            await connection.over.wait()
-        finally:
-            await connection.cut_off()
-            self.connections.discard(connection)
-
-    def drain(self) -> None:
-        """Close what is idle now, and the others at the end of the answer that they are waiting for."""
-        self.draining = True
-        for connection in tuple(self.connections):
-            connection.drain()
-
-    def cut_off(self) -> None:
-        """Wait for no client any more. Connections whose answer is still being made end by it."""
-        for connection in tuple(self.connections):
-            connection.leave_it()
-
-    def _look(self) -> None:
-        self._timer = None
-        if self.connections:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(self.look, self._look)
-        for connection in tuple(self.connections):
-            connection.look()
+    answer: Answer
+    outbox: Outbox
+    gate: Gate
+    idle: float
+    head: float
+    write: float
+    linger: float
+    linger_most: float
+    draining: bool = False
 
 
 class Connection(asyncio.Protocol):
@@ -123,14 +69,14 @@ class Connection(asyncio.Protocol):
     altogether when the client has seen its answer.
     """
 
-    def __init__(self, engine: Engine, transport: asyncio.Transport, shared: Mapping[str, Any]) -> None:
+    def __init__(self, terms: Terms, transport: asyncio.Transport, shared: Mapping[str, Any]) -> None:
         self.loop = asyncio.get_running_loop()
         self.over, self.flow = asyncio.Event(), asyncio.Event()
         self.blocked = self.paused = False
         self.shared = shared
-        self._engine = engine
+        self._terms = terms
         self._transport = transport
-        self._sender = Sender(transport, engine.outbox)
+        self._sender = Sender(transport, terms.outbox)
         self._heads = Heads()
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
@@ -140,19 +86,27 @@ class Connection(asyncio.Protocol):
         self._left = False  # the client has sent its end
         self._closed = self._lost = False
         self._lingers_until = 0.0
-        self._deadline = self.loop.time() + engine.idle
+        self._deadline = self.loop.time() + terms.idle
 
     # What the event loop tells.
 
     def data_received(self, data: bytes) -> None:
         if self._deaf or self._left:
             if self._lingers_until and not self.draining:
-                self._deadline = min(self._lingers_until, self.loop.time() + self._engine.linger)
+                self._deadline = min(self._lingers_until, self.loop.time() + self._terms.linger)
             return
         if self._kept or (self._exchange is not None and self._exchange.whole):
             self._keep(data)
+        elif self._exchange is None and not self._terms.gate.passes():
+            self._keep(data)
+            self._terms.gate.wait(self._enter)
         elif rest := self._take(data):
             self._keep(rest)
+
+    def _enter(self) -> None:
+        """Go on with what had to wait until others were begun."""
+        self._resume()
+        self._go_on(MAX_PIPELINED)
 
     def _take(self, data: bytes) -> bytes:
         """Take what belongs to the request that is coming; returns what stands behind it."""
@@ -163,8 +117,7 @@ class Connection(asyncio.Protocol):
         if exchange.broken:
             self._deaf = True
         elif not exchange.whole and (exchange.more or exchange.unread > MAX_UNREAD_BYTES):
-            self.paused = True
-            self._transport.pause_reading()
+            self._pause()
             if exchange.more:
                 self.loop.call_soon(self._feed_on, exchange)
             return b""
@@ -213,7 +166,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def draining(self) -> bool:
-        return self._engine.draining
+        return self._terms.draining
 
     def write(self, data: bytes) -> None:
         if not self._closed:
@@ -243,7 +196,9 @@ class Connection(asyncio.Protocol):
         elif data:
             self._buffer += data
             if not start:
-                self._deadline = self.loop.time() + self._engine.head
+                self._deadline = self.loop.time() + (
+                    self._terms.linger if self.draining else self._terms.head
+                )
         return b""
 
     def _begin(self, raw: bytes, rest: bytes) -> bytes:
@@ -253,7 +208,7 @@ class Connection(asyncio.Protocol):
             self._refuse(error)
             return b""
         exchange = Exchange(self, head, body)
-        self._start(exchange, self._engine.answer)
+        self._start(exchange, self._terms.answer)
         return rest if exchange.whole or not rest else self._take(rest)
 
     def _refuse(self, error: GatewayError) -> None:
@@ -276,23 +231,31 @@ class Connection(asyncio.Protocol):
             self._finish(exchange)
 
     def _keep(self, data: bytes) -> None:
-        """What has come behind the request that is being answered."""
+        """What has come behind the request that is being answered, or before it may be begun."""
         self._kept += data
-        if len(self._kept) > MAX_PIPELINED:
+        if self._exchange is None and len(self._kept) > MAX_UNREAD_BYTES:
+            self._pause()
+        elif len(self._kept) > MAX_PIPELINED:
             self.abort()
 
-    def _go_on(self) -> None:
+    def _go_on(self, most: int = _TURN_BYTES) -> None:
         """Take some of what was kept, for the request whose turn it is. The rest of it stays where it is."""
         if self._deaf or not self._kept or (self._exchange is not None and self._exchange.whole):
             return
-        piece = bytes(self._kept[:_TURN_BYTES])
+        piece = bytes(self._kept[:most])
         rest = self._take(piece)
         del self._kept[: len(piece) - len(rest)]
-        self.loop.call_soon(self._go_on)
+        if self._kept:
+            self.loop.call_soon(self._go_on)
 
     def _forget(self) -> None:
         self._buffer.clear()
         self._kept.clear()
+
+    def _pause(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self._transport.pause_reading()
 
     def _resume(self) -> None:
         if self.paused and not self._closed:
@@ -314,8 +277,8 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif not exchange.ended or self._left:
             self._close()
-        elif exchange.keep_alive and not self._engine.draining:
-            self._deadline = self.loop.time() + self._engine.idle
+        elif exchange.keep_alive and not self._terms.draining:
+            self._deadline = self.loop.time() + self._terms.idle
             if self.paused or self._kept:
                 self._resume()
                 self._go_on()
@@ -337,7 +300,7 @@ class Connection(asyncio.Protocol):
         self._forget()
         self._sender.flush()
         now = self.loop.time()
-        self._lingers_until, self._deadline = now + self._engine.linger_most, now + self._engine.linger
+        self._lingers_until, self._deadline = now + self._terms.linger_most, now + self._terms.linger
         self._resume()
         with contextlib.suppress(OSError):  # a reset that is not told yet; asyncio's own loop raises it here
             self._transport.write_eof()
@@ -360,18 +323,20 @@ class Connection(asyncio.Protocol):
         if self._lost:
             return
         now = self.loop.time()
-        if self._sender.idle_for(now) > self._engine.write:
+        if self._sender.idle_for(now) > self._terms.write:
             self.abort()
-        elif now > self._deadline and self._buffer:
+        elif now <= self._deadline or self._kept:
+            pass  # what is kept is about to be begun
+        elif self._buffer:
             self._refuse(BodyTimeout("The rest of the request's head did not come."))
-        elif now > self._deadline:
+        else:
             self._close()
 
     def drain(self) -> None:
         """The server is stopping. A request that has begun to come may still be answered, if it goes on soon."""
         if self._exchange is None and self._buffer:
-            self._deadline = min(self._deadline, self.loop.time() + self._engine.linger)
-        elif self._exchange is None and not self._deaf:
+            self._deadline = min(self._deadline, self.loop.time() + self._terms.linger)
+        elif self._exchange is None and not self._kept and not self._deaf:
             self._close()
 
     def leave_it(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES
 from gproxy.server.engine import repair
-from gproxy.server.engine.http1 import Engine
+from gproxy.server.engine.engine import Engine
 from gproxy.server.process.workers import Worker, endings, ignore_endings
 
 FORCED_END_SECONDS = 3.0

@@ -28,7 +28,7 @@ from gproxy.ledger.writer import Writer
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES, LOG, say
 from gproxy.server.engine import handover, repair
-from gproxy.server.engine.http1 import Engine
+from gproxy.server.engine.engine import Engine
 from gproxy.server.process import hyperconfig, tuning
 from gproxy.server.process.ending import FORCED_END_SECONDS, Ending
 from gproxy.server.process.watch import NOT_IN_FORCE, LastGood, Load, Seen, failure, look, watch
@@ -151,7 +151,7 @@ class Serving:
         repair.install()
         engine = self._fast_engine(gateway)
         if engine is not None:
-            writer.together = engine.outbox.gather
+            writer.together = engine.terms.outbox.gather
         config = hyperconfig.made(server.started, self._listener, server.directory)
         ending = Ending(gateway, engine, worker)
         serving = tasks.spawn(serve(gateway, config, shutdown_trigger=ending.told.wait))

@@ -7,7 +7,7 @@ import pytest
 from hypercorn.asyncio import run, tcp_server
 
 from gproxy.server.engine import handover
-from gproxy.server.engine.http1 import Engine
+from gproxy.server.engine.engine import Engine
 from tests.server.listening import asgi, echo, request
 
 

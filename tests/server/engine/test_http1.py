@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from gproxy.errors import BadRequest
 from gproxy.server.engine import http1
 from gproxy.server.engine.framing import MAX_HEAD_BYTES
-from tests.server.listening import WAIT_S, Wire, asgi, body_of, echo, listening, reply, request
+from tests.server.listening import WAIT_S, body_of, echo, listening, reply, request
 
 BOTH = pytest.mark.parametrize("engine", ["fast", "hypercorn"])
 
@@ -160,7 +160,7 @@ async def test_an_answer_made_while_others_are_gathered_goes_out_with_them(
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert served.engine is not None
-        outbox = served.engine.outbox
+        outbox = served.engine.terms.outbox
         outbox.gather()
         await reply(send, b"one", headers=[(b"x-a", b"b")])
         seen.append(outbox.gathering)
@@ -186,7 +186,7 @@ async def test_what_is_gathered_for_a_client_that_sends_its_end_reaches_it() -> 
         (connection,) = served.engine.connections
         # As the loop does it, in front of what sends.
         connection.loop.call_soon(lambda: connection.eof_received() or connection._transport.close())
-        served.engine.outbox.gather()
+        served.engine.terms.outbox.gather()
         await reply(send, b"one")
 
     async with listening(app) as served:
@@ -867,126 +867,6 @@ async def test_a_reset_that_comes_with_the_end_of_an_early_answer_is_no_fault() 
         engine = served.engine
         assert engine is not None
         await until(lambda: served.seen and not engine.connections)
-
-
-# The end.
-
-
-async def test_what_is_idle_is_closed_at_once_and_what_is_not_may_finish() -> None:
-    go = asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/wait":
-            await go.wait()
-        await echo(scope, receive, send)
-
-    async with listening(app) as served:
-        fresh, idle, busy = [await served.connect() for _ in range(3)]
-        idle.write(request())
-        assert "connection" not in (await idle.answer()).headers
-        busy.write(request(line="GET /wait HTTP/1.1") + request(line="GET /behind HTTP/1.1"))
-        await until(lambda: len(served.seen) == 2)
-        served.drain()
-        assert await fresh.rest() == b""
-        assert await idle.rest() == b""
-        go.set()
-        answer = await busy.answer()
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert await busy.rest() == b""
-
-
-async def test_a_head_that_has_begun_to_come_holds_the_end_up_for_a_moment_only() -> None:
-    async with listening(echo, linger=0.2, look=0.05) as served:
-        prompt, slow = [await served.connect() for _ in range(2)]
-        for wire in (prompt, slow):
-            wire.write(b"GET /x HTTP/1.1\r\n")
-        await until(lambda: served.engine and sum(bool(c._buffer) for c in served.engine.connections) == 2)
-        served.drain()
-        prompt.write(b"host: a\r\n\r\n")
-        answer = await prompt.answer()
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
-        assert (await slow.answer()).status == 408
-        assert await slow.rest() == b""
-
-
-async def test_nobody_is_waited_for_any_more_whose_answer_is_made_or_whose_request_is_not_there() -> None:
-    go = asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/wait":
-            await go.wait()
-        await reply(send, bytes(20_000_000) if scope["path"] == "/large" else b"x")
-
-    async with listening(app) as served:
-        assert served.engine is not None
-        stuck, part, busy = [await served.connect() for _ in range(3)]
-        stuck.write(request(line="GET /large HTTP/1.1"))
-        part.write(b"GET /x HTTP/1.1\r\n")
-        busy.write(request(line="GET /wait HTTP/1.1"))
-        engine = served.engine
-        await until(lambda: len(served.seen) == 2 and any(c._buffer for c in engine.connections))
-        await until(lambda: any(c.blocked for c in engine.connections))
-        served.drain()
-        engine.cut_off()
-        await until(lambda: len(engine.connections) == 1)
-        assert await part.rest() == b""
-        go.set()
-        assert (await busy.answer()).body == b"x"
-        assert await busy.rest() == b""
-
-
-async def test_nothing_is_left_when_the_server_is_ended_by_force() -> None:
-    ended = asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0.05)
-            ended.set()
-
-    engine = http1.Engine(asgi(app))
-    serving: list[asyncio.Task[Any]] = []
-
-    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        serving.append(task)
-        with contextlib.suppress(asyncio.CancelledError):
-            await engine.serve(writer.transport, b"", False, {"state": {}})
-
-    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
-        wire = Wire(*await asyncio.open_connection(*server.sockets[0].getsockname()))
-        wire.write(request())
-        await until(lambda: any(c._task for c in engine.connections))
-        serving[0].cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await serving[0]
-        assert ended.is_set(), "what the application had to do last is waited for"
-        assert engine.connections == set()
-        assert await wire.rest() == b""
-        wire.close()
-
-
-# Many.
-
-
-async def test_256_connections_each_get_their_own_answers() -> None:
-    async with listening(echo) as served:
-
-        async def one(number: int) -> None:
-            wire = await served.connect()
-            for at in range(5):
-                id = number * 10 + at
-                wire.write(numbered(id, b"%d" % id, chunked=bool(at % 2)))
-                answer = (await wire.answer()).json()
-                assert answer["target"] == f"/{id}?"
-                assert answer["digest"] == hashlib.sha256(b"%d" % id).hexdigest()
-            wire.close()
-
-        await asyncio.gather(*map(one, range(256)))
-        assert served.engine is not None
-        await until(lambda: not served.engine.connections)
 
 
 # An application at fault.

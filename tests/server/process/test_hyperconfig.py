@@ -1,26 +1,74 @@
 """What Hypercorn is told: nothing is left to a default that would cut a stream or say who serves."""
 
+import asyncio
+import contextlib
+import os
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
+from hypercorn.asyncio import serve
+from hypercorn.asyncio.tcp_server import TCPServer
 
 from gproxy.config.schema import Global
 from gproxy.server.process import hyperconfig
+from tests.server.listening import lifespan
 
 
 def test_no_default_of_its_own_ends_a_stream_or_a_connection(tmp_path: Path) -> None:
     listener = socket.socket()
     config = hyperconfig.made(Global(), listener, tmp_path)
-    with socket.socket(fileno=int(config.bind[0].removeprefix("fd://"))):
-        assert listener.fileno() == -1, "it is Hypercorn's now"
+    assert listener.fileno() == -1, "it is Hypercorn's now"
+    for bound in config.bind:
+        os.close(int(bound.removeprefix("fd://")))
     assert config.read_timeout is None
     assert config.graceful_timeout >= 86_400
     assert config.keep_alive_timeout == 75
     assert config.keep_alive_max_requests > 10**12
     assert not config.include_server_header
     assert config.certfile is None
+
+
+def test_many_who_come_at_once_are_taken_in_few_turns_of_the_loop(tmp_path: Path) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        turns = runner.run(_turns_to_take(80, tmp_path))
+    assert turns < 40
+
+
+async def _turns_to_take(count: int, folder: Path) -> int:
+    taken: list[asyncio.BaseTransport] = []
+    stop = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await lifespan(receive, send)
+
+    class Counting(TCPServer):
+        async def run(self) -> None:
+            taken.append(self.writer.transport)
+            await super().run()
+
+    listener = socket.create_server(("127.0.0.1", 0), backlog=count)
+    address = listener.getsockname()
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as clients:
+        patch.setattr("hypercorn.asyncio.run.TCPServer", Counting)
+        config = hyperconfig.made(Global(), listener, folder)
+        serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]
+        clients.enter_context(first := socket.create_connection(address))
+        while not taken:  # so it listens
+            await asyncio.sleep(0)
+        for _ in range(count):
+            clients.enter_context(socket.create_connection(address))
+        turns = 0
+        while len(taken) <= count:
+            turns += 1
+            await asyncio.sleep(0)
+        first.close()
+    stop.set()
+    await serving
+    return turns
 
 
 def test_tls_is_on_where_both_files_are_named_from_the_folder_of_the_configuration(tmp_path: Path) -> None:

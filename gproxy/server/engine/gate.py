@@ -1,0 +1,48 @@
+"""How many requests one turn of the event loop begins; the others begin in the turns that follow, in their order.
+
+What a request is, and what is kept of it meanwhile, is its connection's.
+
+A turn takes what all connections have sent. If it began all of it, hundreds of requests would go forward side by
+side, step by step, and with each step the processor's cache would have to be filled with the next one's objects
+again. So the answers of those that were begun, which come in between, go first. Where an answer takes longer than a
+few turns, as a model's does, nothing waits for any.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+MOST_BEGUN = 16
+
+
+class Gate:
+    """Of one event loop, to be made inside it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._room = MOST_BEGUN
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._due = False
+
+    def passes(self) -> bool:
+        """Whether one more may begin in this turn; it is counted. Else it has to `wait`."""
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._next_turn)
+        if not self._room:
+            return False
+        self._room -= 1
+        return True
+
+    def wait(self, begin: Callable[[], None]) -> None:
+        """Have `begin` called in its turn, after `passes` has refused. It raises nothing."""
+        self._waiting.append(begin)
+
+    def _next_turn(self) -> None:
+        count = min(MOST_BEGUN, len(self._waiting))
+        self._room = MOST_BEGUN - count
+        self._due = count > 0
+        if count:
+            self._loop.call_soon(self._next_turn)
+        for _ in range(count):
+            self._waiting.popleft()()

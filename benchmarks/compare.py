@@ -1,9 +1,9 @@
 """gproxy beside other gateways: `python benchmarks/compare.py [--quick]`; writes `RESULTS.md`, unless `--quick`.
 
 The gateway has CPU 0; load and upstream are processes of their own on CPU 1 (`relay.py`'s: every answer has an id
-that is checked). Each figure is the median of some runs, and the gateways take turns, so that what else the machine
-does falls on all alike. Those that are not installed are left out; `README.md` beside this file says how to have
-them. What the figures look like on paper is `results.py`'s.
+that is checked). Each figure is the median of some runs. The gateways take turns, and so does what is asked of them:
+what else the machine does falls on all alike. Those that are not installed are left out; `README.md` beside this file
+says how to have them. What the figures look like on paper is `results.py`'s.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack
 from functools import partial
@@ -155,13 +156,15 @@ def fast_cells(
         running = [stack.enter_context(each.running(upstream, folder / each.name, cpu)) for each in fast]
         benches = {each.name: bench() for each in running}
         bare = bench()
-        for cell in (*CHAT, *STREAMS, *BODIES):
-            found: dict[str, list[Medians]] = {name: [] for name in (BARE, *benches)}
-            for run in range(runs):
-                found[BARE] += measured(bare, Asking(upstream, "bench"), cell, (run,))
+        found: defaultdict[tuple[str, Cell], list[Medians]] = defaultdict(list)
+        for run in range(runs):
+            for cell in (*CHAT, *STREAMS, *BODIES):  # in turns too: some are compared with each other
+                found[BARE, cell] += measured(bare, Asking(upstream, "bench"), cell, (run,))
                 for each in running:
-                    found[each.name] += measured(benches[each.name], each.asking, cell, (run,), each.pid)
-            figures.cells |= {(name, cell): median(values) for name, values in found.items()}
+                    found[each.name, cell] += measured(
+                        benches[each.name], each.asking, cell, (run,), each.pid
+                    )
+        figures.cells |= {which: median(values) for which, values in found.items()}
         # The first answer of a gateway is no bench's.
         check(folder / "gproxy" / "data" / "gproxy.db", benches["gproxy"].answers + 1)
     _check_baseline(folder, benches)

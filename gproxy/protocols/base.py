@@ -8,11 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from msgspec import Struct
-
 from gproxy.errors import GatewayError
 from gproxy.protocols.jsonwalk import Member, spans_of, value_after
-from gproxy.values import Usage
+from gproxy.values import FrozenLeaf, Usage
 
 Span = tuple[int, int]
 """(start, end) of a value in a text."""
@@ -47,7 +45,7 @@ class Body:
         return value_after(self.text, f'"{name}"') if name in self.tree else None
 
 
-class Facts(Struct, frozen=True, gc=False):
+class Facts(FrozenLeaf, frozen=True):
     """What gproxy must know of a request: read once, by the dialect.
 
     `model` is the name the client sent. `asked_usage`: it asked itself for usage in the stream.
@@ -68,7 +66,7 @@ class Facts(Struct, frozen=True, gc=False):
     named: tuple[Member, ...] = ()
 
 
-class Event(Struct, frozen=True, gc=False):
+class Event(FrozenLeaf, frozen=True):
     """One event of a stream. `raw` is every byte of it as received, framing included.
 
     `data` is the payload (SSE: the data lines joined by LF; JSON array: the element), None for an event without

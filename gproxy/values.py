@@ -18,14 +18,6 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 
-class Frozen(Struct, frozen=True):
-    """What cannot be changed. A class in a compiled module has these options from here alone: mypyc drops its own."""
-
-
-class FrozenLeaf(Frozen, frozen=True, gc=False):
-    """What leads back to nothing that holds it, too."""
-
-
 class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
     """Tokens of one answer, normalised so that sums compare across providers.
 

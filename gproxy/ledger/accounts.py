@@ -92,7 +92,7 @@ class Accounts:
         started."""
         self._writer = writer
         ask = partial(spend.ask, writer.path) if writer.inline is None else writer.inline.ask
-        self._inlined = writer.inline
+        self._inline = writer.inline
         self._look_s = LOOK_S if memory is None else MANY_LOOK_S
         self._tally = Tally(memory or Own(), ask)
         self._look_at = 0.0
@@ -105,8 +105,8 @@ class Accounts:
 
         Raises `StoreError` if it cannot be counted; then nothing is. Cancelled, it may be, and is to be settled.
         """
-        if self._inlined is not None:
-            self._look(self._inlined)
+        if self._inline is not None:
+            self._look(self._inline)
         admission = self._tally.reserve(claim)
         if admission.refused is None:
             prompt = self._writer.prompt

@@ -9,14 +9,15 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from msgspec import Struct
+
 from gproxy.errors import StoreError
 from gproxy.ledger.store import Work
-from gproxy.values import Frozen
 
 logger = logging.getLogger(__name__)
 
 
-class Handed(Frozen, frozen=True):
+class Handed(Struct, frozen=True):
     """What was handed over, and who waits for it: nobody, or a future of a loop."""
 
     work: Work

@@ -82,7 +82,7 @@ _TAKE = f"""
     DELETE FROM usage_days WHERE {_THIS_DAY} AND requests = 0;
 """  # noqa: S608 - constants alone
 
-STEP: tuple[str, ...] = (
+STEP = (
     """
     CREATE TABLE usage_groups (
         id INTEGER PRIMARY KEY,
@@ -119,7 +119,7 @@ STEP: tuple[str, ...] = (
 )
 """The migration: the tables, what the rows so far amount to, and the triggers."""
 
-STEP_SUMMED_BY_COMMIT: tuple[str, ...] = ("DROP TRIGGER usage_days_insert",)
+STEP_SUMMED_BY_COMMIT = ("DROP TRIGGER usage_days_insert",)
 """A later one: who inserts rows calls `write`."""
 
 _DAY = f"""

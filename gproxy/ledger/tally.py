@@ -11,7 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import purses, windows
@@ -24,7 +24,7 @@ from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.weighing import BY_TOKENS, Count, need_of, refusal, slots_at, standings
 from gproxy.ledger.windows import NEWEST, PLACE, USED, Ask, Window
-from gproxy.values import Admission, Bound, Claim, FrozenLeaf
+from gproxy.values import Admission, Bound, Claim
 
 _MOST_PLANS = 4096
 
@@ -46,7 +46,7 @@ class _Plan(NamedTuple):
     passing: Sequence[tuple[Window, Bound]]
 
 
-class Hold(FrozenLeaf, frozen=True):
+class Hold(Struct, frozen=True, gc=False):
     """What an open request has counted by a plan, and holds of each (scope, period) of its budgets."""
 
     at: float
@@ -75,7 +75,7 @@ def holding_nothing(claim: Claim) -> Hold:
     return Hold(claim.at, claim.scopes, _Plan((), (), ()), 0, (), (), 0)
 
 
-class Settled(FrozenLeaf, frozen=True):
+class Settled(Struct, frozen=True, gc=False):
     """What a request that has ended held, and what its tokens came to: rule, kind, slot, and how much more."""
 
     hold: Hold

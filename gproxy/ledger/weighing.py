@@ -15,14 +15,14 @@ from typing import Protocol
 from msgspec import Struct
 
 from gproxy.ledger.periods import DAY_S, KEPT_DAYS, periods
-from gproxy.values import Admission, Bound, Claim, FrozenLeaf, Standing
+from gproxy.values import Admission, Bound, Claim, Standing
 
 WINDOW_S = 61
 SLIDING = frozenset({"rpm", "tpm"})
 BY_TOKENS = frozenset({"tpm", "tpd"})
 
 
-class Spent(FrozenLeaf, frozen=True):
+class Spent(Struct, frozen=True, gc=False):
     """What one scope has spent and holds in one period, in nano-dollars."""
 
     spent_nano: int = 0

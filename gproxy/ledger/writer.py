@@ -93,7 +93,7 @@ class Writer:
         self._carried = self._seen = self._turns = 0
         self._unwritten = 0
         self._queue: SimpleQueue[Handed | None] = SimpleQueue()
-        self._writing = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
         self._opened: Future[None] = Future()
         self._checkpointer = Checkpointer(path, self._turn)
         self._lane = Lane(
@@ -150,7 +150,7 @@ class Writer:
         """Open the store in the writer's thread and wait until it is. Raises `StoreError`."""
         if warning := known_fault():
             logger.warning("%s", warning)
-        self._writing.start()
+        self._thread.start()
         self._opened.result()
 
     def run(self, work: Work) -> asyncio.Future[Any]:
@@ -190,9 +190,9 @@ class Writer:
             self._closed = True
             self._to_thread(self._gathered)
             self._queue.put(None)
-        if not self._writing.is_alive():
+        if not self._thread.is_alive():
             return
-        self._writing.join()
+        self._thread.join()
         if self._lost:
             raise StoreError(f"{self._lost} usage rows could not be written: {self._failure}")
 

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
+
 from gproxy.errors import GatewayError
 from gproxy.protocols.jsonwalk import Member, spans_of, value_after
-from gproxy.values import FrozenLeaf, Usage
+from gproxy.values import Usage
 
 Span = tuple[int, int]
 """(start, end) of a value in a text."""
@@ -45,7 +47,7 @@ class Body:
         return value_after(self.text, f'"{name}"') if name in self.tree else None
 
 
-class Facts(FrozenLeaf, frozen=True):
+class Facts(Struct, frozen=True, gc=False):
     """What gproxy must know of a request: read once, by the dialect.
 
     `model` is the name the client sent. `asked_usage`: it asked itself for usage in the stream.
@@ -66,7 +68,7 @@ class Facts(FrozenLeaf, frozen=True):
     named: tuple[Member, ...] = ()
 
 
-class Event(FrozenLeaf, frozen=True):
+class Event(Struct, frozen=True, gc=False):
     """One event of a stream. `raw` is every byte of it as received, framing included.
 
     `data` is the payload (SSE: the data lines joined by LF; JSON array: the element), None for an event without

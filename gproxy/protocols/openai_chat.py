@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import msgspec
+
 from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
@@ -26,7 +28,6 @@ from gproxy.protocols.answers import (
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.forms import varying
 from gproxy.protocols.jsonwalk import Edit, members
-from gproxy.protocols.openai_chunks import Chunk, Reported
 from gproxy.protocols.requests import answers_asked, encoded, model_edits, read_limited, token_limit
 from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.protocols.steps import again
@@ -54,8 +55,20 @@ _PARTS = {
 """What of a count is told apart, and what it is here."""
 
 
-_chunk = reader(Chunk)
-_reported = reader(Reported)  # without the choices, which may be long
+class _Chunk(msgspec.Struct):
+    choices: Any = None
+    usage: Any = None
+    error: Any = None
+
+
+class _Reported(msgspec.Struct):
+    usage: Any = None
+    service_tier: Any = None
+    x_groq: Any = None
+
+
+_chunk = reader(_Chunk)
+_reported = reader(_Reported)  # without the choices, which may be long
 
 
 def read(body: Body, _path_model: str | None, _query: str) -> Facts:

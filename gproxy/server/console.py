@@ -40,7 +40,7 @@ class Lines:
     def __init__(self) -> None:
         self.style = "text"
         self._waiting: deque[str] = deque()
-        self._printer: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
         self._said = threading.Event()
         self._closing = threading.Event()
         self._dropped = 0
@@ -53,10 +53,10 @@ class Lines:
         self._waiting.append(line)
         if not self._said.is_set():
             self._said.set()
-        if self._printer is None:
+        if self._thread is None:
             self._closing.clear()
-            self._printer = threading.Thread(target=self._run, name="stderr", daemon=True)
-            self._printer.start()
+            self._thread = threading.Thread(target=self._run, name="stderr", daemon=True)
+            self._thread.start()
 
     def say(self, text: str) -> None:
         """Hand `gproxy: text`, or an object, over."""
@@ -70,7 +70,7 @@ class Lines:
 
     def close(self) -> None:
         """Write what waits, for no longer than a moment."""
-        thread, self._printer = self._printer, None
+        thread, self._thread = self._thread, None
         if thread is not None:
             self._closing.set()
             self._said.set()

@@ -123,7 +123,7 @@ class Metrics:
         self._pairs: set[tuple[str, str]] = set()
         self._since = time.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._executor = ThreadPoolExecutor(1, "metrics")
+        self._thread = ThreadPoolExecutor(1, "metrics")
         self._complained = False
         self._closed = False
 
@@ -183,13 +183,13 @@ class Metrics:
     async def published(self) -> tuple[dict[Key, int], Gauges]:
         """What was counted until now, when the file has it too: what was once told is not forgotten by a death."""
         state = self._state()
-        await asyncio.get_running_loop().run_in_executor(self._executor, partial(self._write, *state))
+        await asyncio.get_running_loop().run_in_executor(self._thread, partial(self._write, *state))
         return state
 
     def close(self) -> None:
         """Publish no more; to be called once."""
         self._closed = True
-        self._executor.shutdown(wait=False)
+        self._thread.shutdown(wait=False)
 
     def _arm(self) -> None:
         if self._timer is None:
@@ -198,7 +198,7 @@ class Metrics:
     def _publish(self) -> None:
         self._timer = None
         if not self._closed:
-            self._executor.submit(self._write, *self._state())
+            self._thread.submit(self._write, *self._state())
 
     def _add_up(self) -> None:
         sums, self._sums = self._sums, {}

@@ -56,13 +56,8 @@ class Exchange:
 
     task: asyncio.Task[Any]
     unread = 0
-    broken = False
-    started = False
-    ended = False
-    _told = False
-    _left = False
-    _chunked = False
-    _silent = False
+    broken = started = ended = False
+    _told = _left = _chunked = _silent = False
     _scope: dict[str, Any] | None = None
     _fault: BadRequest | None = None
     _waiter: asyncio.Future[None] | None = None

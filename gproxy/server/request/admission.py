@@ -8,6 +8,8 @@ import time
 from dataclasses import replace
 from functools import partial
 
+from msgspec import Struct
+
 from gproxy.config.snapshot import Client, Memory, Snapshot
 from gproxy.errors import GatewayError, QuotaExceeded, StoreError, Unavailable
 from gproxy.ledger import spend
@@ -18,12 +20,12 @@ from gproxy.routing import limits
 from gproxy.server.request.edge import Call
 from gproxy.server.request.journal import Journal
 from gproxy.server.request.prices import Prices
-from gproxy.values import Bound, Budget, Claim, Frozen, Route, Target, Usage
+from gproxy.values import Bound, Budget, Claim, Route, Target, Usage
 
 _LARGE_BODY = 1024 * 1024
 
 
-class Plan(Frozen, frozen=True):
+class Plan(Struct, frozen=True):
     """What is asked of each request of one key for the same targets, in one operation of a dialect.
 
     `targets` are those that may be tried. `scopes` are whose spend it adds to. `by_tokens`: its input counts.

@@ -6,6 +6,8 @@ Which target and credential it is for is `opening.py`'s, what a target of anothe
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec import Struct
+
 from gproxy.config.schema import Settings
 from gproxy.config.snapshot import Provider
 from gproxy.protocols import strict
@@ -18,7 +20,7 @@ from gproxy.server.request.edge import LOOP_HEADER, Call
 from gproxy.server.request.tokens import Access
 from gproxy.server.request.upstream import Attempt, Way
 from gproxy.translate.foreign import without_foreign
-from gproxy.values import Frozen, Target
+from gproxy.values import Target
 
 _MOST_KEPT = 512
 """Ways that are kept: more have no models that repeat."""
@@ -40,7 +42,7 @@ class _Known:
     defaults: tuple[tuple[bytes, bytes], ...]
 
 
-class _Asked(Frozen, frozen=True):
+class _Asked(Struct, frozen=True):
     """What is sent to a target each time on behalf of clients that send the same headers."""
 
     way: Way

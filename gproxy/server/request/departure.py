@@ -20,8 +20,7 @@ class Departure:
     reason; it returns for how many seconds the body may go on without it. A body that ends in that time ends as ever.
     """
 
-    _left = False
-    _stopped = False
+    _left = _stopped = False
     _end: asyncio.Handle | None = None
 
     def __init__(self, incoming: Incoming, unheard: Callable[[str], float] = lambda _: 0.0) -> None:

@@ -33,7 +33,6 @@ from gproxy.server.request.callers import check_expiry, check_name, client_of, k
 from gproxy.server.request.capture import Trace
 from gproxy.server.request.fields import Fields, RawHeaders
 from gproxy.server.request.incoming import Incoming
-from gproxy.values import Frozen
 
 Scope = Mapping[str, Any]
 TextHeaders = tuple[tuple[str, str], ...]
@@ -131,7 +130,7 @@ def _scoped(path: str) -> tuple[str | None, str]:
     return (first, f"/{rest}") if slash and first not in RESERVED_NAMES else (None, path)
 
 
-class Call(Frozen, frozen=True):
+class Call(Struct, frozen=True, kw_only=True):
     """One request that has passed the door. `query` is the raw query without `key`.
 
     `snapshot` is the configuration that it is served under to its end. `started` is `time.monotonic()`'s
@@ -159,7 +158,7 @@ class Call(Frozen, frozen=True):
         return f"Call({self.request_id})"  # its headers hold a key
 
 
-class Pass(Struct):
+class Pass(Struct, kw_only=True):
     """What every request with such a head may go on with, under one snapshot: who asks, and what of which operation.
 
     `model` and `scoped` are the path's, if it has them; `query` is the raw one without `key`. `coding` is what the

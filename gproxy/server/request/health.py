@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from msgspec import Struct
+
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import StoreError
 from gproxy.ledger import credential_state
@@ -20,7 +22,7 @@ from gproxy.ledger.writer import Writer
 from gproxy.routing import credentials
 from gproxy.routing.credentials import WHOLE, Cause, Condition, Failure, State
 from gproxy.routing.failover import NO_KEY, Candidate, choose
-from gproxy.values import READY, Frozen, Health
+from gproxy.values import READY, Health
 
 POLL_SECONDS = 0.5
 """How long it takes until one process knows what another has learnt, or a command has reset."""
@@ -38,7 +40,7 @@ _FOR_PEOPLE = (Cause.BAD_KEY, Cause.BILLING)
 logger = logging.getLogger(__name__)
 
 
-class Turn(Frozen, frozen=True):
+class Turn(Struct, frozen=True):
     """The candidate that is asked next, from `began` on (seconds since the epoch). `claim`: what it probes, and until
     when that holds others off. `identity`: what it was then, "" where that is not known."""
 
@@ -64,7 +66,7 @@ class HealthBook:
         self._deferred: dict[Key, Row] = {}  # the latest news of those: what is ahead of the store stays so
         self._seen = 0
         self._reader = credential_state.Reader(writer.path)
-        self._executor = ThreadPoolExecutor(1, "credential-health")
+        self._thread = ThreadPoolExecutor(1, "credential-health")
 
     def adopt(self, snapshot: Snapshot) -> None:
         """A configuration is put in force: what is known of other credentials than its own is forgotten."""
@@ -153,7 +155,7 @@ class HealthBook:
         loop = asyncio.get_running_loop()
         seen = self._seen
         try:
-            rows = await loop.run_in_executor(self._executor, self._reader.since, seen)
+            rows = await loop.run_in_executor(self._thread, self._reader.since, seen)
         except StoreError:
             return
         if self._seen != seen:
@@ -174,8 +176,8 @@ class HealthBook:
     def close(self) -> None:
         """Read no more; to be called once. A read that is under way is waited for: the last connection to the store
         that is closed brings its log into the main file, and this one may not."""
-        self._executor.submit(self._reader.close)
-        self._executor.shutdown()
+        self._thread.submit(self._reader.close)
+        self._thread.shutdown()
 
     async def _claim(self, candidate: Candidate, now: float) -> tuple[Key, float] | None:
         """Try to be the one that probes: of all requests, in all processes."""

@@ -87,9 +87,7 @@ class Incoming:
     logged, hears of what came. `known`: it has a key that is valid.
     """
 
-    ended = False
-    known = False
-    _asked = False
+    ended = known = _asked = False
     on_cut: Callable[[str], None] | None = None
     trace: Trace | None = None
     why_cut: str | None = None

@@ -97,8 +97,7 @@ class Reply:
     when the client has taken nothing for `write_timeout_s`. `wire` is used in the place of `send`, if there is one.
     """
 
-    started = False
-    streaming = False
+    started = streaming = False
     status = 0
     write_timeout_s = WRITE_TIMEOUT
     _waiting_since: float | None = None

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import httpx
+from msgspec import Struct
 
 from gproxy.config import schema
 from gproxy.errors import (
@@ -26,10 +27,9 @@ from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.server.descriptors import exhausted
 from gproxy.server.request import coding
 from gproxy.server.request.capture import CALLED_OFF, AttemptTrace
-from gproxy.server.transport.h1client import Form, H1Transport, Headers, form_of
+from gproxy.server.transport.h1client import Form, H1Transport, Headers, TimedOut, form_of
 from gproxy.server.transport.h1exchange import Take
-from gproxy.server.transport.unconnected import TimedOut, is_reset, why
-from gproxy.values import Frozen
+from gproxy.server.transport.unconnected import is_reset, why
 
 MAX_WHOLE_ANSWER = 128 * 1024 * 1024
 """Largest answer that is held in memory: one that is not a stream and has to be read before it is sent."""
@@ -66,15 +66,15 @@ class Way:
         return self._form
 
 
-class Attempt(Frozen, frozen=True):
+class Attempt(Struct, frozen=True, kw_only=True):
     """One request to one upstream, by `way`. `offline`: instead of sending, play this.
 
     `deadline` is on the event loop's clock, None for none.
     """
 
     way: Way
-    settings: schema.Settings
     body: bytes = b""
+    settings: schema.Settings
     deadline: float | None = None
     offline: Callable[[], DemoAnswer] | None = None
 
@@ -335,8 +335,7 @@ def _earlier(moment: float, deadline: float | None) -> float:
 class _Played:
     """An answer that is made here: its pauses are waited for, nothing is sent."""
 
-    complete = False
-    over = False
+    complete = over = False
     heard = 0.0
 
     def __init__(self, answer: DemoAnswer) -> None:

@@ -20,7 +20,6 @@ from gproxy.server.transport.deadlines import Deadlines
 from gproxy.server.transport.h1connect import Dialer, Origin, Proxy, origin_of, proxy_of
 from gproxy.server.transport.h1exchange import Connection, Exchange
 from gproxy.server.transport.outbox import Outbox
-from gproxy.server.transport.unconnected import TimedOut
 
 KEEP_ALIVE_SECONDS = 15.0
 """How long an idle connection is kept: less than upstreams keep theirs, so that theirs seldom ends first."""
@@ -70,6 +69,14 @@ class Form:
         if length or self.method in _WITH_LENGTH:
             return b"%sContent-Length: %d\r\n\r\n" % (self.start, length)
         return self.start + b"\r\n"
+
+
+class TimedOut(TimeoutError):
+    """`until`: by when it had to be; `connected`: what was late is the head, else the connection."""
+
+    def __init__(self, until: float, *, connected: bool) -> None:
+        self.until = until
+        self.connected = connected
 
 
 class H1Transport(httpx.AsyncBaseTransport):

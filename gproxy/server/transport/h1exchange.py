@@ -17,9 +17,8 @@ from gproxy.server.transport.deadlines import Deadlines
 from gproxy.server.transport.outbox import Outbox
 from gproxy.server.transport.sockets import arrivals, reset
 
-Take = Callable[[bytes], bool]
-
-WRITE_BYTES = 64 * 1024  # a larger body goes out in pieces of this size, as the connection takes them
+WRITE_BYTES = 64 * 1024
+"""A larger body goes out in pieces of this size, as the connection takes them."""
 
 
 class Owner(Protocol):
@@ -35,11 +34,15 @@ class Owner(Protocol):
         """It is closed. May be told more than once."""
 
 
-class Exchange(httpx.AsyncByteStream):
-    """One request's answer: `status` and `headers` once `head` has returned (`first`: the first of each name), then
-    the body by `read`.
+Take = Callable[[bytes], bool]
 
-    Nothing of it is on its connection, which may be serving the next request before this body has been taken.
+
+class Exchange(httpx.AsyncByteStream):
+    """One request's answer: `status` and `headers` once `head` has returned, then the body by `read`. `first` has
+    the first of the headers of each name, in lower case.
+
+    Everything that belongs to the answer is here and nothing on its connection, which may be serving the next request
+    before this body has been taken.
     """
 
     # As it begins: what of it changes is the exchange's own from then on.
@@ -242,7 +245,7 @@ class Exchange(httpx.AsyncByteStream):
         return True
 
     def _has_ended(self) -> bool:
-        if self.fault is not None and not self.complete:
+        if not self.complete and self.fault is not None:
             raise httpx.ReadError(self.fault)
         return self.complete
 
@@ -256,13 +259,9 @@ class Exchange(httpx.AsyncByteStream):
             self._connection.resume()
         return data
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not (data := await self.read()):
-            raise StopAsyncIteration
-        return data
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while data := await self.read():
+            yield data
 
     def abort(self) -> None:
         """Close the connection, unless the answer has come in whole and the connection is in other hands."""
@@ -324,8 +323,8 @@ class Connection(asyncio.Protocol):
             if self.idle_since and self.arrived():  # a new one may still have to read what TLS begins with
                 self._unasked()
                 return
-            self._transport.write(self._held)
-            self._held = b""
+            held, self._held = self._held, b""
+            self._transport.write(held)
 
     def _send(self) -> None:
         transport = self._transport
@@ -392,7 +391,8 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close it now. What was not sent is not sent, and the system keeps nothing for the other side."""
         self.owner.forget(self)
-        self._held, self._unsent = b"", memoryview(b"")
+        self._held = b""
+        self._unsent = memoryview(b"")
         exchange, self._exchange = self._exchange, None
         if not self._lost:
             reset(self._transport)

@@ -1,4 +1,4 @@
-"""Why a connection or an answer did not come about, in short words of our own.
+"""Why a connection did not come about, in short words of our own.
 
 Which transport tells it, and as which fault it counts, is `upstream.py`'s.
 """
@@ -19,14 +19,6 @@ _BY_NUMBER = {
 NO_TLS = "it speaks no TLS"
 _NO_RECORDS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 """What OpenSSL, by its version, calls bytes that are no TLS, such as a server's `HTTP/1.1 400`."""
-
-
-class TimedOut(TimeoutError):
-    """`until`: by when it had to be; `connected`: what was late is the head, else the connection."""
-
-    def __init__(self, until: float, *, connected: bool) -> None:
-        self.until = until
-        self.connected = connected
 
 
 def why(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from gproxy.translate.anthropic_messages.stream_out import MessagesWriter
 from gproxy.translate.anthropic_messages.write import write_request
 from gproxy.translate.base import Dialect
 
-DIALECT: Dialect = Dialect(
+DIALECT = Dialect(
     name="anthropic_messages",
     read_request=read_request,
     write_request=write_request,

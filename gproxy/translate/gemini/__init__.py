@@ -7,7 +7,7 @@ from gproxy.translate.gemini.stream_in import GeminiReader
 from gproxy.translate.gemini.stream_out import GeminiWriter
 from gproxy.translate.gemini.write import write_request
 
-DIALECT: Dialect = Dialect(
+DIALECT = Dialect(
     name="gemini",
     read_request=read_request,
     write_request=write_request,

@@ -7,7 +7,7 @@ from gproxy.translate.openai_chat.stream_in import ChatReader
 from gproxy.translate.openai_chat.stream_out import ChatWriter
 from gproxy.translate.openai_chat.write import write_request
 
-DIALECT: Dialect = Dialect(
+DIALECT = Dialect(
     name="openai_chat",
     read_request=read_request,
     write_request=write_request,

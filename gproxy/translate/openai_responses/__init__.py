@@ -7,7 +7,7 @@ from gproxy.translate.openai_responses.stream_in import ResponsesReader
 from gproxy.translate.openai_responses.stream_out import ResponsesWriter
 from gproxy.translate.openai_responses.write import write_request
 
-DIALECT: Dialect = Dialect(
+DIALECT = Dialect(
     name="openai_responses",
     read_request=read_request,
     write_request=write_request,

@@ -7,14 +7,14 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from gproxy.errors import GatewayError
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Iterable[tuple[bytes, bytes]]
 
-WRITE_TIMEOUT: Final = 60.0
+WRITE_TIMEOUT = 60.0
 """Seconds for which a client may take nothing of what is there for it."""
 
 PIECE_BYTES = 64 * 1024

@@ -59,6 +59,19 @@ class _Books:
         return Spent(*row) if row else Spent()
 
 
+class _Held(NamedTuple):
+    """What a reservation holds, as `Hold.encoded` wrote it: `taken` is rule, kind, slot and how much."""
+
+    at: float
+    scopes: tuple[str, ...]
+    taken: tuple[tuple[str, str, int, int], ...]
+    held: tuple[tuple[str, str], ...]
+    cost_nano: int
+
+
+_HELD = msgspec.json.Decoder(_Held)
+
+
 class Left(NamedTuple):
     """What settling a request that a dead process left open comes to, for whom counts in memory: the counters that
     are corrected (rule, kind, slot, and how much more), and what is spent."""
@@ -92,26 +105,28 @@ class Settling(Entry):
         found = db.execute(_CLOSE, (self._request_id,)).fetchall()
         if not found:
             return
-        at, scopes, taken, held, held_nano = msgspec.json.decode(found[0][0])
-        for correction in self._corrected(taken):
+        hold = _HELD.decode(found[0][0])
+        for correction in self._corrected(hold):
             bulk.correct(*correction)
-        for rule, kind, slot, n in taken:
+        for rule, kind, slot, n in hold.taken:
             if kind == "concurrency":
                 bulk.correct(rule, kind, slot, -n)
-        for scope, period in held:
-            bulk.add_spend(scope, period, 0, -held_nano)
-        charge(bulk, scopes, at, self._cost_nano, self.record)
+        for scope, period in hold.held:
+            bulk.add_spend(scope, period, 0, -hold.cost_nano)
+        charge(bulk, hold.scopes, hold.at, self._cost_nano, self.record)
 
     def left(self, hold: str) -> Left | None:
         """What this comes to for a request that holds that, None if it cannot be read."""
         try:
-            at, scopes, taken, _, _ = msgspec.json.decode(hold)
-            return Left(self._request_id, tuple(scopes), at, self._corrected(taken), self._cost_nano)
-        except (msgspec.MsgspecError, TypeError, ValueError):
+            read = _HELD.decode(hold)
+        except msgspec.MsgspecError:
             return None
+        return Left(self._request_id, read.scopes, read.at, self._corrected(read), self._cost_nano)
 
-    def _corrected(self, taken: Iterable[tuple[str, str, int, int]]) -> list[tuple[str, str, int, int]]:
-        return [(rule, kind, slot, self._tokens - n) for rule, kind, slot, n in taken if kind in BY_TOKENS]
+    def _corrected(self, hold: _Held) -> list[tuple[str, str, int, int]]:
+        return [
+            (rule, kind, slot, self._tokens - n) for rule, kind, slot, n in hold.taken if kind in BY_TOKENS
+        ]
 
 
 def charge(

@@ -669,7 +669,19 @@ def test_a_reservation_fits_its_page(books: Books) -> None:
     assert len(hold) + len(kept) < 950
 
 
-@pytest.mark.parametrize("hold", ["{", "[1]", "null", '[1, ["user/a"], [["r", "tpd"]], [], 0]'])
+UNREADABLE = [
+    "{",
+    "[1]",
+    "null",
+    '[1, ["user/a"], [["r", "tpd"]], [], 0]',
+    '[1, ["user/a"], [["r", "tpd", "today", 1]], [], 0]',
+    '["noon", ["user/a"], [], [], 0]',
+    '[1, "user/a", [], [], 0]',
+    '[1, ["user/a"], [], ["to"], 0]',
+]
+
+
+@pytest.mark.parametrize("hold", UNREADABLE)
 def test_what_cannot_be_read_is_dropped_and_the_rest_recovered(
     books: Books, hold: str, caplog: pytest.LogCaptureFixture
 ) -> None:

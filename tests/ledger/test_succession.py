@@ -238,12 +238,13 @@ def fail_to_settle(run: Any) -> Any:
     return instead
 
 
+@pytest.mark.parametrize("hold", ["[1]", '["noon", ["user/alice"], [], [], 0]'])
 def test_what_cannot_be_read_is_dropped_and_all_that_was_open_struck_out(
-    store: Store, shared: Shared, tmp_path: Path
+    store: Store, shared: Shared, tmp_path: Path, hold: str
 ) -> None:
     path = tmp_path / "gproxy.db"
     left_open(store, shared, "its", 0, *EVERYTHING)
-    store.run([lambda db: db.execute("UPDATE reservations SET hold = '[1]'")])
+    store.run([lambda db: db.execute("UPDATE reservations SET hold = ?", (hold,))])
     assert succeed(path, as_seen_by(shared, 1), 0) == 0
     (*_, opened), spent = stands(shared, path, 1)
     assert (opened, spent) == (0, Spent(0, 0))

@@ -22,7 +22,9 @@ def show_bars(
 
     if not rows:
         return
-    labels = [_cut(printable(label), MOST_LABEL) for label, _ in rows]
+    labels = [printable(label) for label, _ in rows]
+    if sys.stdout.isatty():
+        labels = [_cut(label, MOST_LABEL) for label in labels]
     known = [
         value is None or not more
         for (_, value), more in zip(rows, partly or [False] * len(rows), strict=True)

@@ -3,6 +3,7 @@
 What is logged is the server's, how it is shown `logview.py`'s.
 """
 
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -114,7 +115,7 @@ class _Shown:
             if logview.day(row) != self._day:
                 self._day = logview.day(row)
                 print(self._day)
-            print(logview.line(row), flush=True)
+            print(logview.line(row, cut=sys.stdout.isatty()), flush=True)
 
 
 def _tell_if_off(config: "Config", *, attempts: bool) -> None:

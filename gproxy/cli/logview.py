@@ -38,13 +38,16 @@ _OF_THE_CONNECTION = frozenset(
 HEADING = f"{'time':8} {'code':4} {'ms':>7} {'who':13} {'model':14} request"
 
 
-def line(entry: Entry) -> str:
-    """One entry, a request's or an attempt's, in a line of at most 80 columns; its error, if any, in a second."""
+def line(entry: Entry, *, cut: bool) -> str:
+    """One entry, a request's or an attempt's, in a line; its error, if any, in a second. With `cut` of at most 80
+    columns each."""
     from rich.cells import cell_len, set_cell_size
 
     def cell(text: str, width: int) -> str:
         text = printable(text)
-        return set_cell_size(text, width) if cell_len(text) <= width else set_cell_size(text, width - 1) + "…"
+        if cell_len(text) <= width:
+            return set_cell_size(text, width)
+        return set_cell_size(text, width - 1) + "…" if cut else text
 
     clock = datetime.fromisoformat(entry["started_at"]).astimezone().strftime("%H:%M:%S")
     status = "-" if entry["status"] is None else str(entry["status"])

@@ -84,8 +84,13 @@ def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     writer.writerows([harmless(value) for value in row] for row in rows)
 
 
+def table_width() -> int:
+    """How wide a table may be: as the terminal is. What is piped is never cut or folded, for whoever reads lines."""
+    return width() if sys.stdout.isatty() else sys.maxsize
+
+
 def width() -> int:
-    """How wide a table may be: as the terminal is, else 80 columns (less by `COLUMNS`)."""
+    """How wide text may be: as the terminal is, else 80 columns (less by `COLUMNS`)."""
     columns = shutil.get_terminal_size((WIDTH, 24)).columns
     return columns if sys.stdout.isatty() else min(columns, WIDTH)
 
@@ -98,20 +103,20 @@ def show_table(
     cut: bool = False,
     whole: Iterable[str] = (),
 ) -> None:
-    """A table that is no wider than `width()`; numbers, and columns named so, stand to the right and stay whole.
+    """A table that is no wider than `table_width()`; numbers, and columns named so, are at the right and whole.
 
     Longer cells are folded, with `cut` they end with an ellipsis. Columns named so stay `whole`: the table is as wide
-    as that takes, and where it is no terminal's the others break between words alone.
+    as that takes.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     rows = [list(row) for row in rows]
-    told, unbroken = set(numeric), set(whole)
+    told = set(numeric)
     cells = [[column, *(_cell(row[place]) for row in rows)] for place, column in enumerate(columns)]
-    kept = [column in told | unbroken for column in columns]
-    widths = _widths(cells, kept, between_words=bool(unbroken) and not sys.stdout.isatty())
+    kept = [column in told.union(whole) for column in columns]
+    widths = _widths(cells, kept)
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     for place, column in enumerate(columns):
         right = column in told or all(type(row[place]) in (int, float, type(None)) for row in rows)
@@ -125,28 +130,27 @@ def show_table(
     for line in zip(*(column[1:] for column in cells), strict=True):
         table.add_row(*(Text(cell, no_wrap=cut or None) for cell in line))
     console = Console(highlight=False, soft_wrap=False)
-    console.width = max(width(), sum(widths) + _GAP * (len(widths) - 1))
+    console.width = sum(widths) + _GAP * (len(widths) - 1)
     console.print(table)
 
 
-def _widths(cells: Sequence[Sequence[str]], kept: Sequence[bool], *, between_words: bool) -> list[int]:
+def _widths(cells: Sequence[Sequence[str]], kept: Sequence[bool]) -> list[int]:
     """How wide each column of cells is to be: as its widest cell, and where there is no room for that the widest
-    columns give way first.
+    columns give way first, as long as words stay whole.
 
-    What is `kept` does not, and with `between_words` none becomes narrower than its longest word. They are given to
-    rich because what it narrows by itself may come out wider than the table, whose lines it then cuts.
+    What is `kept` does not. They are given to rich because what it narrows by itself may come out wider than the
+    table, whose lines it then cuts.
     """
     from rich.cells import cell_len
 
     widths = [max(1, *(cell_len(line) for cell in column for line in cell.split("\n"))) for column in cells]
     words = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in cells]
     least = [width if keep else word for width, keep, word in zip(widths, kept, words, strict=True)]
-    room = width() - _GAP * (len(widths) - 1)
+    room = table_width() - _GAP * (len(widths) - 1)
     _give_way(widths, least, room)
-    if not between_words:
-        _give_way(
-            widths, [width if keep else min(width, 2) for width, keep in zip(widths, kept, strict=True)], room
-        )
+    _give_way(
+        widths, [width if keep else min(width, 2) for width, keep in zip(widths, kept, strict=True)], room
+    )
     return widths
 
 

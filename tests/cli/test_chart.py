@@ -15,8 +15,14 @@ def test_bars_are_as_long_as_what_they_stand_for(capsys: pytest.CaptureFixture[s
     assert lines[0].endswith(" 4.000000 USD")
 
 
-def test_a_long_name_is_cut_and_nothing_is_a_bar_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_name_is_cut_at_a_terminal_and_nothing_is_a_bar_of_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     show_bars([], "USD")
+    show_bars([("x" * 200, 0)], "requests")
+    assert capsys.readouterr().out.startswith("x" * 200 + " ")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "dumb")
     show_bars([("x" * 200, 0)], "requests")
     (line,) = capsys.readouterr().out.splitlines()
     assert len(line) <= 80

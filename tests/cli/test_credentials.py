@@ -51,7 +51,10 @@ def states(path: Path) -> dict[str, str]:
     return {row.key[1]: row.health.state for row in credential_state.read(path)}
 
 
-def test_every_credential_is_listed_with_what_is_known_of_it(run: Run, store: Path) -> None:
+def test_every_credential_is_listed_with_what_is_known_of_it(
+    run: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gproxy.cli.output.table_width", lambda: 80)
     shown = run("credentials", "list").out
     assert "team" in shown
     assert "cooling, out" in shown

@@ -80,7 +80,9 @@ def test_an_expiry_that_is_none_is_wrong_usage_and_changes_nothing(run: Run, fil
     assert file.read_text() == MINIMAL
 
 
-def test_a_key_has_the_policy_that_it_was_given(run: Run, file: Path) -> None:
+def test_a_key_has_the_policy_that_it_was_given(
+    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = {"rpm": 5, "rpd": 50, "tpm": 6, "tpd": 60, "max_concurrency": 2, "quota": 2.5}
     argv = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     shown = json.loads(run("keys", "create", *argv, "--json").out)
@@ -89,6 +91,7 @@ def test_a_key_has_the_policy_that_it_was_given(run: Run, file: Path) -> None:
     for row in (shown, stored, listed[1]):
         assert {name: row[name] for name in given} == given
     assert {listed[0][name] for name in given} == {None}
+    monkeypatch.setattr("gproxy.cli.output.table_width", lambda: 80)
     table = run("keys", "list").out
     assert "rpm 5" in table
     assert max(map(len, table.splitlines())) <= 80

@@ -42,6 +42,14 @@ def ids(text: str) -> list[str]:
     return re.findall(r"req_\w+", text)
 
 
+def test_no_name_is_cut_in_a_pipe(run: Run, file: Path) -> None:
+    names = {"user": "u" * 60, "requested_model": "m" * 60, "error": "e" * 200}
+    write(file.with_name("data") / "gproxy.db", request(FIRST, **names))
+    shown = run("logs").out
+    assert all(name in shown for name in names.values())
+    assert f"{'m' * 60} {FIRST}" in shown
+
+
 @pytest.mark.parametrize("command", [(), ("list",)])
 def test_requests_are_listed_newest_last_in_80_columns(
     run: Run, store: Path, command: tuple[str, ...]

@@ -43,16 +43,17 @@ def content(body: str | bytes | None, note: str | None = None, *headers: tuple[s
 def test_a_line_fits_80_columns_and_moves_no_cursor(tmp_path: Path, changes: dict[str, Any]) -> None:
     found, _ = stored(tmp_path, request("req_" + "0" * 24, **changes))
     assert found is not None
-    lines = line(found).split("\n")
+    lines = line(found, cut=True).split("\n")
     assert len(lines) == (2 if changes.get("error") else 1)
     assert all(cell_len(each) <= 80 and each.isprintable() for each in lines)
     assert "req_" + "0" * 24 in lines[0]
     assert len(day(found)) == 10
+    assert "…" not in line(found, cut=False)
 
 
 def test_an_attempt_is_a_line_too(tmp_path: Path) -> None:
     _, (found,) = stored(tmp_path, attempt("req_1", 2, status=None, error="no connection"))
-    shown = line(found)
+    shown = line(found, cut=False)
     assert "main#1" in shown
     assert "main/large" in shown
     assert shown.endswith("no connection")

@@ -37,13 +37,21 @@ def shown(path: Path) -> str:
     return str(full.relative_to(here)) if full.is_relative_to(here) else str(full)
 
 
-def load(path: Path, flags: dict[str, object] | None = None, *, with_secrets: bool = True) -> "Loaded":
-    """The effective configuration: flags over environment over file. Raises nothing."""
+def load(
+    path: Path, flags: dict[str, object] | None = None, *, with_secrets: bool = True, close: bool = False
+) -> "Loaded":
+    """The effective configuration: flags over environment over file, which with `close` is taken from everybody but
+    its owner. Raises nothing."""
     from gproxy.config.source import load_file
     from gproxy.providers.catalog import CHANNELS
 
     return load_file(
-        path, channels=CHANNELS, environ=os.environ, flags=flags or {}, with_secrets=with_secrets
+        path,
+        channels=CHANNELS,
+        environ=os.environ,
+        flags=flags or {},
+        with_secrets=with_secrets,
+        close=close,
     )
 
 

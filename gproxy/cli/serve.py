@@ -36,7 +36,7 @@ def serve(*, demo: DemoOption = False, config: ConfigOption = None, **flags: obj
         code = _serve_demo(given)
     else:
         path = files.find(config)
-        code = _run(partial(files.load, path, given), path=path, directory=path.resolve().parent)
+        code = _run(partial(files.load, path, given, close=True), path=path, directory=path.resolve().parent)
     raise typer.Exit(code)
 
 

@@ -5,6 +5,7 @@ What the values mean is `load.py`'s, what the server makes of them `snapshot.py`
 
 import errno
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -75,8 +76,10 @@ def load_file(
     environ: Mapping[str, str],
     flags: Mapping[str, object] = {},
     with_secrets: bool = True,
+    close: bool = False,
 ) -> Loaded:
-    """`load_text` of a file, which is made readable by its owner alone. Raises nothing."""
+    """`load_text` of a file. That others can read it is a warning; with `close` it is made its owner's alone. Raises
+    nothing."""
     try:
         text = _bytes_of(path)
     except FileNotFoundError:
@@ -86,7 +89,7 @@ def load_file(
         return Loaded(None, None, (problem,), unread=True)
     except ConfigError as error:
         return _failed(Problem("error", 0, "", error.message))
-    noted = tuple(_made_private(path)) + (() if text else (_EMPTY,))
+    noted = tuple(_open_to_others(path, close=close)) + (() if text else (_EMPTY,))
     return _load(text, path.resolve().parent, path.name, channels, environ, flags, noted, with_secrets)
 
 
@@ -235,18 +238,23 @@ def _bytes_of(path: Path) -> bytes:
         return file.read(MOST_BYTES)
 
 
-def _made_private(path: Path) -> Iterator[Problem]:
-    """Take the file from everyone but its owner: it may hold secrets."""
+def _open_to_others(path: Path, *, close: bool) -> Iterator[Problem]:
+    """What is said of a file that others can get at, which may hold secrets; with `close` it is taken from them."""
     if os.name == "nt":
         return
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError:
         return  # it has just been taken away
-    if mode & 0o077:
-        try:
+    if not mode & 0o077:
+        return
+    try:
+        if close:
             path.chmod(0o600)
-        except OSError:
-            yield Problem("warning", 0, "", f"others can read it (mode {mode:04o})", "make its mode 0600")
-        else:
-            yield Problem("warning", 0, "", f"others could read it (mode {mode:04o}): its mode is 0600 now")
+    except OSError:
+        close = False
+    if close:
+        yield Problem("warning", 0, "", f"others could read it (mode {mode:04o}): its mode is 0600 now")
+    else:
+        remedy = f"`chmod go= {shlex.quote(str(path))}`"
+        yield Problem("warning", 0, "", f"others can read it (mode {mode:04o})", remedy)

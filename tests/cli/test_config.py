@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import stat
 import sys
@@ -54,6 +55,19 @@ def test_a_misspelt_variable_is_a_warning(run: Run, file: Path, monkeypatch: pyt
     (told,) = json.loads(run("check", "--json").out)
     assert (told["severity"], told["path"], told["line"]) == ("warning", "GPROXY_PROT", 0)
     assert "canary" not in ran.out + str(told)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+@pytest.mark.parametrize(
+    "argv", [("check",), ("doctor",), ("explain", "x"), ("models", "prices"), ("providers", "test")]
+)
+def test_what_only_looks_leaves_the_mode_of_the_file(run: Run, file: Path, argv: tuple[str, ...]) -> None:
+    file.chmod(0o644)
+    ran = run(*argv)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    if argv[0] in ("check", "doctor"):
+        assert "others can read it (mode 0644)" in " ".join(ran.out.split())
+        assert "`chmod go= " in ran.out
 
 
 def test_every_error_is_told_with_its_line(run: Run, file: Path) -> None:

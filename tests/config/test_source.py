@@ -164,10 +164,18 @@ def test_a_file_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
-def test_a_file_that_others_can_read_is_made_private_with_one_warning(tmp_path: Path) -> None:
+def test_a_file_that_others_can_read_is_told_of_and_made_private_where_that_is_asked_for(
+    tmp_path: Path,
+) -> None:
     path = write(tmp_path, mode=0o644)
     environ = {"KEY_A": "a", "KEY_B": "b"}
-    first, second = read(path, environ), read(path, environ)
+    told = read(path, environ)
+    assert [problem.render("f") for problem in told.warnings] == [
+        f"f: warning: others can read it (mode 0644); `chmod go= {path}`"
+    ]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    first = load_file(path, channels=CHANNELS, environ=environ, close=True)
+    second = load_file(path, channels=CHANNELS, environ=environ, close=True)
     assert [problem.message for problem in first.warnings] == [
         "others could read it (mode 0644): its mode is 0600 now"
     ]

@@ -74,6 +74,18 @@ def test_a_new_configuration_is_private_where_it_is_written(tmp_path: Path) -> N
     assert open_to_others(gateway.folder) == {}
 
 
+def test_a_configuration_that_others_can_read_is_closed_by_the_server_and_by_nobody_else(
+    tmp_path: Path,
+) -> None:
+    gateway = served(tmp_path / "here")
+    gateway.path.chmod(0o644)
+    assert "others can read it (mode 0644)" in gateway.cli("check")
+    assert open_to_others(gateway.folder) == {"gproxy.toml": "0644"}
+    with gateway:
+        assert open_to_others(gateway.folder) == {}
+        assert "others could read it (mode 0644): its mode is 0600 now" in gateway.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="arguments are read from /proc")
 def test_no_argument_of_a_process_is_a_secret(tmp_path: Path) -> None:
     with served(tmp_path / "here") as gateway:

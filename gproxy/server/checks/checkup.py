@@ -87,7 +87,7 @@ def _contents(config: schema.Config) -> Iterator[Finding]:
 
 
 def _permissions(settings: schema.Global, directory: Path, folder: Path) -> Iterator[Finding]:
-    """Loading the file has made that one private already, and told so."""
+    """Loading the file has told of its own mode already."""
     if os.name == "nt":
         return
     found = []

@@ -240,7 +240,8 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self, most: int = _TURN_BYTES) -> None:
         """Take some of what was kept, for the request whose turn it is. The rest of it stays where it is."""
-        if self._deaf or not self._kept or (self._exchange is not None and self._exchange.whole):
+        waits = self._exchange is not None and self._exchange.whole
+        if self._closed or self._deaf or not self._kept or waits:
             return
         piece = bytes(self._kept[:most])
         rest = self._take(piece)

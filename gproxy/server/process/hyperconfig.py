@@ -18,18 +18,19 @@ from gproxy.server.process import listeners
 KEEP_ALIVE_S = 75.0
 
 LISTENING_TIMES = 8
-"""How often the listener is there: uvloop's libuv takes one connection of each socket that is ready in a turn of the
-loop. If it were one a turn, newcomers would wait for as many turns as there are of them, and turns are longest where
-most is to be done."""
+"""How often the listener is there for uvloop, whose libuv takes one connection of each socket that is ready in a turn
+of the loop. If it were one a turn, newcomers would wait for as many turns as there are of them, and turns are longest
+where most is to be done. asyncio's own loops take all that wait, and stumble over each copy when there are no
+descriptors left."""
 
 LONGEST_END_S = 86_400.0
 """More than any drain may take."""
 
 
-def made(settings: schema.Global, listener: socket.socket, directory: Path) -> Config:
+def made(settings: schema.Global, listener: socket.socket, directory: Path, *, by_uvloop: bool) -> Config:
     """Of a server that takes over `listener`; relative paths of TLS files start from `directory`."""
     config = Config()
-    copies = [os.dup(listener.fileno()) for _ in range(LISTENING_TIMES - 1)]
+    copies = [os.dup(listener.fileno()) for _ in range(LISTENING_TIMES - 1)] if by_uvloop else []
     config.bind = [f"fd://{descriptor}" for descriptor in (listener.detach(), *copies)]
     config.backlog = listeners.BACKLOG
     config.keep_alive_timeout = KEEP_ALIVE_S

@@ -152,7 +152,8 @@ class Serving:
         engine = self._fast_engine(gateway)
         if engine is not None:
             writer.together = engine.terms.outbox.gather
-        config = hyperconfig.made(server.started, self._listener, server.directory)
+        by_uvloop = _loop_factory() is not None
+        config = hyperconfig.made(server.started, self._listener, server.directory, by_uvloop=by_uvloop)
         ending = Ending(gateway, engine, worker)
         serving = tasks.spawn(serve(gateway, config, shutdown_trigger=ending.told.wait))
         if server.path is not None:

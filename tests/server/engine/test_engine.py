@@ -143,6 +143,19 @@ async def test_who_waits_when_the_server_is_to_end_is_answered_first() -> None:
         assert (await part.answer()).status == 408, "its head is not waited for as long as it would be"
 
 
+async def test_who_waits_when_nobody_is_waited_for_any_more_is_not_begun() -> None:
+    async with listening(echo) as served:
+        gate, wire = shut(served), await served.connect()
+        wire.write(request())
+        await until(lambda: len(gate._waiting) == 1)
+        served.drain()
+        assert served.engine is not None
+        served.engine.cut_off()
+        gate._next_turn()
+        assert await wire.rest() == b""
+        assert served.seen == []
+
+
 async def test_an_idle_time_that_is_up_ends_nobody_who_waits() -> None:
     async with listening(echo, idle=0.1, look=0.01) as served:
         gate, wire = shut(served), await served.connect()

@@ -20,7 +20,7 @@ from tests.server.listening import lifespan
 
 def test_no_default_of_its_own_ends_a_stream_or_a_connection(tmp_path: Path) -> None:
     listener = socket.socket()
-    config = hyperconfig.made(Global(), listener, tmp_path)
+    config = hyperconfig.made(Global(), listener, tmp_path, by_uvloop=True)
     assert listener.fileno() == -1, "it is Hypercorn's now"
     for bound in config.bind:
         os.close(int(bound.removeprefix("fd://")))
@@ -36,6 +36,17 @@ def test_many_who_come_at_once_are_taken_in_few_turns_of_the_loop(tmp_path: Path
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         turns = runner.run(_turns_to_take(80, tmp_path))
     assert turns < 40
+
+
+@pytest.mark.parametrize(("by_uvloop", "times"), [(True, hyperconfig.LISTENING_TIMES), (False, 1)])
+def test_a_loop_that_takes_all_who_wait_has_the_listener_once(
+    tmp_path: Path, by_uvloop: bool, times: int
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = hyperconfig.made(Global(), listener, tmp_path, by_uvloop=by_uvloop)
+    for bound in config.bind:
+        os.close(int(bound.removeprefix("fd://")))
+    assert len(config.bind) == times
 
 
 async def _turns_to_take(count: int, folder: Path) -> int:
@@ -54,7 +65,7 @@ async def _turns_to_take(count: int, folder: Path) -> int:
     address = listener.getsockname()
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as clients:
         patch.setattr("hypercorn.asyncio.run.TCPServer", Counting)
-        config = hyperconfig.made(Global(), listener, folder)
+        config = hyperconfig.made(Global(), listener, folder, by_uvloop=True)
         serving = asyncio.create_task(serve(app, config, shutdown_trigger=stop.wait))  # type: ignore[arg-type]
         clients.enter_context(first := socket.create_connection(address))
         while not taken:  # so it listens

@@ -12,9 +12,9 @@ from gproxy.config.keys import hash_key, make_key
 from gproxy.config.schema import RESERVED_NAMES
 from gproxy.server.console import LINES
 from gproxy.server.engine.exchange import Exchange
-from gproxy.server.engine.framing import Heads
+from gproxy.server.engine.framing import Heads, Known
 from gproxy.server.request import edge
-from tests.server.listening import Paper
+from tests.server.listening import Paper, listening, request
 from tests.server.parts import (
     ALICE,
     GOOD,
@@ -189,6 +189,20 @@ async def test_a_new_configuration_holds_from_the_next_request_on(tmp_path: Path
         front.gateway.swap(snapshot(TEXT.replace(KEY, "sk-other")))
         assert (await front.ask(CHAT, BODY)).status == 401
         assert (await front.ask(CHAT, BODY, key="sk-other")).status == 200
+
+
+async def test_a_head_that_is_known_lets_nobody_in_whose_key_is_no_longer_good(tmp_path: Path) -> None:
+    asked = request(
+        f"authorization: Bearer {KEY}", line=f"POST {CHAT} HTTP/1.1", body=json.dumps(BODY).encode()
+    )
+    async with serving(TEXT, tmp_path) as front, listening(front.gateway) as served:
+        for text, status in ((None, 200), (None, 200), (TEXT.replace(KEY, "sk-other"), 401), (TEXT, 200)):
+            if text is not None:
+                front.gateway.swap(snapshot(text))
+            wire = await served.connect()
+            wire.write(asked)
+            assert (await wire.answer()).status == status
+            wire.close()
 
 
 async def test_a_provider_that_refused_to_be_asked_for_usage_is_asked_again_after_a_reload(
@@ -380,13 +394,13 @@ async def test_a_head_that_comes_again_is_answered_as_one_that_comes_alone(
     """Under whichever configuration, the one before not forgotten, and between others."""
     statuses = set()
     async with peer(always(GOOD)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
-        heads, stranger = Heads(), ALICE.replace(KEY, "sk-another-client")
+        heads, stranger = Heads(Known()), ALICE.replace(KEY, "sk-another-client")
         for settings, users in (("", ALICE), (PAGES, ALICE), (NARROW, stranger), ("", ALICE)):
             front.gateway.swap(snapshot(settings + provider(up.url) + users))
             for other in (head, HEADS[0], head):
                 for body in BODIES:
                     found = await over(front, heads, other, body)
-                    assert found == await over(front, Heads(), other, body)
+                    assert found == await over(front, Heads(Known()), other, body)
                     statuses.add(found.split(b" ", 2)[1])
     assert b"401" in statuses or head[0].startswith(("PUT", "POST /nowhere"))
 
@@ -398,7 +412,7 @@ async def test_the_second_of_two_like_heads_is_not_looked_at_again(
     guard = edge.guard
     monkeypatch.setattr(edge, "guard", lambda *given: looked.append(given) or guard(*given))
     async with peer(always(GOOD)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
-        heads = Heads()
+        heads = Heads(Known())
         for body in BODIES[:2]:
             assert (await over(front, heads, HEADS[0], body)).startswith(b"HTTP/1.1 200")
     assert len(looked) == 1
@@ -409,7 +423,7 @@ async def test_what_goes_upstream_for_a_head_that_comes_again_is_the_configurati
 ) -> None:
     secrets = ("sk-upstream-1", "sk-upstream-2", "sk-upstream-1")
     async with peer(always(GOOD)) as up, serving(provider(up.url) + ALICE, tmp_path) as front:
-        heads = Heads()
+        heads = Heads(Known())
         for secret in secrets:
             more = f'headers = {{ "x-team" = "{secret[-1]}" }}'
             front.gateway.swap(snapshot(provider(up.url, more=more, secrets=(secret,)) + ALICE))

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from gproxy.server.engine.framing import Known
 from gproxy.server.engine.gate import Gate
 from gproxy.server.engine.http1 import Answer, Connection, Terms
 from gproxy.server.request.reply import WRITE_TIMEOUT
@@ -29,9 +30,10 @@ class Engine:
         linger_most: float = 30.0,
         look: float = 0.5,
     ) -> None:
-        self.terms = Terms(answer, Outbox(), Gate(), idle, head, write, linger, linger_most)
+        self.terms = Terms(answer, Outbox(), Gate(), Known(), idle, head, write, linger, linger_most)
         self.connections: set[Connection] = set()
         self._every = look
+        self._turn_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     async def serve(
@@ -74,5 +76,10 @@ class Engine:
         if self.connections:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self._every, self._look)
+            if loop.time() >= self._turn_at:
+                self._turn_at = loop.time() + self.terms.idle
+                self.terms.known.turn()
+        else:
+            self.terms.known.clear()
         for connection in tuple(self.connections):
             connection.look()

@@ -6,6 +6,7 @@ RFC 9112. What can be read in two ways is refused, since whoever stands before u
 """
 
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,6 +35,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNOREC
 _MOST_DIGITS = 15
 _ZERO = ord("0")
 _MOST_KEPT_BYTES = 4 * 1024
+_MOST_YOUNG = 128
 _FRAMING = frozenset((b"content-length", b"transfer-encoding", b"connection", b"expect"))
 
 MALFORMED = "The request is malformed."
@@ -129,6 +131,9 @@ class Chunked:
 
 Body = Sized | Chunked
 
+_Around = tuple[Hashable, bytes, bytes]
+"""Where a head came to, and what of it stands around the length of its body."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -196,29 +201,71 @@ def read_head(raw: bytes) -> tuple[Head, Body | None]:
     return Head(method.decode(), target, version, found.headers, persistent, expects), body
 
 
-class Heads:
-    """Reads the heads of one connection, which are nearly all alike: one that is the one before again, byte for byte
-    but for the length of its body, is not parsed again.
+class Known:
+    """Heads that connections of one process have sent, each with the local address that it came to: what is made of
+    a head may depend on both. Bounded; to be told `turn` now and then, so that none stays that nobody sends again.
     """
 
     def __init__(self) -> None:
-        self._known: Head | None = None
-        self._before = self._after = b""  # of the head that is known, around its length
+        self._young: dict[_Around, Head] = {}
+        self._old: dict[_Around, Head] = {}
+
+    def find(self, around: _Around) -> Head | None:
+        """The head that is so around its length."""
+        head = self._young.get(around)
+        if head is None and (head := self._old.pop(around, None)) is not None:
+            self.keep(around, head)
+        return head
+
+    def keep(self, around: _Around, head: Head) -> None:
+        if len(self._young) >= _MOST_YOUNG:
+            self.turn()
+        self._young[around] = head
+
+    def turn(self) -> None:
+        """Forget those that were not asked for since the last time."""
+        self._old, self._young = self._young, {}
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._old, self._young = {}, {}
+
+
+class Heads:
+    """Reads the heads of one connection, which comes to the address `local`. One that `known` has, byte for byte but
+    for the length of its body, is not parsed again; nearly always it is the one before.
+    """
+
+    def __init__(self, known: Known, local: Hashable = None) -> None:
+        self._known = known
+        self._local = local
+        self._last: Head | None = None
+        self._before = self._after = b""  # of the last one, around its length
 
     def read(self, raw: bytes) -> tuple[Head, Body | None]:
         """As `read_head`."""
-        known = self._known
-        if known is not None and raw.startswith(self._before) and raw.endswith(self._after):
+        last = self._last
+        if last is not None and raw.startswith(self._before) and raw.endswith(self._after):
             length = raw[len(self._before) : len(raw) - len(self._after)]
             if _is_plain(length):
-                return known, _sized(length)
-        head, body = read_head(raw)
-        found = _LENGTH.search(raw) if body is not None and not head.expects else None
-        self._known = None
-        if found is not None and _is_plain(found[1]) and len(raw) <= _MOST_KEPT_BYTES:
+                return last, _sized(length)
+        self._last = None
+        found = _LENGTH.search(raw) if len(raw) <= _MOST_KEPT_BYTES else None
+        if found is None or not _is_plain(found[1]):
+            return read_head(raw)
+        before, after = raw[: found.start(1)], raw[found.end(1) :]
+        around = self._local, before, after
+        head = self._known.find(around)
+        if head is None:
+            head, body = read_head(raw)
+            if body is None or head.expects:
+                return head, body
             names = [name for name, _ in head.headers]
-            head = self._known = replace(head, place=names.index(b"content-length"))
-            self._before, self._after = raw[: found.start(1)], raw[found.end(1) :]
+            head = replace(head, place=names.index(b"content-length"))
+            self._known.keep(around, head)
+        else:
+            body = _sized(found[1])
+        self._last, self._before, self._after = head, before, after
         return head, body
 
 

@@ -16,7 +16,15 @@ from typing import Any
 from gproxy.errors import BadRequest, BodyTimeout, GatewayError, HeadersTooLarge, InternalFault
 from gproxy.protocols.registry import OPENAI
 from gproxy.server.engine.exchange import Exchange
-from gproxy.server.engine.framing import EMPTY_LINES, MALFORMED, MAX_HEAD_BYTES, Head, Heads, is_hopeless
+from gproxy.server.engine.framing import (
+    EMPTY_LINES,
+    MALFORMED,
+    MAX_HEAD_BYTES,
+    Head,
+    Heads,
+    Known,
+    is_hopeless,
+)
 from gproxy.server.engine.gate import Gate
 from gproxy.server.engine.sender import Sender
 from gproxy.server.request.reply import Reply, new_request_id
@@ -45,6 +53,7 @@ class Terms:
     """What all connections of one process go by. Times are seconds.
 
     `outbox`: answers that are made while it gathers go out together. `gate`: whether a request is begun at once.
+    `known`: heads that need not be parsed again.
     `idle`: between two requests. `head`: from the first byte of a head to its last. `write`: without the client
     taking anything of what waits for it. `linger`: reading on after an answer that came before the request's end,
     from its last byte on, and `linger_most` in all. `draining`: each is closed as soon as it is idle.
@@ -53,6 +62,7 @@ class Terms:
     answer: Answer
     outbox: Outbox
     gate: Gate
+    known: Known
     idle: float
     head: float
     write: float
@@ -77,7 +87,7 @@ class Connection(asyncio.Protocol):
         self._terms = terms
         self._transport = transport
         self._sender = Sender(transport, terms.outbox)
-        self._heads = Heads()
+        self._heads = Heads(terms.known, shared.get("server"))
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._buffer = bytearray()  # a head that is not whole yet

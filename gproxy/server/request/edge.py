@@ -134,8 +134,8 @@ class Call(Struct, frozen=True, kw_only=True):
     """One request that has passed the door. `query` is the raw query without `key`.
 
     `snapshot` is the configuration that it is served under to its end. `started` is `time.monotonic()`'s
-    clock, `started_at` seconds since the epoch. `trace` hears of it where requests are logged. Its `fields` are the
-    same for all requests of a connection whose heads differ in no more than the length of the body.
+    clock, `started_at` seconds since the epoch. `trace` hears of it where requests are logged. Its `fields` may be
+    the same for all requests to one address whose heads differ in no more than the length of the body.
     """
 
     request_id: str

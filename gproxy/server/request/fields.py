@@ -14,8 +14,8 @@ class Fields:
     """The headers of one request by their names, which are lower case.
 
     `derived` is what others have made of them, each under a key of its own: it may depend on these headers, but for
-    Content-Length, and on the snapshot that the request is served under, and has to be bounded. The next request of
-    the connection finds it there again if its head is the same; after a reload it is empty.
+    Content-Length, and on the snapshot that the request is served under, and has to be bounded. The next request to
+    the same address whose head is the same finds it there again, by whichever connection; after a reload it is empty.
     """
 
     __slots__ = ("_repeated", "by_name", "derived", "raw")

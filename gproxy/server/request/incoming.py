@@ -33,10 +33,10 @@ class ClientLeft(Exception):
 class Request(Protocol):
     """One request, by whichever engine it came.
 
-    `kept` is what has been made of its head but for the length of its body, by who did; the next request of the
-    connection that begins so finds it. `length` is that of the body in bytes, None if that is not known. `expected`:
-    the client sends the body when it is first asked for, and not before. `task` is the one that serves it. `wire`
-    takes the answer instead of `send`, if there is one.
+    `kept` is what has been made of its head but for the length of its body, by who did; the next request to the same
+    address that begins so finds it. `length` is that of the body in bytes, None if that is not known. `expected`: the
+    client sends the body when it is first asked for, and not before. `task` is the one that serves it. `wire` takes
+    the answer instead of `send`, if there is one.
     """
 
     @property

@@ -168,6 +168,42 @@ async def test_an_idle_time_that_is_up_ends_nobody_who_waits() -> None:
         assert (await wire.answer()).status == 200
 
 
+async def test_what_one_connection_has_sent_is_known_of_others_until_nobody_sends_it_again() -> None:
+    go = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "GET":
+            await go.wait()
+        await echo(scope, receive, send)
+
+    async with listening(app, idle=0.1, look=0.01) as served:
+        assert served.engine is not None
+        known = served.engine.terms.known
+        busy = await served.connect()
+        busy.write(request(line="GET /x HTTP/1.1"))
+        for name in "aab":
+            wire = await served.connect()
+            wire.write(request(f"x: {name}", body=b"1"))
+            assert ["x", name] in (await wire.answer()).json()["headers"]
+        assert known._young or known._old
+        await until(lambda: not (known._young or known._old))
+        assert served.engine.connections
+        go.set()
+        assert (await busy.answer()).status == 200
+
+
+async def test_nothing_is_known_once_all_connections_are_closed() -> None:
+    async with listening(echo, look=0.01) as served:
+        assert served.engine is not None
+        wire = await served.connect()
+        wire.write(request(body=b"1"))
+        await wire.answer()
+        known = served.engine.terms.known
+        assert known._young
+        wire.close()
+        await until(lambda: not (known._young or known._old))
+
+
 # The end.
 
 

@@ -21,6 +21,7 @@ from gproxy.server.engine.framing import (
     Chunked,
     Head,
     Heads,
+    Known,
     Sized,
     is_hopeless,
     read_head,
@@ -74,9 +75,11 @@ KINDS = st.tuples(
 
 
 @given(st.lists(KINDS, min_size=1, max_size=2), st.data())
-def test_heads_of_one_connection_are_read_as_each_by_itself(kinds: list[Any], data: st.DataObject) -> None:
-    heads = Heads()
-    for _ in range(6):
+def test_heads_of_all_connections_are_read_as_each_by_itself(kinds: list[Any], data: st.DataObject) -> None:
+    known = Known()
+    connections = [Heads(known, "127.0.0.1") for _ in range(3)]
+    for _ in range(8):
+        heads = data.draw(st.sampled_from(connections))
         before, length, after, line = data.draw(st.sampled_from(kinds))
         lines = [line, *before, length % data.draw(st.sampled_from(LENGTHS)), *after, "", ""]
         raw = "\r\n".join(lines).encode("latin-1")
@@ -84,7 +87,7 @@ def test_heads_of_one_connection_are_read_as_each_by_itself(kinds: list[Any], da
 
 
 def test_a_head_that_is_the_last_again_is_not_parsed_again() -> None:
-    heads = Heads()
+    heads = Heads(Known())
     with patch.object(framing, "_parsed", side_effect=framing._parsed) as parsed:
         read = [
             heads.read(b"POST / HTTP/1.1\r\ncontent-length: %d\r\nx: y\r\n\r\n" % n) for n in (3, 4, 50, 0)
@@ -102,8 +105,54 @@ def test_a_head_that_is_the_last_again_is_not_parsed_again() -> None:
     assert len({id(head.kept) for head, _ in read}) == 1
 
 
+def ask(heads: Heads, name: int = 0, length: int = 3) -> Head:
+    return heads.read(b"POST / HTTP/1.1\r\ncontent-length: %d\r\nx: %d\r\n\r\n" % (length, name))[0]
+
+
+def test_a_head_that_another_connection_has_sent_is_not_parsed_again() -> None:
+    known = Known()
+    first = ask(Heads(known, "127.0.0.1"))
+    second = Heads(known, "127.0.0.1").read(b"POST / HTTP/1.1\r\ncontent-length: 50\r\nx: 0\r\n\r\n")
+    assert second[0] is first
+    assert second[1] is not None
+    assert second[1].length == 50
+
+
+def test_what_came_to_another_address_of_this_machine_is_another_head() -> None:
+    known = Known()
+    heads = [ask(Heads(known, local)) for local in ("127.0.0.1", "10.0.0.1")]
+    assert heads[0].kept is not heads[1].kept
+
+
+def test_nothing_is_kept_of_a_head_that_is_refused() -> None:
+    known = Known()
+    for _ in range(2):
+        with pytest.raises(BadRequest):
+            Heads(known).read(b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\n")
+    assert not known._young
+
+
+def test_a_head_that_is_asked_for_stays_and_others_are_forgotten() -> None:
+    known = Known()
+    heads = [ask(Heads(known), name) for name in (1, 2)]
+    known.turn()
+    assert ask(Heads(known), 1) is heads[0]
+    known.turn()
+    assert ask(Heads(known), 1) is heads[0]
+    assert ask(Heads(known), 2) is not heads[1]
+    known.clear()
+    assert ask(Heads(known), 1) is not heads[0]
+
+
+def test_there_are_no_more_known_heads_than_some() -> None:
+    known = Known()
+    for name in range(5 * framing._MOST_YOUNG):
+        ask(Heads(known), name)
+    assert len(known._young) + len(known._old) <= 2 * framing._MOST_YOUNG
+
+
 def test_a_body_that_is_waited_for_is_one_that_there_is() -> None:
-    heads = Heads()
+    heads = Heads(Known())
     raw = b"POST / HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
     assert [heads.read(raw % length)[0].expects for length in (3, 0)] == [True, False]
 

@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from gproxy.config.keys import make_key
 from gproxy.config.scrub import Known, Scrubber, known, pieces, secret_name
+from tests.kit.gateway import ROOT
 from tests.server.parts import ALICE, KEY, provider, snapshot
 
 MADE = make_key()
@@ -275,3 +278,18 @@ def test_a_body_of_backslashes_takes_no_longer_than_another(secret: str) -> None
     began = time.process_time()
     assert one.data(body, open_end=True) == body
     assert time.process_time() - began < 0.5
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+def test_no_file_is_opened_to_take_a_secret_out() -> None:
+    """What is told when a process has no descriptors left goes through here."""
+    program = (
+        "import resource\n"
+        "from gproxy.config.scrub import Known, Scrubber\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))\n"
+        f"print(Scrubber(Known(keys=frozenset({{{SECRET!r}}}))).text({SECRET!r}))\n"
+    )
+    done = subprocess.run(
+        (sys.executable, "-c", program), env={"PYTHONPATH": ROOT}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "[redacted]\n"), done.stderr

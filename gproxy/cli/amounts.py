@@ -22,6 +22,17 @@ def dollars(text: str, option: str) -> Decimal:
     return amount
 
 
+def price(text: str, option: str) -> Decimal:
+    """An amount in USD, 0 or more; raises BadParameter, for wrong usage, if it is none."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not (amount.is_finite() and 0 <= amount <= Decimal(str(MOST_USD))):
+        raise typer.BadParameter(f"{text} is no amount in USD, 0 or more", param_hint=option)
+    return amount
+
+
 def count(text: str, option: str) -> int:
     """A whole number above 0; raises BadParameter, for wrong usage, if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= _MOST):

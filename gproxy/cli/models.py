@@ -31,7 +31,7 @@ def set_alias(
     choices = keys_of(ModelAlias)["strategy"].choices
     if strategy is not None and strategy not in choices:
         raise typer.BadParameter(output.not_one_of(strategy, choices), param_hint="--strategy")
-    places = [_place(target) for target in targets]
+    places = [place(target, "TARGETS") for target in targets]
     new = files.edit(config, lambda document: changes.set_alias(document, name, places, strategy=strategy))
     output.note(f"{name} {'is' if new else 'is now'} {', '.join(targets)}.")
 
@@ -107,8 +107,9 @@ def _targets(row: ModelAlias) -> list[tuple[str, str]]:
     return [(row.provider_name, row.model_id), *more]
 
 
-def _place(target: str) -> dict[str, object]:
+def place(target: str, argument: str) -> dict[str, str]:
+    """What a target is in the file; raises BadParameter, for wrong usage, if it names no provider and model."""
     provider, slash, model = target.partition("/")
     if not (provider and slash and model):
-        raise typer.BadParameter(f"{target} is not PROVIDER/MODEL", param_hint="TARGETS")
+        raise typer.BadParameter(f"{target} is not PROVIDER/MODEL", param_hint=argument)
     return {"provider_name": provider, "model_id": model}

@@ -57,7 +57,8 @@ def prices(
         _show(found, aliases)
     for name, price in found.items():
         if price is None and not as_json:
-            output.note(f"{name}: unknown; price_tiers or price_each_call in [[models]] sets it.")
+            command = f"`gproxy models price {shlex.quote(name)}`"
+            output.note(f"{name}: unknown; {command} sets it, or price_each_call in [[models]].")
 
 
 def tree(price: "Price", channel: str) -> dict[str, Any]:

@@ -103,6 +103,7 @@ _MODELS = Branch(
     {
         "list": Leaf("models:list_models", "List models and aliases by the names that clients send."),
         "prices": Leaf("prices:prices", "List the prices in force, in USD per million tokens."),
+        "price": Leaf("setprice:set_price", "Set what a model costs, in the file."),
     },
 )
 _USAGE = Branch(

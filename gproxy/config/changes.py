@@ -250,7 +250,7 @@ def set_alias(
         index = len(document.tables("model_aliases"))
         document.add(("model_aliases",), {"alias": alias} | _place(first))
     path = ("model_aliases", index)
-    _put(document, path, _place(first) | ({"strategy": strategy} if strategy else {}))
+    put(document, path, _place(first) | ({"strategy": strategy} if strategy else {}))
     if new and more:
         document.set(path, "targets", more)
     else:
@@ -272,12 +272,12 @@ def _set_targets(document: Document, array: KeyPath, places: Sequence[Mapping[st
     for number, place in enumerate(places):
         values = next((target for target in kept if _place(target) == place), place)
         if number < len(kept):
-            _put(document, (*array, number), values, kept[number].keys() - values.keys())
+            put(document, (*array, number), values, kept[number].keys() - values.keys())
         else:
             document.add(array, values)
 
 
-def _put(
+def put(
     document: Document, table: KeyPath, values: Mapping[str, object], without: Iterable[str] = ()
 ) -> None:
     """Set those keys of a table that have another value, and take out `without`."""

@@ -25,3 +25,14 @@ def test_a_count_is_a_whole_number_that_the_file_can_hold() -> None:
 def test_what_is_no_count_is_wrong_usage(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="no whole number above 0"):
         amounts.count(text, "--rpm")
+
+
+@pytest.mark.parametrize("text", ["0", "0.000000001", "1e9"])
+def test_a_price_may_be_nothing(text: str) -> None:
+    assert amounts.price(text, "--input") == Decimal(text)
+
+
+@pytest.mark.parametrize("text", ["-0.1", "nan", "inf", "x", "", "1e10"])
+def test_a_price_is_an_amount(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        amounts.price(text, "--input")

@@ -50,7 +50,7 @@ def test_the_commands_are_those_of_the_contract() -> None:
         "quota": {"set", "top-up", "show"},
         "credentials": {"list", "reset"},
         "alias": {"set", "list", "remove"},
-        "models": {"list", "prices"},
+        "models": {"list", "prices", "price"},
         "logs": {"list", "show", "clear"},
         "usage": {"report", "export", "prune", "reprice", "verify"},
         "service": {"install", "uninstall", "status"},

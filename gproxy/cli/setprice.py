@@ -1,0 +1,86 @@
+"""`gproxy models price`: what a model costs, as the file says it. What is in force is `prices.py`'s to show."""
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+import typer
+
+from gproxy.cli import files, output
+from gproxy.cli.amounts import NONE, count, price
+from gproxy.cli.models import place
+from gproxy.cli.options import ConfigOption, JsonOption
+
+_KEYS = {
+    "--input": "price_input_tokens",
+    "--output": "price_output_tokens",
+    "--cache-read": "price_cache_read_input_tokens",
+    "--cache-write": "price_cache_creation_input_tokens",
+    "--cache-write-1h": "price_cache_creation_input_tokens_1h",
+}
+"""The keys of a tier in the file."""
+
+
+def _amount(flag: str, help: str) -> Any:
+    return typer.Option(flag, metavar="USD", help=help)
+
+
+def _cached(flag: str, help: str) -> Any:
+    return typer.Option(flag, metavar="USD|none", help=f"{help}; `none`: as input.")
+
+
+def set_price(
+    model: Annotated[str, typer.Argument(metavar="PROVIDER/MODEL", help="Which model.")],
+    input: Annotated[str | None, _amount("--input", "Input.")] = None,
+    output_: Annotated[str | None, _amount("--output", "Output.")] = None,
+    cache_read: Annotated[str | None, _cached("--cache-read", "Cache reads")] = None,
+    cache_write: Annotated[str | None, _cached("--cache-write", "Cache writes")] = None,
+    cache_write_1h: Annotated[str | None, _cached("--cache-write-1h", "Those for an hour")] = None,
+    above: Annotated[
+        str | None, typer.Option(metavar="TOKENS", help="Of requests with more input than this.")
+    ] = None,
+    add: Annotated[
+        bool, typer.Option("--add", help="Put the model into [[models]] if it is not there.")
+    ] = False,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Set what a model costs, in USD per million tokens, in the place of the built-in price.
+
+    A price that is not given stays as it is in the file. Requests pay the new one as soon as a running server has
+    taken the file up; `usage reprice` prices older ones.
+    """
+    from gproxy.config import tiers
+
+    texts = zip(_KEYS, (input, output_, cache_read, cache_write, cache_write_1h), strict=True)
+    given = {flag: _price(flag, text) for flag, text in texts if text is not None}
+    if not given:
+        raise typer.BadParameter(f"give any of {', '.join(_KEYS)}")
+    least = count(above, "--above") if above is not None else 0
+    where = place(model, "PROVIDER/MODEL")
+    found = files.edit(
+        config,
+        lambda document: tiers.set_price(
+            document,
+            where["provider_name"],
+            where["model_id"],
+            {_KEYS[flag]: None if usd is None else float(usd) for flag, usd in given.items()},
+            above=least,
+            add=add,
+        ),
+    )
+    if as_json:
+        output.show_json({"model": model, "price_tiers": found})
+        return
+    told = ", ".join(f"{flag[2:].replace('-', ' ')} {_told(usd)}" for flag, usd in given.items())
+    reach = f" above {least} tokens of input" if least else ""
+    output.note(f"{model} costs{reach}, in USD per million tokens: {told}.")
+
+
+def _price(flag: str, text: str) -> Decimal | None:
+    if text == NONE and flag.startswith("--cache"):
+        return None
+    return price(text, flag)
+
+
+def _told(usd: Decimal | None) -> str:
+    return "as input" if usd is None else f"{usd:f}"

@@ -6,7 +6,8 @@ only when the client has taken everything, and in TLS has said goodbye. What is 
 which is made one of ours. An answer that comes before its request's end is lost where the rest is still on its way.
 Where that waits to be read by an application that has ended, the connection stays for ever, as one of HTTP/2 without
 TLS does, which has no idle timer: such are not begun. Nor are WebSockets, which it would refuse itself where they are
-asked for badly, and then keep. What is mended of HTTP/2 is in `http2.py`; no more is touched.
+asked for badly, and then keep. A request that comes just as its idle connection is to end is dropped half done, and
+no answer says that the server is ending. What is mended of HTTP/2 is in `http2.py`; no more is touched.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from hypercorn.events import Closed, Event
 from hypercorn.protocol import ProtocolWrapper, h2
 from hypercorn.protocol import h11 as h11protocol
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.events import Response, StreamClosed
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper
@@ -110,9 +111,18 @@ class ClosingTCPServer(tcp_server.TCPServer):
         await self.idle_task.stop()
 
     async def _initiate_server_close(self) -> None:
+        if self._lingers or self._is_asked():
+            return
         self._give_up_later()
         await super()._initiate_server_close()
         self.loop.call_later(LINGER_SECONDS, self._end)
+
+    def _is_asked(self) -> bool:
+        """Whether a request has come, just as its connection was to be closed for want of one."""
+        spoken = self.protocol.protocol
+        if isinstance(spoken, H11Protocol):
+            return spoken.connection.their_state in (h11.SEND_BODY, h11.DONE, h11.MUST_CLOSE)
+        return not spoken.idle
 
     def _end(self) -> None:
         """TLS would have its client say goodbye, for 30 s, and who is idle does not read that it should."""
@@ -233,6 +243,12 @@ class TellingH11Protocol(H11Protocol):
     async def handle(self, event: Event) -> None:
         with contextlib.suppress(_Preface):
             await super().handle(event)
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """The last answer before the server ends says so: else the client would send its next request after it."""
+        if isinstance(event, Response) and event.status_code >= 200 and self.context.terminated.is_set():
+            event = Response(event.stream_id, [*event.headers, (b"connection", b"close")], event.status_code)
+        await super().stream_send(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         if event.method == b"PRI":

@@ -138,3 +138,18 @@ async def test_what_asks_for_a_websocket_is_a_request_like_others(
         await asyncio.get_running_loop().sock_sendall(client, sent)
         got = await read(client, b"")
     assert got.count(b"HTTP/1.1 ") == got.count(b"HTTP/1.1 200 ") == got.count(b"an answer") == 3
+
+
+async def test_a_request_that_comes_as_the_server_begins_to_end_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its connection was idle, and was to be closed in the same turn of the loop."""
+    async with served(answer, monkeypatch, repair.TellingH11Protocol) as client:
+        while not repair._open:
+            await asyncio.sleep(0)
+        (connection,) = repair._open
+        connection.reader.feed_data(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await connection.context.terminated.set()
+        got = await read(client, b"")
+    assert got.count(b"HTTP/1.1 200 ") == got.count(b"an answer") == 1
+    assert b"\r\nconnection: close\r\n" in got

@@ -54,7 +54,9 @@ async def _hand_over(
     transport = cast(asyncio.Transport, writer.transport)
     if transport.is_closing():
         return
-    early = _read_so_far(reader)
+    early, ended = _read_so_far(reader), reader.at_eof()
+    # It is told of no end of the transport that it loses here, and would wait to be found among garbage.
+    transport.get_protocol().connection_lost(None)
     scope = {
         "type": "http",
         "asgi": {"spec_version": "2.1", "version": "3.0"},
@@ -66,7 +68,7 @@ async def _hand_over(
     }
     # Cancelled at the end of the process, which asyncio's streams would tell as a fault on Python 3.11.
     with contextlib.suppress(asyncio.CancelledError):
-        await engine.serve(transport, early, reader.at_eof(), scope)
+        await engine.serve(transport, early, ended, scope)
 
 
 def _read_so_far(reader: asyncio.StreamReader) -> bytes:

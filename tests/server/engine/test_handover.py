@@ -1,6 +1,7 @@
 """The fast engine gets what Hypercorn accepts in the clear, and nothing where Hypercorn is another than we know."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -8,7 +9,8 @@ from hypercorn.asyncio import run, tcp_server
 
 from gproxy.server.engine import handover
 from gproxy.server.engine.engine import Engine
-from tests.server.listening import asgi, echo, request
+from tests.server.engine.test_http1 import until
+from tests.server.listening import asgi, echo, listening, request
 
 
 def test_there_is_no_obstacle_with_the_hypercorn_that_we_ask_for() -> None:
@@ -76,6 +78,27 @@ async def test_bytes_and_an_end_that_came_before_the_handover_are_not_lost(
         writer.close()
         while engine.connections:
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.both_loops
+async def test_a_connection_that_is_over_leaves_no_streams_to_be_found_among_garbage() -> None:
+    def streams() -> int:
+        return sum(isinstance(it, asyncio.StreamReaderProtocol) for it in gc.get_objects())
+
+    async with listening(echo) as served:
+        gc.collect()
+        gc.disable()
+        try:
+            before = streams()
+            wire = await served.connect()
+            wire.write(request())
+            assert (await wire.answer()).status == 200
+            wire.close()
+            del wire
+            served.forget()
+            await until(lambda: streams() == before)
+        finally:
+            gc.enable()
 
 
 async def test_a_connection_over_tls_stays_with_hypercorn() -> None:

@@ -45,11 +45,15 @@ class GatewayError(Exception):
     status = 500
     kind = "api_error"
 
-    def __init__(self, message: str, *, headers: tuple[tuple[str, str], ...] = ()) -> None:
-        """`headers` go out with the answer (`retry-after`, `allow`)."""
+    def __init__(
+        self, message: str, *, headers: tuple[tuple[str, str], ...] = (), why: str | None = None
+    ) -> None:
+        """`headers` go out with the answer (`retry-after`, `allow`). `why` is what logs are told in the place of the
+        message, where a client is not to know as much."""
         super().__init__(message)
         self.message = message
         self.headers = headers
+        self.why = message if why is None else why
 
 
 class BadRequest(GatewayError):

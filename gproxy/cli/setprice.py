@@ -25,7 +25,7 @@ def _amount(flag: str, help: str) -> Any:
 
 
 def _cached(flag: str, help: str) -> Any:
-    return typer.Option(flag, metavar="USD|none", help=f"{help}; `none`: as input.")
+    return typer.Option(flag, metavar="USD|none", help=f"{help}; `none`: no price of their own.")
 
 
 def set_price(
@@ -83,4 +83,4 @@ def _price(flag: str, text: str) -> Decimal | None:
 
 
 def _told(usd: Decimal | None) -> str:
-    return "as input" if usd is None else f"{usd:f}"
+    return "none of its own" if usd is None else f"{usd:f}"

@@ -8,7 +8,7 @@ import secrets
 import string
 import zlib
 
-_PREFIX = "op_"
+PREFIX = "op_"
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM_CHARS = 37
 _CHECKSUM_CHARS = 6
@@ -20,16 +20,16 @@ no better than the key itself."""
 
 def make_key() -> str:
     """A new key: `op_`, 37 random base62 characters (220 bits) and 6 of checksum."""
-    body = _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARS))
+    body = PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM_CHARS))
     return body + _checksum(body)
 
 
 def looks_made_here(key: str) -> bool:
     """Whether the checksum is right: tells a mistyped or foreign key, not a valid one, without a look-up."""
     body, checksum = key[:-_CHECKSUM_CHARS], key[-_CHECKSUM_CHARS:]
-    characters = body[len(_PREFIX) :]
+    characters = body[len(PREFIX) :]
     return (
-        body.startswith(_PREFIX)
+        body.startswith(PREFIX)
         and len(characters) >= _RANDOM_CHARS
         and all(c in _ALPHABET for c in characters)
         and checksum == _checksum(body)
@@ -48,7 +48,7 @@ def hash_key(key: str) -> str:
 
 def key_hint(key: str) -> str:
     """What people recognise a key by: `op_…x7Qd`, its last four characters (none of a very short key)."""
-    prefix = _PREFIX if key.startswith(_PREFIX) else ""
+    prefix = PREFIX if key.startswith(PREFIX) else ""
     return f"{prefix}…{key[-4:] if len(key) >= _SHORTEST_HINTED else ''}"
 
 

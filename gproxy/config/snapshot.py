@@ -121,7 +121,8 @@ class Snapshot:
     """One version of the configuration. `clients` is keyed by the SHA-256 hex of the key.
 
     `bare` maps a model id to the enabled providers that list it in `[[models]]`. `secrets` are those of clients and
-    providers that are known as they are: no name of a model may hold one. `routes` are those that were found so far,
+    providers that are known as they are: no name of a model may hold one. `disabled` says of a key that is in the
+    file and is not accepted, by the same hash, why. `routes` are those that were found so far,
     by the client's user and key, the name that it sent and the provider in the path; `clear_names` tells of names
     whether they hold no such secret.
     """
@@ -133,6 +134,7 @@ class Snapshot:
     bare: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...] = ()
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
+    disabled: Mapping[str, str] = field(default_factory=dict, repr=False)
     routes: Memory[tuple[str, str, str, str | None], Route] = field(
         default_factory=Memory, init=False, repr=False, compare=False
     )
@@ -152,6 +154,7 @@ def build(
         bare=_bare(providers),
         warnings=warnings,
         secrets=searched(config, secrets.values()),
+        disabled=_disabled(config),
     )
 
 
@@ -192,6 +195,17 @@ def _clients(config: schema.Config) -> dict[str, Client]:
                     budgets=(*budgets.get(user.name, ()), *_key_budget(key, key_id(stored))),
                 )
     return clients
+
+
+def _disabled(config: schema.Config) -> dict[str, str]:
+    found = {}
+    for user in config.users:
+        for key in user.keys:
+            if not (user.enabled and key.enabled):
+                stored = key.api_key_hash or hash_key(key.api_key)
+                name = f"the key {user.name}/{key.label or key_id(stored)}"
+                found[stored.removeprefix("sha256:")] = f"{name if user.enabled else user.name} is disabled"
+    return found
 
 
 def _grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, tuple[T, ...]]:

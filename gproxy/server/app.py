@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from gproxy.config.snapshot import Snapshot
 from gproxy.config.strays import without_hashed, without_keys
-from gproxy.errors import GatewayError, InternalFault, MethodNotAllowed, NotFound, Unavailable
+from gproxy.errors import (
+    GatewayError,
+    InternalFault,
+    MethodNotAllowed,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from gproxy.ledger.accounts import Accounts
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.pricebook import PriceBook
@@ -184,7 +191,7 @@ class Gateway:
                 path = without_hashed(path, self.snapshot.clients, self.snapshot.config)
             if told:
                 style = self.snapshot.config.globals.log_format
-                accesslog.write(style, lead.method, path, status, milliseconds, journal)
+                accesslog.write(style, lead.method, path, status, milliseconds, journal, incoming.unknown)
 
     async def quart(self) -> "Quart":
         """The control plane. Made when it is first asked: 100 ms and 12 MB that models alone need not pay."""
@@ -227,7 +234,9 @@ class Gateway:
                 await reply.error(Unavailable("The proxy is stopping; try again later."), close=True)
             raise
         except GatewayError as error:
-            _tell(incoming, error.message)
+            _tell(incoming, error.why)
+            if isinstance(error, Unauthenticated):
+                incoming.unknown = error.why
             if lead.found is not None:
                 self.metrics.refused(lead.found[0].name, error)
             unread = await incoming.discard()

@@ -59,7 +59,7 @@ def test_a_cache_price_is_taken_out_by_none(run: Run, file: Path) -> None:
     flags = ("--input", "1", "--output", "2", "--cache-write-1h", "3")
     assert run("models", "price", "local/some", *flags).code == 0
     ran = run("models", "price", "local/some", "--cache-write-1h", "none")
-    assert ran.err.endswith("cache write 1h as input.\n")
+    assert ran.err.endswith("cache write 1h none of its own.\n")
     assert tiers(file) == [{INPUT: 1.0, OUTPUT: 2.0}]
 
 

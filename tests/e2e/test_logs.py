@@ -11,8 +11,8 @@ import pytest
 from gproxy.ledger.logs import Body, Content
 from gproxy.ledger.retention import clear
 from tests.kit.calls import BY_ID
-from tests.kit.gateway import Gateway, poll
-from tests.kit.settings import everything
+from tests.kit.gateway import KEY, Gateway, poll
+from tests.kit.settings import everything, user
 from tests.kit.upstream import Script, Upstream
 from tests.ledger.entries import attempt, request, write
 
@@ -83,6 +83,16 @@ def test_a_name_of_a_clients_hides_nothing_wherever_it_is_shown(
         told += gateway.cli("explain", f"oa/{name}", "--user", "alice", both=True)
         assert name[:3] not in told
     assert [line for line in told.split("\n") if not line.isprintable()] == []
+
+
+def test_why_a_key_is_not_valid_is_told_in_the_log_and_not_to_the_client(tmp_path: Path) -> None:
+    disabled = user("alice", KEY, "*", more="enabled = false\n")
+    with Gateway(tmp_path, '[[providers]]\nname = "demo"\nchannel = "demo"\n' + disabled) as gateway:
+        answers = [gateway.post(CHAT.path, CHAT.fields("demo/m"), key=key) for key in (KEY, "op_cut-short")]
+        gateway.wait_line(r"401 \d+ ms the key alice/laptop is disabled")
+        gateway.wait_line(r"401 \d+ ms the key is unknown: mistyped or cut short, by its checksum")
+    assert [answer.status_code for answer in answers] == [401, 401]
+    assert len({answer.text for answer in answers}) == 1
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

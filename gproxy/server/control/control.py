@@ -137,7 +137,7 @@ async def _error(error: Exception) -> Response:
         logger.error("a fault in a control route", exc_info=error)
         error = InternalFault("A fault inside the proxy.")
     if (trace := _trace()) is not None:
-        trace.error = error.message
+        trace.error = error.why
     body = _shape().error_body(error, request.scope["state"]["request_id"])
     response = Response(body, status=error.status, content_type="application/json")
     for name, value in error.headers:

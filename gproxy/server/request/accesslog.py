@@ -14,17 +14,27 @@ from gproxy.server.request.journal import Journal
 
 
 def write(
-    style: str, method: str, path: str, status: int, milliseconds: int, journal: Journal | None
+    style: str,
+    method: str,
+    path: str,
+    status: int,
+    milliseconds: int,
+    journal: Journal | None,
+    unknown: str = "",
 ) -> None:
     """`style` is `log_format`: "text" or "json". `path` is without its query; `journal` is None for a request that
-    ended before it had a row."""
+    ended before it had a row. `unknown` says why nobody could be found who asks."""
     told = _json if style == "json" else _text
-    LINES.put(told(method, path, status, milliseconds, journal))
+    LINES.put(told(method, path, status, milliseconds, journal, unknown))
 
 
-def _json(method: str, path: str, status: int, milliseconds: int, journal: Journal | None) -> str:
+def _json(
+    method: str, path: str, status: int, milliseconds: int, journal: Journal | None, unknown: str
+) -> str:
     now = stamp(datetime.now(UTC))
     fields = {"time": now, "method": method, "path": path, "status": status, "ms": milliseconds}
+    if unknown:
+        fields["error"] = unknown
     if journal is not None:
         fields |= {
             "request_id": journal.call.request_id,
@@ -39,8 +49,12 @@ def _json(method: str, path: str, status: int, milliseconds: int, journal: Journ
     return json_text(fields)
 
 
-def _text(method: str, path: str, status: int, milliseconds: int, journal: Journal | None) -> str:
+def _text(
+    method: str, path: str, status: int, milliseconds: int, journal: Journal | None, unknown: str
+) -> str:
     line = f"{_clock(int(time.time()))} {method} {path} {status} {milliseconds} ms"
+    if unknown:
+        line = f"{line} {unknown}"
     if journal is not None:
         call, usage, target = journal.call, journal.usage, journal.target
         served_by = f"{target.provider}/{target.model}" if target else call.facts.model

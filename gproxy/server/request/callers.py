@@ -6,6 +6,7 @@ What the client may do is decided in `routing/`.
 import hashlib
 from urllib.parse import unquote_plus
 
+from gproxy.config.keys import PREFIX, looks_made_here
 from gproxy.config.snapshot import Client, Snapshot
 from gproxy.config.strays import SHORTEST, hashed_key, holds_key, published
 from gproxy.errors import BadRequest, Unauthenticated
@@ -14,8 +15,10 @@ from gproxy.server.request.fields import Fields, RawHeaders
 _KEY_HEADERS = (b"x-api-key", b"x-goog-api-key")
 _MISSING = "No API key. Send it as `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or `?key=`."
 _INVALID = (
-    "The API key is not valid: it is unknown, disabled or expired, or two different keys came in one request."
+    "The API key is not valid: it is unknown, disabled or expired, or two different keys came in one request. "
+    "The proxy's own log says which."
 )
+"""The same for each reason: who tries keys out is not told that one was good once."""
 
 
 def authenticate(headers: RawHeaders, query: str, snapshot: Snapshot, now: float) -> Client:
@@ -43,21 +46,31 @@ def keys_of(headers: Fields, query: str) -> set[str]:
 
 def client_of(given: set[str], snapshot: Snapshot, now: float) -> Client:
     if not given:
-        raise Unauthenticated(_MISSING)
-    client = None
-    if len(given) == 1:
-        (key,) = given
-        client = snapshot.clients.get(_hash(key))
+        raise Unauthenticated(_MISSING, why="no key came")
+    if len(given) > 1:
+        raise Unauthenticated(_INVALID, why="two different keys came")
+    (key,) = given
+    digest = _hash(key)
+    client = snapshot.clients.get(digest)
     if client is None:
-        raise Unauthenticated(_INVALID)
+        raise Unauthenticated(_INVALID, why=snapshot.disabled.get(digest) or _unknown(key))
     check_expiry(client, now)
     return client
+
+
+def _unknown(key: str) -> str:
+    if looks_made_here(key):
+        return "the key is unknown: revoked, or made for another gproxy"
+    if key.startswith(PREFIX):
+        return "the key is unknown: mistyped or cut short, by its checksum"
+    return "the key is unknown, and not of gproxy's form"
 
 
 def check_expiry(client: Client, now: float) -> None:
     """Raises Unauthenticated for a client whose key has held for long enough."""
     if client.expires_at is not None and client.expires_at <= now:
-        raise Unauthenticated(_INVALID)
+        name = f"{client.user}/{client.key_label or client.key_id}"
+        raise Unauthenticated(_INVALID, why=f"the key {name} has expired")
 
 
 def _hash(key: str) -> str:

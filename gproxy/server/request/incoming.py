@@ -84,13 +84,14 @@ class Incoming:
     """A request's body, and whether it has come to its end.
 
     `on_cut` hears why a client is taken for gone, and `why_cut` is the first such reason. `trace`, where requests are
-    logged, hears of what came. `known`: it has a key that is valid.
+    logged, hears of what came. `known`: it has a key that is valid; `unknown` says why it has none.
     """
 
     ended = known = _asked = False
     on_cut: Callable[[str], None] | None = None
     trace: Trace | None = None
     why_cut: str | None = None
+    unknown = ""
     _waited_from: float | None = None  # the event loop's clock, as the first piece is waited for
     _size = 0
 

@@ -14,9 +14,11 @@ def written(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def test_a_line_says_what_was_asked_and_answered(capsys: pytest.CaptureFixture[str]) -> None:
-    accesslog.write("text", "POST", "/v1/chat/completions", 401, 3, None)
+    accesslog.write("text", "POST", "/v1/chat/completions", 401, 3, None, "no key came")
     line = written(capsys)
-    assert line.endswith("POST /v1/chat/completions 401 3 ms\n")
+    assert line.endswith("POST /v1/chat/completions 401 3 ms no key came\n")
+    accesslog.write("json", "POST", "/v1/messages", 401, 3, None, "no key came")
+    assert json.loads(written(capsys))["error"] == "no key came"
 
 
 def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gproxy.config.keys import make_key
 from gproxy.errors import Unauthenticated
 from gproxy.server.request import callers
 from tests.server.parts import KEYS, Headers, snapshot
@@ -58,6 +59,26 @@ def test_two_different_keys_are_refused_with_the_text_for_a_bad_one(headers: Hea
     with pytest.raises(Unauthenticated) as unknown:
         who((b"x-api-key", b"sk-unknown"))
     assert refused.value.message == unknown.value.message
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ((), "no key came"),
+        (("sk-client", "sk-off"), "two different keys came"),
+        (("sk-expired",), "the key alice/old has expired"),
+        (("sk-off",), "the key alice/off is disabled"),
+        (("sk-gone",), "gone is disabled"),
+        (("sk-other",), "the key is unknown, and not of gproxy's form"),
+        (("op_short",), "the key is unknown: mistyped or cut short, by its checksum"),
+        ((make_key(),), "the key is unknown: revoked, or made for another gproxy"),
+    ],
+)
+def test_logs_are_told_why_a_key_is_none_without_a_part_of_it(keys: tuple[str, ...], why: str) -> None:
+    with pytest.raises(Unauthenticated) as refused:
+        callers.client_of(set(keys), HERE, NOW)
+    assert refused.value.why == why
+    assert not any(key in refused.value.message + why for key in keys)
 
 
 def test_two_different_keys_in_the_query_are_refused() -> None:

@@ -190,8 +190,8 @@ async def test_flags_act_from_the_next_request_after_a_reload(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("asked", "status", "user", "error"),
     [
-        ({"key": None}, 401, None, "No API key"),
-        ({"key": "sk-a-stranger"}, 401, None, "not valid"),
+        ({"key": None}, 401, None, "no key came"),
+        ({"key": "sk-a-stranger"}, 401, None, "the key is unknown, and not of gproxy's form"),
         ({"host": "evil.example"}, 421, None, "Host"),
         ({"method": "GET"}, 405, None, "POST"),
         ({"path": "/nothing/v1/chat/completions"}, 404, "alice", "No such provider"),

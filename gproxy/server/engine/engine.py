@@ -55,7 +55,7 @@ class Engine:
         if self.terms.draining:
             connection.drain()
         try:
-            await connection.over.wait()
+            await connection.over
         finally:
             await connection.cut_off()
             self.connections.discard(connection)

@@ -72,7 +72,7 @@ class Terms:
 
 
 class Connection(asyncio.Protocol):
-    """One client's. `over` is set when it is closed and the last application on it has returned.
+    """One client's. `over` is done when it is closed and the last application on it has returned.
 
     It is in one of these states: between requests (`_exchange` is None); within a request, whose body is still
     coming or whose answer is being made; closed for requests (`_deaf`: what comes is thrown away), to be closed
@@ -81,7 +81,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, terms: Terms, transport: asyncio.Transport, shared: Mapping[str, Any]) -> None:
         self.loop = asyncio.get_running_loop()
-        self.over, self.flow = asyncio.Event(), asyncio.Event()
+        self.over = self.loop.create_future()
+        self.flow = asyncio.Event()
         self.blocked = self.paused = False
         self.shared = shared
         self._terms = terms
@@ -162,7 +163,7 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.leave()
         else:
-            self.over.set()
+            self._end()
 
     def pause_writing(self) -> None:
         self.blocked = True
@@ -279,7 +280,7 @@ class Connection(asyncio.Protocol):
         """Go on with the next request, or close."""
         self._exchange = self._task = None
         if self._lost:
-            self.over.set()
+            self._end()
         elif self._closed:
             pass  # what is still to be sent is being sent
         elif not exchange.ended and not exchange.started and not self._deaf and not self._left:
@@ -297,6 +298,10 @@ class Connection(asyncio.Protocol):
             self._close()
         else:
             self._linger()
+
+    def _end(self) -> None:
+        if not self.over.done():  # cancelled, if nobody waits any more
+            self.over.set_result(None)
 
     def _close(self) -> None:
         """Close when what was written is sent."""

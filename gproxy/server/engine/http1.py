@@ -29,7 +29,7 @@ from gproxy.server.engine.gate import Gate
 from gproxy.server.engine.sender import Sender
 from gproxy.server.request.reply import Reply, new_request_id
 from gproxy.server.transport.outbox import Outbox
-from gproxy.server.transport.sockets import reset
+from gproxy.server.transport.sockets import arrivals, reset
 
 Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -350,9 +350,11 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """The server is stopping. A request that has begun to come may still be answered, if it goes on soon."""
-        if self._exchange is None and self._buffer:
+        if self._exchange is not None or self._kept or self._deaf or self._closed:
+            return
+        if self._buffer or arrivals(self._transport)():  # what has come may not have been read yet
             self._deadline = min(self._deadline, self.loop.time() + self._terms.linger)
-        elif self._exchange is None and not self._kept and not self._deaf:
+        else:
             self._close()
 
     def leave_it(self) -> None:

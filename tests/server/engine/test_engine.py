@@ -230,6 +230,18 @@ async def test_what_is_idle_is_closed_at_once_and_what_is_not_may_finish() -> No
         assert await busy.rest() == b""
 
 
+async def test_what_has_come_and_is_not_read_yet_is_answered_though_its_connection_was_idle() -> None:
+    async with listening(echo) as served:
+        wire = await served.connect()
+        wire.write(request())
+        assert (await wire.answer()).status == 200
+        wire.write(request())
+        served.drain()
+        answer = await wire.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await wire.rest() == b""
+
+
 async def test_a_head_that_has_begun_to_come_holds_the_end_up_for_a_moment_only() -> None:
     async with listening(echo, linger=0.2, look=0.05) as served:
         prompt, slow = [await served.connect() for _ in range(2)]

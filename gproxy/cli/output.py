@@ -129,9 +129,9 @@ def show_table(
         )
     for line in zip(*(column[1:] for column in cells), strict=True):
         table.add_row(*(Text(cell, no_wrap=cut or None) for cell in line))
-    console = Console(highlight=False, soft_wrap=False)
-    console.width = sum(widths) + _GAP * (len(widths) - 1)
-    console.print(table)
+    whole_width = sum(widths) + _GAP * (len(widths) - 1)
+    # With a height as well: else rich takes 80 columns where TERM is `dumb`.
+    Console(highlight=False, soft_wrap=False, width=whole_width, height=24).print(table)
 
 
 def _widths(cells: Sequence[Sequence[str]], kept: Sequence[bool]) -> list[int]:

@@ -72,8 +72,7 @@ def set_price(
         output.show_json({"model": model, "price_tiers": found})
         return
     told = ", ".join(f"{flag[2:].replace('-', ' ')} {_told(usd)}" for flag, usd in given.items())
-    reach = f" above {least} tokens of input" if least else ""
-    output.note(f"{model} costs{reach}, in USD per million tokens: {told}.")
+    output.note(f"{model} costs{_reach(found, least)}, in USD per million tokens: {told}.")
 
 
 def _price(flag: str, text: str) -> Decimal | None:
@@ -84,3 +83,11 @@ def _price(flag: str, text: str) -> Decimal | None:
 
 def _told(usd: Decimal | None) -> str:
     return "none of its own" if usd is None else f"{usd:f}"
+
+
+def _reach(tiers: list[dict[str, Any]], above: int) -> str:
+    """In words, the inputs of the tier that begins there; the last tier takes what fits none."""
+    bounds = [tier.get("input_tokens_up_to") for tier in tiers[:-1]]
+    end = next((bound for bound in bounds if bound is None or bound > above), None)
+    words = [f"above {above}"] * (above > 0) + [f"up to {end}"] * (end is not None)
+    return f" {' and '.join(words)} tokens of input" if words else ""

@@ -13,6 +13,7 @@ from gproxy.errors import ConfigError
 
 _UP_TO = "input_tokens_up_to"
 _NEEDED = {"price_input_tokens", "price_output_tokens"}
+_WRITE, _WRITE_5MIN = "price_cache_creation_input_tokens", "price_cache_creation_input_tokens_5min"
 
 Tier = dict[str, Any]
 
@@ -28,8 +29,9 @@ def set_price(
 ) -> list[Tier]:
     """Set prices of the tier for inputs of more than `above` tokens, which is made if need be. Returns all tiers.
 
-    `prices` are USD per million tokens by the keys of a tier; None takes one out, and what is not given stays. With
-    `add` a model that is not in `[[models]]` comes into it.
+    `prices` are USD per million tokens by the keys of a tier; None takes one out, and what is not given stays, also
+    where a tier is divided. One for cache writes takes the place of one for those of five minutes. With `add` a model
+    that is not in `[[models]]` comes into it.
     """
     index = _row(document, provider, model, add=add)
     array = ("models", index, "price_tiers")
@@ -37,8 +39,10 @@ def set_price(
     tiers = [dict(tier) for tier in before]
     place = _place(tiers, above, f"{provider}/{model}")
     changed = tiers[place] | dict(prices)
+    if _WRITE in prices:
+        changed.pop(_WRITE_5MIN, None)  # which would go over it
     tiers[place] = {name: value for name, value in changed.items() if value is not None}
-    if not tiers[place].keys() >= _NEEDED and place >= len(before):
+    if not tiers[place].keys() >= _NEEDED and not before:
         raise ConfigError(f"{provider}/{model} has no such price yet: give both --input and --output")
     if not before:
         document.set(array[:-1], array[-1], tiers)
@@ -75,9 +79,13 @@ def _place(tiers: list[Tier], above: int, name: str) -> int:
         if above <= lower:
             return number
         bound = tier.get(_UP_TO)
+        if not isinstance(bound, int | None):
+            raise ConfigError(f"{name} has a tier up to what is no number: `gproxy check` says where")
         last = number == len(tiers) - 1  # takes what fits none
         if last or bound is None or above < bound:
-            rest = {} if bound is None or above >= bound else {_UP_TO: bound}
+            rest = dict(tier)
+            if bound is not None and above >= bound:
+                del rest[_UP_TO]
             tiers[number] = tier | {_UP_TO: above}
             tiers.insert(number + 1, rest)
             return number + 1

@@ -61,6 +61,16 @@ def test_a_table_with_a_column_that_stays_whole_loses_nothing_at_any_width(
         assert max(map(len, out.splitlines())) <= columns
 
 
+def test_a_pipe_that_is_taken_for_a_dumb_terminal_folds_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As some that run scripts have it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    output.show([{"name": "n" * 90, "model": "m" * 90}], as_json=False, empty="none")
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 def test_numbers_stay_whole_where_names_are_cut(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

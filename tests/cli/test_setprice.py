@@ -48,6 +48,20 @@ def test_longer_requests_may_cost_more(run: Run, file: Path) -> None:
     assert tiers(file)[1] == {INPUT: 3.0, OUTPUT: 4.0}
 
 
+def test_what_lengths_a_price_is_for_is_said(run: Run, file: Path) -> None:
+    told = []
+    for above in ("", "200", "100", "300", ""):
+        length = ("--above", above) if above else ()
+        told.append(run("models", "price", "local/some", "--input", "1", "--output", "2", *length).err)
+    assert [each.removeprefix("local/some costs").partition(", in USD")[0] for each in told] == [
+        "",
+        " above 200 tokens of input",
+        " above 100 and up to 200 tokens of input",
+        " above 300 tokens of input",
+        " up to 100 tokens of input",
+    ]
+
+
 def test_json_has_the_tiers_as_the_file_has_them(run: Run, file: Path) -> None:
     argv = ("models", "price", "local/new", "--input", "0", "--output", "0", "--add", "--json")
     ran = run(*argv)

@@ -30,7 +30,7 @@ FORMS = {
     "sections": "\n[[models.price_tiers]]\nprice_input_tokens = 1  # in\nprice_output_tokens = 2.0  # out\n",
 }
 INPUT, OUTPUT, UP_TO = "price_input_tokens", "price_output_tokens", "input_tokens_up_to"
-READ = "price_cache_read_input_tokens"
+READ, WRITE = "price_cache_read_input_tokens", "price_cache_creation_input_tokens"
 
 
 def comments(text: str) -> list[str]:
@@ -70,14 +70,36 @@ def test_a_price_of_the_cache_comes_and_goes() -> None:
 
 
 @pytest.mark.parametrize("prices", [{INPUT: 1.0}, {OUTPUT: 1.0, READ: 1.0}])
-def test_a_new_tier_needs_input_and_output(prices: dict[str, float | None]) -> None:
+def test_a_first_tier_needs_input_and_output(prices: dict[str, float | None]) -> None:
     document = Document(HEAD + TAIL)
     with pytest.raises(ConfigError, match="give both --input and --output"):
         set_price(document, "up", "a", prices)
-    priced = Document(HEAD + FORMS["a line"] + TAIL)
-    with pytest.raises(ConfigError, match="give both --input and --output"):
-        set_price(priced, "up", "a", prices, above=5)
-    assert (document.text, priced.text) == (HEAD + TAIL, HEAD + FORMS["a line"] + TAIL)
+    assert document.text == HEAD + TAIL
+
+
+def test_a_price_that_is_not_given_stays_above_a_length_too() -> None:
+    document = Document(HEAD + FORMS["a line"] + TAIL)
+    set_price(document, "up", "a", {READ: 0.5})
+    tiers = set_price(document, "up", "a", {INPUT: 4.0}, above=1000)
+    assert tiers[1] == {INPUT: 4.0, OUTPUT: 2.0, READ: 0.5}
+
+
+@pytest.mark.parametrize("usd", [3.0, None])
+def test_a_price_of_cache_writes_takes_the_place_of_one_for_those_of_five_minutes(usd: float | None) -> None:
+    tier = f"{{ {INPUT} = 1, {OUTPUT} = 2, {WRITE}_5min = 9.0, {WRITE}_1h = 7.0 }}"
+    document = Document(f"{HEAD}price_tiers = [{tier}]\n{TAIL}")
+    set_price(document, "up", "a", {READ: 0.5})
+    assert document.tables("models", 0, "price_tiers")[0][f"{WRITE}_5min"] == 9.0
+    (priced,) = (PriceTier(**tier) for tier in set_price(document, "up", "a", {WRITE: usd}))
+    assert priced.price_cache_creation_input_tokens == usd
+    assert priced.price_cache_creation_input_tokens_5min is None
+    assert priced.price_cache_creation_input_tokens_1h == 7.0
+
+
+def test_a_tier_that_is_none_is_told_of() -> None:
+    tiers = f'price_tiers = [{{ {UP_TO} = "100", {INPUT} = 1 }}, {{ {INPUT} = 2 }}]\n'
+    with pytest.raises(ConfigError, match="`gproxy check` says where"):
+        set_price(Document(HEAD + tiers + TAIL), "up", "a", {INPUT: 1.0}, above=5)
 
 
 def test_above_a_length_alone_is_no_price() -> None:

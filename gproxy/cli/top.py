@@ -63,7 +63,7 @@ def top(
     if as_json:
         output.show_json(pictures.take())
     elif once or not sys.stdout.isatty() or os.environ.get("TERM", "").lower() in _NO_SCREEN:
-        for line in topview.lines(pictures.take(), output.width()):
+        for line in topview.lines(pictures.take(), output.width() if sys.stdout.isatty() else None):
             print(line)
     else:
         _watch(pictures.take)

@@ -14,15 +14,22 @@ _WIDE = 64
 _MEASURES = (("requests", 9), ("errors", 8), ("tokens", 9), ("USD", 12))
 """What is told of a model, with the width of its column. In a window that is not wide, the first and the last."""
 
+_TODAY = "TODAY BY PROVIDER, MODEL"
+
 _LEAST_ROWS = 2
 """How many rows a part has at least, where there is room for its heading."""
 
 
-def lines(picture: Picture, width: int, height: int | None = None, last: str = "") -> list[str]:
-    """At most `height` lines of `width` columns, None: as many as it takes. None holds a control character.
+def lines(picture: Picture, width: int | None, height: int | None = None, last: str = "") -> list[str]:
+    """At most `height` lines of `width` columns, None: as many as it takes. In none is a control character.
 
     `last` is what the last line of a window says, where there is room for more than that.
     """
+    if width is None:
+        told = [*_summary(picture)]
+        for title, rows in _parts(picture, None):
+            told += ["", title, *rows] if rows else []
+        return [printable(line).rstrip() for line in told]
     width = max(width, LEAST_WIDTH)
     if last and height is not None and height > 1:
         told = lines(picture, width, height - 1)
@@ -67,20 +74,20 @@ def _summary(picture: Picture) -> Iterator[str]:
     )
 
 
-def _parts(picture: Picture, width: int) -> Iterator[tuple[str, list[str]]]:
+def _parts(picture: Picture, width: int | None) -> Iterator[tuple[str, list[str]]]:
     """Each part with its heading, which is cut like its rows."""
-    measures = _MEASURES if width >= _WIDE else (_MEASURES[0], _MEASURES[-1])
-    name = width - sum(size + 1 for _, size in measures)
+    measures = _MEASURES if width is None or width >= _WIDE else (_MEASURES[0], _MEASURES[-1])
+    name = _widest(picture) if width is None else width - sum(size + 1 for _, size in measures)
 
     def used(title: str, cells: dict[str, object]) -> str:
         told = [(str(cells[measure]), size, ">") for measure, size in measures]
         return _row([(title, name, "<"), *told])
 
     yield (
-        used("TODAY BY PROVIDER, MODEL", {measure: measure for measure, _ in _MEASURES}),
+        used(_TODAY, {measure: measure for measure, _ in _MEASURES}),
         [
             used(
-                f"{row['provider'] or '-'}/{row['model'] or '-'}",
+                _used(row),
                 {
                     "requests": row["requests"],
                     "errors": row["errors"],
@@ -94,6 +101,14 @@ def _parts(picture: Picture, width: int) -> Iterator[tuple[str, list[str]]]:
     yield "CREDENTIALS", [_credential(row, name) for row in sorted(picture["credentials"], key=_urgency)]
     yield "IN FLIGHT", [_open(row, name) for row in picture["open"]]
     yield "LAST ERRORS", _errors(picture["errors"])
+
+
+def _widest(picture: Picture) -> int:
+    """The columns that no name is wider than."""
+    from rich.cells import cell_len
+
+    names = [_TODAY, *map(_used, picture["today"]["by"]), *map(_held, picture["credentials"])]
+    return max(cell_len(printable(name)) for name in (*names, *map(_asked, picture["open"])))
 
 
 def _row(cells: Sequence[tuple[str, int, str]]) -> str:
@@ -110,21 +125,31 @@ def _fit(text: str, width: int, side: str = "<") -> str:
     return " " * missing + text if side == ">" else text + " " * missing
 
 
-def _credential(row: dict[str, Any], name: int) -> str:
+def _used(row: dict[str, Any]) -> str:
+    return f"{row['provider'] or '-'}/{row['model'] or '-'}"
+
+
+def _held(row: dict[str, Any]) -> str:
     of = f" for {row['model']}" if row["model"] else ""
+    return f"{row['provider']} {row['credential']}{of}"
+
+
+def _asked(row: dict[str, Any]) -> str:
+    return str(row["requested_model"] or row["request_id"])
+
+
+def _credential(row: dict[str, Any], name: int) -> str:
     until = f" until {_clock(row['until'])}" if row["until"] else ""
     why = f"  {row['last_error']}" if row["last_error"] else ""
-    return (
-        _row([(f"{row['provider']} {row['credential']}{of}", name, "<"), (row["state"], 8, "<")])
-        + until
-        + why
-    )
+    return _row([(_held(row), name, "<"), (row["state"], 8, "<")]) + until + why
 
 
 def _open(row: dict[str, Any], name: int) -> str:
-    model = row["requested_model"] or row["request_id"]
     kind = " stream" if row["stream"] else ""
-    return _row([(model, name, "<"), (f"{row['seconds']:.1f} s", 9, ">")]) + f"  {row['user'] or '-'}{kind}"
+    return (
+        _row([(_asked(row), name, "<"), (f"{row['seconds']:.1f} s", 9, ">")])
+        + f"  {row['user'] or '-'}{kind}"
+    )
 
 
 def _urgency(row: dict[str, Any]) -> int:

@@ -66,6 +66,20 @@ def test_all_of_it_is_told() -> None:
     assert "NO SERVER" in lines(picture(running=False), 80)[0]
 
 
+@given(st.text(st.characters(exclude_characters="…"), max_size=60), st.integers(0, 3))
+def test_where_there_is_no_width_nothing_is_cut(name: str, count: int) -> None:
+    told = lines(picture(name, count), None)
+    assert all(line.isprintable() and "…" not in line for line in told)
+
+
+def test_where_there_is_no_width_the_longest_name_says_where_columns_begin() -> None:
+    seen = picture("m" * 50)
+    seen["today"]["by"][1] = seen["today"]["by"][1] | {"model": "small"}
+    heading, long, short = lines(seen, None)[4:7]
+    assert long.startswith(f"up/{'m' * 50} ")
+    assert len(heading) == len(long) == len(short)
+
+
 def test_a_part_that_is_empty_is_not_shown() -> None:
     assert len(lines(picture(count=0), 80)) == 3
 

@@ -7,10 +7,10 @@ RFC 9112. What can be read in two ways is refused, since whoever stands before u
 
 import re
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httptools
+from msgspec import Struct, structs
 
 from gproxy.errors import BadRequest, HeadersTooLarge
 from gproxy.server.request.edge import LONG_TARGET, MAX_HEADER_BYTES, MAX_HEADERS, MAX_TARGET_BYTES
@@ -135,8 +135,7 @@ _Around = tuple[Hashable, bytes, bytes]
 """Where a head came to, and what of it stands around the length of its body."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True):
     """The head of a request, but for the length of its body. Names of headers are lower case, values without white
     space around them.
 
@@ -152,7 +151,7 @@ class Head:
     persistent: bool
     expects: bool
     place: int | None = None
-    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    kept: dict[str, Any] = {}
 
     def headers_with(self, length: int | None) -> list[tuple[bytes, bytes]]:
         """The headers of the request whose body is so long."""
@@ -261,7 +260,7 @@ class Heads:
             if body is None or head.expects:
                 return head, body
             names = [name for name, _ in head.headers]
-            head = replace(head, place=names.index(b"content-length"))
+            head = structs.replace(head, place=names.index(b"content-length"))
             self._known.keep(around, head)
         else:
             body = _sized(found[1])

@@ -3,13 +3,13 @@
 import contextlib
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from gproxy.errors import BadRequest, HeadersTooLarge
 from gproxy.server.engine import framing

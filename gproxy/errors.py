@@ -1,4 +1,4 @@
-"""Every way a request, an upstream or a configuration can fail, as one tree. Imports nothing.
+"""Every way a request, an upstream or a configuration can fail, as one tree. Imports nothing of gproxy.
 
 How a failure looks in a dialect is not decided here but in `protocols/`; `kind` is the OpenAI word for it,
 and the other dialects translate that.
@@ -37,6 +37,10 @@ and the other dialects translate that.
     StoreError                    the usage store cannot be opened or written
     └── RowRefused                it takes everything but the row of one request
 """
+
+from typing import TypeVar
+
+_Error = TypeVar("_Error", bound=BaseException)
 
 
 class GatewayError(Exception):
@@ -188,3 +192,14 @@ class StoreError(Exception):
 
 class RowRefused(StoreError):
     """The end of a request was written, and what it cost is spent, without its row, which the store refuses."""
+
+
+def without_frames(error: _Error) -> _Error:
+    """The error, to be kept by a frame that it went through: the tracebacks of it and of what it came of are taken
+    off. They hold their frames, and these (from Python 3.12 on) those that called them: a circle, which would keep
+    all of a request until garbage is collected."""
+    seen: BaseException | None = error
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
+    return error

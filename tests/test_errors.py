@@ -5,7 +5,14 @@ import re
 import pytest
 
 from gproxy import errors
-from gproxy.errors import ConfigError, GatewayError, RateLimited, UpstreamFault
+from gproxy.errors import (
+    ConfigError,
+    GatewayError,
+    IdleTimedOut,
+    RateLimited,
+    UpstreamFault,
+    without_frames,
+)
 
 DRAWN = re.findall(r"── (\w+)\s+(\d{3})\s+(\w+)", errors.__doc__ or "")
 FAULTS = re.findall(r"── (\w+)\s+[a-z]\D", errors.__doc__ or "")
@@ -49,3 +56,19 @@ def test_a_configuration_error_carries_its_problems() -> None:
     error = ConfigError("bad", ("line 1", "line 2"))
     assert (error.message, error.problems) == ("bad", ("line 1", "line 2"))
     assert ConfigError("bad").problems == ()
+
+
+def test_an_error_that_is_kept_holds_no_frame_of_what_it_came_of() -> None:
+    try:
+        try:
+            try:
+                raise ValueError
+            except ValueError as first:
+                raise KeyError from first
+        except KeyError:
+            raise IdleTimedOut("too slow") from None
+    except IdleTimedOut as error:
+        kept = without_frames(error)
+    chain = (kept, kept.__context__, kept.__context__ and kept.__context__.__cause__)
+    assert [type(it) for it in chain] == [IdleTimedOut, KeyError, ValueError]
+    assert [it and it.__traceback__ for it in chain] == [None] * 3

@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from gproxy.errors import StoreError
+from gproxy.errors import StoreError, without_frames
 from gproxy.ledger.checkpoint import Checkpointer
 from gproxy.ledger.handed import Handed, resolve, tell
 from gproxy.ledger.inline import MOST_WORKS, Busy, Inline
@@ -362,12 +362,12 @@ class Writer:
             patience_ms = None if self._failure is None else FAILING_PATIENCE_MS
             outcomes = store.run([entry.work for entry in batch], patience_ms)
         except Exception as error:  # whatever it is, who waits must hear of it
-            failed = (
+            failed = without_frames(
                 error if isinstance(error, StoreError) else StoreError(f"The usage store failed: {error!r}.")
             )
-            if self._failure is None:
-                logger.error("%s", failed)
-            self._failure = str(failed)
+            before, self._failure = self._failure, str(failed)
+            if before is None:
+                logger.error("%s", self._failure)
             kept: list[Handed] = []
             told: list[Handed] = []
             for entry in batch:

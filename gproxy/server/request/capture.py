@@ -210,9 +210,9 @@ class Trace:
 
     def ended(self, status: int) -> None:
         """The request is over. `status` is what the client got, 0 for nothing: a journal knows better."""
+        journal, self.journal = self.journal, None  # what waits for its turn must hold no whole bodies
         if not self._recorder.downstream:
             return
-        journal, self.journal = self.journal, None  # what waits for its turn must hold no whole bodies
         target = journal.target if journal else None
         status = (journal.status if journal else 0) or status or self._status or 0
         prepare = partial(

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from gproxy.config.snapshot import Credential, Memory
-from gproxy.errors import BadRequest, GatewayError, UpstreamFault
+from gproxy.errors import BadRequest, GatewayError, UpstreamFault, without_frames
 from gproxy.protocols import strict
 from gproxy.providers.catalog import CHANNELS
 from gproxy.providers.demo_wire import DemoAnswer
@@ -88,7 +88,7 @@ class Opener:
             try:
                 await self._crossing(journal, target)
             except BadRequest as error:
-                refusal = refusal or error.with_traceback(None)  # as in `_try`
+                refusal = refusal or without_frames(error)
             else:
                 return replace(ordered, targets=ordered.targets[place:]) if place else ordered
         assert refusal is not None
@@ -229,8 +229,7 @@ class Opener:
             if opened.spent is not None and opened.spent.reported:
                 spent = opened.spent
         except UpstreamFault as caught:
-            # Its traceback holds this frame, which holds it: the request would stay until garbage is collected.
-            fault, failure = caught.with_traceback(None), verdicts.fault_of(caught)
+            fault, failure = without_frames(caught), verdicts.fault_of(caught)
         except BaseException:  # cancelled, or the client has left: nothing is known of the credential
             self.health.untouched(turn)
             raise
@@ -275,7 +274,7 @@ class Opener:
         try:
             crossing = await self._crossing(journal, target)
         except BadRequest as error:
-            raise _Unsayable(error) from None
+            raise _Unsayable(without_frames(error)) from None
         if crossing is not None and not crossing.asks:
             raise _Unsayable(crossings.unspoken(journal.call, target))
         return crossing

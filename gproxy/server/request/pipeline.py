@@ -5,7 +5,7 @@ import contextlib
 from dataclasses import dataclass
 from functools import partial
 
-from gproxy.errors import GatewayError, InternalFault, Unavailable
+from gproxy.errors import GatewayError, InternalFault, Unavailable, without_frames
 from gproxy.routing import routes
 from gproxy.server.request.admission import Doorkeeper
 from gproxy.server.request.departure import Departure
@@ -118,7 +118,7 @@ async def _failed(error: GatewayError, journal: Journal, reply: Reply, settlemen
     try:
         await settlement.settle(journal)
     except Unavailable as unavailable:
-        error = unavailable
+        error = without_frames(unavailable)
     if not reply.started:
         await reply.error(error)
 

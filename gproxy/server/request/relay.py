@@ -13,6 +13,7 @@ from gproxy.errors import (
     UpstreamFailed,
     UpstreamFault,
     UpstreamTimeout,
+    without_frames,
 )
 from gproxy.protocols.answers import is_crowded
 from gproxy.protocols.base import Event
@@ -143,7 +144,7 @@ async def _stream(
             fault = AnswerBroken("the stream ended before its end")
             ending = rest + tap.abort(_told(fault), reply.request_id)
     except UpstreamFault as caught:
-        fault = caught.with_traceback(None)  # which holds this frame, which holds it
+        fault = without_frames(caught)
         ending = tap.abort(_told(fault), reply.request_id)
     finally:
         # Also for the row of a client that leaves here.

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import pytest
 
 from gproxy import errors
 from gproxy.errors import GatewayError
+from gproxy.ledger import sqlite
+from gproxy.ledger.sqlite import connect
 from gproxy.server.request import pipeline
 from gproxy.server.request.asgi import DROP
 from gproxy.server.request.edge import Call
@@ -503,13 +505,48 @@ async def test_nothing_of_a_request_is_left_for_the_collector_of_garbage(
         models = provider(up.url, more="first_byte_timeout_s = 0.05")
         others = provider(up.url, "said", protocols=("anthropic_messages",))
         async with serving(models + others + ALICE, tmp_path) as front:
-            gc.collect()
-            gc.disable()
-            try:
-                body = {"model": "up/m", "messages": [{"role": "user", "content": "Hello"}], **more}
-                assert (await front.ask(CHAT, body)).status == status
-                await asyncio.sleep(0.01)
-                left = [it for it in gc.get_objects() if isinstance(it, Call | Journal | Attempt | Exchange)]
-            finally:
-                gc.enable()
-    assert left == []
+            assert await left_by(front, **more) == (status, [])
+
+
+async def left_by(front: Front, **more: Any) -> tuple[int, list[object]]:
+    """The status of a chat, and what is left of it without a collection."""
+    body = {"model": "up/m", "messages": [{"role": "user", "content": "Hello"}], **more}
+    gc.collect()
+    gc.disable()
+    try:
+        status = (await front.ask(CHAT, body)).status
+        await asyncio.sleep(0.01)
+        return status, [it for it in gc.get_objects() if isinstance(it, Call | Journal | Attempt | Exchange)]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("last", [GOOD, http(b"{}", 500)], ids=["good", "failed"])
+async def test_nor_of_one_that_a_later_target_could_not_be_told(tmp_path: Path, last: bytes) -> None:
+    async with peer(always(http(b"{}", 500))) as up, peer(always(last)) as spare:
+        said = provider(up.url, "said", protocols=("anthropic_messages",))
+        targets = ", ".join(f'{{ provider_name = "{name}", model_id = "m" }}' for name in ("said", "spare"))
+        alias = '[[model_aliases]]\nalias = "any"\nprovider_name = "up"\nmodel_id = "m"\n'
+        alias += f"targets = [{targets}]\n"
+        text = provider(up.url) + said + provider(spare.url, "spare") + alias + ALICE
+        async with serving(text, tmp_path) as front:
+            assert await left_by(front, model="any", n=2) == (200 if last == GOOD else 502, [])
+
+
+@pytest.mark.parametrize("logged", ["upstream", "downstream"])
+async def test_nor_of_one_that_is_logged(tmp_path: Path, logged: str) -> None:
+    flag = f"[global]\nenable_{logged}_log = true\n"
+    async with peer(always(GOOD)) as up, serving(flag + provider(up.url) + ALICE, tmp_path) as front:
+        assert await left_by(front) == (200, [])
+
+
+@pytest.mark.parametrize("answer", [GOOD, sse()], ids=["whole", "stream"])
+async def test_nor_of_one_whose_row_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    async with peer(always(answer)) as up, served(up, tmp_path) as front:
+        with closing(connect(front.path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert await left_by(front, stream=answer != GOOD) == (503, [])
+            other.execute("ROLLBACK")

@@ -175,13 +175,14 @@ class Gateway:
             self._serving.discard(request.task)
             reply.close()
             known = incoming.known or (trace is not None and trace.client is not None)
-            told = known or (trace is None and lead.found is None) or self._strangers.told()
+            silent = lead.found is None and not incoming.unknown
+            told = known or (trace is None and silent) or self._strangers.told()
             if trace is not None and told:
                 trace.ended(reply.status)
             if lead.found is not None:
                 self.metrics.over()
-        if lead.found is not None:
-            if journal is not None and journal.refusal is not None:
+        if not silent:
+            if lead.found is not None and journal is not None and journal.refusal is not None:
                 self.metrics.refused(lead.found[0].name, journal.refusal)
             status = journal.status if journal else reply.status
             path = lead.path
@@ -273,7 +274,7 @@ class Gateway:
         if lead.found is None:
             if lead.path.startswith("//"):
                 raise NotFound("There is no such route.")  # Quart would match it without its first slash
-            told = {"request_id": reply.request_id, "trace": incoming.trace}
+            told = {"request_id": reply.request_id, "incoming": incoming}
             scope["state"] = {**scope.get("state", {}), **told}
             quart: Any = await self.quart()  # which names each kind of message by a type of its own
             await quart(scope, request.receive, reply.send_with_id)

@@ -95,6 +95,24 @@ def test_why_a_key_is_not_valid_is_told_in_the_log_and_not_to_the_client(tmp_pat
     assert len({answer.text for answer in answers}) == 1
 
 
+@pytest.mark.parametrize("logged", ["false", "true"])
+@pytest.mark.parametrize(
+    "path", ["/v1/models", "/demo/v1/models", f"/v1/models/{KEY}", "/user/quota", "/metrics"]
+)
+def test_why_a_key_is_not_valid_is_told_of_every_route(tmp_path: Path, path: str, logged: str) -> None:
+    settings = f"[global]\nenable_downstream_log = {logged}\n"
+    disabled = user("alice", KEY, "*", more="enabled = false\n")
+    with Gateway(
+        tmp_path, settings + '[[providers]]\nname = "demo"\nchannel = "demo"\n' + disabled
+    ) as gateway:
+        assert gateway.get("/health", key=None).status_code == 200
+        assert gateway.get(path, key=KEY).status_code == 401
+        shown = path.replace(KEY, "[redacted]").replace("[", r"\[")
+        gateway.wait_line(rf"GET {shown} 401 \d+ ms the key alice/laptop is disabled")
+        assert "/health" not in gateway.stderr
+        assert KEY not in gateway.stderr
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_every_request_of_many_at_once_is_logged_with_its_attempts(
     upstream: Upstream, tmp_path: Path, workers: str

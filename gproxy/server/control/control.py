@@ -22,6 +22,7 @@ from gproxy.errors import (
     InternalFault,
     MethodNotAllowed,
     StoreError,
+    Unauthenticated,
     Unavailable,
 )
 from gproxy.protocols import registry
@@ -29,7 +30,7 @@ from gproxy.server.control import account, queries
 from gproxy.server.control.lists import ModelLists
 from gproxy.server.control.storereader import StoreReader
 from gproxy.server.request import callers, edge
-from gproxy.server.request.capture import Trace
+from gproxy.server.request.incoming import Incoming
 
 logger = logging.getLogger(__name__)
 
@@ -109,14 +110,14 @@ def _client(snapshot: Snapshot) -> Client:
     headers = tuple(request.scope["headers"])
     query = request.scope["query_string"].decode("latin-1")
     client = callers.authenticate(headers, query, snapshot, time.time())
-    if (trace := _trace()) is not None:
+    if (trace := _incoming().trace) is not None:
         trace.client = client
     return client
 
 
-def _trace() -> Trace | None:
-    """What hears of the request under way, where requests are logged."""
-    found: Trace | None = request.scope["state"]["trace"]
+def _incoming() -> Incoming:
+    """The request under way, as it comes."""
+    found: Incoming = request.scope["state"]["incoming"]
     return found
 
 
@@ -136,8 +137,11 @@ async def _error(error: Exception) -> Response:
     elif not isinstance(error, GatewayError):
         logger.error("a fault in a control route", exc_info=error)
         error = InternalFault("A fault inside the proxy.")
-    if (trace := _trace()) is not None:
-        trace.error = error.why
+    incoming = _incoming()
+    if isinstance(error, Unauthenticated):
+        incoming.unknown = error.why
+    if incoming.trace is not None:
+        incoming.trace.error = error.why
     body = _shape().error_body(error, request.scope["state"]["request_id"])
     response = Response(body, status=error.status, content_type="application/json")
     for name, value in error.headers:

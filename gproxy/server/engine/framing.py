@@ -233,11 +233,14 @@ class Known:
 class Heads:
     """Reads the heads of one connection, which comes to the address `local`. One that `known` has, byte for byte but
     for the length of its body, is not parsed again; nearly always it is the one before.
+
+    It adds to `known` what it begins with alone: where each of its heads is another, they would push out all others.
     """
 
     def __init__(self, known: Known, local: Hashable = None) -> None:
         self._known = known
         self._local = local
+        self._added = False
         self._last: Head | None = None
         self._before = self._after = b""  # of the last one, around its length
 
@@ -261,9 +264,11 @@ class Heads:
                 return head, body
             names = [name for name, _ in head.headers]
             head = structs.replace(head, place=names.index(b"content-length"))
-            self._known.keep(around, head)
+            if not self._added:
+                self._known.keep(around, head)
         else:
             body = _sized(found[1])
+        self._added = True
         self._last, self._before, self._after = head, before, after
         return head, body
 

@@ -144,6 +144,16 @@ def test_a_head_that_is_asked_for_stays_and_others_are_forgotten() -> None:
     assert ask(Heads(known), 1) is not heads[0]
 
 
+def test_a_connection_whose_heads_are_all_others_pushes_out_nobodys() -> None:
+    known = Known()
+    first = ask(Heads(known), 1)
+    heads = Heads(known)
+    for name in range(2, 5 * framing._MOST_YOUNG):
+        ask(heads, name)
+    assert ask(heads, 1) is first
+    assert len(known._young) == 2
+
+
 def test_there_are_no_more_known_heads_than_some() -> None:
     known = Known()
     for name in range(5 * framing._MOST_YOUNG):

@@ -199,7 +199,9 @@ def without_frames(error: _Error) -> _Error:
     off. They hold their frames, and these (from Python 3.12 on) those that called them: a circle, which would keep
     all of a request until garbage is collected."""
     seen: BaseException | None = error
-    while seen is not None:
+    known: set[int] = set()
+    while seen is not None and id(seen) not in known:  # what is raised again may have come of itself
+        known.add(id(seen))
         seen.__traceback__ = None
         seen = seen.__cause__ or seen.__context__
     return error

@@ -72,3 +72,20 @@ def test_an_error_that_is_kept_holds_no_frame_of_what_it_came_of() -> None:
     chain = (kept, kept.__context__, kept.__context__ and kept.__context__.__cause__)
     assert [type(it) for it in chain] == [IdleTimedOut, KeyError, ValueError]
     assert [it and it.__traceback__ for it in chain] == [None] * 3
+
+
+def test_an_error_that_came_of_itself_is_gone_through_once() -> None:
+    again = ValueError()
+    try:
+        try:
+            try:
+                raise again
+            except ValueError as first:
+                raise KeyError from first
+        except KeyError:
+            raise again  # noqa: B904  # its context is what this is about
+    except ValueError as error:
+        kept = without_frames(error)
+    assert kept.__context__ is not None
+    assert kept.__context__.__cause__ is kept
+    assert kept.__traceback__ is kept.__context__.__traceback__ is None

@@ -1,7 +1,7 @@
 """`gproxy models price`: what a model costs, as the file says it. What is in force is `prices.py`'s to show."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,6 +9,9 @@ from gproxy.cli import files, output
 from gproxy.cli.amounts import NONE, count, price
 from gproxy.cli.models import place
 from gproxy.cli.options import ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from gproxy.config.document import Document
 
 _KEYS = {
     "--input": "price_input_tokens",
@@ -57,17 +60,16 @@ def set_price(
         raise typer.BadParameter(f"give any of {', '.join(_KEYS)}")
     least = count(above, "--above") if above is not None else 0
     where = place(model, "PROVIDER/MODEL")
-    found = files.edit(
-        config,
-        lambda document: tiers.set_price(
-            document,
-            where["provider_name"],
-            where["model_id"],
-            {_KEYS[flag]: None if usd is None else float(usd) for flag, usd in given.items()},
-            above=least,
-            add=add,
-        ),
-    )
+    provider = where["provider_name"]
+    prices = {_KEYS[flag]: None if usd is None else float(usd) for flag, usd in given.items()}
+
+    def change(document: "Document") -> tuple[list[dict[str, Any]], bool]:
+        others = any(row.get("provider_name") == provider for row in document.tables("models"))
+        return tiers.set_price(document, provider, where["model_id"], prices, above=least, add=add), others
+
+    found, others = files.edit(config, change)
+    if not others:
+        output.note(f"From now on {provider} serves this model alone: --add the others that it is to serve.")
     if as_json:
         output.show_json({"model": model, "price_tiers": found})
         return

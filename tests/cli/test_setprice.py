@@ -95,6 +95,14 @@ def test_what_is_no_price_is_wrong_usage(run: Run, file: Path, argv: tuple[str, 
     assert file.read_text() == MINIMAL + MODEL
 
 
+def test_that_a_provider_serves_nothing_else_from_now_on_is_said(run: Run, file: Path) -> None:
+    file.write_text(MINIMAL)
+    argv = ("--input", "1", "--output", "1", "--add", "--json")
+    first, second = (run("models", "price", f"local/{name}", *argv) for name in ("one", "two"))
+    assert first.err == "From now on local serves this model alone: --add the others that it is to serve.\n"
+    assert (json.loads(first.out)["model"], second.err) == ("local/one", "")
+
+
 def test_a_model_that_the_file_does_not_have_is_left_out_of_it(run: Run, file: Path) -> None:
     ran = run("models", "price", "local/new", "--input", "1", "--output", "1")
     assert (ran.code, ran.out) == (1, "")

@@ -153,6 +153,9 @@ class Head(Struct, frozen=True):
     place: int | None = None
     kept: dict[str, Any] = {}
 
+    def __repr__(self) -> str:
+        return f"Head({self.method})"  # its headers hold a key
+
     def headers_with(self, length: int | None) -> list[tuple[bytes, bytes]]:
         """The headers of the request whose body is so long."""
         if self.place is None:

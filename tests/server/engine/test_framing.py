@@ -441,3 +441,9 @@ def test_what_stands_beside_chunks_is_bounded_over_the_whole_body(spare: bytes) 
         body.take(b"0\r\n")
     with pytest.raises(BadRequest, match="too much"):
         body.take(spare * (MAX_CHUNK_SPARE_BYTES // 1000 + 1))
+
+
+def test_a_head_that_is_printed_shows_no_key() -> None:
+    head, _ = read_head(b"GET /v1/models?key=op_1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer op_2\r\n\r\n")
+    head.kept["edge"] = "op_3"
+    assert "op_" not in repr(head)

@@ -118,6 +118,8 @@ class Connection(asyncio.Protocol):
         """Go on with what had to wait until others were begun."""
         self._resume()
         self._go_on(MAX_PIPELINED)
+        if self.draining:
+            self.drain()
 
     def _take(self, data: bytes) -> bytes:
         """Take what belongs to the request that is coming; returns what stands behind it."""

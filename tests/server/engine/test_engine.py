@@ -10,7 +10,7 @@ from gproxy.server.engine import http1
 from gproxy.server.engine.engine import Engine
 from gproxy.server.engine.gate import MOST_BEGUN, Gate
 from tests.server.engine.test_http1 import numbered, until
-from tests.server.listening import Served, Wire, asgi, echo, listening, reply, request
+from tests.server.listening import WAIT_S, Served, Wire, asgi, echo, listening, reply, request
 
 # Many.
 
@@ -154,6 +154,16 @@ async def test_who_waits_when_nobody_is_waited_for_any_more_is_not_begun() -> No
         gate._next_turn()
         assert await wire.rest() == b""
         assert served.seen == []
+
+
+async def test_a_line_that_belongs_to_nothing_and_waits_holds_the_end_up_for_nobody() -> None:
+    async with listening(echo) as served:
+        gate, wire = shut(served), await served.connect()
+        wire.write(b"\r\n")
+        await until(lambda: len(gate._waiting) == 1)
+        served.drain()
+        gate._next_turn()
+        assert await asyncio.wait_for(wire.rest(), WAIT_S) == b""
 
 
 async def test_an_idle_time_that_is_up_ends_nobody_who_waits() -> None:

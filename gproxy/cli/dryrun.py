@@ -24,7 +24,7 @@ from gproxy.providers.catalog import CHANNELS
 from gproxy.routing import access, failover, limits, resolve
 from gproxy.routing.credentials import Condition, condition
 from gproxy.server.control import overview
-from gproxy.server.request.prices import Prices
+from gproxy.server.request.prices import Prices, pricing_command
 from gproxy.server.tasks import Tasks
 from gproxy.translate import embeddings
 from gproxy.translate.base import TargetFacts
@@ -278,9 +278,10 @@ def _not_admitted(
 ) -> GatewayError | None:
     """The refusal of a request that no limit or quota has room for, were it as small as can be."""
     settings = run.snapshot.config.globals
-    if run.quotas and run.price is None and not settings.allow_unpriced:
+    if run.quotas and run.charged is not None and run.price is None and not settings.allow_unpriced:
         error = QuotaExceeded(
-            "The price of this model is unknown and there is a quota: set a price in [[models]], or "
+            "The price of this model is unknown and there is a quota: "
+            f"`{pricing_command(run.snapshot, run.charged)}` sets one in [[models]]; or set "
             "allow_unpriced = true in [global]."
         )
         error.status = settings.quota_status

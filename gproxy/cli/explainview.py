@@ -3,6 +3,7 @@
 What was weighed, and its form in JSON, is `explain.py`'s.
 """
 
+import shlex
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -107,7 +108,9 @@ def _add_price(root: Tree, found: dict[str, Any]) -> None:
     price = found["price"]
     if price is None:
         branch = root.add(_text(("price", _TITLE), f" of {found['charged']} is unknown"))
-        branch.add(_text("`price_tiers` in [[models]] sets one"))
+        command = f"gproxy models price {shlex.quote(found['charged'])} --input USD --output USD"
+        branch.add(_text(f"`{command}` sets one, with --add if the model is not in [[models]];"))
+        branch.add(_text("so do `price_tiers` and `price_each_call` there"))
         return
     title = f" of {found['charged']}, USD per million tokens, by {price['source']}"
     branch = root.add(_text(("price", _TITLE), title))

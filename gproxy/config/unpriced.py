@@ -41,7 +41,8 @@ def check(config: schema.Config, problems: Problems, channels: schema.Channels) 
             problems.warn(
                 told[0],
                 f"has no {what}{others}: whoever has a quota is refused there with 402",
-                "set price_tiers in [[models]] (0 for what is free), or `allow_unpriced = true` in [global]",
+                f"run `gproxy models price {provider.name}/MODEL --input USD --output USD{'' if rows else ' --add'}` "
+                "or set price_tiers in [[models]] (0 for what is free), or `allow_unpriced = true` in [global]",
             )
 
 

@@ -39,7 +39,8 @@ def resolve(snapshot: Snapshot, name: str, scoped: str | None = None) -> Route:
         what = f'there is no provider "{shown(prefix)}"'
     raise BadRequest(
         f'The model "{shown(name)}" leads nowhere: {what}, and it is no alias. '
-        'Write it as "provider/model", or define an alias for it with `gproxy alias set`.'
+        'Write it as "provider/model", define an alias for it with `gproxy alias set`, or list it in [[models]] '
+        "of one provider alone."
     )
 
 

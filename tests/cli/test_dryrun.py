@@ -289,7 +289,7 @@ def test_a_price_is_needed_under_a_quota_unless_it_is_waived(tmp_path: Path) -> 
     world = World(tmp_path, FILE.replace('model_id = "big"\nprice', 'model_id = "other"\nprice') + QUOTA)
     run = world.run("chat")
     status, message = refused(run)
-    assert (status, "[[models]]" in message) == (402, True)
+    assert (status, "gproxy models price one/small --input" in message) == (402, True)
     assert (run.charged, run.attempts) == (SMALL, [])
 
 

@@ -27,7 +27,12 @@ def test_what_there_is_none_of_is_said_in_words(capsys: pytest.CaptureFixture[st
     show(FOUND)
     out = capsys.readouterr().out
     assert out.startswith("m for u, key k\n")
-    for text in ("none: nothing is allowed", "limits on p/m", "price of p/m is unknown", "`price_tiers`"):
+    for text in (
+        "none: nothing is allowed",
+        "limits on p/m",
+        "price of p/m is unknown",
+        "`gproxy models price p/m --input",
+    ):
         assert text in out
 
 

@@ -24,7 +24,7 @@ KEY_QUOTA = f"keys = [{{ {KEY}, quota = 5 }}]\n"
 def warnings(text: str) -> list[str]:
     _, problems = load((BASE + text).encode(), channels=CHANNELS)
     assert not [problem for problem in problems if problem.severity == "error"]
-    return [f"{problem.path}: {problem.message}" for problem in problems]
+    return [f"{problem.path}: {problem.message}; {problem.hint}" for problem in problems]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,9 @@ def warnings(text: str) -> list[str]:
     ],
 )
 def test_what_every_quota_refuses_for_want_of_a_price_is_warned_about(text: str, place: str) -> None:
-    assert [message for message in warnings(text) if message.startswith(place)]
+    (told,) = [message for message in warnings(text) if message.startswith(place)]
+    command = "`gproxy models price c/MODEL --input USD --output USD"
+    assert command + ("`" if place.startswith("models") else " --add`") in told
 
 
 @pytest.mark.parametrize(

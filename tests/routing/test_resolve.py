@@ -114,11 +114,12 @@ def test_a_bare_name_is_not_lost_to_a_provider_that_is_off() -> None:
 @pytest.mark.parametrize(
     "name", ["unknown", "nobody/x", "only-down", "off", "open", "open/", "/x", "Chat", " chat"]
 )
-def test_a_name_that_means_nothing_is_400_and_names_the_two_ways_out(name: str) -> None:
+def test_a_name_that_means_nothing_is_400_and_names_the_three_ways_out(name: str) -> None:
     with pytest.raises(BadRequest) as refused:
         resolve(HERE, name)
     assert "provider/model" in refused.value.message
     assert "alias" in refused.value.message
+    assert "[[models]] of one provider" in refused.value.message
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from gproxy.protocols import estimate
 from gproxy.routing import limits
 from gproxy.server.request.edge import Call
 from gproxy.server.request.journal import Journal
-from gproxy.server.request.prices import Prices
+from gproxy.server.request.prices import Prices, pricing_command
 from gproxy.values import Bound, Budget, Claim, Route, Target, Usage
 
 _LARGE_BODY = 1024 * 1024
@@ -144,8 +144,8 @@ class Doorkeeper:
         if not kept:
             target = route.targets[0]
             error = QuotaExceeded(
-                f'The price of "{target.provider}/{target.model}" is unknown, and there is a quota. Set '
-                f"{_SETTABLE[protocol.estimable]} for it in [[models]], or allow_unpriced = true in [global].",
+                f'The price of "{target.provider}/{target.model}" is unknown, and there is a quota. '
+                f"{_way_out(self._snapshot, target, by_text=protocol.estimable)}",
                 headers=(("x-should-retry", "false"),),
             )
             error.status = self._settings.quota_status
@@ -153,7 +153,10 @@ class Doorkeeper:
         return kept
 
 
-_SETTABLE = {True: "price_tiers or price_each_call", False: "price_each_call"}
+def _way_out(snapshot: Snapshot, target: Target, *, by_text: bool) -> str:
+    """What sets a price; no price of tokens does where an answer is not billed by its text."""
+    command = f"Run `{pricing_command(snapshot, target)}`, or set price_tiers or" if by_text else "Set"
+    return f"{command} price_each_call for it in [[models]], or allow_unpriced = true in [global]."
 
 
 def _asked(call: Call, route: Route) -> tuple[str, tuple[Target, ...], str | None, str]:

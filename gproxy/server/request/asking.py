@@ -91,7 +91,7 @@ class Ways:
         if asked is None:
             provider = call.snapshot.providers[target.provider]
             if CHANNELS[provider.channel].offline:
-                return _offline(call, provider, target, crossing, deadline)
+                return _offline(call, provider, target, ask, crossing, deadline)
             if len(kept) >= _MOST_OF_A_HEAD:
                 kept.clear()
             asked = kept[key] = self._asked(call, provider, target, access, crossing)
@@ -164,12 +164,17 @@ def _known(call: Call, provider: Provider, target: Target, spoken: str, path: st
 
 
 def _offline(
-    call: Call, provider: Provider, target: Target, crossing: Crossing | None, deadline: float | None
+    call: Call,
+    provider: Provider,
+    target: Target,
+    ask: bool,
+    crossing: Crossing | None,
+    deadline: float | None,
 ) -> Attempt:
     protocol, facts = call.protocol if crossing is None else crossing.protocol, call.facts
-    played = partial(
-        demo.respond, protocol.operation, target.model, facts.body.tree, stream=facts.stream, sse=facts.sse
-    )
+    sent = _own_body(call, target.model, ask) if crossing is None else crossing.body
+    tree = strict.decode(sent).tree
+    played = partial(demo.respond, protocol.operation, target.model, tree, stream=facts.stream, sse=facts.sse)
     return Attempt(way=Way(""), settings=provider.settings, deadline=deadline, offline=played)
 
 

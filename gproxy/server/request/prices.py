@@ -3,6 +3,8 @@
 The arithmetic is `ledger/pricing.py`'s, the table `ledger/pricebook.py`'s.
 """
 
+import shlex
+
 from gproxy.config.snapshot import Memory, Snapshot
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricing import Price, price_from_model
@@ -80,6 +82,13 @@ class Prices:
             self._snapshot, self._remembered = snapshot, Memory()
         found = self._remembered.get(target)
         return self._remembered.keep(target, _find(snapshot, target)) if found is None else found
+
+
+def pricing_command(snapshot: Snapshot, target: Target) -> str:
+    """The command that sets the price of a target, to be pasted with amounts in the place of `USD`."""
+    add = "" if target.model in (snapshot.providers[target.provider].models or {}) else " --add"
+    name = shlex.quote(f"{target.provider}/{target.model}")
+    return f"gproxy models price {name} --input USD --output USD{add}"
 
 
 def _find(snapshot: Snapshot, target: Target) -> tuple[Price | None, str]:

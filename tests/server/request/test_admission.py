@@ -262,7 +262,8 @@ async def test_a_model_without_a_price_is_refused_under_a_quota_with_the_way_out
         answer = await front.chat("up/m", **BODY)
         assert (answer.status, up.seen) == (402, [])
         assert answer.header("x-should-retry") == "false"
-        for word in ('"up/m"', "price_tiers", "price_each_call", "allow_unpriced"):
+        command = "`gproxy models price up/m --input USD --output USD`"
+        for word in ('"up/m"', command, "price_tiers", "price_each_call", "allow_unpriced"):
             assert word in answer.message
         assert await front.rows() == []
         await nothing_held(front)

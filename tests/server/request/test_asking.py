@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from gproxy.server.request.edge import Call, Fields
 from gproxy.server.request.tokens import Access
 from gproxy.server.request.upstream import Attempt
 from gproxy.values import Target
-from tests.server.parts import ALICE, KEY, Headers, call, provider, snapshot
+from tests.server.parts import ALICE, KEY, Headers, call, provider, serving, snapshot
 
 UP = Target("up", "target")
 SENT: Headers = [
@@ -221,3 +222,17 @@ def test_nothing_that_is_handed_on_shows_a_secret_where_it_is_printed() -> None:
     ):
         assert "canary" not in repr(each)
     assert KEY not in repr(it)
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": False}}])
+async def test_a_stream_of_the_demo_reports_its_usage_to_the_ledger_and_not_to_who_did_not_ask(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    said = [{"role": "user", "content": "Hi"}]
+    async with serving('[[providers]]\nname = "demo"\nchannel = "demo"\n' + ALICE, tmp_path) as front:
+        answer = await front.chat("demo/echo-1", messages=said, stream=True, **options)
+        (row,) = await front.rows()
+    assert (answer.status, row["usage_source"]) == (200, "upstream")
+    assert row["output_tokens"] > 0
+    assert b'"usage":{' not in answer.body
+    assert answer.body.endswith(b"data: [DONE]\n\n")

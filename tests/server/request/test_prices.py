@@ -3,7 +3,7 @@
 import sys
 
 from gproxy.ledger.pricebook import PriceBook
-from gproxy.server.request.prices import Prices
+from gproxy.server.request.prices import Prices, pricing_command
 from gproxy.server.tasks import Tasks
 from gproxy.values import Target
 from tests.server.parts import ALICE, snapshot, table_price
@@ -94,3 +94,12 @@ def test_a_new_configuration_prices_anew() -> None:
     dear = snapshot(PROVIDER.format("up") + model.format(7.0))
     found = [prices.configured(each, target) for each in (HERE, HERE, dear, HERE)]
     assert [price and price.rates.per_call for price in found] == [5 * 10**8, 5 * 10**8, 7 * 10**9, 5 * 10**8]
+
+
+def test_the_command_that_sets_a_price_adds_what_the_file_does_not_list() -> None:
+    amounts = "--input USD --output USD"
+    told = pricing_command(HERE, Target("up", "plain")), pricing_command(HERE, Target("other", "a b"))
+    assert told == (
+        f"gproxy models price up/plain {amounts}",
+        f"gproxy models price 'other/a b' {amounts} --add",
+    )

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Annotated
 
 import typer
@@ -46,7 +46,6 @@ def env(
     either nothing is printed, and it is exit 1.
     """
     from gproxy.providers.clients import pointed
-    from gproxy.server.checks import local
 
     if client not in CLIENTS:
         raise typer.BadParameter(output.not_one_of(client, CLIENTS), param_hint="CLIENT")
@@ -54,7 +53,7 @@ def env(
         raise typer.BadParameter(output.not_one_of(shell, SHELLS), param_hint="--shell")
     if user is not None and not make_key:
         raise typer.BadParameter("is for --make-key alone", param_hint="--user")
-    where = (url or local.address(files.read(files.find(config)).globals)).rstrip("/")
+    where = url.rstrip("/") if url else _address(config)
     key = ""
     if make_key:
         made = keys.make(config, user, None, {})
@@ -80,6 +79,25 @@ def env(
     sys.stdout.flush()
     if found.note:
         output.note(f"\n{found.note}")
+
+
+def _address(config: Path | None) -> str:
+    """Where the file says that its server is; that it runs at another address is told."""
+    from gproxy.config.source import data_dir
+    from gproxy.server.checks import local
+    from gproxy.server.process import hyperconfig
+
+    path = files.find(config)
+    found = files.read(path)
+    directory = path.resolve().parent
+    where = local.address(found.globals)
+    if local.runs_on(data_dir(found, directory)):
+        tls = hyperconfig.tls_files(found.globals, directory)
+        try:
+            local.reach(where, tls[0] if tls else None)
+        except ConfigError:
+            output.note(f"gproxy: no server answers at {where}: {local.ELSEWHERE}")
+    return where
 
 
 def _shell_of(environ: Mapping[str, str]) -> str:

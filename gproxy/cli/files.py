@@ -24,9 +24,14 @@ def find(explicit: Path | None) -> Path:
 
     path = locate(explicit, os.environ)
     if not os.path.exists(path):
+        from gproxy.config.variables import unknown
+
+        # Only what is misspelt is told of: without the file none can be known to be of a credential.
+        misspelt = (problem.render("") for problem in unknown(os.environ, None) if problem.hint)
         raise ConfigError(
             f"no configuration file at {path}: `gproxy init` makes one, `gproxy init --demo` one of the offline "
-            "demo; `gproxy serve --demo` runs without, and leaves nothing to look at"
+            "demo; `gproxy serve --demo` runs without, and leaves nothing to look at",
+            tuple(misspelt),
         )
     return path
 

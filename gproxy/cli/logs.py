@@ -99,10 +99,12 @@ def _follow(store: Path, kind: Any, filters: "Filters", shown: "_Shown", last: i
 
 
 class _Shown:
-    """Prints entries as they come, with a heading before the first and the day wherever it changes."""
+    """Prints entries as they come, with a heading before the first, and on a terminal the day wherever it changes."""
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
+        self._cut = sys.stdout.isatty()
+        self._headed = False
         self._day = ""
 
     def show(self, rows: list[logview.Entry]) -> None:
@@ -110,12 +112,13 @@ class _Shown:
             if self._as_json:
                 print(json_text(row), flush=True)
                 continue
-            if not self._day:
-                print(logview.HEADING)
-            if logview.day(row) != self._day:
+            if not self._headed:
+                self._headed = True
+                print(logview.HEADING if self._cut else logview.WHOLE_HEADING)
+            if self._cut and logview.day(row) != self._day:
                 self._day = logview.day(row)
                 print(self._day)
-            print(logview.line(row, cut=sys.stdout.isatty()), flush=True)
+            print(logview.line(row, cut=self._cut), flush=True)
 
 
 def _tell_if_off(config: "Config", *, attempts: bool) -> None:

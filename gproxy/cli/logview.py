@@ -36,11 +36,15 @@ _OF_THE_CONNECTION = frozenset(
 
 
 HEADING = f"{'time':8} {'code':4} {'ms':>7} {'who':13} {'model':14} request"
+WHOLE_HEADING = f"{'date':10} {HEADING} error"
+"""Over lines that are not cut."""
 
 
 def line(entry: Entry, *, cut: bool) -> str:
-    """One entry, a request's or an attempt's, in a line; its error, if any, in a second. With `cut` of at most 80
-    columns each."""
+    """One entry, a request's or an attempt's, in a line with its day and its error, if any.
+
+    With `cut` it is of at most 80 columns and without its day, and the error, of as many, is a second line.
+    """
     from rich.cells import cell_len, set_cell_size
 
     def cell(text: str, width: int) -> str:
@@ -53,9 +57,10 @@ def line(entry: Entry, *, cut: bool) -> str:
     status = "-" if entry["status"] is None else str(entry["status"])
     shown = f"{clock} {status:4} {entry['total_ms']:7} {cell(who(entry), 13)} {cell(model(entry), 14)} "
     shown += printable(entry["request_id"])
-    if entry["error"]:
-        shown += f"\n{' ' * 9}{cell(entry['error'], WIDTH - 9).rstrip()}"
-    return shown
+    error = printable(entry["error"] or "")
+    if not cut:
+        return f"{day(entry)} {shown} {error}".rstrip()
+    return f"{shown}\n{' ' * 9}{cell(error, WIDTH - 9).rstrip()}" if error else shown
 
 
 def day(entry: Entry) -> str:

@@ -68,8 +68,9 @@ def run(
     where = (url or local.address(found.globals)).rstrip("/")
     tls = hyperconfig.tls_files(found.globals, directory)
     certificate = tls[0] if tls else None
-    local.reach(where, certificate)
-    store = data_dir(found, directory) / "gproxy.db"
+    folder = data_dir(found, directory)
+    local.reach(where, certificate, store=folder)
+    store = folder / "gproxy.db"
     with Child() as child, _key(path, user, policy, store, child.over) as made:
         local.wait_for_key(where, made.key, certificate)
         pointing = pointed_all(where, made.key, PurePath(command[0]).name)

@@ -26,14 +26,16 @@ BESIDE = frozenset(
 _OF_V1 = frozenset({"DSN", "SPOOF", "ADMIN_USER", "ADMIN_PASSWORD", "ADMIN_API_KEY"})
 
 
-def unknown(environ: Mapping[str, str], config: schema.Config) -> Iterator[Problem]:
+def unknown(environ: Mapping[str, str], config: schema.Config | None) -> Iterator[Problem]:
     """A warning for each variable that begins as ours do and that nothing reads; its value is told nowhere.
 
-    One that the file names for a credential is read. An empty one counts as unset, as it does elsewhere.
+    One that the file names for a credential is read; `config` is None where there is no file. An empty one counts
+    as unset, as it does elsewhere.
     """
     keys = [name.upper() for name in schema.keys_of(schema.Global)]
     known = {PREFIX + name for name in (*keys, *BESIDE)}
-    known |= {credential.env for row in config.providers for credential in row.credentials}
+    if config is not None:
+        known |= {credential.env for row in config.providers for credential in row.credentials}
     for name in sorted(environ):
         if not name.startswith(PREFIX) or name in known or not environ[name]:
             continue

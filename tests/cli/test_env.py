@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gproxy.config.keys import hash_key
+from gproxy.server.process.lock import held
 from tests.cli.conftest import Run
 
 
@@ -100,3 +101,15 @@ def test_codex_is_told_of_its_file(run: Run) -> None:
 @pytest.mark.parametrize("argv", [("nobody",), ("openai", "--shell", "tcsh"), ("openai", "--user", "alice")])
 def test_what_is_not_known_is_wrong_usage(run: Run, argv: tuple[str, ...]) -> None:
     assert run("env", *argv).code == 2
+
+
+def test_a_server_at_another_address_is_told_of(run: Run, file: Path) -> None:
+    file.write_text(f"[global]\nport = 9\n\n{file.read_text()}")
+    folder = file.with_name("data")
+    folder.mkdir()
+    with held(folder):
+        ran = run("env", "openai", "--make-key")
+    assert ran.code == 0
+    assert "127.0.0.1:9" in ran.out
+    assert "at another address: give that with --url" in ran.err
+    assert "another address" not in run("env", "openai", "--make-key").err

@@ -18,6 +18,7 @@ from tests.ledger.entries import attempt, request, write
 
 FIRST = "req_" + "a" * 24
 SECOND = "req_" + "b" * 24
+ROOT = Path(__file__).parents[2]
 LATER = "2026-11-26T12:00:00.000Z"
 
 
@@ -50,14 +51,32 @@ def test_no_name_is_cut_in_a_pipe(run: Run, file: Path) -> None:
     assert f"{'m' * 60} {FIRST}" in shown
 
 
+def test_in_a_pipe_a_request_is_a_line_with_its_day_and_error(store: Path) -> None:
+    argv = ["logs", "--config", str(store.parents[1] / "gproxy.toml")]
+    ran = subprocess.run(
+        [sys.executable, "-m", "gproxy", *argv], stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True
+    )
+    heading, *rows = ran.stdout.splitlines()
+    assert heading.split() == ["date", "time", "code", "ms", "who", "model", "request", "error"]
+    assert [ids(row) for row in rows] == [[FIRST], [SECOND]]
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", row) for row in rows)
+    assert rows[0].endswith(FIRST)
+    assert rows[1].endswith(f"{SECOND} all have failed")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such terminals")
 @pytest.mark.parametrize("command", [(), ("list",)])
-def test_requests_are_listed_newest_last_in_80_columns(
-    run: Run, store: Path, command: tuple[str, ...]
+def test_requests_are_listed_newest_last_in_80_columns_of_a_terminal(
+    store: Path, command: tuple[str, ...]
 ) -> None:
-    ran = run("logs", *command)
-    assert ran.code == 0, ran.err
-    assert ids(ran.out) == [FIRST, SECOND]
-    lines = ran.out.splitlines()
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as terminal:
+        argv = ["logs", *command, "--config", str(store.parents[1] / "gproxy.toml")]
+        subprocess.run([sys.executable, "-m", "gproxy", *argv], stdout=theirs, cwd=ROOT, check=True)
+        shown = terminal.read(8192).decode()
+        os.close(theirs)
+    assert ids(shown) == [FIRST, SECOND]
+    lines = shown.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split() == ["time", "code", "ms", "who", "model", "request"]
     assert "all have failed" in lines[-1]

@@ -48,7 +48,10 @@ def test_a_line_fits_80_columns_and_moves_no_cursor(tmp_path: Path, changes: dic
     assert all(cell_len(each) <= 80 and each.isprintable() for each in lines)
     assert "req_" + "0" * 24 in lines[0]
     assert len(day(found)) == 10
-    assert "…" not in line(found, cut=False)
+    whole_line = line(found, cut=False)
+    assert "…" not in whole_line
+    assert whole_line.startswith(day(found))
+    assert whole_line.isprintable()
 
 
 def test_an_attempt_is_a_line_too(tmp_path: Path) -> None:

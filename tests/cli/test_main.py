@@ -48,6 +48,20 @@ def test_without_a_file_one_sentence_names_the_ways_out(run: Run, argv: tuple[st
     )
 
 
+def test_without_a_file_a_misspelt_variable_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPROXY_CONFGI", "canary.toml")
+    monkeypatch.setenv("GPROXY_ZZZ", "of a credential, maybe")
+    ran = run("usage")
+    assert ran.code == 1
+    assert (
+        'GPROXY_CONFGI: there is no such variable, and it has no effect; did you mean "GPROXY_CONFIG"?'
+        in ran.err
+    )
+    assert "no configuration file at gproxy.toml" in ran.err
+    assert "canary" not in ran.err
+    assert "GPROXY_ZZZ" not in ran.err
+
+
 def test_a_terminal_without_unicode_is_served(run: Run, file: Path) -> None:
     run("keys", "create")
     ran = subprocess.run(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gproxy.server.process.lock import held
 from tests.cli.conftest import Run
 from tests.kit.gateway import ROOT, Gateway, poll
 from tests.server.checks.test_local import CONFIG
@@ -121,3 +122,14 @@ def test_without_a_server_no_key_is_made(run: Run, file: Path) -> None:
     assert ran.code == 1
     assert "`gproxy serve` starts one" in ran.err
     assert file.read_bytes() == before
+
+
+def test_a_server_at_another_address_is_told_of(run: Run, file: Path) -> None:
+    file.write_text(f"[global]\nport = 9\n\n{file.read_text()}")
+    folder = file.with_name("data")
+    folder.mkdir()
+    with held(folder):
+        ran: Any = run("run", "--", "true")
+    assert ran.code == 1
+    assert "at another address: give that with --url" in ran.err
+    assert "starts one" not in ran.err

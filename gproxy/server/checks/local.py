@@ -12,12 +12,15 @@ from urllib.parse import urlsplit
 
 from gproxy.config.schema import Global
 from gproxy.errors import ConfigError
+from gproxy.server.process import lock
 
 _ANSWER_S = 5.0
 _TAKES_UP_S = 10.0
 """A running server follows an edit within 2 s; a busy machine gets more."""
 
 _PAUSE_S = 0.05
+ELSEWHERE = "a server runs on this store, at another address: give that with --url"
+
 _ANY_HOST = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -33,16 +36,30 @@ def address(settings: Global) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
-def reach(url: str, certificate: Path | None = None, within_s: float = _ANSWER_S) -> None:
-    """Raise ConfigError unless a gproxy answers at `url`; `certificate` is its own, under TLS."""
+def reach(
+    url: str, certificate: Path | None = None, within_s: float = _ANSWER_S, store: Path | None = None
+) -> None:
+    """Raise ConfigError unless a gproxy answers at `url`; `certificate` is its own, under TLS.
+
+    With `store`, the folder of its store, the failure says whether one runs there at another address.
+    """
     with contextlib.suppress(http.client.HTTPException):
         try:
             if _status(url, "/health", "", certificate, within_s) == 200:
                 return
         except OSError as error:
             why = error.strerror or type(error).__name__
-            raise ConfigError(f"no server answers at {url} ({why}): `gproxy serve` starts one") from None
+            way_out = ELSEWHERE if store is not None and runs_on(store) else "`gproxy serve` starts one"
+            raise ConfigError(f"no server answers at {url} ({why}): {way_out}") from None
     raise ConfigError(f"what answers at {url} is no gproxy: see `port` in the file, or give --url")
+
+
+def runs_on(store: Path) -> bool:
+    """Whether a server is known to run on the store in this folder."""
+    try:
+        return lock.is_held(store)
+    except OSError:
+        return False
 
 
 def wait_for_key(url: str, key: str, certificate: Path | None = None) -> None:

@@ -225,7 +225,7 @@ def _show_in_full(found: dict[str, dict[str, Any] | None]) -> None:
 
 
 def _by(source: str) -> str:
-    return source if source == "config" else "table"
+    return source if source in ("config", "channel") else "table"
 
 
 def _amounts(tier: dict[str, Any]) -> dict[str, Any]:

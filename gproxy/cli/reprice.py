@@ -71,7 +71,7 @@ def reprice(
 def price_at(config: "Config") -> "PriceAt":
     """The prices in force under a configuration, for rows of any time."""
     from gproxy.ledger.pastprices import PastPrices
-    from gproxy.ledger.pricing import price_from_model
+    from gproxy.ledger.pricing import channel_price, price_from_model
     from gproxy.providers.catalog import CHANNELS
 
     set_here = {(row.provider_name, row.model_id): price_from_model(row) for row in config.models}
@@ -85,6 +85,8 @@ def price_at(config: "Config") -> "PriceAt":
         channel = channels[provider]
         if configured is not None or channel is None:
             return configured, None
+        if own := channel_price(channel.own_price):
+            return own, None
         return None, table.at(channel.prices, model, at)
 
     return price

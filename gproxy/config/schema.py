@@ -40,6 +40,11 @@ class ChannelFacts(Protocol):
         """Its name in the built-in table of prices, "" if that has none of its."""
         ...
 
+    @property
+    def own_price(self) -> tuple[float, float] | None:
+        """What any model of its costs, where no table says it: USD per million tokens of input and of output."""
+        ...
+
 
 Channels = Mapping[str, ChannelFacts]
 """The channels there are, by the names that `channel =` may take."""

@@ -23,7 +23,7 @@ def check(config: schema.Config, problems: Problems, channels: schema.Channels) 
     listed = [(n, row) for n, row in enumerate(config.models) if row.model_id != rules.FALLBACK_MODEL]
     for i, provider in enumerate(config.providers):
         facts = channels.get(provider.channel)
-        if facts is None or facts.prices or not provider.enabled:
+        if facts is None or facts.prices or facts.own_price or not provider.enabled:
             continue
         globs = {row.model_pattern for row in grants if row.provider_name in (None, provider.name)}
         rows = [(("models", n), row) for n, row in listed if row.provider_name == provider.name]

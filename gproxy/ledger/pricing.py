@@ -107,6 +107,14 @@ def price_from_model(model: schema.Model) -> Price | None:
     return Price("config", ordinary, classes)
 
 
+def channel_price(own: tuple[float, float] | None) -> Price | None:
+    """The price that a channel brings for all its models, in USD per million tokens of input and of output."""
+    if own is None:
+        return None
+    tier = schema.PriceTier(price_input_tokens=own[0], price_output_tokens=own[1])
+    return Price("channel", _rates(None, (tier,)))
+
+
 def cost_nano(usage: Usage, price: Price) -> int:
     """The cost, each token priced once, rounded half-even once; from 0 to `MOST_NANO`.
 

@@ -38,6 +38,8 @@ class Channel:
                   under its name, for the others under ""
     needs_key     False: a server that may ask for none
     prices        its id in genai-prices, "" if it has none there
+    own_price     what any model of its costs, in USD per million tokens of input and of output; None if that is for
+                  the table to say
     extras        which of EXTRAS it carries, below the same prefix
     include_usage True: chat streams report usage if `stream_options.include_usage` asks; False: they always
                   do, or refuse the question
@@ -62,6 +64,7 @@ class Channel:
     auth: Mapping[str, str] = field(default_factory=lambda: _BEARER)
     needs_key: bool = True
     prices: str = ""
+    own_price: tuple[float, float] | None = None
     extras: frozenset[str] = frozenset()
     include_usage: bool = True
     top_k: bool = True
@@ -240,7 +243,13 @@ _ROWS = (
         configurable=True,
     ),
     Channel(
-        name="demo", speaks=_EVERYTHING, extras=EXTRAS, needs_key=False, lists_models=False, offline=True
+        name="demo",
+        speaks=_EVERYTHING,
+        extras=EXTRAS,
+        needs_key=False,
+        own_price=(1.0, 2.0),
+        lists_models=False,
+        offline=True,
     ),
 )
 

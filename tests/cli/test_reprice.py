@@ -120,6 +120,13 @@ def test_a_price_is_that_of_the_file_also_of_a_model_switched_off_else_that_of_t
     assert price("gone", "m", now) is None
 
 
+def test_a_channel_that_brings_its_own_price_is_priced_by_it() -> None:
+    price = price_at(Config(providers=(Provider(name="d", channel="demo"),)))
+    own, builtin = price("d", "echo-1", 0.0) or (None, None)
+    assert own is not None
+    assert (own.source, builtin) == ("channel", None)
+
+
 def test_what_had_no_price_had_no_cost(run: Run, rows: None, file: Path) -> None:
     store = open_store(file.with_name("data") / "gproxy.db")
     row = record("u", provider="local", model="large", cost_nano=None, price_source=None, usage=MILLION)

@@ -63,6 +63,14 @@ def test_its_key_may_do_what_it_was_made_for_alone(gateway: Gateway) -> None:
     assert "gproxy: no requests; " in done.stderr
 
 
+def test_a_quota_holds_on_the_demo_which_has_a_price(gateway: Gateway) -> None:
+    done = ran(gateway, "--quota", "2.50", "--", sys.executable, "-c", ASK, "demo/echo-1")
+    assert (done.returncode, done.stdout) == (3, "200\n"), done.stderr
+    row = gateway.rows()[-1]
+    assert row["price_source"] == "channel"
+    assert row["cost_usd"] == pytest.approx((row["input_tokens"] + 2 * row["output_tokens"]) / 1e6)
+
+
 def test_a_signal_ends_the_command_and_the_key(gateway: Gateway) -> None:
     argv = (
         sys.executable,

@@ -1,4 +1,4 @@
-"""The price of a target under a configuration: what the file says, else the built-in table.
+"""The price of a target under a configuration: what the file says, else its channel, else the built-in table.
 
 The arithmetic is `ledger/pricing.py`'s, the table `ledger/pricebook.py`'s.
 """
@@ -7,7 +7,7 @@ import shlex
 
 from gproxy.config.snapshot import Memory, Snapshot
 from gproxy.ledger.pricebook import PriceBook
-from gproxy.ledger.pricing import Price, price_from_model
+from gproxy.ledger.pricing import Price, channel_price, price_from_model
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.tasks import Tasks
 from gproxy.values import Target
@@ -18,8 +18,8 @@ class Prices:
 
     `warm` goes with every new configuration, `foresee` with every target that is tried. `of` is the price, for who
     can wait for the table; `at_hand` is what is known of it at once, `lasting` whether it holds at any time.
-    `configured` and `builtin` are its two sources apart: for a request that has ended the table is asked only where
-    the file leaves the price to it, and for the time when it began.
+    `configured` and `builtin` are its sources apart: for a request that has ended the table is asked only where file
+    and channel leave the price to it, and for the time when it began.
     """
 
     def __init__(self, book: PriceBook, tasks: Tasks) -> None:
@@ -47,7 +47,7 @@ class Prices:
             self._tasks.spawn(self._book.get(prices_id, target.model))
 
     def configured(self, snapshot: Snapshot, target: Target) -> Price | None:
-        """What `[[models]]` says, None if it leaves the price to the table, which is then to be asked (`builtin`)."""
+        """What `[[models]]` says, else the channel itself; None if the table is then to be asked (`builtin`)."""
         return self._found(snapshot, target)[0]
 
     async def builtin(self, snapshot: Snapshot, target: Target, at: float | None = None) -> Price | None:
@@ -77,7 +77,7 @@ class Prices:
         return self.configured(snapshot, target) or await self.builtin(snapshot, target)
 
     def _found(self, snapshot: Snapshot, target: Target) -> tuple[Price | None, str]:
-        """The price that the file sets, and the name under which the table has the provider."""
+        """The price that the file or the channel sets, and the name under which the table has the provider."""
         if snapshot is not self._snapshot:
             self._snapshot, self._remembered = snapshot, Memory()
         found = self._remembered.get(target)
@@ -96,4 +96,6 @@ def _find(snapshot: Snapshot, target: Target) -> tuple[Price | None, str]:
     listed = (provider.models or {}).get(target.model)
     channel = CHANNELS.get(provider.channel)
     configured = None if listed is None else price_from_model(listed)
-    return configured, channel.prices if channel else ""
+    if channel is None:
+        return configured, ""
+    return configured or channel_price(channel.own_price), channel.prices

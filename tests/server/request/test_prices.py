@@ -51,6 +51,19 @@ async def test_what_the_file_leaves_open_the_table_says() -> None:
         assert price.source == "table"
 
 
+async def test_a_channel_that_brings_its_own_price_asks_no_table_and_gives_way_to_the_file() -> None:
+    demo = '[[providers]]\nname = "d"\nchannel = "demo"\n'
+    row = '[[models]]\nprovider_name = "d"\nmodel_id = "m"\nprice_each_call = 0.5\n'
+    prices, target = Prices(PriceBook(NEVER), Tasks()), Target("d", "m")
+    own, set_here = [await prices.of(snapshot(text + ALICE), target) for text in (demo, demo + row)]
+    assert own is not None
+    assert set_here is not None
+    (tier,) = own.rates.tiers
+    assert (own.source, tier.input, tier.output) == ("channel", 1_000_000_000, 2_000_000_000)
+    assert (set_here.source, set_here.rates.per_call) == ("config", 500_000_000)
+    assert prices.lasting(snapshot(demo + ALICE), target)
+
+
 async def test_a_price_that_nobody_knows_is_none() -> None:
     assert await Prices(PriceBook(NONE), Tasks()).of(HERE, Target("up", "plain")) is None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gproxy.config.document import Document
 from gproxy.config.keys import hash_key, key_hint, key_id
-from gproxy.config.problems import KeyPath
+from gproxy.config.problems import KeyPath, suggestion
 from gproxy.errors import ConfigError
 
 SECRET_FORMS = ("env", "keyring", "api_key")
@@ -304,7 +304,8 @@ def need(document: Document, table: str, key: str, value: str, what: str) -> int
     index = _index(document, table, key, value)
     if index is None:
         group = what if what == "alias" else f"{what}s"
-        raise ConfigError(f"there is no {what} {value}: `gproxy {group} list` shows them")
+        near = suggestion(value, [str(row.get(key)) for row in document.tables(table)])
+        raise ConfigError(f"there is no {what} {value}: {near or f'`gproxy {group} list` shows them'}")
     return index
 
 

@@ -174,7 +174,7 @@ class Gateway:
         finally:
             self._serving.discard(request.task)
             reply.close()
-            known = incoming.known or (trace is not None and trace.client is not None)
+            known = incoming.client is not None or (trace is not None and trace.client is not None)
             silent = lead.found is None and not incoming.unknown
             told = known or (trace is None and silent) or self._strangers.told()
             if trace is not None and told:
@@ -192,7 +192,7 @@ class Gateway:
                 path = without_hashed(path, self.snapshot.clients, self.snapshot.config)
             if told:
                 style = self.snapshot.config.globals.log_format
-                accesslog.write(style, lead.method, path, status, milliseconds, journal, incoming.unknown)
+                accesslog.write(style, lead.method, path, status, milliseconds, journal, incoming)
 
     async def quart(self) -> "Quart":
         """The control plane. Made when it is first asked: 100 ms and 12 MB that models alone need not pay."""

@@ -312,3 +312,9 @@ def test_a_keyring_entry_of_another_credential_is_refused(document: Document, pr
 def test_a_credential_may_be_given_its_own_keyring_entry_again(document: Document) -> None:
     changes.set_secret(document, "p", "keyring", "k", label="two")
     assert document.text == TEXT
+
+
+def test_a_name_that_is_near_is_suggested() -> None:
+    document = Document('[[users]]\nname = "ann"\n')
+    with pytest.raises(ConfigError, match='there is no user an: did you mean "ann"'):
+        changes.allow(document, "an", "*")

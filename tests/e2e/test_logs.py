@@ -12,7 +12,7 @@ from gproxy.ledger.logs import Body, Content
 from gproxy.ledger.retention import clear
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import KEY, Gateway, poll
-from tests.kit.settings import everything, user
+from tests.kit.settings import closed_port, everything, user
 from tests.kit.upstream import Script, Upstream
 from tests.ledger.entries import attempt, request, write
 
@@ -93,6 +93,24 @@ def test_why_a_key_is_not_valid_is_told_in_the_log_and_not_to_the_client(tmp_pat
         gateway.wait_line(r"401 \d+ ms the key is unknown: mistyped or cut short, by its checksum")
     assert [answer.status_code for answer in answers] == [401, 401]
     assert len({answer.text for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_a_line_says_who_asked_in_vain_for_what_and_what_ailed_an_upstream(
+    tmp_path: Path, style: str
+) -> None:
+    text = on(everything(f"http://127.0.0.1:{closed_port()}"))
+    with Gateway(tmp_path, text, "--log-format", style) as gateway:
+        name = "no\u202ename" + "x" * 300
+        refused = gateway.post("/v1/chat/completions", CHAT.fields(name))
+        failed = gateway.post("/oa/v1/chat/completions", CHAT.fields("m"))
+        assert (refused.status_code, failed.status_code) == (400, 502)
+        if style == "text":
+            gateway.wait_line(r"400 \d+ ms alice/\S+ no\\u202enamex{193}\n")
+            gateway.wait_line(r"502 \d+ ms alice/\S+ oa/m .*upstream_error: connection refused\n")
+        else:
+            gateway.wait_line(r'"status": ?400.*"user": ?"alice".*"model": ?"no\\u202enamex{193}"')
+            gateway.wait_line(r'"status": ?502.*"error": ?"connection refused"')
 
 
 @pytest.mark.parametrize("logged", ["false", "true"])

@@ -8,9 +8,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from gproxy.config.printable import json_text, printable
+from gproxy.config.strays import without_lookalikes
 from gproxy.ledger.when import stamp
 from gproxy.server.console import LINES
+from gproxy.server.request.incoming import Incoming
 from gproxy.server.request.journal import Journal
+
+_MOST_CHARACTERS = 200
+"""Of a name that is nobody's here, and of a cause."""
 
 
 def write(
@@ -20,21 +25,26 @@ def write(
     status: int,
     milliseconds: int,
     journal: Journal | None,
-    unknown: str = "",
+    incoming: Incoming | None = None,
 ) -> None:
     """`style` is `log_format`: "text" or "json". `path` is without its query; `journal` is None for a request that
-    ended before it had a row. `unknown` says why nobody could be found who asks."""
+    ended before it had a row: `incoming` then says who asked for what, or why nobody could be found who asks."""
     told = _json if style == "json" else _text
-    LINES.put(told(method, path, status, milliseconds, journal, unknown))
+    LINES.put(told(method, path, status, milliseconds, journal, incoming))
 
 
 def _json(
-    method: str, path: str, status: int, milliseconds: int, journal: Journal | None, unknown: str
+    method: str, path: str, status: int, milliseconds: int, journal: Journal | None, incoming: Incoming | None
 ) -> str:
     now = stamp(datetime.now(UTC))
     fields = {"time": now, "method": method, "path": path, "status": status, "ms": milliseconds}
-    if unknown:
-        fields["error"] = unknown
+    if journal is None and incoming is not None:
+        if incoming.unknown:
+            fields["error"] = incoming.unknown
+        if incoming.client is not None:
+            fields |= {"user": incoming.client.user, "key": incoming.client.key_label}
+        if incoming.model:
+            fields["model"] = incoming.model[:_MOST_CHARACTERS]
     if journal is not None:
         fields |= {
             "request_id": journal.call.request_id,
@@ -46,15 +56,20 @@ def _json(
             "output_tokens": journal.usage.output_tokens,
             "outcome": journal.outcome,
         }
+        if cause := _cause(journal):
+            fields["error"] = cause
     return json_text(fields)
 
 
 def _text(
-    method: str, path: str, status: int, milliseconds: int, journal: Journal | None, unknown: str
+    method: str, path: str, status: int, milliseconds: int, journal: Journal | None, incoming: Incoming | None
 ) -> str:
     line = f"{_clock(int(time.time()))} {method} {path} {status} {milliseconds} ms"
-    if unknown:
-        line = f"{line} {unknown}"
+    if journal is None and incoming is not None:
+        caller = incoming.client
+        name = f"{caller.user}/{caller.key_label}" if caller is not None else ""
+        parts = line, incoming.unknown, name, incoming.model[:_MOST_CHARACTERS]
+        line = " ".join(filter(None, parts))
     if journal is not None:
         call, usage, target = journal.call, journal.usage, journal.target
         served_by = f"{target.provider}/{target.model}" if target else call.facts.model
@@ -64,7 +79,19 @@ def _text(
             line = f"{line} {given or 0}+{answered or 0} tokens"
         if journal.outcome != "ok":
             line = f"{line} {journal.outcome}"
+            if cause := _cause(journal):
+                line = f"{line}: {cause}"
     return printable(line)  # names and paths come from clients
+
+
+def _cause(journal: Journal) -> str:
+    """What went wrong, of the last attempt if that was it; "" where the outcome says all."""
+    if journal.outcome not in ("upstream_error", "error") or not journal.error:
+        return ""
+    last = journal.tried[-1] if journal.tried else None
+    # One attempt of several may have failed before another's answer broke off.
+    cause = last.reason if last is not None and str(last) in journal.error else journal.error
+    return without_lookalikes(cause, journal.call.snapshot.secrets)[:_MOST_CHARACTERS]
 
 
 @lru_cache(maxsize=1)

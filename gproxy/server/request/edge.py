@@ -282,6 +282,7 @@ async def read(passed: Pass, incoming: Incoming, request_id: str) -> Call:
     if facts.model != passed.named:
         check_name(facts.model, passed.key, passed.snapshot)
         passed.named = facts.model
+    incoming.model = facts.model
     if incoming.trace is not None:
         incoming.trace.model = facts.model
     return Call(

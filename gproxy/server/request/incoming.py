@@ -83,11 +83,14 @@ class Request(Protocol):
 class Incoming:
     """A request's body, and whether it has come to its end.
 
-    `on_cut` hears why a client is taken for gone, and `why_cut` is the first such reason. `trace`, where requests are
-    logged, hears of what came. `known`: it has a key that is valid; `unknown` says why it has none.
+    `on_cut` hears why a client is taken for gone, and `why_cut` is the first such reason. `trace`, where
+    requests are logged, hears of what came. `client` is whose key it has, which is valid; `unknown` says why
+    it has none. `model` is the name it asks for, which holds no key, "" until that is read.
     """
 
-    ended = known = _asked = False
+    ended = _asked = False
+    client: Client | None = None
+    model = ""
     on_cut: Callable[[str], None] | None = None
     trace: Trace | None = None
     why_cut: str | None = None
@@ -111,7 +114,7 @@ class Incoming:
 
     def greet(self, client: Client) -> None:
         """It has a key, which is valid."""
-        self.known = True
+        self.client = client
         if self.trace is not None:
             self.trace.client = client
 

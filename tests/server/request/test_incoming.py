@@ -167,10 +167,10 @@ async def test_a_body_that_was_never_asked_for_is_not_waited_for_to_be_thrown_aw
 
 async def test_who_is_greeted_is_known_and_told_to_the_log() -> None:
     body = incoming(silence)
-    assert not body.known
+    assert body.client is None
     client = Client(user="alice", key_label="laptop", key_id="id")
     body.greet(client)
-    assert body.known
+    assert body.client is not None
     body.trace = SimpleNamespace(client=None)  # type: ignore[assignment]  # what it tells of is all that counts
     body.greet(client)
     assert body.trace.client is client

@@ -70,7 +70,8 @@ def edit(config: ConfigOption = None) -> None:
     try:
         _run_editor(copy)
         if _edited(copy, before):
-            replace(path, before, files.read_bytes(copy), channels=CHANNELS, environ=os.environ)
+            with files.closing_told(path):
+                replace(path, before, files.read_bytes(copy), channels=CHANNELS, environ=os.environ)
         keep = False
     except ConfigError as error:
         if not _edited(copy, before):

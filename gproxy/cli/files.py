@@ -1,7 +1,9 @@
 """How commands find, read and edit the configuration file. Validation and safe writing are `config/`'s."""
 
+import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -111,7 +113,26 @@ def edit(
     from gproxy.config.edit import edit as edit_file
     from gproxy.providers.catalog import CHANNELS
 
-    return edit_file(find(explicit), change, channels=CHANNELS, environ=os.environ, beside=beside)
+    path = find(explicit)
+    with closing_told(path):
+        return edit_file(path, change, channels=CHANNELS, environ=os.environ, beside=beside)
+
+
+@contextlib.contextmanager
+def closing_told(path: Path) -> Iterator[None]:
+    """Say so where what is done meanwhile takes the file from all but its owner, as every new one is."""
+    before = mode(path)
+    yield
+    if before & 0o077 and mode(path) == 0o600:
+        output.note(f"{shown(path)}: others could get at it (mode {before:04o}): its mode is 0600 now.")
+
+
+def mode(path: Path) -> int:
+    """The permissions of a file, 0 if there is none."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return 0
 
 
 def refused(filename: str, errors: "Collection[Problem]", shown: tuple[str, ...] = ()) -> ConfigError:

@@ -36,8 +36,20 @@ def serve(*, demo: DemoOption = False, config: ConfigOption = None, **flags: obj
         code = _serve_demo(given)
     else:
         path = files.find(config)
-        code = _run(partial(files.load, path, given, close=True), path=path, directory=path.resolve().parent)
+        directory = path.resolve().parent
+        close = not (files.mode(path) & 0o077 and _in_use(path, given, directory))
+        first = files.load(path, given, with_secrets=False, close=close)
+        code = _run(first, partial(files.load, path, given, close=True), path=path, directory=directory)
     raise typer.Exit(code)
+
+
+def _in_use(path: Path, flags: dict[str, object], directory: Path) -> bool:
+    """Whether another server has the store, so that this one is refused and is to change nothing."""
+    from gproxy.config.source import data_dir
+    from gproxy.server.checks import local
+
+    found = files.load(path, flags, with_secrets=False).config
+    return found is not None and local.runs_on(data_dir(found, directory))
 
 
 def _parameters() -> Iterator[inspect.Parameter]:
@@ -83,8 +95,12 @@ def _serve_demo(flags: dict[str, object]) -> int:
     with tempfile.TemporaryDirectory(prefix="gproxy-demo-") as folder:
         directory = Path(folder)
         given = {"data_dir": str(directory / "data")} | flags
+        load = partial(
+            load_text, text, directory=directory, channels=CHANNELS, environ=os.environ, flags=given
+        )
         return _run(
-            partial(load_text, text, directory=directory, channels=CHANNELS, environ=os.environ, flags=given),
+            load(with_secrets=False),
+            load,
             path=None,
             directory=directory,
             announce=announce,
@@ -92,17 +108,17 @@ def _serve_demo(flags: dict[str, object]) -> int:
 
 
 def _run(
+    first: "Loaded",
     load: "Callable[..., Loaded]",
     *,
     path: Path | None,
     directory: Path,
     announce: Callable[[str], None] | None = None,
 ) -> int:
-    """Print the problems of the first load and serve; the server loads anew, and prints what comes later.
+    """Print the problems of the `first` load and serve; the server loads anew, and prints what comes later.
 
     Secrets are left to the processes that use them: an OS keyring that was opened may not outlive a fork.
     """
-    first = load(with_secrets=False)
     name = files.shown(path) if path else "the configuration"
     problems = files.problems(first)
     if first.config is not None and first.config.globals.log_format == "json":

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from gproxy.cli import files
 from gproxy.config.problems import Problem
 from gproxy.errors import ConfigError
+from tests.cli.conftest import Run
 
 
 def test_a_path_is_shown_as_it_would_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,3 +41,14 @@ def test_what_is_wrong_with_options_alone_does_not_blame_the_file() -> None:
     assert (
         files.refused("g.toml", [flag, inside]).message == "g.toml has 2 errors: mend the file and try again"
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such modes")
+def test_an_edit_says_that_it_took_the_file_from_others(run: Run, file: Path) -> None:
+    file.chmod(0o644)
+    assert "0600" not in run("keys", "list").err
+    assert (
+        "gproxy.toml: others could get at it (mode 0644): its mode is 0600 now."
+        in run("users", "add", "eve").err
+    )
+    assert "0600" not in run("users", "add", "dan").err

@@ -74,7 +74,7 @@ def test_a_new_configuration_is_private_where_it_is_written(tmp_path: Path) -> N
     assert open_to_others(gateway.folder) == {}
 
 
-def test_a_configuration_that_others_can_read_is_closed_by_the_server_and_by_nobody_else(
+def test_a_configuration_that_others_can_read_is_closed_by_its_server_and_by_edits_which_say_so(
     tmp_path: Path,
 ) -> None:
     gateway = served(tmp_path / "here")
@@ -84,6 +84,14 @@ def test_a_configuration_that_others_can_read_is_closed_by_the_server_and_by_nob
     with gateway:
         assert open_to_others(gateway.folder) == {}
         assert "others could read it (mode 0644): its mode is 0600 now" in gateway.stderr
+        gateway.path.chmod(0o644)
+        refused = gateway.cli("serve", "--port", "0", code=1, both=True)
+        assert "another gproxy serves from" in refused
+        assert "0600" not in refused
+        assert open_to_others(gateway.folder) == {"gproxy.toml": "0644"}
+        told = gateway.cli("users", "add", "eve", both=True)
+        assert "gproxy.toml: others could get at it (mode 0644): its mode is 0600 now." in told
+        assert open_to_others(gateway.folder) == {}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="arguments are read from /proc")

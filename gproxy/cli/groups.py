@@ -104,7 +104,18 @@ class _Plainly:
 
 
 class _Command(_Plainly, TyperCommand):
-    pass
+    """One that takes an amount below zero for what it is: no option of ours is a number."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:  # Typer has no public name for that of an unknown option
+            name = str(getattr(error, "option_name", ""))
+            if name[:1] == "-" and name[1:].isdecimal():
+                raise typer.BadParameter(
+                    "no option is a number, and an amount is not negative", ctx
+                ) from None
+            raise
 
 
 class _Group(_Plainly, TyperGroup):

@@ -120,6 +120,14 @@ def test_what_is_no_quota_is_wrong_usage(run: Run, file: Path, argv: tuple[str, 
     assert file.read_text() == MINIMAL
 
 
+@pytest.mark.parametrize("amount", ["-5", "-0.5"])
+def test_an_amount_below_zero_is_no_unknown_option(run: Run, file: Path, amount: str) -> None:
+    ran = run("quota", "set", "alice", amount)
+    assert (ran.code, file.read_text()) == (2, MINIMAL)
+    assert "an amount is not negative" in ran.err
+    assert "No such option: -x" in run("quota", "set", "alice", "-x").err
+
+
 @pytest.mark.parametrize(
     "argv",
     [

@@ -13,23 +13,21 @@ _MOST = 2**63 - 1
 
 def dollars(text: str, option: str) -> Decimal:
     """An amount in USD above 0; raises BadParameter, for wrong usage, if it is none."""
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal(0)
-    if not (amount.is_finite() and Decimal(str(LEAST_USD)) <= amount <= Decimal(str(MOST_USD))):
-        raise typer.BadParameter(f"{text} is no amount in USD above 0", param_hint=option)
-    return amount
+    return _amount(text, option, LEAST_USD, " above 0")
 
 
 def price(text: str, option: str) -> Decimal:
     """An amount in USD, 0 or more; raises BadParameter, for wrong usage, if it is none."""
+    return _amount(text, option, 0, ", 0 or more")
+
+
+def _amount(text: str, option: str, least: float, said: str) -> Decimal:
     try:
         amount = Decimal(text)
     except InvalidOperation:
-        amount = Decimal(-1)
-    if not (amount.is_finite() and 0 <= amount <= Decimal(str(MOST_USD))):
-        raise typer.BadParameter(f"{text} is no amount in USD, 0 or more", param_hint=option)
+        amount = Decimal("NaN")
+    if not (amount.is_finite() and Decimal(str(least)) <= amount <= Decimal(str(MOST_USD))):
+        raise typer.BadParameter(f"{text} is no amount in USD{said}", param_hint=option)
     return amount
 
 

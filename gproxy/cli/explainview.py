@@ -3,7 +3,6 @@
 What was weighed, and its form in JSON, is `explain.py`'s.
 """
 
-import shlex
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -13,6 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from gproxy.cli import output, prices
+from gproxy.config import unpriced
 from gproxy.config.printable import printable
 
 _TITLE, _GOOD, _BAD, _SOFT = "bold", "green", "red", "dim"
@@ -108,7 +108,7 @@ def _add_price(root: Tree, found: dict[str, Any]) -> None:
     price = found["price"]
     if price is None:
         branch = root.add(_text(("price", _TITLE), f" of {found['charged']} is unknown"))
-        command = f"gproxy models price {shlex.quote(found['charged'])} --input USD --output USD"
+        command = unpriced.command(found["charged"])
         branch.add(_text(f"`{command}` sets one, with --add if the model is not in [[models]];"))
         branch.add(_text("so do `price_tiers` and `price_each_call` there"))
         return

@@ -1,13 +1,20 @@
-"""Warns of what a quota refuses always: calls of models that nobody gave a price.
+"""What a quota refuses always, calls of models that nobody gave a price: warns of them, and names what gives one.
 
 What a price is and costs is `ledger/`'s, and what is refused `server/request/admission.py`'s.
 """
 
+import shlex
 from collections.abc import Iterable
 
 from gproxy.config import rules, schema
 from gproxy.config.patterns import Pattern
 from gproxy.config.problems import Problems
+
+
+def command(name: str, *, add: bool = False) -> str:
+    """What sets the price of `provider/model`, to be pasted with amounts in the place of `USD`. `add`: it is not in
+    `[[models]]` yet."""
+    return f"gproxy models price {shlex.quote(name)} --input USD --output USD{' --add' if add else ''}"
 
 
 def check(config: schema.Config, problems: Problems, channels: schema.Channels) -> None:
@@ -41,7 +48,7 @@ def check(config: schema.Config, problems: Problems, channels: schema.Channels) 
             problems.warn(
                 told[0],
                 f"has no {what}{others}: whoever has a quota is refused there with 402",
-                f"run `gproxy models price {provider.name}/MODEL --input USD --output USD{'' if rows else ' --add'}` "
+                f"run `{command(f'{provider.name}/MODEL', add=not rows)}` "
                 "or set price_tiers in [[models]] (0 for what is free), or `allow_unpriced = true` in [global]",
             )
 

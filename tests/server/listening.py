@@ -201,6 +201,17 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
         await reply(send, json.dumps(found).encode())
 
 
+def echo_after(go: asyncio.Event) -> App:
+    """`echo`, which waits for `go` where `/wait` is asked for."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/wait":
+            await go.wait()
+        await echo(scope, receive, send)
+
+    return app
+
+
 def request(*headers: str, line: str = "POST /x HTTP/1.1", body: bytes = b"") -> bytes:
     """A request with its Host and, if it has a body, its length."""
     length = [f"content-length: {len(body)}"] if body else []

@@ -3,8 +3,7 @@
 The arithmetic is `ledger/pricing.py`'s, the table `ledger/pricebook.py`'s.
 """
 
-import shlex
-
+from gproxy.config import unpriced
 from gproxy.config.snapshot import Memory, Snapshot
 from gproxy.ledger.pricebook import PriceBook
 from gproxy.ledger.pricing import Price, channel_price, price_from_model
@@ -85,10 +84,9 @@ class Prices:
 
 
 def pricing_command(snapshot: Snapshot, target: Target) -> str:
-    """The command that sets the price of a target, to be pasted with amounts in the place of `USD`."""
-    add = "" if target.model in (snapshot.providers[target.provider].models or {}) else " --add"
-    name = shlex.quote(f"{target.provider}/{target.model}")
-    return f"gproxy models price {name} --input USD --output USD{add}"
+    """What sets the price of a target in the file that `snapshot` came of, as `unpriced.command`."""
+    listed = snapshot.providers[target.provider].models or {}
+    return unpriced.command(f"{target.provider}/{target.model}", add=target.model not in listed)
 
 
 def _find(snapshot: Snapshot, target: Target) -> tuple[Price | None, str]:

@@ -10,7 +10,7 @@ from gproxy.server.engine import http1
 from gproxy.server.engine.engine import Engine
 from gproxy.server.engine.gate import MOST_BEGUN, Gate
 from tests.server.engine.test_http1 import numbered, until
-from tests.server.listening import WAIT_S, Served, Wire, asgi, echo, listening, reply, request
+from tests.server.listening import WAIT_S, Served, Wire, asgi, echo, echo_after, listening, reply, request
 
 # Many.
 
@@ -219,13 +219,7 @@ async def test_nothing_is_known_once_all_connections_are_closed() -> None:
 
 async def test_what_is_idle_is_closed_at_once_and_what_is_not_may_finish() -> None:
     go = asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/wait":
-            await go.wait()
-        await echo(scope, receive, send)
-
-    async with listening(app) as served:
+    async with listening(echo_after(go)) as served:
         fresh, idle, busy = [await served.connect() for _ in range(3)]
         idle.write(request())
         assert "connection" not in (await idle.answer()).headers

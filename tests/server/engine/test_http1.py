@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from gproxy.errors import BadRequest
 from gproxy.server.engine import http1
 from gproxy.server.engine.framing import MAX_HEAD_BYTES
-from tests.server.listening import WAIT_S, body_of, echo, listening, reply, request
+from tests.server.listening import WAIT_S, body_of, echo, echo_after, listening, reply, request
 
 BOTH = pytest.mark.parametrize("engine", ["fast", "hypercorn"])
 
@@ -832,13 +832,7 @@ async def test_who_goes_on_sending_is_read_on_for_a_while(most: float, whole: bo
 
 async def test_any_number_of_lines_that_belong_to_nothing_holds_nobody_up() -> None:
     go = asyncio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] == "/wait":
-            await go.wait()
-        await echo(scope, receive, send)
-
-    async with listening(app) as served:
+    async with listening(echo_after(go)) as served:
         wire = await served.connect()
         wire.write(request(line="GET /wait HTTP/1.1") + b"\r\n" * 500_000)
         await until(

@@ -19,9 +19,12 @@ _TITLE, _GOOD, _BAD, _SOFT = "bold", "green", "red", "dim"
 
 _LOST = ("untranslated", "untranslatable")
 
+_WIDEST = 10_000
+"""No line is longer, and rich makes room for as many columns as it is told of."""
+
 
 def show(found: dict[str, Any]) -> None:
-    """Print the tree, no wider than a terminal, or than 80 columns where there is none."""
+    """Print the tree, no wider than a terminal, and with whole lines where there is none."""
     root = Tree(_text((found["model"], _TITLE), f" for {_whose(found)}"))
     if found["error"]:
         root.add(_text((f"refused with {found['status']}", _BAD), f": {found['error']}"))
@@ -32,7 +35,7 @@ def show(found: dict[str, Any]) -> None:
         _add_permissions(root, found["permissions"])
         _add_limits(root, found)
         _add_price(root, found)
-    console = Console(file=sys.stdout, highlight=False, width=output.width())
+    console = Console(file=sys.stdout, highlight=False, width=min(output.table_width(), _WIDEST))
     console.print(root)
 
 

@@ -58,7 +58,7 @@ def prices(
     for name, price in found.items():
         if price is None and not as_json:
             command = f"`gproxy models price {shlex.quote(name)}`"
-            output.note(f"{name}: unknown; {command} sets it, or price_each_call in [[models]].")
+            output.note(f"{name}: unknown; {command} sets it, in [[models]].")
 
 
 def tree(price: "Price", channel: str) -> dict[str, Any]:

@@ -38,6 +38,12 @@ def set_price(
     cache_read: Annotated[str | None, _cached("--cache-read", "Cache reads")] = None,
     cache_write: Annotated[str | None, _cached("--cache-write", "Cache writes")] = None,
     cache_write_1h: Annotated[str | None, _cached("--cache-write-1h", "Those for an hour")] = None,
+    each_call: Annotated[
+        str | None,
+        typer.Option(
+            "--each-call", metavar="USD|none", help="USD of each call, beside its tokens; `none`: nothing."
+        ),
+    ] = None,
     above: Annotated[
         str | None, typer.Option(metavar="TOKENS", help="Of requests with more input than this.")
     ] = None,
@@ -49,32 +55,46 @@ def set_price(
 ) -> None:
     """Set what a model costs, in USD per million tokens, in the place of the built-in price.
 
-    A price that is not given stays as it is in the file. Requests pay the new one as soon as a running server has
-    taken the file up; `usage reprice` prices older ones.
+    Images and speech need a price of each call. What is not given stays as it is in the file. Requests pay the new
+    price as soon as a running server has taken the file up; `usage reprice` prices older ones.
     """
     from gproxy.config import tiers
 
     texts = zip(_KEYS, (input, output_, cache_read, cache_write, cache_write_1h), strict=True)
     given = {flag: _price(flag, text) for flag, text in texts if text is not None}
-    if not given:
-        raise typer.BadParameter(f"give any of {', '.join(_KEYS)}")
+    if not given and each_call is None:
+        raise typer.BadParameter(f"give any of {', '.join(_KEYS)}, --each-call")
+    if above is not None and not given:
+        raise typer.BadParameter("is of a price of tokens: give one", param_hint="--above")
+    by_call = None if each_call is None or each_call == NONE else float(price(each_call, "--each-call"))
     least = count(above, "--above") if above is not None else 0
     where = place(model, "PROVIDER/MODEL")
-    provider = where["provider_name"]
+    named = where["provider_name"], where["model_id"]
     prices = {_KEYS[flag]: None if usd is None else float(usd) for flag, usd in given.items()}
 
-    def change(document: "Document") -> tuple[list[dict[str, Any]], bool]:
-        others = any(row.get("provider_name") == provider for row in document.tables("models"))
-        return tiers.set_price(document, provider, where["model_id"], prices, above=least, add=add), others
+    def change(document: "Document") -> tuple[dict[str, Any], bool]:
+        others = any(row.get("provider_name") == named[0] for row in document.tables("models"))
+        if each_call is not None:
+            tiers.set_call_price(document, *named, by_call, add=add)
+        if prices:
+            tiers.set_price(document, *named, prices, above=least, add=add)
+        return next(row for row in document.tables("models") if row.items() >= where.items()), others
 
-    found, others = files.edit(config, change)
+    row, others = files.edit(config, change)
     if not others:
-        output.note(f"From now on {provider} serves this model alone: --add the others that it is to serve.")
+        output.note(f"From now on {named[0]} serves this model alone: --add the others that it is to serve.")
+    found = row.get("price_tiers", [])
     if as_json:
-        output.show_json({"model": model, "price_tiers": found})
+        output.show_json(
+            {"model": model, "price_each_call": row.get("price_each_call"), "price_tiers": found}
+        )
         return
     told = ", ".join(f"{flag[2:].replace('-', ' ')} {_told(usd)}" for flag, usd in given.items())
-    output.note(f"{model} costs{_reach(found, least)}, in USD per million tokens: {told}.")
+    if given:
+        output.note(f"{model} costs{_reach(found, least)}, in USD per million tokens: {told}.")
+    if each_call is not None:
+        cost = "nothing" if by_call is None else f"{each_call} USD"
+        output.note(f"Each call of {model} costs {cost} beside its tokens.")
 
 
 def _price(flag: str, text: str) -> Decimal | None:

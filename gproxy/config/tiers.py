@@ -12,6 +12,7 @@ from gproxy.config.document import Document
 from gproxy.errors import ConfigError
 
 _UP_TO = "input_tokens_up_to"
+_EACH_CALL = "price_each_call"
 _NEEDED = {"price_input_tokens", "price_output_tokens"}
 _WRITE, _WRITE_5MIN = "price_cache_creation_input_tokens", "price_cache_creation_input_tokens_5min"
 
@@ -53,6 +54,17 @@ def set_price(
         else:
             document.add(array, tier)
     return tiers
+
+
+def set_call_price(
+    document: Document, provider: str, model: str, usd: float | None, *, add: bool = False
+) -> None:
+    """Set what each call costs, beside its tokens; None takes it out. `add` as for `set_price`."""
+    table = ("models", _row(document, provider, model, add=add))
+    if usd is None:
+        document.unset(table, _EACH_CALL)
+    else:
+        put(document, table, {_EACH_CALL: usd})
 
 
 def _row(document: Document, provider: str, model: str, *, add: bool) -> int:

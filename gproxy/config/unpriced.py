@@ -11,10 +11,11 @@ from gproxy.config.patterns import Pattern
 from gproxy.config.problems import Problems
 
 
-def command(name: str, *, add: bool = False) -> str:
+def command(name: str, *, add: bool = False, by_call: bool = False) -> str:
     """What sets the price of `provider/model`, to be pasted with amounts in the place of `USD`. `add`: it is not in
-    `[[models]]` yet."""
-    return f"gproxy models price {shlex.quote(name)} --input USD --output USD{' --add' if add else ''}"
+    `[[models]]` yet. `by_call`: its tokens are not what it costs by."""
+    amounts = "--each-call USD" if by_call else "--input USD --output USD"
+    return f"gproxy models price {shlex.quote(name)} {amounts}{' --add' if add else ''}"
 
 
 def check(config: schema.Config, problems: Problems, channels: schema.Channels) -> None:

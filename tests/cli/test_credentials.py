@@ -10,7 +10,7 @@ import pytest
 from gproxy.ledger import credential_state
 from gproxy.ledger.store import open_store
 from gproxy.values import READY, Health
-from tests.cli.conftest import MINIMAL, Run
+from tests.cli.conftest import MINIMAL, Run, Terminal
 
 MORE = """
 [[providers]]
@@ -52,9 +52,9 @@ def states(path: Path) -> dict[str, str]:
 
 
 def test_every_credential_is_listed_with_what_is_known_of_it(
-    run: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, store: Path, terminal: Terminal
 ) -> None:
-    monkeypatch.setattr("gproxy.cli.output.table_width", lambda: 80)
+    terminal(80)
     shown = run("credentials", "list").out
     assert "team" in shown
     assert "cooling, out" in shown

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, Terminal
 from tests.cli.test_probe import SECRET, provider, write
 from tests.kit.settings import closed_port, free_port
 from tests.kit.upstream import Upstream
@@ -42,8 +42,11 @@ def test_a_good_set_up_is_exit_0(run: Run, private: Path, up: Upstream) -> None:
     assert SECRET not in ran.out + ran.err
 
 
-def test_what_is_wrong_is_exit_1_each_with_its_fix(run: Run, private: Path) -> None:
+def test_what_is_wrong_is_exit_1_each_with_its_fix(run: Run, private: Path, terminal: Terminal) -> None:
     write(private, provider("gone", f"http://127.0.0.1:{closed_port()}"))
+    piped = run("doctor").out.splitlines()
+    assert all(line[:6].strip() or line.startswith("       fix: ") for line in piped[:-2])  # each on one line
+    terminal(80)
     ran = run("doctor")
     assert ran.code == 1
     lines = ran.out.splitlines()

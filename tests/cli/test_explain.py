@@ -14,7 +14,7 @@ import pytest
 from gproxy.ledger import credential_state
 from gproxy.ledger.store import open_store
 from gproxy.values import Health
-from tests.cli.conftest import MINIMAL, Run
+from tests.cli.conftest import MINIMAL, Run, Terminal
 
 MORE = """
 [[providers]]
@@ -85,8 +85,11 @@ def test_all_that_was_weighed_is_in_the_json(run: Run, rich: Path) -> None:
     assert found["price"]["tiers"][0]["output"] > 0
 
 
-def test_people_see_the_same_in_80_columns_and_no_secret(run: Run, rich: Path) -> None:
+def test_people_see_the_same_in_80_columns_and_no_secret(run: Run, rich: Path, terminal: Terminal) -> None:
+    piped = run("explain", "chat").out.splitlines()
+    terminal(80)
     ran = run("explain", "chat")
+    assert len(ran.out.splitlines()) > len(piped)  # which has each thing on one line
     assert ran.code == 0, ran.out
     for text in ("alice, by no key", "would be served", "permissions", "max_concurrency", "19.500000"):
         assert text in ran.out
@@ -121,7 +124,10 @@ def test_what_is_told_beside_the_answer_stands_behind_it(rich: Path) -> None:
     assert both.stdout.index("would be served") < both.stdout.index("NOT_SET is not set")
 
 
-def test_a_request_that_would_be_translated_is_told_with_what_it_would_lose(run: Run, rich: Path) -> None:
+def test_a_request_that_would_be_translated_is_told_with_what_it_would_lose(
+    run: Run, rich: Path, terminal: Terminal
+) -> None:
+    terminal(80)
     ran = run("explain", "claude/claude-haiku-4-5", "--dialect", "openai_chat")
     told = " ".join(ran.out.split())
     assert "translated to anthropic_messages" in told
@@ -133,7 +139,8 @@ def test_a_request_that_would_be_translated_is_told_with_what_it_would_lose(run:
     assert "translated to" not in own.out
 
 
-def test_a_refusal_is_exit_1_with_its_status(run: Run, rich: Path) -> None:
+def test_a_refusal_is_exit_1_with_its_status(run: Run, rich: Path, terminal: Terminal) -> None:
+    terminal(80)
     ran = run("explain", "mystery")
     assert ran.code == 1
     assert "refused with 400" in ran.out

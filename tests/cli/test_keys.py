@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gproxy.config.keys import hash_key, key_hint, key_id, looks_made_here
-from tests.cli.conftest import MINIMAL, Run
+from tests.cli.conftest import MINIMAL, Run, Terminal
 
 
 def users(path: Path) -> list[dict[str, Any]]:
@@ -80,9 +80,7 @@ def test_an_expiry_that_is_none_is_wrong_usage_and_changes_nothing(run: Run, fil
     assert file.read_text() == MINIMAL
 
 
-def test_a_key_has_the_policy_that_it_was_given(
-    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_key_has_the_policy_that_it_was_given(run: Run, file: Path, terminal: Terminal) -> None:
     given = {"rpm": 5, "rpd": 50, "tpm": 6, "tpd": 60, "max_concurrency": 2, "quota": 2.5}
     argv = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     shown = json.loads(run("keys", "create", *argv, "--json").out)
@@ -91,7 +89,7 @@ def test_a_key_has_the_policy_that_it_was_given(
     for row in (shown, stored, listed[1]):
         assert {name: row[name] for name in given} == given
     assert {listed[0][name] for name in given} == {None}
-    monkeypatch.setattr("gproxy.cli.output.table_width", lambda: 80)
+    terminal(80)
     table = run("keys", "list").out
     assert "rpm 5" in table
     assert max(map(len, table.splitlines())) <= 80

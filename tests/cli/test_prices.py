@@ -68,10 +68,7 @@ def test_people_get_a_line_for_each_tier_and_are_told_what_to_set_where_none_is_
         ["main/gpt-5", "table", "-", "1.25", "10", "0.125", "1.25", "1.25"],
         ["local/some", "(chat)", "-", "-", "-", "-", "-", "-", "-"],
     ]
-    assert (
-        "local/some: unknown; `gproxy models price local/some` sets it, or price_each_call in [[models]]."
-        in ran.err
-    )
+    assert "local/some: unknown; `gproxy models price local/some` sets it, in [[models]]." in ran.err
     assert "gproxy models prices main/mine" in ran.err
 
 

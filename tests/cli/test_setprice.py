@@ -65,7 +65,11 @@ def test_what_lengths_a_price_is_for_is_said(run: Run, file: Path) -> None:
 def test_json_has_the_tiers_as_the_file_has_them(run: Run, file: Path) -> None:
     argv = ("models", "price", "local/new", "--input", "0", "--output", "0", "--add", "--json")
     ran = run(*argv)
-    assert json.loads(ran.out) == {"model": "local/new", "price_tiers": [{INPUT: 0.0, OUTPUT: 0.0}]}
+    assert json.loads(ran.out) == {
+        "model": "local/new",
+        "price_each_call": None,
+        "price_tiers": [{INPUT: 0.0, OUTPUT: 0.0}],
+    }
     assert tiers(file, 1) == [{INPUT: 0.0, OUTPUT: 0.0}]
 
 
@@ -77,10 +81,36 @@ def test_a_cache_price_is_taken_out_by_none(run: Run, file: Path) -> None:
     assert tiers(file) == [{INPUT: 1.0, OUTPUT: 2.0}]
 
 
+def test_a_call_may_cost_beside_its_tokens_or_instead(run: Run, file: Path) -> None:
+    ran = run("models", "price", "local/some", "--each-call", "0.04")
+    assert (ran.code, ran.err) == (0, "Each call of local/some costs 0.04 USD beside its tokens.\n")
+    assert file.read_text() == MINIMAL + MODEL + "price_each_call = 0.04\n"
+    (shown,) = json.loads(run("models", "prices", "local/some", "--json").out)
+    assert (shown["source"], shown["each_call_usd"]) == ("config", 0.04)
+    both = run(
+        "models", "price", "local/some", "--input", "1", "--output", "2", "--each-call", "0.05", "--json"
+    )
+    told = {"model": "local/some", "price_each_call": 0.05, "price_tiers": [{INPUT: 1.0, OUTPUT: 2.0}]}
+    assert json.loads(both.out) == told
+    ran = run("models", "price", "local/some", "--each-call", "none")
+    assert ran.err == "Each call of local/some costs nothing beside its tokens.\n"
+    assert "price_each_call" not in file.read_text()
+    assert tiers(file) == [{INPUT: 1.0, OUTPUT: 2.0}]
+
+
+def test_a_model_that_costs_by_the_call_alone_may_be_added(run: Run, file: Path) -> None:
+    assert run("models", "price", "local/images", "--each-call", "0", "--add").code == 0
+    row = tomllib.loads(file.read_text())["models"][1]
+    assert row == {"provider_name": "local", "model_id": "images", "price_each_call": 0.0}
+    assert run("check").code == 0
+
+
 @pytest.mark.parametrize(
     "argv",
     [
         ("local/some",),
+        ("local/some", "--each-call", "-1"),
+        ("local/some", "--each-call", "0.04", "--above", "100"),
         ("local/some", "--add"),
         ("some", "--input", "1", "--output", "1"),
         ("local/some", "--input", "-1"),

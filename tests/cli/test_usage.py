@@ -11,7 +11,7 @@ from gproxy.ledger.bulk import Entry
 from gproxy.ledger.store import open_store
 from gproxy.ledger.writer import Writer
 from gproxy.values import Usage
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, Terminal
 from tests.ledger.rows import record
 
 
@@ -137,7 +137,7 @@ def test_the_help_has_the_options_of_the_report_and_the_commands(run: Run) -> No
     ],
 )
 def test_a_wide_table_gives_up_measures_and_keeps_the_cost(
-    run: Run, file: Path, monkeypatch: pytest.MonkeyPatch, argv: tuple[str, ...]
+    run: Run, file: Path, terminal: Terminal, argv: tuple[str, ...]
 ) -> None:
     store = open_store(file.with_name("data") / "gproxy.db")
     usage = Usage(10**9, 10**9, 10**9)
@@ -148,7 +148,7 @@ def test_a_wide_table_gives_up_measures_and_keeps_the_cost(
     piped = run("usage", *argv)
     assert "first p95" in piped.out or "cached" in piped.out
     assert "want of width" not in piped.err
-    monkeypatch.setattr("gproxy.cli.output.table_width", lambda: 80)
+    terminal(80)
     lines = run("usage", *argv).out.splitlines()
     assert max(map(len, lines)) <= 80
     assert "cost USD" in lines[0]
@@ -220,13 +220,11 @@ def test_that_nothing_fits_is_said(run: Run, ledger: Path, command: tuple[str, .
     assert "fits" not in run("usage", *command).err
 
 
-def test_what_a_narrow_table_leaves_out_is_said(
-    run: Run, ledger: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_narrow_table_leaves_out_is_said(run: Run, ledger: Path, terminal: Terminal) -> None:
     every = [f"--by={name}" for name in ("user", "key", "provider", "credential", "dialect", "status", "day")]
     every += ["--by=model", "--by=hour", "--by=alias"]
     assert "…" not in run("usage", *every).out
-    monkeypatch.setattr("gproxy.cli.output.table_width", lambda: 80)
+    terminal(80)
     ran = run("usage", *every)
     assert len(ran.out.splitlines()) == 1 + 3 + 1
     assert max(map(len, ran.out.splitlines())) <= 80
@@ -238,22 +236,22 @@ def test_what_a_narrow_table_leaves_out_is_said(
 
 
 def test_a_note_ends_with_one_full_stop_though_a_column_has_one(
-    run: Run, ledger: Path, monkeypatch: pytest.MonkeyPatch
+    run: Run, ledger: Path, terminal: Terminal
 ) -> None:
     writer = Writer(ledger / "gproxy.db")
     writer.start()
     writer.put(Entry(record("d", usage_source="estimated")))
     writer.close()
     whole = max(map(len, run("usage").out.splitlines()))
-    monkeypatch.setattr("gproxy.cli.output.table_width", lambda: whole - 1)
+    terminal(whole - 1)
     assert "has left out est.\n" in run("usage").err
 
 
-def test_a_wide_terminal_gets_a_wide_table(run: Run, ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wide_terminal_gets_a_wide_table(run: Run, ledger: Path, terminal: Terminal) -> None:
     by = ("--by", "user", "--by", "key", "--by", "credential", "--by", "dialect")
-    monkeypatch.setattr("gproxy.cli.output.table_width", lambda: 80)
+    terminal(80)
     assert "cached" not in run("usage", *by).out
-    monkeypatch.setattr("gproxy.cli.output.table_width", lambda: 160)
+    terminal(160)
     ran = run("usage", *by)
     assert "cached" in ran.out
     assert "want of width" not in ran.err

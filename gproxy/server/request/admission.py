@@ -155,8 +155,9 @@ class Doorkeeper:
 
 def _way_out(snapshot: Snapshot, target: Target, *, by_text: bool) -> str:
     """What sets a price; no price of tokens does where an answer is not billed by its text."""
-    command = f"Run `{pricing_command(snapshot, target)}`, or set price_tiers or" if by_text else "Set"
-    return f"{command} price_each_call for it in [[models]], or allow_unpriced = true in [global]."
+    command = pricing_command(snapshot, target, by_call=not by_text)
+    keys = "price_tiers or price_each_call" if by_text else "price_each_call"
+    return f"Run `{command}`, or set {keys} for it in [[models]], or allow_unpriced = true in [global]."
 
 
 def _asked(call: Call, route: Route) -> tuple[str, tuple[Target, ...], str | None, str]:

@@ -83,10 +83,11 @@ class Prices:
         return self._remembered.keep(target, _find(snapshot, target)) if found is None else found
 
 
-def pricing_command(snapshot: Snapshot, target: Target) -> str:
+def pricing_command(snapshot: Snapshot, target: Target, *, by_call: bool = False) -> str:
     """What sets the price of a target in the file that `snapshot` came of, as `unpriced.command`."""
     listed = snapshot.providers[target.provider].models or {}
-    return unpriced.command(f"{target.provider}/{target.model}", add=target.model not in listed)
+    name = f"{target.provider}/{target.model}"
+    return unpriced.command(name, add=target.model not in listed, by_call=by_call)
 
 
 def _find(snapshot: Snapshot, target: Target) -> tuple[Price | None, str]:

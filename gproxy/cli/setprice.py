@@ -22,6 +22,8 @@ _KEYS = {
 }
 """The keys of a tier in the file."""
 
+_EACH_CALL = "USD of each call, beside its tokens; `none`: nothing."
+
 
 def _amount(flag: str, help: str) -> Any:
     return typer.Option(flag, metavar="USD", help=help)
@@ -38,12 +40,7 @@ def set_price(
     cache_read: Annotated[str | None, _cached("--cache-read", "Cache reads")] = None,
     cache_write: Annotated[str | None, _cached("--cache-write", "Cache writes")] = None,
     cache_write_1h: Annotated[str | None, _cached("--cache-write-1h", "Those for an hour")] = None,
-    each_call: Annotated[
-        str | None,
-        typer.Option(
-            "--each-call", metavar="USD|none", help="USD of each call, beside its tokens; `none`: nothing."
-        ),
-    ] = None,
+    each_call: Annotated[str | None, typer.Option("--each-call", metavar="USD|none", help=_EACH_CALL)] = None,
     above: Annotated[
         str | None, typer.Option(metavar="TOKENS", help="Of requests with more input than this.")
     ] = None,
@@ -89,8 +86,8 @@ def set_price(
             {"model": model, "price_each_call": row.get("price_each_call"), "price_tiers": found}
         )
         return
-    told = ", ".join(f"{flag[2:].replace('-', ' ')} {_told(usd)}" for flag, usd in given.items())
     if given:
+        told = ", ".join(f"{flag[2:].replace('-', ' ')} {_told(usd)}" for flag, usd in given.items())
         output.note(f"{model} costs{_reach(found, least)}, in USD per million tokens: {told}.")
     if each_call is not None:
         cost = "nothing" if by_call is None else f"{each_call} USD"

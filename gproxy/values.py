@@ -84,7 +84,7 @@ class Route:
     strategy: str = "failover"
 
 
-class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+class Record(Struct, frozen=True, omit_defaults=True, gc=False):
     """One row of the table `usage`; the fields are its columns, without `id` and `cost_usd`'s division.
 
     Times are UTC ISO 8601 with milliseconds, durations milliseconds, money integer nano-dollars (1e-9 USD;
@@ -96,24 +96,24 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     user: str
     key_label: str
     key_id: str
-    provider: str | None = None
-    credential: str | None = None
-    model: str | None = None
     requested_model: str
-    alias: str | None = None
     dialect: str
     route: str
     stream: bool
     status: int
     outcome: str
     attempts: int
+    latency_ms: int
+    provider: str | None = None
+    credential: str | None = None
+    model: str | None = None
+    alias: str | None = None
     usage: Usage = Usage()
     usage_source: str = "none"
     cost_nano: int | None = None
     extra_attempt_cost_nano: int | None = None
     maybe_billed: bool = False
     price_source: str | None = None
-    latency_ms: int
     ttft_ms: int | None = None
     error: str | None = None
 

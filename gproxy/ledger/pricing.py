@@ -13,7 +13,7 @@ from gproxy.values import Usage
 
 NANO = 1_000_000_000
 MILLION = 1_000_000
-_HALF = MILLION // 2
+_LESS_THAN_HALF = MILLION // 2 - 1
 
 MOST_NANO = 10**15
 """A million dollars for one request: beyond it a count is nonsense. So bounded, sums stay within 64 bits."""
@@ -121,21 +121,28 @@ def cost_nano(usage: Usage, price: Price) -> int:
     Counts that contradict each other never lower it: cached tokens beyond the input count as input too,
     one-hour writes beyond the writes as writes, and reasoning beyond the output as output.
     """
-    rates = price.of(usage.service_tier)
+    rates = price.rates if usage.service_tier is None else price.of(usage.service_tier)
     total = rates.per_call * MILLION
     if usage.web_searches:
         total += rates.per_search * _count(usage.web_searches) * MILLION
-    if rates.tiers:
+    tiers = rates.tiers
+    if tiers:
         whole, output = usage.input_tokens or 0, usage.output_tokens or 0
-        read, write = usage.cache_read_tokens or 0, usage.cache_write_tokens or 0
-        write_1h, reasoning = usage.cache_write_1h_tokens or 0, usage.reasoning_tokens or 0
-        if read or write or write_1h or reasoning or whole < 0 or output < 0:
-            read = max(read, 0)
-            write_1h = max(write_1h, 0)
-            write = max(write, write_1h)
+        read = write = write_1h = 0
+        if (
+            usage.cache_read_tokens
+            or usage.cache_write_tokens
+            or usage.cache_write_1h_tokens
+            or usage.reasoning_tokens
+            or whole < 0
+            or output < 0
+        ):
+            read = _count(usage.cache_read_tokens)
+            write_1h = _count(usage.cache_write_1h_tokens)
+            write = max(usage.cache_write_tokens or 0, write_1h)
             whole = max(whole, read + write)
-            output = max(output, reasoning, 0)
-        tier = rates.tier(whole)
+            output = max(output, usage.reasoning_tokens or 0, 0)
+        tier = tiers[0] if len(tiers) == 1 else rates.tier(whole)
         fresh = whole - read - write
         total += fresh * tier.input + output * tier.output
         if read or write:
@@ -150,17 +157,18 @@ def most_nano(input_tokens: int, output_tokens: int, service_tier: str | None, p
     """What to hold for so many tokens before it is known what they cost: as much as if the output were all of the
     dearest kind there is, and if the class of service that was asked for were not the one that serves.
     """
-    ordinary, asked = price.rates, price.of(service_tier)
-    most = _most_nano(input_tokens, output_tokens, ordinary)
-    return most if asked is ordinary else max(most, _most_nano(input_tokens, output_tokens, asked))
+    most = _most_nano(input_tokens, output_tokens, price.rates)
+    if service_tier is None:
+        return most
+    return max(most, _most_nano(input_tokens, output_tokens, price.of(service_tier)))
 
 
 def _most_nano(input_tokens: int, output_tokens: int, rates: Rates) -> int:
     total = rates.per_call * MILLION
-    if rates.tiers:
-        tier = rates.tier(input_tokens)
-        apart = tier.apart
-        dearest = tier.output
+    tiers = rates.tiers
+    if tiers:
+        tier = tiers[0] if len(tiers) == 1 else rates.tier(input_tokens)
+        dearest, apart = tier.output, tier.apart
         if apart is not None:
             dearest = max(dearest, apart.output_audio, apart.output_image, apart.reasoning)
         total += input_tokens * tier.input + output_tokens * dearest
@@ -176,7 +184,9 @@ def settle(usage: Usage, configured: Price | None, builtin: Price | None) -> tup
     if usage.cost_nano is not None:
         return min(max(usage.cost_nano, 0), MOST_NANO), "upstream"
     price = configured or builtin
-    if price is None or not (usage.reported or price.of(usage.service_tier).per_call):
+    if price is None:
+        return None, None
+    if usage.input_tokens is None and not (usage.reported or price.of(usage.service_tier).per_call):
         return None, None
     return cost_nano(usage, price), price.source
 
@@ -235,8 +245,6 @@ def _count(tokens: int | None) -> int:
 
 
 def _rounded(millionths: int) -> int:
-    """In nano-dollars, half-even."""
-    nano, rest = divmod(millionths, MILLION)
-    if rest > _HALF or (rest == _HALF and nano % 2 == 1):
-        nano += 1
+    """In nano-dollars, half-even: half a nano-dollar more makes one of an odd number alone."""
+    nano = (millionths + _LESS_THAN_HALF + (millionths // MILLION & 1)) // MILLION
     return nano if nano < MOST_NANO else MOST_NANO

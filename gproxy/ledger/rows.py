@@ -26,20 +26,26 @@ DETAILS = (
 Row = tuple[Any, ...]
 """The values of the columns of `usage` in order, without `id`."""
 
-_counts_of = attrgetter(
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-)
 _details_of = attrgetter(*DETAILS)
+
+_WELL_WITHIN = 2**38
+"""Of counts whose bits together are below this none is beyond `MOST_TOKENS`, nor is the sum of two."""
 
 
 def row_of(record: Record) -> Row:
     """What stands in the table of a record."""
     usage, cost, extra = record.usage, record.cost_nano, record.extra_attempt_cost_nano
+    given, answered = usage.input_tokens, usage.output_tokens
+    read, written = usage.cache_read_tokens, usage.cache_write_tokens
+    written_1h, reasoning = usage.cache_write_1h_tokens, usage.reasoning_tokens
+    total = None if given is None and answered is None else (given or 0) + (answered or 0)
+    bits = (
+        (given or 0) | (answered or 0) | (read or 0) | (written or 0) | (written_1h or 0) | (reasoning or 0)
+    )
+    if not 0 <= bits < _WELL_WITHIN:
+        given, answered, read, written, written_1h, reasoning, total = _bounded(
+            (given, answered, read, written, written_1h, reasoning, total)
+        )
     return (
         record.request_id,
         record.started_at,
@@ -53,15 +59,21 @@ def row_of(record: Record) -> Row:
         record.alias,
         record.dialect,
         record.route,
-        int(record.stream),
+        1 if record.stream else 0,
         record.status,
         record.outcome,
         record.attempts,
-        *_bounded((*_counts_of(usage), usage.total_tokens)),
+        given,
+        answered,
+        read,
+        written,
+        written_1h,
+        reasoning,
+        total,
         record.usage_source,
         None if cost is None else cost / NANO,
         None if extra is None else extra / NANO,
-        int(record.maybe_billed),
+        1 if record.maybe_billed else 0,
         record.price_source,
         record.latency_ms,
         record.ttft_ms,
@@ -71,15 +83,19 @@ def row_of(record: Record) -> Row:
 
 def details_of(usage: Usage) -> Row | None:
     """The values of a row of `usage_details` in order, without `usage_id`; None if there are none to keep."""
-    counts = _details_of(usage)
-    if usage.service_tier is None and not any(counts):
+    if usage.service_tier is None and not (
+        usage.input_audio_tokens
+        or usage.input_image_tokens
+        or usage.cache_read_audio_tokens
+        or usage.cache_read_image_tokens
+        or usage.output_audio_tokens
+        or usage.output_image_tokens
+        or usage.web_searches
+    ):
         return None
-    counts = _bounded(counts)
+    counts = _bounded(_details_of(usage))
     return (usage.service_tier, *counts) if usage.service_tier or any(counts) else None
 
 
 def _bounded(counts: tuple[int | None, ...]) -> tuple[int | None, ...]:
-    for count in counts:
-        if count is not None and not 0 <= count <= MOST_TOKENS:
-            return tuple([None if it is None else min(max(it, 0), MOST_TOKENS) for it in counts])
-    return counts
+    return tuple([None if it is None else min(max(it, 0), MOST_TOKENS) for it in counts])

@@ -121,6 +121,14 @@ def test_the_cost_is_the_exact_one_rounded_half_even_once_and_never_negative(
     assert 0 <= cost <= MOST_NANO
 
 
+@given(st.integers(0, MOST_NANO), st.sampled_from([0, 1, 499_999, 500_000, 500_001, 999_999]))
+def test_half_a_nano_dollar_goes_to_the_even_neighbour(nano: int, millionths: int) -> None:
+    amount = nano * 1_000_000 + millionths
+    price = Price("config", Rates((Tier(None, amount, amount, 0, 0, 0),)))
+    exact = min(round(Fraction(amount, 1_000_000)), MOST_NANO)
+    assert cost_nano(Usage(input_tokens=1), price) == most_nano(1, 0, None, price) == exact
+
+
 @given(usages, prices, st.integers(0, 1000), st.integers(0, 1000))
 def test_more_tokens_never_cost_less_within_a_tier(
     usage: Usage, price: Price, more_in: int, more_out: int

@@ -13,11 +13,35 @@ def test_nano_dollars_come_back_from_dollars_exactly(nano: int) -> None:
     assert round(cost_usd * 1e9) == nano
 
 
-@given(st.integers(-(10**30), 10**30))
-def test_any_count_of_an_upstream_fits_its_column(count: int) -> None:
-    row = row_of(record("req-1", usage=Usage(input_tokens=count, output_tokens=count)))
-    for name in ("input_tokens", "output_tokens", "total_tokens"):
-        assert 0 <= row[COLUMNS.index(name) - 1] <= MOST_TOKENS
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+)
+edges = st.sampled_from([0, 2**38 - 1, 2**38, 2**39, MOST_TOKENS, MOST_TOKENS + 1])
+
+
+@given(
+    st.lists(
+        st.none() | edges | st.integers(-5, 100_000) | st.integers(-(10**30), 10**30), min_size=6, max_size=6
+    )
+)
+def test_any_count_of_an_upstream_fits_its_column_and_is_kept_where_it_does(counts: list[int | None]) -> None:
+    usage = Usage(**dict(zip(COUNTS, counts, strict=True)))
+    row = row_of(record("req-1", usage=usage))
+    for name in (*COUNTS, "total_tokens"):
+        count = getattr(usage, name)
+        fits = None if count is None else min(max(count, 0), MOST_TOKENS)
+        assert row[COLUMNS.index(name) - 1] == fits
+
+
+@given(st.sampled_from(DETAILS), st.integers(1, 100))
+def test_one_detail_is_enough_to_be_kept(name: str, count: int) -> None:
+    kept = details_of(Usage(**{name: count}))
+    assert kept == (None, *[count if it == name else None for it in DETAILS])
 
 
 def test_details_are_kept_where_there_is_more_than_a_count_of_nothing() -> None:

@@ -34,6 +34,8 @@ MAX_CONTAINERS = 100_000
 
 LARGE_BYTES = 1024 * 1024
 _LARGE_COMMAS = 20_000
+SMALL_BYTES = _LARGE_COMMAS
+"""What is no larger than that needs no look at what it holds to be no work for a thread."""
 
 _GUARDED = frozenset({"model", "models", "fallbacks", "stream", "stream_options"})
 """Decide who may ask, and what is counted. Servers in Go and .NET take names in any case, the last of them."""

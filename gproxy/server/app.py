@@ -35,10 +35,10 @@ from gproxy.server.request import accesslog, cors, edge, pipeline
 from gproxy.server.request.admission import Doorkeeper
 from gproxy.server.request.asgi import AsgiRequest
 from gproxy.server.request.asking import Ways
-from gproxy.server.request.capture import own_secrets, recorder
+from gproxy.server.request.capture import Recorder, own_secrets, recorder
 from gproxy.server.request.health import HealthBook
 from gproxy.server.request.incoming import ClientLeft, Incoming, Receive, Request
-from gproxy.server.request.journal import CLIENT_CLOSED, Journal
+from gproxy.server.request.journal import CLIENT_CLOSED
 from gproxy.server.request.opening import Opener
 from gproxy.server.request.pipeline import Stages
 from gproxy.server.request.prices import Prices
@@ -52,7 +52,7 @@ from gproxy.server.tasks import Tasks
 if TYPE_CHECKING:
     from quart import Quart
 
-_LEAD, _PASS = "lead", "pass"
+_LEAD = "lead"
 """What is kept of a request's head."""
 
 logger = logging.getLogger(__name__)
@@ -152,47 +152,74 @@ class Gateway:
 
     async def answer(self, request: Request) -> None:
         """Answer one request, by whichever engine it came."""
-        lead: edge.Lead = request.kept.get(_LEAD) or request.kept.setdefault(
-            _LEAD, edge.lead(request.scope())
-        )
+        kept, task = request.kept, request.task
+        lead: edge.Lead = kept.get(_LEAD) or kept.setdefault(_LEAD, edge.lead(request.scope()))
+        passed, found = lead.passed, lead.found
         request_id = new_request_id()
         incoming = Incoming(request)
-        recording = self._recorder
-        trace = None
-        if recording is None or lead.long or (trace := recording.trace(request.scope(), request_id)) is None:
+        if self._recorder is None:
             reply = Reply(request.send, request_id, lead.error_body, incoming.cut, request.wire)
-        else:  # which hears of messages
-            incoming.trace = trace
-            reply = Reply(trace.sending(request.send), request_id, lead.error_body, incoming.cut)
+        else:
+            reply = self._recorded(self._recorder, request, lead, request_id, incoming)
         began = time.monotonic()
         journal = None
-        if lead.found is not None:
+        if found is not None:
             self.metrics.begun()
-        self._serving.add(request.task)
+        self._serving.add(task)
         try:
-            journal = await self._answer(request, lead, incoming, reply)
+            snapshot, stages = self._version  # one version, from the first check to the row
+            if passed is None or passed.snapshot is not snapshot:
+                passed = await self._let_in(request, lead, snapshot, incoming, reply)
+            elif passed.page:
+                reply.add_headers(passed.page)
+            if passed is not None:
+                call = await edge.read(passed, incoming, request_id, began)
+                journal = await pipeline.serve(call, incoming, reply, stages)
+        except asyncio.CancelledError:
+            await self._cut_off(incoming, reply)
+            raise
+        except Exception as error:  # whatever it is: its client is told, and the server goes on
+            await self._failed(error, lead, incoming, reply)
         finally:
-            self._serving.discard(request.task)
-            reply.close()
-            known = incoming.client is not None or (trace is not None and trace.client is not None)
-            silent = lead.found is None and not incoming.unknown
-            told = known or (trace is None and silent) or self._strangers.told()
-            if trace is not None and told:
-                trace.ended(reply.status)
-            if lead.found is not None:
+            self._serving.discard(task)
+            if reply.check is not None:
+                reply.close()
+            if found is not None:
                 self.metrics.over()
-        if not silent:
-            if lead.found is not None and journal is not None and journal.refusal is not None:
-                self.metrics.refused(lead.found[0].name, journal.refusal)
-            status = journal.status if journal else reply.status
-            path = lead.path
-            milliseconds = round((time.monotonic() - began) * 1000)
-            if journal is None and told:  # else `edge` has found no key in it
-                path = without_keys(path, own_secrets(request.scope()) | self.snapshot.secrets)
-                path = without_hashed(path, self.snapshot.clients, self.snapshot.config)
-            if told:
-                style = self.snapshot.config.globals.log_format
-                accesslog.write(style, lead.method, path, status, milliseconds, journal, incoming)
+            told = journal is not None or self._is_told(lead, incoming)
+            if incoming.trace is not None and told:
+                incoming.trace.ended(reply.status)
+        path, status, snapshot = lead.path, reply.status, self._version[0]
+        if journal is None:
+            if not told or (found is None and not incoming.unknown):
+                return
+            path = without_keys(path, own_secrets(request.scope()) | snapshot.secrets)
+            path = without_hashed(path, snapshot.clients, snapshot.config)
+        else:  # `edge` has found no key in its path
+            status = journal.status
+            if journal.refusal is not None:
+                self.metrics.refused(lead.name, journal.refusal)
+        milliseconds = round((time.monotonic() - began) * 1000)
+        style = snapshot.config.globals.log_format
+        accesslog.write(style, lead.method, path, status, milliseconds, journal, incoming)
+
+    def _recorded(
+        self, recording: Recorder, request: Request, lead: edge.Lead, request_id: str, incoming: Incoming
+    ) -> Reply:
+        """The answer, where requests are logged: the log hears of messages, and of what comes in."""
+        trace = None if lead.long else recording.trace(request.scope(), request_id)
+        if trace is None:
+            return Reply(request.send, request_id, lead.error_body, incoming.cut, request.wire)
+        incoming.trace = trace
+        return Reply(trace.sending(request.send), request_id, lead.error_body, incoming.cut)
+
+    def _is_told(self, lead: edge.Lead, incoming: Incoming) -> bool:
+        """Whether a request that has no row is told of in any log."""
+        trace = incoming.trace
+        if incoming.client is not None or (trace is not None and trace.client is not None):
+            return True
+        silent = lead.found is None and not incoming.unknown
+        return (silent and trace is None) or self._strangers.told()
 
     async def quart(self) -> "Quart":
         """The control plane. Made when it is first asked: 100 ms and 12 MB that models alone need not pay."""
@@ -211,41 +238,27 @@ class Gateway:
         )
         return app
 
-    async def _answer(
-        self, request: Request, lead: edge.Lead, incoming: Incoming, reply: Reply
-    ) -> Journal | None:
-        """Answer one request; what became of it, if it came as far as to have a row."""
-        snapshot, stages = self._version  # one version, from the first check to the row
-        try:
-            passed: edge.Pass | None = request.kept.get(_PASS)
-            if passed is None or passed.snapshot is not snapshot:
-                passed = await self._let_in(request, lead, snapshot, incoming, reply)
-                if passed is None:
-                    return None
-            elif passed.page:
-                reply.add_headers(passed.page)
-            call = await edge.read(passed, incoming, reply.request_id)
-            return await pipeline.serve(call, incoming, reply, stages)
-        except ClientLeft:
+    async def _cut_off(self, incoming: Incoming, reply: Reply) -> None:
+        """The request's task is being cancelled, before it has a row or once that is done."""
+        _tell(incoming, incoming.why_cut or "the server was stopping")
+        if not reply.started:
+            await reply.error(Unavailable("The proxy is stopping; try again later."), close=True)
+
+    async def _failed(self, error: Exception, lead: edge.Lead, incoming: Incoming, reply: Reply) -> None:
+        """There is no answer but what `error` says. To be called where that is handled."""
+        if isinstance(error, ClientLeft):
             reply.status = CLIENT_CLOSED
             _tell(incoming, "the client left")
-        except asyncio.CancelledError:
-            _tell(incoming, incoming.why_cut or "the server was stopping")
-            if not reply.started:
-                await reply.error(Unavailable("The proxy is stopping; try again later."), close=True)
-            raise
-        except GatewayError as error:
+        elif isinstance(error, GatewayError):
             _tell(incoming, error.why)
             if isinstance(error, Unauthenticated):
                 incoming.unknown = error.why
             if lead.found is not None:
-                self.metrics.refused(lead.found[0].name, error)
+                self.metrics.refused(lead.name, error)
             unread = await incoming.discard()
             if not reply.started:  # Quart may have answered before the body has turned out to be broken
                 await reply.error(error, close=unread)
-        except (
-            Exception
-        ) as error:  # a fault of ours, whatever it is: its client is told, and the server goes on
+        else:  # a fault of ours
             # A head that is out is left without an end: the client sees that the answer is cut short.
             told: GatewayError | None = exhausted(error)  # a module that is read when it is first needed, say
             if told is None:
@@ -254,7 +267,6 @@ class Gateway:
             _tell(incoming, told.message)
             if not reply.started:
                 await reply.error(told, close=True)
-        return None
 
     async def _let_in(
         self, request: Request, lead: edge.Lead, snapshot: Snapshot, incoming: Incoming, reply: Reply
@@ -281,9 +293,8 @@ class Gateway:
             return None
         if lead.method != "POST":
             raise MethodNotAllowed("This route takes POST alone.", headers=(("allow", "POST"),))
-        passed = edge.let_in(scope, headers, incoming, lead.found, page, snapshot)
-        request.kept[_PASS] = passed
-        return passed
+        lead.passed = edge.let_in(scope, headers, incoming, lead.found, page, snapshot)
+        return lead.passed
 
 
 def _tell(incoming: Incoming, error: str) -> None:

@@ -20,6 +20,7 @@ class AsgiRequest:
     """A `Request` of any ASGI server; to be made inside the task that serves it."""
 
     wire = None
+    whole = False  # it is not known before it is asked for
     expected = False  # `receive` sends 100, and says nothing of it
 
     def __init__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:

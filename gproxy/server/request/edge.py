@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
@@ -59,21 +59,25 @@ DataRoute = tuple[Protocol, str | None, str | None]
 """An operation, the model in the path, and the provider in the path; None where the path has none."""
 
 
-class Lead(NamedTuple):
-    """Where a request leads. `long`: its target is longer than any is served. `error_body` is of its dialect."""
+class Lead(Struct):
+    """Where a request leads. `long`: its target is longer than any is served. `error_body` is of its dialect, and
+    `name` that of an operation. `passed` is the last pass of a request with such a head."""
 
     method: str
     path: str
     long: bool
     found: DataRoute | None
     error_body: Callable[[GatewayError, str], bytes]
+    name: str
+    passed: "Pass | None" = None
 
 
 def lead(scope: Scope) -> Lead:
     path = scope["raw_path"].decode("latin-1")
     long = is_long(scope)
     found = None if long else data_route(path)
-    return Lead(scope["method"], path, long, found, (found[0] if found else shape_of(scope)).error_body)
+    shape, name = (found[0], found[0].name) if found else (shape_of(scope), "")
+    return Lead(scope["method"], path, long, found, shape.error_body, name)
 
 
 def data_route(path: str) -> DataRoute | None:
@@ -162,8 +166,9 @@ class Pass(Struct, kw_only=True):
     """What every request with such a head may go on with, under one snapshot: who asks, and what of which operation.
 
     `model` and `scoped` are the path's, if it has them; `query` is the raw one without `key`. `coding` is what the
-    body's Content-Encoding says, None without one. `page`: what a browser is told with each answer. `named`: the last
-    name of a model that was found to hold no key.
+    body's Content-Encoding says, None without one. `page`: what a browser is told with each answer. `at_once`: a body
+    of so many bytes can be read in one go, once it has come; -1 for none. `named`: the last name of a model that was
+    found to hold no key.
     """
 
     snapshot: Snapshot
@@ -176,6 +181,7 @@ class Pass(Struct, kw_only=True):
     query: str
     coding: str | None
     page: TextHeaders
+    at_once: int
     named: str = ""
 
 
@@ -251,6 +257,7 @@ def let_in(
     if media and media != "application/json" and not media.endswith("+json"):
         raise UnsupportedEncoding(f"The body must be application/json, not {media[:80]}.")
     headers.one(b"content-length")  # there must not be two
+    coded = b"content-encoding" in headers.by_name
     (key,) = keys
     return Pass(
         snapshot=snapshot,
@@ -261,33 +268,43 @@ def let_in(
         model=model,
         scoped=scoped,
         query=without_key(query),
-        coding=headers.one(b"content-encoding") if b"content-encoding" in headers.by_name else None,
+        coding=headers.one(b"content-encoding") if coded else None,
         page=page,
+        at_once=-1 if coded else min(snapshot.config.globals.max_body_bytes, strict.SMALL_BYTES),
     )
 
 
-async def read(passed: Pass, incoming: Incoming, request_id: str) -> Call:
-    """The call, once its body is read.
+async def read(passed: Pass, incoming: Incoming, request_id: str, started: float) -> Call:
+    """The call, once its body is read. `started` is when it came, on `time.monotonic()`'s clock.
 
     Raises Unauthenticated, BodyTooLarge, UnsupportedEncoding, BadRequest, BodyTimeout or ClientLeft.
     """
-    started, started_at = time.monotonic(), time.time()
-    check_expiry(passed.client, started_at)
-    incoming.greet(passed.client)
-    pieces = await _read_body(passed, incoming)
-    if len(pieces) == 1 and not strict.is_large(pieces[0]):  # a thread costs more than a small one takes
-        facts = passed.protocol.read(strict.decode(pieces[0]), passed.model, passed.query)
+    started_at = time.time()
+    client, trace, request = passed.client, incoming.trace, incoming.request
+    if client.expires_at is not None:
+        check_expiry(client, started_at)
+    incoming.greet(client)
+    body = None
+    if (
+        trace is None
+        and request.whole
+        and (length := request.length) is not None
+        and length <= passed.at_once
+    ):
+        body = incoming.at_hand()
+    if body is None:
+        facts = await _facts(passed, await _read_body(passed, incoming))
     else:
-        facts = await _facts(passed, pieces)
+        facts = passed.protocol.read(strict.decode(body), passed.model, passed.query)
     if facts.model != passed.named:
         check_name(facts.model, passed.key, passed.snapshot)
         passed.named = facts.model
     incoming.model = facts.model
-    if incoming.trace is not None:
-        incoming.trace.model = facts.model
+    if trace is not None:
+        trace.model = facts.model
     return Call(
         request_id=request_id,
-        client=passed.client,
+        client=client,
         protocol=passed.protocol,
         facts=facts,
         fields=passed.fields,
@@ -296,7 +313,7 @@ async def read(passed: Pass, incoming: Incoming, request_id: str) -> Call:
         snapshot=passed.snapshot,
         started=started,
         started_at=started_at,
-        trace=incoming.trace,
+        trace=trace,
     )
 
 
@@ -304,7 +321,7 @@ async def _facts(passed: Pass, pieces: list[bytes]) -> Facts:
     protocol, model, query = passed.protocol, passed.model, passed.query
     if sum(map(len, pieces)) <= strict.LARGE_BYTES:  # else to put them together takes long already
         pieces = [b"".join(pieces)]
-        if not strict.is_large(pieces[0]):
+        if not strict.is_large(pieces[0]):  # a thread costs more than a small one takes
             return protocol.read(strict.decode(pieces[0]), model, query)
     return await asyncio.to_thread(lambda: protocol.read(strict.decode(b"".join(pieces)), model, query))
 

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
+from msgspec import Struct
+
 from gproxy.config.snapshot import Client
 from gproxy.errors import BadRequest, BodyTimeout
 from gproxy.server.request.capture import Trace
@@ -34,9 +36,9 @@ class Request(Protocol):
     """One request, by whichever engine it came.
 
     `kept` is what has been made of its head but for the length of its body, by who did; the next request to the same
-    address that begins so finds it. `length` is that of the body in bytes, None if that is not known. `expected`: the
-    client sends the body when it is first asked for, and not before. `task` is the one that serves it. `wire` takes
-    the answer instead of `send`, if there is one.
+    address that begins so finds it. `length` is that of the body in bytes, None if that is not known. `whole`: all of
+    it is known to have come. `expected`: the client sends the body when it is first asked for, and not before. `task`
+    is the one that serves it. `wire` takes the answer instead of `send`, if there is one.
     """
 
     @property
@@ -44,6 +46,9 @@ class Request(Protocol):
 
     @property
     def length(self) -> int | None: ...
+
+    @property
+    def whole(self) -> bool: ...
 
     @property
     def expected(self) -> bool: ...
@@ -80,7 +85,7 @@ class Request(Protocol):
         Closed in order, it would wait for the client to take them."""
 
 
-class Incoming:
+class Incoming(Struct):
     """A request's body, and whether it has come to its end.
 
     `on_cut` hears why a client is taken for gone, and `why_cut` is the first such reason. `trace`, where
@@ -88,18 +93,17 @@ class Incoming:
     it has none. `model` is the name it asks for, which holds no key, "" until that is read.
     """
 
-    ended = _asked = False
+    request: Request
+    ended: bool = False
     client: Client | None = None
-    model = ""
+    model: str = ""
     on_cut: Callable[[str], None] | None = None
     trace: Trace | None = None
     why_cut: str | None = None
-    unknown = ""
+    unknown: str = ""
+    _asked: bool = False
     _waited_from: float | None = None  # the event loop's clock, as the first piece is waited for
-    _size = 0
-
-    def __init__(self, request: Request) -> None:
-        self.request = request
+    _size: int = 0
 
     def cut(self, why: str) -> None:
         """From here on the client is gone, whether it says so or not."""
@@ -130,7 +134,10 @@ class Incoming:
         if message["type"] == "http.disconnect":
             self.ended = True
             raise ClientLeft
-        return self._piece(bytes(message.get("body", b"")), message.get("more_body", False))
+        data = bytes(message.get("body", b""))
+        self.ended = not message.get("more_body", False)
+        self._size += len(data)
+        return data
 
     def at_hand(self) -> bytes | None:
         """The same, None if it has not come yet, or may have come unseen. Raises as `piece` does."""
@@ -140,9 +147,9 @@ class Incoming:
         except ClientLeft:
             self.ended = True
             raise
-        return None if ready is None else self._piece(*ready)
-
-    def _piece(self, data: bytes, more: bool) -> bytes:
+        if ready is None:
+            return None
+        data, more = ready
         self.ended = not more
         self._size += len(data)
         return data

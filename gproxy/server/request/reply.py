@@ -5,9 +5,12 @@ What stands in it is decided by others; this only knows whether the head is out,
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from gproxy.errors import GatewayError
 
@@ -55,15 +58,15 @@ def new_request_id() -> str:
 
 
 _RANDOM_BYTES = 6
+_DIGITS = re.compile("." * 2 * _RANDOM_BYTES)
 _random: list[str] = []
 
 
 def _drawn() -> str:
     """The same digits anew. They are asked of the system for many ids at once."""
     drawn = os.urandom(512 * _RANDOM_BYTES).hex()
-    first, *rest = [drawn[at : at + 2 * _RANDOM_BYTES] for at in range(0, len(drawn), 2 * _RANDOM_BYTES)]
-    _random.extend(rest)
-    return first
+    _random.extend(_DIGITS.findall(drawn))
+    return _random.pop()
 
 
 if hasattr(os, "register_at_fork"):  # two processes would draw the same
@@ -90,38 +93,35 @@ class Wire(Protocol):
     async def taken(self) -> None: ...
 
 
-class Reply:
+def _untold(_why: str) -> None:
+    pass
+
+
+class Reply(Struct):
     """One answer. `error_body` makes an error's body in the dialect of the route that was called.
 
     `streaming`: events are going out, so that an error can still be told as one. `stalled` is called with the reason
     when the client has taken nothing for `write_timeout_s`. `wire` is used in the place of `send`, if there is one.
+    `check` is the timer that looks for that, once something was waited for: then there is something to close.
     """
 
-    started = streaming = False
-    status = 0
-    write_timeout_s = WRITE_TIMEOUT
+    send: Send
+    request_id: str
+    error_body: Callable[[GatewayError, str], bytes]
+    stalled: Callable[[str], None] = _untold
+    wire: Wire | None = None
+    started: bool = False
+    streaming: bool = False
+    status: int = 0
+    write_timeout_s: float = WRITE_TIMEOUT
+    _more: bytes = b""
     _waiting_since: float | None = None
-    _check: asyncio.TimerHandle | None = None
-
-    def __init__(
-        self,
-        send: Send,
-        request_id: str,
-        error_body: Callable[[GatewayError, str], bytes],
-        stalled: Callable[[str], None] = lambda _: None,
-        wire: Wire | None = None,
-    ) -> None:
-        self._send = send
-        self._wire = wire
-        self._error_body = error_body
-        self._stalled = stalled
-        self.request_id = request_id
-        self._own = b"x-gproxy-request-id: %b\r\n" % request_id.encode()
+    check: asyncio.TimerHandle | None = None
 
     def silence(self) -> None:
         """Send nothing from here on: the client has left, and only the answer's end is of interest."""
-        self._send = _to_nobody
-        self._wire = None
+        self.send = _to_nobody
+        self.wire = None
 
     def add_headers(self, headers: Iterable[tuple[str, str]]) -> None:
         """Headers of ours that are to go out with the answer, whatever it is."""
@@ -129,7 +129,10 @@ class Reply:
 
     def add_lines(self, block: bytes) -> None:
         """The same headers as `lines` makes them."""
-        self._own += block
+        self._more += block
+
+    def _own(self) -> bytes:
+        return b"x-gproxy-request-id: %b\r\n%b" % (self.request_id.encode(), self._more)
 
     async def send_with_id(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's `send` for an answer that is made elsewhere: it gets the request's id too."""
@@ -141,12 +144,12 @@ class Reply:
     async def start(self, status: int, headers: Headers) -> None:
         self.started = True
         self.status = status
-        if self._wire is not None:
-            self._wire.begin(status, headers, self._own)
+        if self.wire is not None:
+            self.wire.begin(status, headers, self._own())
         else:
-            told = [*headers, *_headers(self._own)]
+            told = [*headers, *_headers(self._own())]
             await self._while_waiting(
-                self._send({"type": "http.response.start", "status": status, "headers": told})
+                self.send({"type": "http.response.start", "status": status, "headers": told})
             )
 
     async def start_stream(self, status: int, headers: Headers) -> None:
@@ -161,19 +164,19 @@ class Reply:
 
     def push(self, data: bytes) -> bool:
         """Part of the body, if it can go out without waiting; False if it did not, and is for `piece`."""
-        if self._wire is None or self._wire.blocked or len(data) > PIECE_BYTES:
+        if self.wire is None or self.wire.blocked or len(data) > PIECE_BYTES:
             return False
-        self._wire.put(data, more=True)
+        self.wire.put(data, more=True)
         return True
 
     @property
     def blocked(self) -> bool:
         """The client does not take what was pushed; `flow` waits until it does."""
-        return self._wire is not None and self._wire.blocked
+        return self.wire is not None and self.wire.blocked
 
     async def flow(self) -> None:
-        if self._wire is not None and self._wire.blocked:
-            await self._while_waiting(self._wire.taken())
+        if self.wire is not None and self.wire.blocked:
+            await self._while_waiting(self.wire.taken())
 
     async def end(self, data: bytes = b"") -> None:
         if len(data) > PIECE_BYTES:
@@ -184,15 +187,15 @@ class Reply:
 
     def close(self) -> None:
         """Nothing more is sent."""
-        if self._check is not None:
-            self._check.cancel()
+        if self.check is not None:
+            self.check.cancel()
 
     async def whole(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
         """`headers` have names in lower case, and do not frame it. `close`: nothing more on this connection."""
-        wire = self._wire
+        wire = self.wire
         if wire is not None and len(body) <= PIECE_BYTES:
             self.started, self.status = True, status
-            wire.answer(status, headers, self._own, body, close=close)
+            wire.answer(status, headers, self._own(), body, close=close)
             if wire.blocked:
                 await self._while_waiting(wire.taken())
             return
@@ -203,28 +206,28 @@ class Reply:
     async def error(self, error: GatewayError, *, close: bool = False) -> None:
         """The error as the whole answer; `close`: and nothing more on this connection."""
         extra = [(name.encode(), value.encode()) for name, value in error.headers]
-        body = self._error_body(error, self.request_id)
+        body = self.error_body(error, self.request_id)
         await self.whole(error.status, [(b"content-type", b"application/json"), *extra], body, close=close)
 
     async def _body(self, data: bytes, more: bool) -> None:
-        if self._wire is None:
+        if self.wire is None:
             message = {"type": "http.response.body", "body": data, "more_body": more}
-            await self._while_waiting(self._send(message))
+            await self._while_waiting(self.send(message))
             return
-        self._wire.put(data, more)
-        if self._wire.blocked:
-            await self._while_waiting(self._wire.taken())
+        self.wire.put(data, more)
+        if self.wire.blocked:
+            await self._while_waiting(self.wire.taken())
 
     async def _while_waiting(self, taking: Awaitable[None]) -> None:
         self._waiting_since = asyncio.get_running_loop().time()
-        if self._check is None:
+        if self.check is None:
             self._look_in(self.write_timeout_s)
         await taking
         self._waiting_since = None
 
     def _look_in(self, seconds: float) -> None:
         # One timer for the whole answer, set again when it fires: one for each piece would cost more than the piece.
-        self._check = asyncio.get_running_loop().call_later(seconds, self._look)
+        self.check = asyncio.get_running_loop().call_later(seconds, self._look)
 
     def _look(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -232,7 +235,7 @@ class Reply:
         if waited < self.write_timeout_s:
             self._look_in(self.write_timeout_s - waited)
         else:
-            self._stalled(f"the client took nothing for {self.write_timeout_s:g} s")
+            self.stalled(f"the client took nothing for {self.write_timeout_s:g} s")
 
 
 async def _to_nobody(_: MutableMapping[str, Any]) -> None:

@@ -190,7 +190,7 @@ async def read(
 async def read_at(at: dict[str, Any], visit: Visit, scoped: str | None = None) -> Call:
     incoming = Incoming(AsgiRequest(at, visit.receive, visit.send))
     passed = edge.let_in(at, Fields(tuple(at["headers"])), incoming, (CHAT, None, scoped), (), HERE)
-    return await edge.read(passed, incoming, "req_1")
+    return await edge.read(passed, incoming, "req_1", 0.0)
 
 
 async def test_a_call_holds_what_came() -> None:
@@ -207,10 +207,10 @@ async def test_a_pass_is_good_until_the_key_expires() -> None:
     passed = edge.let_in(at, Fields(tuple(at["headers"])), incoming, (CHAT, None, None), (), HERE)
     passed.client = replace(passed.client, expires_at=time.time() - 1)
     with pytest.raises(Unauthenticated):
-        await edge.read(passed, incoming, "req_1")
+        await edge.read(passed, incoming, "req_1", 0.0)
     assert visit.unread == 1
     passed.client = replace(passed.client, expires_at=time.time() + 60)
-    assert await edge.read(passed, incoming, "req_1")
+    assert await edge.read(passed, incoming, "req_1", 0.0)
 
 
 async def test_a_name_that_was_clear_makes_no_other_clear() -> None:
@@ -221,7 +221,7 @@ async def test_a_name_that_was_clear_makes_no_other_clear() -> None:
     for name in ("up/m", "up/m", f"up/{KEY}", "up/m", f"{KEY}/up"):
         body = incoming(Visit(json.dumps({**BODY, "model": name}).encode()).receive)
         with pytest.raises(BadRequest) if KEY in name else contextlib.nullcontext():
-            await edge.read(passed, body, "req_1")
+            await edge.read(passed, body, "req_1", 0.0)
 
 
 async def test_a_body_in_pieces_is_one_body() -> None:

@@ -213,7 +213,7 @@ async def test_where_there_is_a_wire_it_takes_the_answer_and_no_message_is_made(
     assert tape.head == (201, [(b"content-type", b"text/plain")])
     assert (tape.own, tape.closing) == (b"x-gproxy-request-id: req_1\r\n", False)
     assert tape.body == [(b"hello", False)]
-    assert reply._check is None
+    assert reply.check is None
 
 
 async def test_what_an_application_sends_goes_over_the_wire_too() -> None:

@@ -42,6 +42,7 @@ class Lines:
         self._waiting: deque[str] = deque()
         self._thread: threading.Thread | None = None
         self._said = threading.Event()
+        self._awake = False  # the thread, or about to be: it takes all that is put before it sets this back
         self._closing = threading.Event()
         self._dropped = 0
 
@@ -51,8 +52,12 @@ class Lines:
             self._dropped += 1
             return
         self._waiting.append(line)
-        if not self._said.is_set():
-            self._said.set()
+        if not self._awake:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._awake = True
+        self._said.set()
         if self._thread is None:
             self._closing.clear()
             self._thread = threading.Thread(target=self._run, name="stderr", daemon=True)
@@ -75,12 +80,14 @@ class Lines:
             self._closing.set()
             self._said.set()
             thread.join(_CLOSE_SECONDS)
+            self._awake = False
 
     def _run(self) -> None:
         while not self._closing.is_set():
             self._said.wait()
             self._closing.wait(_GATHER_SECONDS)
             self._said.clear()
+            self._awake = False
             for text in self._gathered():
                 _write(text)
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from gproxy.config.snapshot import Snapshot
@@ -21,7 +22,7 @@ from gproxy.routing.failover import Tried
 from gproxy.server.control import metricfiles
 from gproxy.server.control.metricfiles import Gauges, Key
 from gproxy.server.request.journal import CLIENT_CLOSED, Journal
-from gproxy.values import Usage
+from gproxy.values import Target, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,10 @@ OTHER = "other"
 NONE = "none"
 
 _AT_ONCE = 50
-"""So many sums are counted at once: some 5 µs each, for which requests wait."""
+"""So many kinds are counted at once: some 5 µs each, for which requests wait."""
+
+_MOST_OF_A_KIND = 500
+"""So many requests of one kind are added up at once."""
 
 DURATION_MS = (50, 100, 250, 500, 1000, 2500, 5000, 10_000, 20_000, 40_000, 60_000, 120_000, 300_000, 600_000)
 TTFT_MS = (25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 20_000, 40_000, 60_000, 120_000)
@@ -63,8 +67,7 @@ class _Kind(NamedTuple):
     """What requests have in common that are added up."""
 
     dialect: str
-    provider: str | None
-    model: str | None
+    target: Target | None
     status: int
     outcome: str
     attempts: int
@@ -72,34 +75,11 @@ class _Kind(NamedTuple):
     begun: bool  # it has a time to its first byte
 
 
-class _Sum:
-    """Requests of one kind. None of it holds a request's body."""
+_Measures = tuple[Usage, int | None, int, int | None]
+"""Of one request: what it used, what it cost, and the milliseconds of it all and to its first byte. None of it holds
+a request's body."""
 
-    __slots__ = ("cost_nano", "duration_ms", "durations", "n", "tokens", "ttft_ms", "ttfts", "unpriced")
-
-    def __init__(self) -> None:
-        self.n = self.unpriced = self.cost_nano = self.duration_ms = self.ttft_ms = 0
-        self.tokens = [0] * len(_TOKENS)
-        self.durations = [0] * (len(DURATION_MS) + 1)
-        self.ttfts = [0] * (len(TTFT_MS) + 1)
-
-    def add(self, usage: Usage, cost_nano: int | None, latency_ms: int, ttft_ms: int | None) -> None:
-        self.n += 1
-        tokens = self.tokens
-        tokens[0] += usage.input_tokens or 0
-        tokens[1] += usage.output_tokens or 0
-        tokens[2] += usage.cache_read_tokens or 0
-        tokens[3] += usage.cache_write_tokens or 0
-        tokens[4] += usage.reasoning_tokens or 0
-        if cost_nano is None:
-            self.unpriced += 1
-        else:
-            self.cost_nano += cost_nano
-        self.duration_ms += latency_ms
-        self.durations[bisect_left(DURATION_MS, latency_ms)] += 1
-        if ttft_ms is not None:
-            self.ttft_ms += ttft_ms
-            self.ttfts[bisect_left(TTFT_MS, ttft_ms)] += 1
+_tokens_of = attrgetter(*(f"{word}_tokens" for word in _TOKENS))
 
 
 class Metrics:
@@ -114,7 +94,7 @@ class Metrics:
         self.reload_failed = False
         self._writer = writer
         self._counts: Counter[Key] = Counter(metricfiles.counts_of(self.folder, self.slot))
-        self._sums: dict[tuple[Any, ...], _Sum] = {}  # by the values of a `_Kind`
+        self._ended: dict[tuple[Any, ...], list[_Measures]] = {}  # by the values of a `_Kind`
         self._in_flight = 0
         self._dropped = 0
         self._refused = 0
@@ -160,23 +140,24 @@ class Metrics:
 
     def settled(self, journal: Journal, cost_nano: int | None) -> None:
         """Its accounts are closed: what its row says is counted, a moment later."""
-        target = journal.target
+        tried = journal.tried
         kind = (
             journal.call.protocol.name,
-            target.provider if target else None,
-            target.model if target else None,
+            journal.target,
             journal.status,
             journal.outcome,
             journal.attempts,
-            tuple(journal.tried),
+            tuple(tried) if tried else (),
             journal.ttft_ms is not None,
         )
-        found = self._sums.get(kind)
-        if found is None:
-            found = self._sums[kind] = _Sum()
-            if len(self._sums) == _AT_ONCE:
+        alike = self._ended.get(kind)
+        if alike is None:
+            alike = self._ended[kind] = []
+            if len(self._ended) == _AT_ONCE:
                 asyncio.get_running_loop().call_soon(self._add_up)
-        found.add(journal.usage, cost_nano, journal.elapsed_ms(), journal.ttft_ms)
+        alike.append((journal.usage, cost_nano, journal.latency_ms, journal.ttft_ms))
+        if len(alike) == _MOST_OF_A_KIND:
+            self._add(_Kind(*kind), self._ended.pop(kind))
         if self._timer is None:
             self._arm()
 
@@ -201,9 +182,9 @@ class Metrics:
             self._thread.submit(self._write, *self._state())
 
     def _add_up(self) -> None:
-        sums, self._sums = self._sums, {}
-        for kind, found in sums.items():
-            self._add(_Kind(*kind), found)
+        ended, self._ended = self._ended, {}
+        for kind, alike in ended.items():
+            self._add(_Kind(*kind), alike)
 
     def _state(self) -> tuple[dict[Key, int], Gauges]:
         self._add_up()
@@ -230,21 +211,25 @@ class Metrics:
                 logger.warning("The metrics of this process cannot be written (%s).", error.strerror)
             self._complained = True
 
-    def _add(self, kind: _Kind, found: _Sum) -> None:
+    def _add(self, kind: _Kind, alike: Sequence[_Measures]) -> None:
         counts = self._counts
-        provider, model = pair = self._pair(kind.provider, kind.model)
-        counts["requests", kind.dialect, provider, model, f"{kind.status // 100}xx", kind.outcome] += found.n
-        self._add_attempts(kind, found.n, provider)
-        for word, tokens in zip(_TOKENS, found.tokens, strict=True):
-            if tokens:
-                counts["tokens", *pair, word] += tokens
-        if found.unpriced:
-            counts["unpriced", *pair] += found.unpriced
-        if found.unpriced < found.n:
-            counts["cost", *pair] += found.cost_nano
-        self._time("duration", pair, found.durations, found.duration_ms)
+        provider, model = pair = self._pair(kind.target)
+        counts["requests", kind.dialect, provider, model, f"{kind.status // 100}xx", kind.outcome] += len(
+            alike
+        )
+        self._add_attempts(kind, len(alike), provider)
+        usages, costs, durations, ttfts = zip(*alike, strict=True)
+        for word, tokens in zip(_TOKENS, zip(*map(_tokens_of, usages), strict=True), strict=True):
+            if of_all := sum(filter(None, tokens)):
+                counts["tokens", *pair, word] += of_all
+        unpriced = costs.count(None)
+        if unpriced:
+            counts["unpriced", *pair] += unpriced
+        if unpriced < len(alike):
+            counts["cost", *pair] += sum(filter(None, costs))
+        self._time("duration", pair, DURATION_MS, durations)
         if kind.begun:
-            self._time("ttft", pair, found.ttfts, found.ttft_ms)
+            self._time("ttft", pair, TTFT_MS, ttfts)
 
     def _add_attempts(self, kind: _Kind, n: int, provider: str) -> None:
         """Each attempt by how it ended; a failover is one that failed and had another after it."""
@@ -268,16 +253,16 @@ class Metrics:
         ):  # asked again by the same key: with a new token, or without a field that it does not know
             counts["attempts", provider, "repeated"] += left * n
 
-    def _time(self, name: str, pair: tuple[str, str], buckets: Sequence[int], milliseconds: int) -> None:
-        for place, n in enumerate(buckets):
-            if n:
-                self._counts[f"{name}_bucket", *pair, str(place)] += n
-        self._counts[f"{name}_sum", *pair] += milliseconds
+    def _time(self, name: str, pair: tuple[str, str], ends: Sequence[int], times: Sequence[int]) -> None:
+        for milliseconds, n in Counter(times).items():
+            self._counts[f"{name}_bucket", *pair, str(bisect_left(ends, milliseconds))] += n
+        self._counts[f"{name}_sum", *pair] += sum(times)
 
-    def _pair(self, provider: str | None, model: str | None) -> tuple[str, str]:
+    def _pair(self, target: Target | None) -> tuple[str, str]:
         """The labels of a target: names come from clients, so only those of the configuration are told."""
-        if provider is None or model is None:
+        if target is None:
             return NONE, NONE
+        provider, model = target.provider, target.model
         if provider not in self._providers:
             return OTHER, OTHER
         pair = (provider, model if (provider, model) in self._configured else OTHER)

@@ -64,24 +64,31 @@ def _json(
 def _text(
     method: str, path: str, status: int, milliseconds: int, journal: Journal | None, incoming: Incoming | None
 ) -> str:
-    line = f"{_clock(int(time.time()))} {method} {path} {status} {milliseconds} ms"
-    if journal is None and incoming is not None:
-        caller = incoming.client
-        name = f"{caller.user}/{caller.key_label}" if caller is not None else ""
-        parts = line, incoming.unknown, name, incoming.model[:_MOST_CHARACTERS]
-        line = " ".join(filter(None, parts))
-    if journal is not None:
+    clock = _clock(int(time.time()))
+    if journal is None:
+        line = f"{clock} {method} {path} {status} {milliseconds} ms"
+        if incoming is not None:
+            caller = incoming.client
+            name = f"{caller.user}/{caller.key_label}" if caller is not None else ""
+            parts = line, incoming.unknown, name, incoming.model[:_MOST_CHARACTERS]
+            line = " ".join(filter(None, parts))
+    else:
         call, usage, target = journal.call, journal.usage, journal.target
+        client = call.client
         served_by = f"{target.provider}/{target.model}" if target else call.facts.model
-        line = f"{line} {call.client.user}/{call.client.key_label} {served_by}"
         given, answered = usage.input_tokens, usage.output_tokens
-        if given is not None or answered is not None:
-            line = f"{line} {given or 0}+{answered or 0} tokens"
-        if journal.outcome != "ok":
-            line = f"{line} {journal.outcome}"
-            if cause := _cause(journal):
-                line = f"{line}: {cause}"
+        counted = "" if given is None and answered is None else f" {given or 0}+{answered or 0} tokens"
+        became = "" if journal.outcome == "ok" else _became(journal)
+        line = (
+            f"{clock} {method} {path} {status} {milliseconds} ms {client.user}/{client.key_label} "
+            f"{served_by}{counted}{became}"
+        )
     return printable(line)  # names and paths come from clients
+
+
+def _became(journal: Journal) -> str:
+    cause = _cause(journal)
+    return f" {journal.outcome}: {cause}" if cause else f" {journal.outcome}"
 
 
 def _cause(journal: Journal) -> str:

@@ -32,7 +32,7 @@ class Journal:
     """The story of one request. `status` is what the client got, 0 as long as nothing went out.
 
     `claim`: what it has passed the door with, None before that; what it costs is spend then. `settled`: that, and its
-    row, are done.
+    row, are done; it took `latency_ms`.
     `refusal`: a limit or a quota did not let it pass the door, and it has no row.
     `passed` are attempts that could not be made, `extra_nano` is what failed ones have cost, or may have.
     `sent`: an upstream may have begun to work on it, so that tokens may have been spent unseen. `left`: why nobody
@@ -59,6 +59,7 @@ class Journal:
     error: str | None = None
     claim: Claim | None = None
     settled: bool = False
+    latency_ms: int = 0
     refusal: GatewayError | None = None
     crossings: "dict[Target, Crossing]" = field(default_factory=dict)
     _seed: bytes = b""
@@ -148,6 +149,11 @@ class Journal:
         assert self.target is not None
         return self.call.snapshot.providers[self.target.provider].settings
 
+    def settle(self) -> None:
+        """Nothing that comes belongs to it, and no time."""
+        self.settled = True
+        self.latency_ms = self.elapsed_ms()
+
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.call.started) * 1000)
 
@@ -174,7 +180,7 @@ class Journal:
             self.status,
             self.outcome,
             self.attempts,
-            self.elapsed_ms(),
+            self.latency_ms if self.settled else self.elapsed_ms(),
             target.provider if target else None,
             self.credential,
             target.model if target else None,

@@ -59,7 +59,7 @@ class Settlement:
             return
         # Cut off here, it is still open for `settle_late`.
         cost, source = self._known(journal) or await self._cost(journal)
-        journal.settled = True
+        journal.settle()
         entry = self._entry(journal, cost, source)
         try:
             if entry is not None:
@@ -98,7 +98,7 @@ class Settlement:
     def settle_late(self, journal: Journal) -> None:
         """The same for a request whose task is being cancelled: returns at once, the rest follows."""
         if not journal.settled:
-            journal.settled = True
+            journal.settle()
             self._tasks.spawn(self._put(journal))
 
     async def _put(self, journal: Journal) -> None:

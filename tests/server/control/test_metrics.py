@@ -74,6 +74,19 @@ async def test_a_request_is_counted_with_its_tokens_its_cost_and_its_times(tmp_p
     assert "gproxy_unpriced_requests_total" not in found
 
 
+async def test_so_many_requests_of_one_kind_that_they_are_added_up_before_are_all_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "_MOST_OF_A_KIND", 2)
+    async with peer(always(GOOD)) as up, serving(config(up), tmp_path) as front:
+        for _ in range(5):
+            await front.chat("up/m")
+        found = await scraped(front)
+    assert found["gproxy_requests_total"] == {frozenset({"openai_chat", "up", "m", "2xx", "ok"}): 5}
+    assert found["gproxy_cost_usd_total"] == {frozenset({"up", "m"}): 2.5}
+    assert found["gproxy_time_to_first_token_seconds_count"] == {frozenset({"up", "m"}): 5}
+
+
 async def test_a_failed_attempt_is_counted_by_its_cause_and_as_a_failover_if_another_follows(
     tmp_path: Path,
 ) -> None:

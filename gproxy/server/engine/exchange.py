@@ -20,6 +20,8 @@ from gproxy.server.request.reply import Headers, lines
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _BODILESS = (204, 304)
+_CLOSE = b"connection: close\r\n"
+_ANSWER = b"%b%bcontent-length: %d\r\n%b%b\r\n%b"
 
 
 class Link(Protocol):
@@ -33,10 +35,8 @@ class Link(Protocol):
     shared: Mapping[str, Any]
     blocked: bool
     paused: bool
+    draining: bool
     flow: asyncio.Event
-
-    @property
-    def draining(self) -> bool: ...
 
     def write(self, data: bytes) -> None: ...
 
@@ -46,7 +46,8 @@ class Link(Protocol):
 
 
 class Exchange:
-    """A `Request` and its `Wire`. `task` is to be set before it is served.
+    """A `Request` and its `Wire`. `task` is to be set before it is served. `body` frames what is still to come; None
+    if all of it has come, which `come` is.
 
     `whole`: the body has come to its end, which is none if it is `broken`. `unread` are the bytes of it that the
     application has not taken.
@@ -65,14 +66,14 @@ class Exchange:
     _block = b""
     _owed: int | None = None
 
-    def __init__(self, link: Link, head: Head, body: Body | None) -> None:
+    def __init__(self, link: Link, head: Head, body: Body | None, come: bytes = b"") -> None:
         self._link = link
         self._head = head
         self._body = body
-        self._pieces: list[bytes] = []
+        self._pieces = [come] if come else []
         self._expects = head.expects
         self.kept = head.kept
-        self.length = 0 if body is None else body.length
+        self.length = len(come) if body is None else body.length
         self.whole = body is None
         self.keep_alive = head.persistent
 
@@ -173,17 +174,21 @@ class Exchange:
         if self._fault is not None:
             fault, self._fault, self._told = self._fault, None, True
             raise fault
-        if not self._pieces and (self._told or not self.whole):
-            if self._left or self.broken:
-                raise ClientLeft
+        pieces, whole = self._pieces, self.whole
+        if len(pieces) == 1:
+            body = pieces.pop()
+        elif pieces or (whole and not self._told):
+            body = b"".join(pieces)
+            pieces.clear()
+        elif self._left or self.broken:
+            raise ClientLeft
+        else:
             return None
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
         self.unread = 0
-        self._told = self.whole
+        self._told = whole
         if self._link.paused:
             self._link.body_taken()
-        return body, not self.whole
+        return body, not whole
 
     def on_leaving(self, call: Callable[[], None] | None) -> None:
         self._leaving = call
@@ -245,9 +250,13 @@ class Exchange:
 
     def answer(self, status: int, headers: Headers, own: bytes, body: bytes, *, close: bool) -> None:
         self._begin(status)
-        told = b"%bcontent-length: %d\r\n%b" % (lines(headers), len(body), own)
-        block = self._head_block(status, told, close)
-        self._link.write(block if self._silent else block + body)
+        told = lines(headers)
+        if close or not self.whole or self._link.draining:
+            self.keep_alive = False
+        end = b"" if self.keep_alive else _CLOSE
+        sent = b"" if self._silent else body
+        opening = _opening(status, int(time.time()))
+        self._link.write(_ANSWER % (opening, told, len(body), own, end, sent))
         self.ended = True  # whoever waits for more of the request is told
         if self._waiter is not None:
             self._wake()
@@ -262,8 +271,8 @@ class Exchange:
     def _head_block(self, status: int, told: bytes, closing: bool) -> bytes:
         if closing or not self.whole or self._link.draining:
             self.keep_alive = False
-        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
-        return b"%b%b%b" % (_opening(status, int(time.time())), told, end)
+        end = b"" if self.keep_alive else _CLOSE
+        return b"%b%b%b\r\n" % (_opening(status, int(time.time())), told, end)
 
     def _framed(self, body: bytes, more: bool) -> bytes:
         """What goes on the wire for a piece of the body, behind the head if that is not out."""

@@ -235,7 +235,7 @@ class Known:
 
 class Heads:
     """Reads the heads of one connection, which comes to the address `local`. One that `known` has, byte for byte but
-    for the length of its body, is not parsed again; nearly always it is the one before.
+    for the length of its body, is not parsed again; nearly always it is the one before, which `again` tells at once.
 
     It adds to `known` what it begins with alone: where each of its heads is another, they would push out all others.
     """
@@ -247,13 +247,20 @@ class Heads:
         self._last: Head | None = None
         self._before = self._after = b""  # of the last one, around its length
 
+    def again(self, data: bytes) -> tuple[Head, int, int] | None:
+        """The last head, if `data` begins with it once more, but for its length; that length; where the head ends."""
+        before, after = self._before, self._after
+        if self._last is None or not data.startswith(before):
+            return None
+        start = len(before)
+        end = data.find(after, start, start + _MOST_DIGITS + len(after))
+        length = data[start:end]
+        if end < 0 or not length.isdigit() or (length[0] == _ZERO and length != b"0"):
+            return None
+        return self._last, int(length), end + len(after)
+
     def read(self, raw: bytes) -> tuple[Head, Body | None]:
         """As `read_head`."""
-        last = self._last
-        if last is not None and raw.startswith(self._before) and raw.endswith(self._after):
-            length = raw[len(self._before) : len(raw) - len(self._after)]
-            if _is_plain(length):
-                return last, _sized(length)
         self._last = None
         found = _LENGTH.search(raw) if len(raw) <= _MOST_KEPT_BYTES else None
         if found is None or not _is_plain(found[1]):

@@ -22,16 +22,15 @@ class Gate:
         self._loop = asyncio.get_running_loop()
         self._room = MOST_BEGUN
         self._waiting: deque[Callable[[], None]] = deque()
-        self._due = False
 
     def passes(self) -> bool:
         """Whether one more may begin in this turn; it is counted. Else it has to `wait`."""
-        if not self._due:
-            self._due = True
-            self._loop.call_soon(self._next_turn)
-        if not self._room:
+        room = self._room
+        if not room:
             return False
-        self._room -= 1
+        if room == MOST_BEGUN:  # else the next turn is waited for already
+            self._loop.call_soon(self._next_turn)
+        self._room = room - 1
         return True
 
     def wait(self, begin: Callable[[], None]) -> None:
@@ -41,7 +40,6 @@ class Gate:
     def _next_turn(self) -> None:
         count = min(MOST_BEGUN, len(self._waiting))
         self._room = MOST_BEGUN - count
-        self._due = count > 0
         if count:
             self._loop.call_soon(self._next_turn)
         for _ in range(count):

@@ -23,6 +23,7 @@ from gproxy.server.engine.framing import (
     Head,
     Heads,
     Known,
+    Sized,
     is_hopeless,
 )
 from gproxy.server.engine.gate import Gate
@@ -71,7 +72,7 @@ class Terms:
     draining: bool = False
 
 
-class Connection(asyncio.Protocol):
+class Connection(Sender, asyncio.Protocol):
     """One client's. `over` is done when it is closed and the last application on it has returned.
 
     It is in one of these states: between requests (`_exchange` is None); within a request, whose body is still
@@ -80,14 +81,14 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(self, terms: Terms, transport: asyncio.Transport, shared: Mapping[str, Any]) -> None:
+        super().__init__(transport, terms.outbox)
         self.loop = asyncio.get_running_loop()
         self.over = self.loop.create_future()
         self.flow = asyncio.Event()
-        self.blocked = self.paused = False
+        self.paused = False
+        self.draining = terms.draining
         self.shared = shared
         self._terms = terms
-        self._transport = transport
-        self._sender = Sender(transport, terms.outbox)
         self._heads = Heads(terms.known, shared.get("server"))
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
@@ -95,7 +96,7 @@ class Connection(asyncio.Protocol):
         self._kept = bytearray()  # requests that wait for their turn
         self._deaf = False
         self._left = False  # the client has sent its end
-        self._closed = self._lost = False
+        self._lost = False
         self._lingers_until = 0.0
         self._deadline = self.loop.time() + terms.idle
 
@@ -106,13 +107,15 @@ class Connection(asyncio.Protocol):
             if self._lingers_until and not self.draining:
                 self._deadline = min(self._lingers_until, self.loop.time() + self._terms.linger)
             return
-        if self._kept or (self._exchange is not None and self._exchange.whole):
+        exchange = self._exchange
+        if self._kept or (exchange is not None and exchange.whole):
             self._keep(data)
-        elif self._exchange is None and not self._terms.gate.passes():
+        elif exchange is not None or self._terms.gate.passes():
+            if rest := self._read(data) if exchange is None else self._take(exchange, data):
+                self._keep(rest)
+        else:
             self._keep(data)
             self._terms.gate.wait(self._enter)
-        elif rest := self._take(data):
-            self._keep(rest)
 
     def _enter(self) -> None:
         """Go on with what had to wait until others were begun."""
@@ -121,11 +124,8 @@ class Connection(asyncio.Protocol):
         if self.draining:
             self.drain()
 
-    def _take(self, data: bytes) -> bytes:
+    def _take(self, exchange: Exchange, data: bytes) -> bytes:
         """Take what belongs to the request that is coming; returns what stands behind it."""
-        exchange = self._exchange
-        if exchange is None:
-            return self._read(data)
         rest = exchange.feed(data)
         if exchange.broken:
             self._deaf = True
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
 
     def _feed_on(self, exchange: Exchange) -> None:
         """Go on with what has come already, now that others had their turn."""
-        if self._exchange is exchange and not self._closed:
+        if self._exchange is exchange and not self.closed:
             self.data_received(b"")
 
     def eof_received(self) -> bool:
@@ -148,17 +148,17 @@ class Connection(asyncio.Protocol):
         stopped, what it had sent behind is not begun. What is there to be sent is sent all the same.
         """
         self._left = True
-        self._sender.flush()
-        if self._exchange is None or self._closed or not self._exchange.whole:
-            self._closed = True
+        self.flush()
+        if self._exchange is None or self.closed or not self._exchange.whole:
+            self.closed = True
         self._forget()
         if self._exchange is not None:
             self._exchange.leave()
-        return not self._closed
+        return not self.closed
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._lost = self._closed = self._left = True
-        self._sender.forget()
+        self._lost = self.closed = self._left = True
+        self.forget()
         self.flow.set()
         self.blocked = False
         self._forget()
@@ -177,14 +177,6 @@ class Connection(asyncio.Protocol):
 
     # What an exchange needs.
 
-    @property
-    def draining(self) -> bool:
-        return self._terms.draining
-
-    def write(self, data: bytes) -> None:
-        if not self._closed:
-            self._sender.write(data, blocked=self.blocked)
-
     def body_taken(self) -> None:
         if self._exchange is not None and not self._exchange.more:
             self._resume()
@@ -192,18 +184,20 @@ class Connection(asyncio.Protocol):
     # From bytes to requests.
 
     def _read(self, data: bytes) -> bytes:
-        """Between requests: begin the next one, if `data` brings its head to an end. Returns what `_take` does."""
+        """Between requests: begin the next one, if `data` brings its head to an end. Returns as `_take`."""
         start = len(self._buffer)
         if start:
             data = bytes(self._buffer) + data
             self._buffer.clear()
+        elif (again := self._heads.again(data)) is not None:
+            return self._begin(data, *again)
         if data.startswith(b"\r\n"):  # some clients end a body with a line that belongs to nothing
             data = EMPTY_LINES.sub(b"", data, count=1)
         end = data.find(b"\r\n\r\n", max(0, start - 3))
         if end + 4 > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
             self._refuse(HeadersTooLarge(f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."))
         elif end >= 0:
-            return self._begin(data[: end + 4], data[end + 4 :])
+            return self._begin_anew(data[: end + 4], data[end + 4 :])
         elif is_hopeless(data, start):
             self._refuse(BadRequest(MALFORMED))
         elif data:
@@ -214,7 +208,15 @@ class Connection(asyncio.Protocol):
                 )
         return b""
 
-    def _begin(self, raw: bytes, rest: bytes) -> bytes:
+    def _begin(self, data: bytes, head: Head, length: int, at: int) -> bytes:
+        """Begin a request that has the head of the one before, which ends at `at` of `data`. Returns as `_take`."""
+        end = at + length
+        whole = end <= len(data)
+        exchange = Exchange(self, head, None, data[at:end]) if whole else Exchange(self, head, Sized(length))
+        self._start(exchange, self._terms.answer)
+        return data[end:] if whole else self._take(exchange, data[at:])
+
+    def _begin_anew(self, raw: bytes, rest: bytes) -> bytes:
         try:
             head, body = self._heads.read(raw)
         except GatewayError as error:
@@ -222,7 +224,7 @@ class Connection(asyncio.Protocol):
             return b""
         exchange = Exchange(self, head, body)
         self._start(exchange, self._terms.answer)
-        return rest if exchange.whole or not rest else self._take(rest)
+        return rest if exchange.whole or not rest else self._take(exchange, rest)
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer what is no request, and read none from this connection again."""
@@ -253,11 +255,12 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self, most: int = _TURN_BYTES) -> None:
         """Take some of what was kept, for the request whose turn it is. The rest of it stays where it is."""
-        waits = self._exchange is not None and self._exchange.whole
-        if self._closed or self._deaf or not self._kept or waits:
+        exchange = self._exchange
+        waits = exchange is not None and exchange.whole
+        if self.closed or self._deaf or not self._kept or waits:
             return
         piece = bytes(self._kept[:most])
-        rest = self._take(piece)
+        rest = self._read(piece) if exchange is None else self._take(exchange, piece)
         del self._kept[: len(piece) - len(rest)]
         if self._kept:
             self.loop.call_soon(self._go_on)
@@ -272,7 +275,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume(self) -> None:
-        if self.paused and not self._closed:
+        if self.paused and not self.closed:
             self.paused = False
             self._transport.resume_reading()
 
@@ -281,22 +284,22 @@ class Connection(asyncio.Protocol):
     def _finish(self, exchange: Exchange) -> None:
         """Go on with the next request, or close."""
         self._exchange = self._task = None
+        if exchange.ended and exchange.keep_alive and not (self._left or self.closed or self.draining):
+            self._deadline = self.loop.time() + self._terms.idle
+            if self.paused or self._kept:
+                self._resume()
+                self._go_on()
+            return
+        unread = exchange.broken or self._kept or self._deaf
         if self._lost:
             self._end()
-        elif self._closed:
+        elif self.closed:
             pass  # what is still to be sent is being sent
         elif not exchange.ended and not exchange.started and not self._deaf and not self._left:
             self._refuse(InternalFault("A fault inside the proxy."))
         elif not exchange.ended and (self._left or self.blocked):
             self.abort()
-        elif not exchange.ended or self._left:
-            self._close()
-        elif exchange.keep_alive and not self._terms.draining:
-            self._deadline = self.loop.time() + self._terms.idle
-            if self.paused or self._kept:
-                self._resume()
-                self._go_on()
-        elif exchange.whole and not exchange.broken and not self._kept and not self._deaf:
+        elif not exchange.ended or self._left or (exchange.whole and not unread):
             self._close()
         else:
             self._linger()
@@ -307,8 +310,8 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close when what was written is sent."""
-        self._sender.flush()
-        self._closed = True
+        self.flush()
+        self.closed = True
         self._deadline = math.inf
         self._transport.close()
 
@@ -316,7 +319,7 @@ class Connection(asyncio.Protocol):
         """Close, but not with bytes unread: the connection would be reset, and the answer be lost on its way."""
         self._deaf = True
         self._forget()
-        self._sender.flush()
+        self.flush()
         now = self.loop.time()
         self._lingers_until, self._deadline = now + self._terms.linger_most, now + self._terms.linger
         self._resume()
@@ -325,8 +328,8 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once: nothing more is sent."""
-        self._sender.forget()
-        self._closed = True
+        self.forget()
+        self.closed = True
         self._deadline = math.inf
         reset(self._transport)
 
@@ -341,7 +344,7 @@ class Connection(asyncio.Protocol):
         if self._lost:
             return
         now = self.loop.time()
-        if self._sender.idle_for(now) > self._terms.write:
+        if self.idle_for(now) > self._terms.write:
             self.abort()
         elif now <= self._deadline or self._kept:
             pass  # what is kept is about to be begun
@@ -352,7 +355,8 @@ class Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """The server is stopping. A request that has begun to come may still be answered, if it goes on soon."""
-        if self._exchange is not None or self._kept or self._deaf or self._closed:
+        self.draining = True
+        if self._exchange is not None or self._kept or self._deaf or self.closed:
             return
         if self._buffer or arrivals(self._transport)():  # what has come may not have been read yet
             self._deadline = min(self._deadline, self.loop.time() + self._terms.linger)
@@ -365,7 +369,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._lost and self._transport.get_write_buffer_size():
             self.abort()
-        elif self._exchange is None and not self._deaf and not self._closed:
+        elif self._exchange is None and not self._deaf and not self.closed:
             self._close()
 
     async def cut_off(self) -> None:

@@ -1,6 +1,6 @@
-"""What is written to one client's transport: at once, or with what others are sent in the same turn of the loop.
+"""The writing half of a client's connection: at once, or with what others are sent in the same turn of the loop.
 
-When that is decided is the outbox's, what bytes they are, and whether the connection is still there, its owner's.
+When that is decided is the outbox's, what bytes they are `exchange.py`'s, when the connection ends `http1.py`'s.
 """
 
 import asyncio
@@ -13,19 +13,24 @@ MAX_HELD_BYTES = 16 * 1024
 
 
 class Sender:
-    """Writes to `transport`; what it holds meanwhile goes out by `outbox`, or by `flush`."""
+    """Writes to `transport`; what it holds meanwhile goes out by `outbox`, or by `flush`.
+
+    `blocked`: the client does not take what was written before. `closed`: nothing more is written but what is held.
+    """
 
     def __init__(self, transport: asyncio.Transport, outbox: Outbox) -> None:
+        self.blocked = self.closed = False
         self._transport = transport
         self._descriptor: int = transport.get_extra_info("socket").fileno()
         self._outbox = outbox
         self._held = b""
         self._written, self._taken, self._taken_at = 0, -1, 0.0
 
-    def write(self, data: bytes, *, blocked: bool) -> None:
-        """`blocked`: the client does not take what was written before."""
+    def write(self, data: bytes) -> None:
+        if self.closed:
+            return
         self._written += len(data)
-        if self._outbox.gathering and not (blocked or self._held) and len(data) <= MAX_HELD_BYTES:
+        if self._outbox.gathering and not (self.blocked or self._held) and len(data) <= MAX_HELD_BYTES:
             self._held = data
             self._outbox.put(self.flush)
         else:

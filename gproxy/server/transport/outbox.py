@@ -24,7 +24,8 @@ class Outbox:
 
     def put(self, send: Callable[[], None]) -> None:
         """Have `send` called in the next turn of the loop, or with what is gathered. It raises nothing."""
-        self.gather()
+        if not self.gathering:
+            self.gather()
         self._due.append(send)
 
     def _send(self) -> None:

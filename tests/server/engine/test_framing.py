@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -83,7 +84,31 @@ def test_heads_of_all_connections_are_read_as_each_by_itself(kinds: list[Any], d
         before, length, after, line = data.draw(st.sampled_from(kinds))
         lines = [line, *before, length % data.draw(st.sampled_from(LENGTHS)), *after, "", ""]
         raw = "\r\n".join(lines).encode("latin-1")
-        assert as_read(heads.read, raw) == as_read(read_head, raw)
+        again = heads.again(raw + b"12")
+        found = as_read(heads.read, raw)
+        assert found == as_read(read_head, raw)
+        if again is not None:
+            told, length, end = again
+            body = Sized(length) if length else None
+            assert end == len(raw)
+            assert as_read(partial(as_it_is, (told, body)), raw) == found
+
+
+def as_it_is(read: tuple[Head, Body | None], _: bytes) -> tuple[Head, Body | None]:
+    return read
+
+
+def test_the_last_head_is_told_again_wherever_its_length_ends() -> None:
+    heads, raw = Heads(Known()), b"POST / HTTP/1.1\r\ncontent-length: %s\r\nx: y\r\n\r\n"
+    assert heads.again(raw % b"3" + b"abc") is None
+    head, _ = heads.read(raw % b"3")
+    for length in (b"0", b"3", b"%d" % 10**14):
+        assert heads.again(raw % length + b"abc") == (head, int(length), len(raw % length))
+    for other in (b"", b"03", b"+3", b"3 ", b"%d" % 10**15, b"3\r\ny: z"):
+        assert heads.again(raw % other + b"abc") is None
+    assert heads.again((raw % b"3")[:-1]) is None
+    heads.read(b"POST /other HTTP/1.1\r\ncontent-length: 3\r\n\r\n")
+    assert heads.again(raw % b"3") is None
 
 
 def test_a_head_that_is_the_last_again_is_not_parsed_again() -> None:

@@ -42,7 +42,7 @@ async def sending() -> AsyncIterator[tuple[Outbox, Sender, asyncio.Transport, Re
 
 async def test_what_is_written_alone_goes_out_at_once() -> None:
     async with sending() as (outbox, sender, transport, read):
-        sender.write(b"one", blocked=False)
+        sender.write(b"one")
         transport.abort()  # which would keep what is held
         assert await read() == b"one"
         assert not outbox.gathering
@@ -55,7 +55,7 @@ async def test_what_is_gathered_goes_out_behind_all_that_was_to_run() -> None:
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_soon(lambda: came.append(b"one" if outbox.gathering else b""))
         outbox.gather()
-        sender.write(b"one", blocked=False)
+        sender.write(b"one")
         assert not came
         await asyncio.sleep(0)
         assert came == [b"one"]
@@ -66,8 +66,8 @@ async def test_what_is_gathered_goes_out_behind_all_that_was_to_run() -> None:
 async def test_what_is_held_goes_out_before_what_is_written_next(second: bytes) -> None:
     async with sending() as (outbox, sender, _, read):
         outbox.gather()
-        sender.write(b"one", blocked=False)
-        sender.write(second, blocked=False)
+        sender.write(b"one")
+        sender.write(second)
         assert await read() == b"one" + second
 
 
@@ -77,7 +77,8 @@ async def test_what_is_held_goes_out_before_what_is_written_next(second: bytes) 
 async def test_what_may_have_to_wait_for_its_client_is_not_held(data: bytes, blocked: bool) -> None:
     async with sending() as (outbox, sender, transport, read):
         outbox.gather()
-        sender.write(data, blocked=blocked)
+        sender.blocked = blocked
+        sender.write(data)
         transport.close()
         assert await read() == data
 
@@ -85,9 +86,9 @@ async def test_what_may_have_to_wait_for_its_client_is_not_held(data: bytes, blo
 async def test_what_is_held_can_be_written_before_its_time_or_forgotten() -> None:
     async with sending() as (outbox, sender, _, read):
         outbox.gather()
-        sender.write(b"one", blocked=False)
+        sender.write(b"one")
         sender.flush()
-        sender.write(b"two", blocked=False)
+        sender.write(b"two")
         sender.forget()
         assert await read() == b"one"
 
@@ -96,7 +97,7 @@ async def test_a_client_that_takes_nothing_of_what_waits_is_seen_by_looks() -> N
     async with sending() as (_, sender, transport, read):
         looks = itertools.count(1.0)
         assert sender.idle_for(next(looks)) == 0
-        sender.write(b"x" * 20_000_000, blocked=False)  # more than both ends have room for
+        sender.write(b"x" * 20_000_000)  # more than both ends have room for
         assert transport.get_write_buffer_size() > 0
         async with asyncio.timeout(10):
             while sender.idle_for(next(looks)) < 3:  # until the kernel has no more room

@@ -13,6 +13,7 @@ What is made for each request is a Struct: made in a fifth of the time that a fr
 cycle, so the collector passes over them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import Struct
@@ -163,10 +164,12 @@ class Standing(Struct, frozen=True, gc=False):
 class Admission(Struct, frozen=True, gc=False):
     """The answer to a claim. `refused`: what it did not fit, and then nothing was counted.
 
-    `retry_after`: seconds until a refused bound may have room. `fits_alone`: a refused budget is not spent, only
-    held by other requests.
+    `told`: the tightest bound on requests and the tightest on tokens, as far as there are any; `standings`: every
+    bound, for a claim that was refused. `retry_after`: seconds until a refused bound may have room. `fits_alone`: a
+    refused budget is not spent, only held by other requests.
     """
 
+    told: Sequence[Standing] = ()
     standings: tuple[Standing, ...] = ()
     refused: Bound | Budget | None = None
     retry_after: float = 0.0

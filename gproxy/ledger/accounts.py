@@ -14,8 +14,10 @@ from gproxy.ledger import spend
 from gproxy.ledger.bulk import Bulk, Entry, Posting
 from gproxy.ledger.cells import Memory, Own
 from gproxy.ledger.inline import Inline
+from gproxy.ledger.plans import Range
 from gproxy.ledger.sqlite import sqlite3
-from gproxy.ledger.tally import Hold, Settled, Tally, holding_nothing
+from gproxy.ledger.tally import Tally
+from gproxy.ledger.weighing import counted, held
 from gproxy.ledger.writer import Writer
 from gproxy.values import Admission, Claim, Record
 
@@ -125,10 +127,12 @@ class Accounts:
 
         `cost_nano` is added to the spend; None is a price that is not known.
         """
-        settled = self._tally.settle(claim, tokens, cost_nano or 0)
+        corrected = self._tally.settle(claim, tokens, cost_nano or 0) or ()
         if self._tally.late:
             self._catch_up_soon()
-        return _Closing(self._tally, claim, settled, self._noting.ended(claim.request_id), cost_nano, record)
+        return _Closing(
+            self._tally, claim, corrected, self._noting.ended(claim.request_id), cost_nano, record
+        )
 
     def _look(self, inline: Inline) -> None:
         """What somebody has changed in the store by hand is seen while nothing waits to be written. Raises
@@ -172,9 +176,7 @@ class Accounts:
             self._write()
 
     def _note(self, old: Sequence[tuple[Claim, Pending]]) -> None:
-        opened = [
-            (it, self._tally.hold(it.request_id) or holding_nothing(it), pending()) for it, pending in old
-        ]
+        opened = [(it, pending()) for it, pending in old]
         self._writer.put(_Opening(opened, self._writer.worker))
 
 
@@ -185,26 +187,19 @@ def _nothing(db: sqlite3.Connection) -> None:
 class _Opening(Posting):
     """Writes that requests are open, with what they hold: what they count of time is written already."""
 
-    def __init__(self, opened: Sequence[tuple[Claim, Hold, bytes]], worker: int) -> None:
+    def __init__(self, opened: Sequence[tuple[Claim, bytes]], worker: int) -> None:
         self._opened = opened
         self._worker = worker
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         rows = []
-        for claim, hold, pending in self._opened:
-            rows.append(
-                (
-                    claim.request_id,
-                    self._worker,
-                    hold.encoded(),
-                    pending,
-                )
-            )
-            for rule, kind, slot, n in hold.counted:
+        for claim, pending in self._opened:
+            rows.append((claim.request_id, self._worker, spend.reservation(claim), pending))
+            for rule, kind, slot, n in counted(claim):
                 if kind == "concurrency":
                     bulk.count(rule, kind, slot, n)
-            for scope, period in hold.held:
-                bulk.add_spend(scope, period, 0, hold.cost_nano)
+            for scope, period in held(claim):
+                bulk.add_spend(scope, period, 0, claim.cost_nano)
         db.executemany("INSERT INTO reservations VALUES (?, ?, ?, ?)", rows)
 
 
@@ -219,7 +214,7 @@ class _Closing(Entry):
         self,
         tally: Tally,
         claim: Claim,
-        settled: Settled | None,
+        corrected: Sequence[Range],
         noted: bool,
         cost_nano: int | None,
         record: Record | None,
@@ -227,18 +222,16 @@ class _Closing(Entry):
         super().__init__(record)
         self._tally = tally
         self._claim = claim
-        self._settled = settled
+        self._corrected = corrected
         self._noted = noted
         self._cost_nano = cost_nano
 
     def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         if self._noted:
             bulk.close(self._claim.request_id)
-        if self._settled is not None:
-            for correction in self._settled.corrected:
-                bulk.correct(*correction)
-            if self._noted:
-                self._release(bulk, self._settled.hold)
+            self._release(bulk)
+        for correction in self._corrected:
+            bulk.correct(*correction)
         spend.charge(bulk, self._claim.scopes, self._claim.at, self._cost_nano, self.record)
 
     def committed(self) -> None:
@@ -246,9 +239,9 @@ class _Closing(Entry):
             self._tally.written()
         super().committed()
 
-    def _release(self, bulk: Bulk, hold: Hold) -> None:
-        for rule, kind, slot, n in hold.counted:
+    def _release(self, bulk: Bulk) -> None:
+        for rule, kind, slot, n in counted(self._claim):
             if kind == "concurrency":
                 bulk.count(rule, kind, slot, -n)
-        for scope, period in hold.held:
-            bulk.add_spend(scope, period, 0, -hold.cost_nano)
+        for scope, period in held(self._claim):
+            bulk.add_spend(scope, period, 0, -self._claim.cost_nano)

@@ -15,6 +15,7 @@ from gproxy.ledger.cells import Memory
 from gproxy.ledger.periods import periods
 from gproxy.ledger.weighing import Spent
 from gproxy.ledger.windows import Ask
+from gproxy.values import Budget
 
 _SPENT_QUERY = "SELECT spent_nano FROM spend WHERE scope = ? AND period = ?"
 
@@ -35,8 +36,12 @@ Purse = tuple[int, int]
 
 _NONE: Purse = (0, 0)
 
-_Charged = tuple[tuple[str, str], int, int, int]
-"""Scope and period, their purse, and the cell of what is spent."""
+Drawn = tuple[int, int, int]
+"""The purse of a budget, and the most that what is spent and held there may come to, of which one is nothing."""
+
+_MOVED = "purses moved"
+"""The name of a cell with another number each time that a purse is given away, or what is spent is to be read anew.
+Until then each is where it was found."""
 
 
 class Purses:
@@ -45,8 +50,10 @@ class Purses:
     def __init__(self, memory: Memory, ask: Ask) -> None:
         self._memory, self._ask = memory, ask
         self._known: dict[tuple[str, str], Purse] = {}
-        self._charged: dict[tuple[tuple[str, ...], int], Sequence[_Charged]] = {}
+        self._charged: dict[tuple[tuple[str, ...], int], tuple[int, Sequence[int]]] = {}
+        self._drawn: dict[int, tuple[Sequence[Budget], int, int, Sequence[Drawn]]] = {}
         self._scopes: dict[str, int] = {}
+        self._moved = 0
 
     def spent(self, scope: str, period: str) -> Spent:
         """Raises `StoreError` if the store has to be asked, and cannot be."""
@@ -75,10 +82,41 @@ class Purses:
             cells[place] = min(max(found[0][0], 0), MOST_SPENT_NANO) + 1 if found else 1
         return purse
 
-    def hold(self, purses: Iterable[Purse], nano: int) -> None:
+    def room(self, budgets: Sequence[Budget], day: int, nano: int) -> Sequence[Drawn] | None:
+        """Where the budgets are held on a UTC day, if so much fits into each beside what is spent and held; None if
+        that is to be weighed. Raises `StoreError`."""
+        if not budgets:
+            return ()
+        drawn = self.drawn(budgets, day)
+        cells = self._memory.cells
+        for at, _, most in drawn:
+            if cells[at + _SPENT] + cells[at + _HELD] + nano > most:
+                return None
+        return drawn
+
+    def drawn(self, budgets: Sequence[Budget], day: int) -> Sequence[Drawn]:
+        """Where they are held, with what is spent as the store has it, and what came since. Raises `StoreError`."""
+        known = self._drawn.get(id(budgets))
+        if (
+            known is not None
+            and known[0] is budgets
+            and known[1] == day
+            and known[2] == self._memory.cells[self._moved]
+        ):
+            return known[3]
+        keys = periods(day)
+        drawn = [
+            (*self.purse(it.scope, keys[it.period]), it.most_nano - it.carried_nano + 1) for it in budgets
+        ]
+        if len(self._drawn) >= _MOST_KNOWN:
+            self._drawn.clear()
+        self._drawn[id(budgets)] = (budgets, day, self._moves(), drawn)
+        return drawn
+
+    def hold(self, drawn: Iterable[Drawn], nano: int) -> None:
         """Hold so much more of each, or (below 0) less."""
         cells, own = self._memory.cells, _HOLDERS + self._memory.worker
-        for at, number in purses:
+        for at, number, _ in drawn:
             if cells[at] == number:
                 had = cells[at + own]
                 taken = nano if nano >= -had else -had
@@ -88,32 +126,32 @@ class Purses:
     def charge(self, scopes: tuple[str, ...], day: int, nano: int) -> None:
         """Spend so much of each scope, in every period of that UTC day. What the store cannot be asked for now is
         asked for when it matters, and will have been told."""
-        charged = self._charged.get((scopes, day)) or self._all(scopes, day)
+        known = self._charged.get((scopes, day))
         cells = self._memory.cells
-        for pair, at, number, place in charged:
-            if cells[at] != number or not (had := cells[place]):
-                try:
-                    place = self.purse(*pair)[0] + _SPENT
-                except StoreError:
-                    continue
-                cells = self._memory.cells
-                had = cells[place]
-            has = had + nano
+        if known is None or known[0] != cells[self._moved]:
+            known = self._found_all(scopes, day)
+            cells = self._memory.cells
+        for place in known[1]:
+            has = cells[place] + nano
             cells[place] = has if has <= _MOST else _MOST
 
-    def _all(self, scopes: tuple[str, ...], day: int) -> Sequence[_Charged]:
-        """The purses that a cost of that day is taken from."""
+    def _found_all(self, scopes: tuple[str, ...], day: int) -> tuple[int, Sequence[int]]:
+        """The cells that a cost of that day is added to, and when they were found."""
         pairs = [(scope, period) for scope in scopes for period in periods(day).values()]
-        found = []
+        places = []
         for pair in pairs:
             with contextlib.suppress(StoreError):
-                at, number = self._found(*pair)
-                found.append((pair, at, number, at + _SPENT))
-        if len(found) == len(pairs):
-            if len(self._charged) >= _MOST_KNOWN:
-                self._charged.clear()
-            self._charged[scopes, day] = found
+                places.append(self.purse(*pair)[0] + _SPENT)
+        if len(places) < len(pairs):
+            return 0, places
+        if len(self._charged) >= _MOST_KNOWN:
+            self._charged.clear()
+        found = self._charged[scopes, day] = self._moves(), places
         return found
+
+    def _moves(self) -> int:
+        """Whether anything has moved since shows by this."""
+        return self._memory.cells[self._moved]
 
     def _found(self, scope: str, period: str) -> Purse:
         """The purse of that period, which may have to be read."""
@@ -121,6 +159,7 @@ class Purses:
         size = _HOLDERS + memory.workers
         at = self._scopes.get(scope)
         if at is None:
+            self._moved = memory.place(_MOVED, 1)
             at = self._scopes[scope] = memory.place(f"{_PREFIX}{scope}", _PURSES * size)
         cells = memory.cells
         first, count, number = _number_of(period)
@@ -129,6 +168,8 @@ class Purses:
             if cells[purse] == number:
                 return purse, number
         free = next((purse for purse in purses if not cells[purse + _HELD]), purses[0])
+        if cells[free]:
+            cells[self._moved] += 1
         cells[free] = 0  # until it is whole
         for cell in range(free + 1, free + size):
             cells[cell] = 0
@@ -172,5 +213,7 @@ def forget(memory: Memory, name: str, at: int) -> None:
     """What is spent is to be read anew."""
     if name.startswith(_PREFIX):
         size = _HOLDERS + memory.workers
+        moved = memory.place(_MOVED, 1)  # is there: it was made before the scope
+        memory.cells[moved] += 1
         for purse in range(at, at + _PURSES * size, size):
             memory.cells[purse + _SPENT] = 0

@@ -26,6 +26,8 @@ from gproxy.ledger.weighing import (
     BY_TOKENS,
     Count,
     Spent,
+    counted,
+    held,
     need_of,
     refusal,
     slots_at,
@@ -60,16 +62,22 @@ class _Books:
 
 
 class _Held(NamedTuple):
-    """What a reservation holds, as `Hold.encoded` wrote it: `taken` is rule, kind, slot and how much."""
+    """What a reservation holds, as it is kept in the store: `taken` is rule, kind, slot and how much."""
 
     at: float
     scopes: tuple[str, ...]
-    taken: tuple[tuple[str, str, int, int], ...]
-    held: tuple[tuple[str, str], ...]
+    taken: Sequence[tuple[str, str, int, int]]
+    held: Sequence[tuple[str, str]]
     cost_nano: int
 
 
 _HELD = msgspec.json.Decoder(_Held)
+
+
+def reservation(claim: Claim) -> str:
+    """What an open request holds, as it is kept."""
+    hold = _Held(claim.at, claim.scopes, counted(claim), held(claim), claim.cost_nano)
+    return msgspec.json.encode(hold).decode()
 
 
 class Left(NamedTuple):

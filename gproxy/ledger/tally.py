@@ -8,9 +8,7 @@ and `memory.py` say; when it is written is `accounts.py`'s.
 import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
-import msgspec
 from msgspec import Struct, structs
 
 from gproxy.errors import StoreError
@@ -18,12 +16,13 @@ from gproxy.ledger import purses, windows
 from gproxy.ledger.bulk import Bulk, Counts, Posting
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.ended import ADDED, TAKEN, Ended
-from gproxy.ledger.periods import DAY_S, periods
-from gproxy.ledger.purses import Purse, Purses
+from gproxy.ledger.periods import DAY_S
+from gproxy.ledger.plans import Plan, Range
+from gproxy.ledger.purses import Drawn, Purses
 from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.sqlite import sqlite3
-from gproxy.ledger.weighing import BY_TOKENS, Count, need_of, refusal, slots_at, standings
-from gproxy.ledger.windows import NEWEST, PLACE, USED, Ask, Window
+from gproxy.ledger.weighing import BY_TOKENS, counted, refusal, standings, tightest
+from gproxy.ledger.windows import Ask, Window
 from gproxy.values import Admission, Bound, Claim
 
 _MOST_PLANS = 4096
@@ -31,55 +30,13 @@ _MOST_PLANS = 4096
 _MOST_STALE = 1000
 """Names that are forgotten in one turn, which takes a millisecond."""
 
-Range = tuple[str, str, int, int]
-"""Rule, kind, and the first and the last slot of a counter."""
-
-
-class _Plan(NamedTuple):
-    """Where bounds are counted. How they stand is that of the claim which was looked at last.
-
-    `passing` is what a request gives back or corrects at its end: that it was open, and its tokens.
-    """
-
-    pairs: Sequence[tuple[Window, Count]]
-    counts: Sequence[Count]
-    passing: Sequence[tuple[Window, Bound]]
-
 
 class Hold(Struct, frozen=True, gc=False):
-    """What an open request has counted by a plan, and holds of each (scope, period) of its budgets."""
+    """Where an open request is counted, and what it holds of its budgets."""
 
-    at: float
-    scopes: tuple[str, ...]
-    plan: _Plan
-    tokens: int
-    held: Sequence[tuple[str, str]]
-    purses: Sequence[Purse]
-    cost_nano: int
-
-    @property
-    def counted(self) -> list[tuple[str, str, int, int]]:
-        """Rule, kind, slot and how much, of each."""
-        slots = slots_at(int(self.at))
-        bounds = [count.bound for count in self.plan.counts]
-        return [(it.rule, it.kind, slots[it.kind], need_of(self.tokens, it)) for it in bounds]
-
-    def encoded(self) -> str:
-        """As it stands in a reservation."""
-        hold = (self.at, self.scopes, self.counted, self.held, self.cost_nano)
-        return msgspec.json.encode(hold).decode()
-
-
-def holding_nothing(claim: Claim) -> Hold:
-    """Of a request that nothing limits."""
-    return Hold(claim.at, claim.scopes, _Plan((), (), ()), 0, (), (), 0)
-
-
-class Settled(Struct, frozen=True, gc=False):
-    """What a request that has ended held, and what its tokens came to: rule, kind, slot, and how much more."""
-
-    hold: Hold
-    corrected: Sequence[tuple[str, str, int, int]]
+    claim: Claim
+    plan: Plan
+    purses: Sequence[Drawn]
 
 
 class Tally:
@@ -93,7 +50,8 @@ class Tally:
         self._memory = memory
         self._ask = ask
         self._windows: dict[tuple[str, str], Window] = {}
-        self._plans: dict[int, tuple[Sequence[Bound], _Plan]] = {}
+        self._plans: dict[int, Plan] = {}
+        self._counted: list[Plan] = []
         self._purses = Purses(memory, ask)
         self._ended = Ended(memory) if memory.workers > 1 else None
         self.spent = self._purses.spent
@@ -113,77 +71,65 @@ class Tally:
         estimates; for one that was alone, what was left) are within every budget of it together. So spend passes a
         budget by no more than what requests open side by side cost beyond that.
         """
-        now = claim.at
+        now, tokens = claim.at, claim.tokens
         with self._memory.turn:
             if self._late:
                 self._catch_up()
-            plan = self._plan(claim.bounds)
-            self._look(plan, claim)
-            counts = plan.counts
-            if refused := refusal(self, counts, claim):
-                return structs.replace(refused, standings=standings(counts, now))
+            plan, second = self._plan(claim.bounds), int(now)
+            if plan.second != second:
+                plan.turn(second, self._added)
+            told, purses = plan.look(tokens, now), None
+            if told is not None:
+                purses = self._purses.room(claim.budgets, second // DAY_S, claim.cost_nano)
+            if told is None or purses is None:
+                counts = plan.counts(tokens)
+                if refused := refusal(self, counts, claim):
+                    stands = standings(counts, now)
+                    return structs.replace(refused, told=tightest(stands), standings=stands)
+                for count in counts:
+                    count.take()
+                told = tightest(standings(counts, now))
+                purses = self._purses.drawn(claim.budgets, second // DAY_S)
             if self._ended:
                 self._memory.handed()
                 self._times += 1
-            cells, added = self._memory.cells, self._added
-            for window, count in plan.pairs:
-                at, need = window.at, count.need
-                if place := window.own or cells[at + PLACE]:
-                    cells[place] += need
-                    cells[at + USED] = count.used = count.used + need
-                    if count.newest < count.now and need:
-                        cells[at + NEWEST] = count.newest = count.now
-                else:
-                    self._begin(window, count)
-                if counter := window.counter:
-                    added[counter] = added.get(counter, 0) + need
-            held, purses = self._hold(claim) if claim.budgets else ((), ())
-        hold = Hold(now, claim.scopes, plan, claim.tokens, held, purses, claim.cost_nano)
-        self._open[claim.request_id] = hold
-        return Admission(standings(counts, now))
+            for gone in plan.count(tokens):
+                self._forget(gone)
+            self._purses.hold(purses, claim.cost_nano)
+            self._add(plan, claim)
+        self._open[claim.request_id] = Hold(claim, plan, purses)
+        return Admission(told)
 
-    def _look(self, plan: _Plan, claim: Claim) -> None:
-        """Let the windows stand where a claim is counted, beside what it needs."""
-        slots, tokens, cells = slots_at(int(claim.at)), claim.tokens, self._memory.cells
-        for window, count in plan.pairs:
-            at, slot = window.at, slots[window.kind]
-            if cells[at] != slot or window.slot != slot:
-                window.look(slot)
-            count.now, count.used, count.newest = slot, cells[at + USED], cells[at + NEWEST]
-            if window.by_tokens:
-                most = count.bound.most
-                count.need = tokens if tokens < most else most
+    def _add(self, plan: Plan, claim: Claim) -> None:
+        """What the store is to be told of that was counted."""
+        if claim.tokens > plan.unclipped:
+            for rule, kind, slot, n in counted(claim):
+                if kind != "concurrency":
+                    self._added[rule, kind, slot] = self._added.get((rule, kind, slot), 0) + n
+            return
+        if not plan.requests:
+            self._counted.append(plan)
+        plan.requests += 1
+        plan.tokens += claim.tokens
 
-    def _begin(self, window: Window, count: Count) -> None:
-        """The first of a slot."""
-        left = window.begin(count.now, count.need)
-        count.take()
-        if left is not None:
-            rule, kind = window.rule, window.kind
-            first, last = left
-            self._gone.add((rule, kind, first, last))
-            for counter in [it for it in self._added if it[:2] == (rule, kind)]:
-                if not first <= counter[2] <= last:
-                    del self._added[counter]
+    def _spread(self) -> None:
+        for plan in self._counted:
+            plan.spread(self._added)
+        self._counted.clear()
 
-    def _hold(self, claim: Claim) -> tuple[Sequence[tuple[str, str]], Sequence[Purse]]:
-        keys = periods(int(claim.at) // DAY_S)
-        purse = self._purses.purse
-        held, purses = [], []
-        for budget in claim.budgets:
-            scope, key = budget.scope, keys[budget.period]
-            held.append((scope, key))
-            purses.append(purse(scope, key))
-        self._purses.hold(purses, claim.cost_nano)
-        return held, purses
+    def _forget(self, gone: Range) -> None:
+        """What is counted of other slots is so no more."""
+        self._spread()
+        rule, kind, first, last = gone
+        self._gone.add(gone)
+        for counter in [it for it in self._added if it[:2] == (rule, kind)]:
+            if not first <= counter[2] <= last:
+                del self._added[counter]
 
-    def hold(self, request_id: str) -> Hold | None:
-        """What an open request holds."""
-        return self._open.get(request_id)
-
-    def settle(self, claim: Claim, tokens: int, cost_nano: int) -> Settled | None:
+    def settle(self, claim: Claim, tokens: int, cost_nano: int) -> Sequence[Range] | None:
         """Put the tokens that were used in the place of those that were reserved, release the rest, and add to what
-        is spent. None for a request that is not open: then the cost is spent, and that is all.
+        is spent. What was corrected: rule, kind, slot, and how much more. None for a request that is not open: then
+        the cost is spent, and that is all.
 
         Who calls it sees to it that the store is told of what was corrected and spent, together with the end of the
         request, after this, and tells `written` when it was.
@@ -196,44 +142,26 @@ class Tally:
             with self._memory.turn:
                 if self._late:
                     self._catch_up()
-                corrected = self._end(hold, tokens, claim, cost_nano)
+                return self._end(hold, tokens, claim, cost_nano)
         except StoreError:
             # The store may have it before the memory: nobody is to read it there meanwhile.
             self._memory.handed()
             self._late.append(partial(self._end_late, hold, tokens, claim, cost_nano))
-            corrected = (
-                ()
-                if hold is None
-                else [
-                    (rule, kind, slot, tokens - n)
-                    for rule, kind, slot, n in hold.counted
-                    if kind in BY_TOKENS
-                ]
-            )
-        return None if hold is None else Settled(hold, corrected)
+        if hold is None:
+            return None
+        return [
+            (rule, kind, slot, tokens - n) for rule, kind, slot, n in counted(hold.claim) if kind in BY_TOKENS
+        ]
 
     def _end(
         self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int, *, late: bool = False
-    ) -> Sequence[tuple[str, str, int, int]]:
+    ) -> Sequence[Range] | None:
         """What was corrected of tokens. Killed in the midst, what is added may be so again, nothing taken twice."""
-        corrected = []
+        corrected = None
         noted = self._ended.note(claim.request_id, TAKEN) if self._ended else 0
         if hold is not None:
-            slots, cells = slots_at(int(hold.at)), self._memory.cells
-            for window, bound in hold.plan.passing:
-                slot = slots[window.kind]
-                if own := window.own:
-                    if cells[own] > 0:
-                        cells[own] -= 1
-                        cells[window.at + USED] -= 1
-                    continue
-                by = tokens - (hold.tokens if hold.tokens < bound.most else bound.most)
-                if late and by < 0 and window.unread:
-                    continue  # the store, which will be read, may have it already
-                if window.correct(slot, by):
-                    corrected.append((window.rule, window.kind, slot, by))
-            if hold.purses:
-                self._purses.hold(hold.purses, -hold.cost_nano)
+            corrected = hold.plan.end(hold.claim, tokens, late=late)
+            self._purses.hold(hold.purses, -hold.claim.cost_nano)
         if cost_nano:
             self._purses.charge(claim.scopes, int(claim.at) // DAY_S, cost_nano)
         if self._ended:
@@ -258,10 +186,10 @@ class Tally:
         """The store is told of 0, too: who settles for a process that has died corrects what is there."""
         self._times += 1
         added = self._added
-        for (window, _), (rule, kind, slot, n) in zip(hold.plan.pairs, hold.counted, strict=True):
+        for window, (rule, kind, slot, n) in zip(hold.plan.windows, counted(hold.claim), strict=True):
             if window.correct(slot, -n) and window.written:
                 added[rule, kind, slot] = added.get((rule, kind, slot), 0) - n
-        self._purses.hold(hold.purses, -hold.cost_nano)
+        self._purses.hold(hold.purses, -hold.claim.cost_nano)
 
     @property
     def late(self) -> bool:
@@ -313,6 +241,7 @@ class Tally:
         `written` is to be told of it. For any thread."""
         self._under_way = False  # first: who counts from here on and still sees it is taken below
         with self._memory.changing:
+            self._spread()
             added, self._added = self._added, {}
             gone, self._gone = self._gone, set()
             times, self._times = self._times, 0
@@ -323,18 +252,15 @@ class Tally:
         if self._ended:
             self._memory.written(times)
 
-    def _plan(self, bounds: Sequence[Bound]) -> _Plan:
+    def _plan(self, bounds: Sequence[Bound]) -> Plan:
         """Where bounds are counted; the same ones come again and again, and are known by what they are in memory."""
         known = self._plans.get(id(bounds))
-        if known is not None and known[0] is bounds:
-            return known[1]
+        if known is not None and known.bounds is bounds:
+            return known
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         windows = [self._window(it.rule, it.kind) for it in bounds]
-        counts = [Count(bound, need=1) for bound in bounds]
-        passing = [(it, b) for b, it in zip(bounds, windows, strict=True) if it.by_tokens or it.own]
-        plan = _Plan([*zip(windows, counts, strict=True)], counts, passing)
-        self._plans[id(bounds)] = (bounds, plan)
+        plan = self._plans[id(bounds)] = Plan(bounds, windows, self._memory)
         return plan
 
     def _window(self, rule: str, kind: str) -> Window:

@@ -61,6 +61,18 @@ def need_of(tokens: int, bound: Bound) -> int:
     return min(tokens, bound.most) if bound.kind in BY_TOKENS else 1
 
 
+def counted(claim: Claim) -> list[tuple[str, str, int, int]]:
+    """What a claim counts of its bounds: rule, kind, slot and how much, of each."""
+    slots = slots_at(int(claim.at))
+    return [(it.rule, it.kind, slots[it.kind], need_of(claim.tokens, it)) for it in claim.bounds]
+
+
+def held(claim: Claim) -> list[tuple[str, str]]:
+    """What it holds its cost of: scope and the key of the period, of each budget."""
+    keys = periods(int(claim.at) // DAY_S)
+    return [(it.scope, keys[it.period]) for it in claim.budgets]
+
+
 @lru_cache(maxsize=64)
 def slots_at(second: int) -> Mapping[str, int]:
     """Where each kind is counted in that second since 1970: in the second, in the day, or in 0 for what is open."""
@@ -90,19 +102,33 @@ def refusal(books: Books, counts: Iterable[Count], claim: Claim) -> Admission | 
 
 def standings(counts: Iterable[Count], now: float) -> tuple[Standing, ...]:
     """Where each bound stands, by what counts and not by what is needed."""
-    tomorrow = _until_tomorrow(now)
-    found = []
-    for count in counts:
-        bound = count.bound
-        if not count.used:
-            resets = 0.0
-        elif bound.kind in SLIDING:
-            resets = (count.now if count.newest < 0 else count.newest) + WINDOW_S - now
-        else:
-            resets = tomorrow
-        left = bound.most - count.used
-        found.append(Standing(bound, left if left > 0 else 0, resets))
-    return tuple(found)
+    return tuple([standing(it.bound, it.used, it.now, it.newest, now) for it in counts])
+
+
+def standing(bound: Bound, used: int, slot: int, newest: int, now: float) -> Standing:
+    """Where one does of which so much is used in a slot, and the last slot in which anything counts is `newest`."""
+    if not used:
+        resets = 0.0
+    elif bound.kind in SLIDING:
+        resets = (slot if newest < 0 else newest) + WINDOW_S - now
+    else:
+        resets = _until_tomorrow(now)
+    left = bound.most - used
+    return Standing(bound, left if left > 0 else 0, resets)
+
+
+def tightest(standings: Iterable[Standing]) -> list[Standing]:
+    """The one on requests and the one on tokens that leaves least; of those that leave as much, the one that does so
+    for longest. In their order, as far as there are any."""
+    found: dict[bool, Standing] = {}
+    for it in standings:
+        kind = it.bound.kind
+        if kind == "concurrency":
+            continue
+        other = found.get(kind in BY_TOKENS)
+        if other is None or (it.left, -it.resets_in) < (other.left, -other.resets_in):
+            found[kind in BY_TOKENS] = it
+    return list(found.values())
 
 
 def _too_many(books: Books, full: Iterable[Count], now: float) -> Admission:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from gproxy.errors import StoreError
-from gproxy.ledger.bulk import Slot
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.periods import KEPT_DAYS
 from gproxy.ledger.weighing import BY_TOKENS, SLIDING, WINDOW_S, kept_of, slots_of
@@ -22,7 +21,8 @@ _COUNTERS = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ?"
 
 NOW, USED, NEWEST, PLACE = 0, 1, 2, 3
 """The slot in which it stands (-1: none), what counts there, and the last slot in which anything does (-1: none).
-`PLACE` is the cell of that slot, 0 if the slot has to begin first. All follow from the rest."""
+`PLACE` is the cell of that slot, 0 if the slot has to begin first, or nothing counts in it or later. All follow from
+the rest."""
 
 _BEGUN, _STATE, _RING = 4, 5, 6
 _UNREAD, _WHOLE, _PARTIAL = 0, 1, 2
@@ -39,7 +39,7 @@ class Window:
     """One kind of a rule. It is made, and all of it done, in the memory's turn.
 
     `own` is the cell of this process where it counts what is open, else 0. `written`: the store is told of it as it
-    comes, under the name `counter`, which is that of `slot`, where this process has looked last.
+    comes.
     """
 
     __slots__ = (
@@ -50,12 +50,10 @@ class Window:
         "_memory",
         "at",
         "by_tokens",
-        "counter",
         "kind",
         "own",
         "rule",
         "sliding",
-        "slot",
         "written",
     )
 
@@ -70,8 +68,6 @@ class Window:
         size = self._mask + 1 if self.written else memory.workers
         self.at = memory.place(f"{_PREFIX}{kind} {rule}", _RING + size)
         self.own = 0 if self.written else self.at + _RING + memory.worker
-        self.slot = 0
-        self.counter: Slot | None = None
 
     @property
     def unread(self) -> bool:
@@ -81,18 +77,13 @@ class Window:
     def look(self, slot: int) -> None:
         """Make it stand in that slot. Raises `StoreError`."""
         cells, at = self._memory.cells, self.at
-        if self.slot != slot:
-            self.slot, self.counter = slot, (self.rule, self.kind, slot)
-            if cells[at] == slot:  # another process has looked
-                return
         if cells[at + _STATE] != _WHOLE:
             self._read(slot)
         used, newest = self._sum(slot)
         cells[at + USED], cells[at + NEWEST] = used, newest
-        place = 0
-        if cells[at + _STATE] == _WHOLE and -self._back <= slot - cells[at + _BEGUN] <= self._ahead:
-            place = at + _RING + (slot & self._mask)
-        cells[at + PLACE] = place if place and cells[place] else 0
+        place = at + _RING + (slot & self._mask)
+        whole = cells[at + _STATE] == _WHOLE and -self._back <= slot - cells[at + _BEGUN] <= self._ahead
+        cells[at + PLACE] = place if whole and newest >= slot and cells[place] else 0
         cells[at + NOW] = slot
 
     def begin(self, slot: int, need: int) -> tuple[int, int] | None:
@@ -108,11 +99,12 @@ class Window:
                 cells[ring + (gone & mask)] = 0
                 ended = True
         cells[at + _BEGUN], cells[at + _STATE] = slot, _WHOLE
-        place = cells[at + PLACE] = ring + (slot & mask)
+        place = ring + (slot & mask)
         cells[place] = (cells[place] or 1) + need
         if need:
             cells[at + USED] += need
             cells[at + NEWEST] = max(cells[at + NEWEST], slot)
+        cells[at + PLACE] = place if cells[at + NEWEST] >= slot else 0
         return (first, last) if ended else None
 
     def correct(self, slot: int, by: int) -> bool:
@@ -142,6 +134,8 @@ class Window:
         elif slot == now:
             cells[at + USED] += has - had
             cells[at + NEWEST] = slot if has > 1 else -1  # the only one that counts
+            if has == 1:
+                cells[at + PLACE] = 0
         return True
 
     def within(self, first: int, last: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ import math
 
 from gproxy.config.snapshot import Client, LimitRule
 from gproxy.errors import GatewayError, QuotaExceeded, RateLimited
-from gproxy.values import Admission, Bound, Budget, Standing, Target
+from gproxy.values import Admission, Bound, Budget, Target
 
 OUTPUT_CEILING = 131_072
 """Most output tokens that a request is taken to ask for, whatever it says: no model answers with more."""
@@ -81,28 +81,17 @@ def refusal(admission: Admission, quota_status: int) -> GatewayError | None:
 
 
 def rate_headers(admission: Admission) -> tuple[tuple[str, str], ...]:
-    """`x-ratelimit-*` of the tightest bound on requests and of the tightest on tokens, as far as there are any."""
+    """`x-ratelimit-*` of what a client is told."""
     parts = (line.partition(": ") for line in rate_lines(admission).decode().splitlines())
     return tuple([(name, value) for name, _, value in parts])
 
 
 def rate_lines(admission: Admission) -> bytes:
     """The same as lines of a head."""
-    tightest: dict[bytes, Standing] = {}
-    for standing in admission.standings:
-        form = _LINES.get(standing.bound.kind)
-        if form is None:
-            continue
-        other = tightest.get(form)
-        if (
-            other is None
-            or standing.left < other.left
-            or (standing.left == other.left and standing.resets_in > other.resets_in)
-        ):
-            tightest[form] = standing
     lines = b""
-    for form, it in tightest.items():
-        lines += form % (it.bound.most, it.left, math.ceil(it.resets_in))
+    for it in admission.told:
+        bound = it.bound
+        lines += _LINES[bound.kind] % (bound.most, it.left, math.ceil(it.resets_in))
     return lines
 
 

@@ -9,7 +9,17 @@ from gproxy.ledger.bulk import Bulk, Entry
 from gproxy.ledger.periods import period_key
 from gproxy.ledger.spend import charge
 from gproxy.ledger.sqlite import sqlite3
-from gproxy.ledger.weighing import Count, Spent, kept_of, need_of, refusal, slots_at, slots_of, standings
+from gproxy.ledger.weighing import (
+    Count,
+    Spent,
+    kept_of,
+    need_of,
+    refusal,
+    slots_at,
+    slots_of,
+    standings,
+    tightest,
+)
 from gproxy.values import Admission, Claim, Record
 
 _WITHIN = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ? AND slot BETWEEN ? AND ? ORDER BY slot"
@@ -36,7 +46,8 @@ class _Books:
 
 def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -> Admission:
     """Count and hold all of a claim, or nothing of it, as a request of that worker that is open until a
-    `spend.Settling`; `pending` is its row should the worker die."""
+    `spend.Settling`; `pending` is its row should the worker die. Also of one that is let
+    through it tells where all bounds stand."""
     books = _Books(db)
     counts = []
     for bound in claim.bounds:
@@ -45,7 +56,8 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
         newest = found[-1][0] if found else -1
         counts.append(Count(bound, need_of(claim.tokens, bound), slot, sum(n for _, n in found), newest))
     if refused := refusal(books, counts, claim):
-        return structs.replace(refused, standings=standings(counts, claim.at))
+        stands = standings(counts, claim.at)
+        return structs.replace(refused, told=tightest(stands), standings=stands)
     taken = [(it.bound.rule, it.bound.kind, it.now, it.need) for it in counts]
     held = [(it.scope, period_key(it.period, claim.at)) for it in claim.budgets]
     db.executemany(_COUNT, taken)
@@ -61,7 +73,8 @@ def reserve(db: sqlite3.Connection, claim: Claim, worker: int, pending: bytes) -
     db.execute("INSERT INTO reservations VALUES (?, ?, ?, ?)", (claim.request_id, worker, hold, pending))
     for count in counts:
         count.take()
-    return Admission(standings(counts, claim.at))
+    stands = standings(counts, claim.at)
+    return Admission(tightest(stands), stands)
 
 
 class Charging(Entry):

@@ -3,8 +3,10 @@
 import time
 from collections.abc import Sequence
 
+from gproxy.ledger.tally import Tally
 from gproxy.values import Bound, Budget, Claim
 
+NEVER = Bound("never", "rpm", 0)
 SCOPES = ("user/alice", "key/k1")
 
 
@@ -26,3 +28,9 @@ def claim(
         cost_nano=cost,
         at=time.time() if at is None else at,
     )
+
+
+def used(tally: Tally, *limits: Bound | Budget, at: float | None = None) -> list[int]:
+    """What counts of each bound, as a request is told that does not fit."""
+    standings = tally.reserve(claim("never", *limits, NEVER, at=at, tokens=0)).standings[:-1]
+    return [it.bound.most - it.left for it in standings]

@@ -25,9 +25,10 @@ from gproxy.ledger.store import open_store
 from gproxy.ledger.succession import succeed
 from gproxy.ledger.tally import Tally
 from gproxy.ledger.verify import verify
+from gproxy.ledger.windows import USED
 from gproxy.ledger.writer import Writer
 from gproxy.values import Bound, Budget, Claim
-from tests.ledger.claims import claim
+from tests.ledger.claims import claim, used
 from tests.ledger.rows import record
 
 LIMITS: dict[str, tuple[Bound | Budget, int]] = {
@@ -139,7 +140,7 @@ def go_on(memory: Shared, worker: int, hear: int, told: int) -> NoReturn:
     while True:
         asking = claim(f"{os.getpid()}-{luck.random()}", *EVERYTHING)
         admission = tally.reserve(asking)
-        if min(standing.left for standing in admission.standings) < 0:
+        if memory.cells[tally._window("rule", "concurrency").at + USED] > 5:
             os.write(told, b"!")
         if admission.refused is None:
             os.write(told, b"x")
@@ -189,14 +190,16 @@ def kills(folder: Path, rounds: str) -> dict[str, Any]:
         for slot in range(3):
             memory.begin(slot)
             memory.strike()
-        (standing,) = tally.reserve(claim("last", Bound("rule", "rpd", 10**9))).standings
-        (alone,) = tally.reserve(claim("alone", Bound("rule", "concurrency", 1), *EVERYTHING[-2:])).standings
+        assert (
+            tally.reserve(claim("alone", Bound("rule", "concurrency", 1), *EVERYTHING[-2:])).refused is None
+        )
+        counted, opened = used(tally, Bound("rule", "rpd", 10**9), Bound("rule", "concurrency", 1))
         return {
             "kills": int(rounds) + 3,
             "passed": heard.count(b"x"),
-            "counted": 10**9 - standing.left - 1,
+            "counted": counted,
             "beyond": heard.count(b"!"),
-            "open": 1 - alone.left,
+            "open": opened,
             "held": tally.spent("user/alice", "total").held_nano,
         }
 
@@ -236,14 +239,14 @@ def stopped(folder: Path, how: str) -> dict[str, Any]:
         os.kill(pid, signal.SIGCONT if how == "continued" else signal.SIGKILL)
         os.waitpid(pid, 0)
         tally.catch_up()
-        corrected = [by for *_, by in settled.corrected] if settled else []
-        standings = tally.reserve(claim("next", *EVERYTHING, tokens=0)).standings
+        corrected = [by for *_, by in settled] if settled else []
+        tally.reserve(claim("next", *EVERYTHING, tokens=0))
         spent = tally.spent("user/alice", "total")
         return {
             "took": took,
             "late": [late, still, tally.late],
             "corrected": corrected,
-            "used": [standing.bound.most - standing.left for standing in standings],
+            "used": used(tally, *EVERYTHING[:5]),
             "spent": [spent.spent_nano, spent.held_nano],
         }
 

@@ -94,7 +94,7 @@ async def test_a_request_is_counted_held_for_and_settled(tmp_path: Path, worker:
     async with serving(tmp_path, worker) as (books, it):
         first, second, third = (claim(name, tokens=20, cost=30) for name in "abc")
         admission = await books.reserve(first, lambda: row("a"))
-        assert [s.left for s in admission.standings] == [2, 80, 1]
+        assert [s.left for s in admission.told] == [2, 80]
         assert (await books.reserve(second, lambda: row("b"))).refused is None
         assert (await books.reserve(third, lambda: row("c"))).refused == LIMITS[2]
         await it.run(books.settle(first, 7, 90, finished("a", 90)))

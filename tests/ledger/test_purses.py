@@ -11,9 +11,11 @@ from gproxy.errors import StoreError
 from gproxy.ledger.bulk import MOST_SPENT_NANO
 from gproxy.ledger.cells import Memory, Own
 from gproxy.ledger.memory import Shared
-from gproxy.ledger.periods import periods
+from gproxy.ledger.periods import DAY_S, periods
 from gproxy.ledger.purses import Purses, forget, mend, strike
-from gproxy.ledger.weighing import Spent
+from gproxy.ledger.weighing import Spent, refusal
+from gproxy.values import Budget
+from tests.ledger.claims import claim
 from tests.ledger.memories import as_seen_by
 
 TODAY = 20_782
@@ -42,7 +44,7 @@ class Told:
 @given(
     st.lists(
         st.one_of(
-            st.tuples(st.just("charge"), st.integers(-40, 40), st.integers(1, 9), st.booleans()),
+            st.tuples(st.just("charge"), st.integers(-40, 40) | st.just(3), st.integers(1, 9), st.booleans()),
             st.tuples(st.just("hold"), st.integers(-9, 9), st.integers(0, 2), st.integers(0, 9)),
             st.tuples(st.just("release")),
             st.tuples(st.just("forget")),
@@ -68,7 +70,7 @@ def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: l
         elif what == "hold" and len(holding) < 4:
             days, period, nano = values
             pair = ("a", list(periods(TODAY + days).values())[period])
-            purse = purses.purse(*pair)
+            purse = (*purses.purse(*pair), 0)
             purses.hold([purse], nano)
             holding.append((purses, purse, pair, nano))
             held[pair] = held.get(pair, 0) + nano
@@ -83,7 +85,31 @@ def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: l
             for period in periods(day).values():
                 expected = Spent(store.spent.get(("a", period), 0), held.get(("a", period), 0))
                 assert all_purses[-1].spent("a", period) == expected
+            for purses in all_purses:
+                assert_room_is_what_the_rule_leaves(purses, day)
+    for pair, spent in store.spent.items():
+        assert all_purses[0].spent(*pair).spent_nano == spent
     shared.close()
+
+
+BUDGETS = (Budget("a", "month", 25), Budget("a", "day", 15, carried_nano=2), Budget("b", "total", 40))
+
+
+def assert_room_is_what_the_rule_leaves(purses: Purses, day: int) -> None:
+    """But for what fits because nothing is held."""
+    for cost in (0, 5, 9):
+        plain = True
+        for budget in BUDGETS:
+            stands = purses.spent(budget.scope, periods(day)[budget.period])
+            plain &= stands.spent_nano + budget.carried_nano + stands.held_nano + cost <= budget.most_nano
+        drawn = purses.room(BUDGETS, day, cost)
+        assert (drawn is not None) == plain
+        its = claim("its", *BUDGETS, at=day * DAY_S + 7.0, cost=cost)
+        if drawn is not None:
+            assert refusal(purses, [], its) is None  # type: ignore[arg-type]  # no bound is asked for
+            assert [at for at, *_ in drawn] == [
+                purses.purse(it.scope, periods(day)[it.period])[0] for it in BUDGETS
+            ]
 
 
 def test_the_store_is_asked_once_for_each_period() -> None:
@@ -131,9 +157,9 @@ def test_it_is_never_more_than_an_integer_of_sqlite() -> None:
 def test_what_was_held_in_a_period_that_is_gone_is_not_taken_from_the_one_in_its_place() -> None:
     purses = Purses(Own(), lambda query, values: [])
     keys = [periods(TODAY + day)["day"] for day in range(9)]
-    held = [purses.purse("user/a", key) for key in keys[:8]]
+    held = [(*purses.purse("user/a", key), 0) for key in keys[:8]]
     purses.hold(held, 5)
-    ninth = purses.purse("user/a", keys[8])
+    ninth = (*purses.purse("user/a", keys[8]), 0)
     purses.hold([ninth], 7)
     (gone,) = [it for it in held if it[0] == ninth[0]]
     purses.hold([gone], -5)
@@ -145,8 +171,9 @@ def test_what_one_that_dies_held_is_released_and_what_others_hold_stays() -> Non
     workers = [as_seen_by(shared, worker) for worker in (0, 1)]
     for memory, nano in zip(workers, (5, 7), strict=True):
         purses = Purses(memory, lambda query, values: [])
-        purses.hold([purses.purse("a", key) for key in periods(TODAY).values()], nano)
-    ((name, at),) = shared.places()
+        purses.hold([(*purses.purse("a", key), 0) for key in periods(TODAY).values()], nano)
+    name = "scope a"
+    at = dict(shared.places())[name]
     for purse in (at, at + 5, at + 8 * 5):
         shared.cells[purse + 2] = 99  # as if one was killed before it could add to the sum
     mend(shared, name, at)

@@ -748,7 +748,7 @@ def test_what_is_foreseen_is_what_then_happens_and_counts_nothing(books: Books) 
         foreseen = spend.foresee(books.path, claim)
         assert tables(books) == before
         _, admission = books.reserve(*limits, tokens=1, cost=1)
-        assert structs.replace(admission, standings=()) == foreseen
+        assert structs.replace(admission, told=(), standings=()) == foreseen
 
 
 def test_without_a_store_nothing_is_spent_and_all_is_left(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from gproxy.ledger.tally import Tally
 from gproxy.ledger.weighing import Spent
 from gproxy.values import Bound, Budget, Claim, Usage
 from tests.kit.reserving import reserve
+from tests.ledger import claims
 from tests.ledger.claims import claim
 from tests.ledger.memories import Killed, Mortal, as_seen_by
 from tests.ledger.racing import EVERYTHING
@@ -46,9 +47,11 @@ def shared() -> Iterator[Shared]:
 def used(tally: Tally, at: float) -> list[int]:
     """Of each bound, by a request that is settled at once, and before it."""
     asking = claim("looks", *EVERYTHING, at=at, tokens=0, cost=0)
-    standings = tally.reserve(asking).standings
+    tally.reserve(asking)
+    found = claims.used(tally, *EVERYTHING, at=at)
     tally.settle(asking, 0, 0)
-    return [it.bound.most - it.left - (it.bound.kind not in ("tpm", "tpd")) for it in standings]
+    bounds = [it for it in EVERYTHING if isinstance(it, Bound)]
+    return [n - (it.kind not in ("tpm", "tpd")) for n, it in zip(found, bounds, strict=True)]
 
 
 TOKENS, REAL = 10, 4

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gproxy.ledger.weighing import (
     Count,
@@ -13,8 +15,9 @@ from gproxy.ledger.weighing import (
     slots_at,
     slots_of,
     standings,
+    tightest,
 )
-from gproxy.values import Bound, Budget, Claim
+from gproxy.values import Bound, Budget, Claim, Standing
 
 NOON = 1_795_608_000.25
 SECOND, DAY = int(NOON), int(NOON) // 86_400
@@ -107,3 +110,32 @@ def test_a_standing_counts_what_is_taken_and_tells_when_all_is_back() -> None:
     for count in counts:
         count.take()
     assert told() == [(2, 60.75), (2, 67.75), (5, 0.0), (0, 12 * 3600 - 0.25)]
+
+
+STANDINGS = st.lists(
+    st.builds(
+        Standing,
+        st.builds(
+            Bound,
+            st.just("r"),
+            st.sampled_from(["rpm", "rpd", "tpm", "tpd", "concurrency"]),
+            st.integers(1, 9),
+        ),
+        st.integers(0, 2),
+        st.integers(0, 12).map(lambda quarters: quarters / 4),
+    ),
+    max_size=8,
+)
+
+
+@given(STANDINGS)
+def test_of_bounds_that_leave_as_much_the_one_that_is_full_for_longest_is_the_tightest(
+    standings: list[Standing],
+) -> None:
+    """One on requests, one on tokens, and none on what is open at once."""
+    found = tightest(standings)
+    for kinds in (("rpm", "rpd"), ("tpm", "tpd")):
+        of_these = [it for it in standings if it.bound.kind in kinds]
+        if of_these:
+            found.remove(min(of_these, key=lambda it: (it.left, -it.resets_in)))
+    assert found == []

@@ -1,0 +1,110 @@
+"""The short way of a plan gives what the rules give of each bound, and leaves what each window would leave."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gproxy.ledger.bulk import Counts
+from gproxy.ledger.cells import Own
+from gproxy.ledger.plans import Plan
+from gproxy.ledger.weighing import BY_TOKENS, counted, refusal, slots_at, standings, tightest
+from gproxy.ledger.windows import Window
+from gproxy.values import Bound, Claim
+from tests.ledger.claims import claim
+from tests.ledger.test_weighing import Books
+
+NOON = 1_795_608_000.25
+BOUNDS = (
+    Bound("user/a/*", "tpd", 90),
+    *(Bound("user/a/*", kind, most) for kind, most in (("rpm", 4), ("rpd", 9), ("tpm", 60))),
+    Bound("user/a/*", "concurrency", 3),
+    Bound("key/k", "rpm", 4),
+    Bound("key/k", "tpm", 40),
+    Bound("key/k", "concurrency", 2),
+)
+MOVES = st.lists(
+    st.one_of(
+        st.tuples(st.just("go"), st.sampled_from([0.25, 0.75, 1.0, 30.0, 60.0, 61.0, -1.0, -30.0, 86_400.0])),
+        st.tuples(st.just("reserve"), st.integers(0, 3), st.sampled_from([0, 1, 20, 40, 50])),
+        st.tuples(st.just("end"), st.integers(0, 9), st.sampled_from([0, 1, 20, 70])),
+    ),
+    max_size=40,
+)
+
+
+class Side:
+    """A memory, and plans of bounds of which some are the same."""
+
+    def __init__(self) -> None:
+        self.memory = Own()
+        windows: dict[Bound, Window] = {}
+        self.plans = []
+        for bounds in (BOUNDS, BOUNDS[:5], BOUNDS[1:4], BOUNDS[5:]):
+            for it in bounds:
+                windows.setdefault(it, Window(it.rule, it.kind, self.memory, lambda query, values: []))
+            self.plans.append(Plan(bounds, [windows[it] for it in bounds], self.memory))
+
+
+@settings(deadline=None, max_examples=300)
+@given(MOVES)
+def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
+    moves: list[tuple[Any, ...]],
+) -> None:
+    short, long = Side(), Side()
+    added: Counts = {}
+    expected: dict[tuple[str, str, int], int] = {}
+    now, number = NOON, 0
+    open_now: list[tuple[int, Claim]] = []
+    for what, *values in moves:
+        if what == "go":
+            now += values[0]
+        elif what == "reserve":
+            which, tokens = values
+            plan, other = short.plans[which], long.plans[which]
+            for it in (plan, other):
+                if it.second != int(now):
+                    it.turn(int(now), added)
+            its = claim(f"r{(number := number + 1)}", *plan.bounds, at=now, tokens=tokens)
+            told, counts = plan.look(tokens, now), other.counts(tokens)
+            refused = refusal(Books(), counts, its)
+            for it in counts:
+                it.take()
+            stands = standings(counts, now)
+            if told is not None:
+                assert refused is None
+                assert told == tightest(stands)
+            elif refused is None and tokens <= plan.unclipped:
+                left = [
+                    (it.left, it.bound.kind in BY_TOKENS) for it in stands if it.bound.kind != "concurrency"
+                ]
+                assert len(left) > len(set(left)), "nothing is in the way of the short one"
+            if told is None:
+                plan.counts(tokens)
+            if refused is None:
+                assert plan.count(tokens) == other.count(tokens)
+                open_now.append((which, its))
+                if tokens <= plan.unclipped:
+                    plan.requests, plan.tokens = plan.requests + 1, plan.tokens + tokens
+                    for rule, kind, slot, n in counted(its):
+                        if kind != "concurrency":
+                            expected[rule, kind, slot] = expected.get((rule, kind, slot), 0) + n
+        elif open_now:
+            which, its = open_now.pop(values[0] % len(open_now))
+            corrected = short.plans[which].end(its, values[1], late=False)
+            assert corrected == by_each_window(long.plans[which], its, values[1])
+        assert short.memory.cells == long.memory.cells
+    for plan in short.plans:
+        plan.spread(added)
+    assert added == expected
+
+
+def by_each_window(plan: Plan, its: Claim, tokens: int) -> list[tuple[str, str, int, int]]:
+    slots = slots_at(int(its.at))
+    corrected = []
+    for window, (rule, kind, slot, n) in zip(plan.windows, counted(its), strict=True):
+        if window.own:
+            window.correct(slots[kind], -1)
+        elif kind in BY_TOKENS and window.correct(slot, tokens - n):
+            corrected.append((rule, kind, slot, tokens - n))
+    return corrected

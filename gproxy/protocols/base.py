@@ -11,7 +11,8 @@ from typing import Any
 from msgspec import Struct
 
 from gproxy.errors import GatewayError
-from gproxy.protocols.jsonwalk import Member, spans_of, value_after
+from gproxy.protocols.jsonwalk import Member
+from gproxy.protocols.pieces import Pieces
 from gproxy.values import Usage
 
 Span = tuple[int, int]
@@ -21,30 +22,31 @@ Span = tuple[int, int]
 class Body:
     """A request body that passed the strict decoder.
 
-    `text` is the body decoded; `text.encode()` is the bytes that came. `tree` is the parsed object. `spans`, which
-    are found when they are first asked for, allow one value to be changed in place without touching another byte.
+    `text` is the body decoded; `text.encode()` is the bytes that came. `tree` is the parsed object. `pieces` are what
+    the bytes are made of, by which one value is changed at once, or None; then there are `spans` of all values.
     """
 
-    __slots__ = ("_spans", "text", "tree")
+    __slots__ = ("_spans", "pieces", "text", "tree")
 
-    def __init__(self, text: str, tree: Mapping[str, Any], spans: Mapping[str, Span] | None = None) -> None:
-        """`spans` None: each name of `tree` stands in `text` once as it is, in double quotes, and nowhere else."""
+    def __init__(
+        self,
+        text: str,
+        tree: Mapping[str, Any],
+        spans: Mapping[str, Span] | None = None,
+        pieces: Pieces | None = None,
+    ) -> None:
         self.text = text
         self.tree = tree
+        self.pieces = pieces
         self._spans = spans
 
     @property
     def spans(self) -> Mapping[str, Span]:
-        """Where the value of each top-level name stands."""
+        """Where the value of each top-level name stands in the text; found when first asked for."""
         if self._spans is None:
-            self._spans = spans_of(self.text)
+            assert self.pieces is not None
+            self._spans = self.pieces.spans()
         return self._spans
-
-    def span(self, name: str) -> Span | None:
-        """The same of one name, None if it is not there."""
-        if self._spans is not None:
-            return self._spans.get(name)
-        return value_after(self.text, f'"{name}"') if name in self.tree else None
 
 
 class Facts(Struct, frozen=True, gc=False):

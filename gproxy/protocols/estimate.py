@@ -27,15 +27,15 @@ _DATA_URI = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,5};base64,")
 def input_tokens(tree: Mapping[str, Any]) -> int:
     """Of the text in a request body at any depth: long names too, base64 and addresses not. A token id, which is a
     whole number in an array, is one. `tree` is as a decoder of JSON makes it."""
-    text_bytes = ids = 0
+    texts: list[str] = []
+    ids = 0
     pending: list[Any] = [tree]
-    while pending:
-        node = pending.pop()
+    for node in pending:  # which grows meanwhile
         if type(node) is list:
             for value in node:
                 kind = type(value)
                 if kind is str:
-                    text_bytes += len(value) if value.isascii() else len(value.encode())
+                    texts.append(value)
                 elif kind is int:
                     ids += 1
                 elif kind is dict or kind is list:
@@ -45,12 +45,13 @@ def input_tokens(tree: Mapping[str, Any]) -> int:
             kind = type(value)
             if kind is str:
                 if (value[:1] not in _STARTS and name not in _ENCODED) or not _is_elsewhere(name, value):
-                    text_bytes += len(value) if value.isascii() else len(value.encode())
+                    texts.append(value)
             elif kind is dict or kind is list:
                 pending.append(value)
             if len(name) > _STRUCTURE_CHARS:
-                text_bytes += len(name.encode())
-    return output_tokens(text_bytes) + ids
+                texts.append(name)
+    text = "".join(texts)
+    return output_tokens(len(text) if text.isascii() else len(text.encode())) + ids
 
 
 def output_tokens(text_bytes: int) -> int:

@@ -15,7 +15,6 @@ Edit = tuple[int, int, str]
 _SPACE = re.compile(r"[ \t\n\r]*")
 # A name without escapes with what stands behind it, and what stands behind a value: nearly all are read in one step.
 _PLAIN_NAME = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
-_PLAIN_MEMBER = re.compile(_PLAIN_NAME.pattern + r'("[^"\\\x00-\x1f]*")?')
 _AFTER = re.compile(r"[ \t\n\r]*([,\]}])[ \t\n\r]*")
 LENIENT: RawDecode = JSONDecoder().raw_decode
 """Takes what the standard library does."""
@@ -78,20 +77,6 @@ def members(
         if after[1] == closing:
             return found, after.end(1)
         at = after.end()
-
-
-def spans_of(text: str) -> dict[str, tuple[int, int]]:
-    """The (start, end) of the value of each top-level name of `text`, which is one JSON object."""
-    found, _ = members(text, skip_space(text, 0))
-    return {member.name: (member.start, member.end) for member in found}
-
-
-def value_after(text: str, name: str) -> tuple[int, int]:
-    """The (start, end) of the value of a member of which `name`, in its quotes, stands in the JSON `text` once."""
-    named = _PLAIN_MEMBER.match(text, text.index(name))
-    assert named is not None
-    start, end = named.span(2)
-    return (start, end) if start >= 0 else (named.end(), LENIENT(text, named.end())[1])
 
 
 def _escaped_name(text: str, at: int, raw_decode: RawDecode) -> tuple[str, int]:

@@ -28,7 +28,14 @@ from gproxy.protocols.answers import (
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.forms import varying
 from gproxy.protocols.jsonwalk import Edit, members
-from gproxy.protocols.requests import answers_asked, encoded, model_edits, read_limited, token_limit
+from gproxy.protocols.requests import (
+    answers_asked,
+    encoded,
+    model_edits,
+    piece,
+    read_limited,
+    token_limit,
+)
 from gproxy.protocols.splice import replace_in_event, replace_value
 from gproxy.protocols.steps import again
 from gproxy.values import Usage
@@ -37,6 +44,9 @@ _MODEL = ("model",)
 _HAS_USAGE = re.compile(rb'"usage"\s*:\s*\{')  # it is null on most chunks
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _ASKED = '{"include_usage":true}'
+_ASKING = f',"stream_options":{_ASKED}'
+_STREAM_ASKED = msgspec.Raw(f"true{_ASKING}".encode())
+_READ = frozenset({"stream_options", "max_tokens", "max_completion_tokens", "n", "best_of", "prompt"})
 
 
 _PARTS = {
@@ -73,17 +83,16 @@ _reported = reader(_Reported)  # without the choices, which may be long
 
 def read(body: Body, _path_model: str | None, _query: str) -> Facts:
     """What both operations need to know. Raises BadRequest."""
-    options = body.tree.get("stream_options")
-    if options is not None and not isinstance(options, dict):
-        raise BadRequest("`stream_options` must be an object.")
-    asked = mapping(options).get("include_usage") not in (None, False)
-    limit = token_limit(body.tree, "max_tokens", "max_completion_tokens")
-    return read_limited(
-        body,
-        asked_usage=asked,
-        max_output_tokens=limit,
-        answers=_prompts(body.tree.get("prompt")) * answers_asked(body.tree, "n", "best_of"),
-    )
+    tree = body.tree
+    asked, limit, answers = False, None, 1
+    if not _READ.isdisjoint(tree):
+        options = tree.get("stream_options")
+        if options is not None and not isinstance(options, dict):
+            raise BadRequest("`stream_options` must be an object.")
+        asked = mapping(options).get("include_usage") not in (None, False)
+        limit = token_limit(tree, "max_tokens", "max_completion_tokens")
+        answers = _prompts(tree.get("prompt")) * answers_asked(tree, "n", "best_of")
+    return read_limited(body, asked_usage=asked, max_output_tokens=limit, answers=answers)
 
 
 def _prompts(prompt: object) -> int:
@@ -95,19 +104,24 @@ def _prompts(prompt: object) -> int:
 
 def with_model(facts: Facts, model: str, ask_usage: bool) -> bytes:
     """The request with the upstream's model and, if `ask_usage` on a stream, with usage asked for."""
+    body = facts.body
+    asks = ask_usage and facts.stream and not facts.asked_usage
+    if body.pieces is not None and not (asks and "stream_options" in body.tree):
+        changes = {} if facts.model == model else {"model": piece(model)}
+        if asks:
+            changes["stream"] = _STREAM_ASKED
+        return body.pieces.changed(changes)
     edits = model_edits(facts, model)
-    if ask_usage and facts.stream and not facts.asked_usage:
-        edits += _asking_edits(facts.body)
-    return encoded(facts.body, edits)
+    if asks:
+        edits += _asking_edits(body)
+    return encoded(body, edits)
 
 
 def _asking_edits(body: Body) -> list[Edit]:
-    span = body.span("stream_options")
-    if span is None:
-        stream = body.span("stream")
-        assert stream is not None
-        after_stream = stream[1]
-        return [(after_stream, after_stream, f',"stream_options":{_ASKED}')]
+    if "stream_options" not in body.tree:
+        after_stream = body.spans["stream"][1]
+        return [(after_stream, after_stream, _ASKING)]
+    span = body.spans["stream_options"]
     options = body.tree["stream_options"]
     if not options:
         return [(*span, _ASKED)]

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
+from msgspec import Raw
+
 from gproxy.errors import BadRequest
 from gproxy.protocols import writing
 from gproxy.protocols.answers import service_tier
@@ -26,35 +28,31 @@ def read_limited(
 ) -> Facts:
     """The same with what a dialect has found besides. Raises BadRequest."""
     tree = body.tree
+    tier = None
+    if "service_tier" in tree or "speed" in tree:
+        tier = service_tier(tree.get("speed"), tree.get("service_tier"))
     return Facts(
-        body,
-        model_name(tree),
-        stream=stream_flag(tree),
-        asked_usage=asked_usage,
-        max_output_tokens=max_output_tokens,
-        answers=answers,
-        service_tier=service_tier(tree.get("speed"), tree.get("service_tier")),
+        body, model_name(tree), stream_flag(tree), True, asked_usage, max_output_tokens, answers, tier
     )
 
 
 def with_model(facts: Facts, model: str, _ask_usage: bool) -> bytes:
     """The request with its top-level `model` made `model`."""
-    return encoded(facts.body, model_edits(facts, model))
+    body = facts.body
+    if body.pieces is not None:
+        return body.pieces.changed({} if facts.model == model else {"model": piece(model)})
+    return encoded(body, model_edits(facts, model))
 
 
 def model_edits(facts: Facts, model: str) -> list[Edit]:
     """What makes the top-level `model` of the body `model`: nothing if it is that already."""
-    if facts.model == model:
-        return []
-    span = facts.body.span("model")
-    assert span is not None
-    return [(*span, quoted(model))]
+    return [] if facts.model == model else [(*facts.body.spans["model"], json.dumps(model))]
 
 
 @lru_cache(maxsize=256)
-def quoted(value: str) -> str:
+def piece(value: str) -> Raw:
     """`value` as JSON has it."""
-    return json.dumps(value)
+    return Raw(json.dumps(value).encode())
 
 
 def encoded(body: Body, edits: Sequence[Edit]) -> bytes:
@@ -72,9 +70,10 @@ def token_limit(tree: Mapping[str, Any], *names: str) -> int | None:
     """
     most: int | None = None
     for name in names:
-        value = tree.get(name)
-        if value is not None and (limit := _limit(name, value)) >= 0:
-            most = limit if most is None else max(most, limit)
+        if name in tree and (value := tree[name]) is not None:
+            limit = value if type(value) is int else _limit(name, value)
+            if limit >= 0 and (most is None or limit > most):
+                most = limit
     return most
 
 
@@ -82,15 +81,14 @@ def answers_asked(tree: Mapping[str, Any], *names: str) -> int:
     """The largest of the counts under `names`, at least 1. What is no count is the upstream's to refuse."""
     most = 1
     for name in names:
-        count = tree.get(name)
-        if type(count) is int or (type(count) is float and count.is_integer()):
-            most = max(most, int(count))
+        if name in tree:
+            count = tree[name]
+            if type(count) is int or (type(count) is float and count.is_integer()):
+                most = max(most, int(count))
     return most
 
 
 def _limit(name: str, value: object) -> int:
     if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise BadRequest(f"`{name}` must be a whole number.")
-    return value
+        return int(value)
+    raise BadRequest(f"`{name}` must be a whole number.")

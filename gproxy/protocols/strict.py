@@ -7,14 +7,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NoReturn
 
 import msgspec
 
 from gproxy.errors import BadRequest
-from gproxy.protocols.base import Body, Span
+from gproxy.protocols.base import Body
 from gproxy.protocols.jsonwalk import TooMany, members, skip_space
+from gproxy.protocols.pieces import pieces_of
 from gproxy.protocols.steps import Steps, text_of
 
 MAX_MODEL_CHARS = 512
@@ -40,12 +40,13 @@ SMALL_BYTES = _LARGE_COMMAS
 _GUARDED = frozenset({"model", "models", "fallbacks", "stream", "stream_options"})
 """Decide who may ask, and what is counted. Servers in Go and .NET take names in any case, the last of them."""
 
-_SHORT_CHARS = 16 * 1024
+_SHORT_BYTES = 32 * 1024
 _LONGEST_INTEGER = 309  # digits of the largest finite double
 _SHOWN_CHARS = 40  # of a name out of the body in a message
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ESCAPED_QUOTE = re.compile(rb'\\[\\"]')  # or backslash, behind which a quote is none that is escaped
 _BESIDE_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},'))
+_BESIDE_OPENING = bytes(set(range(256)) - set(b"[{"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _PAIR_OR_HALF = re.compile(r"\\u[dD](?:[89abAB]..\\u[dD][c-fC-F]..|([89a-fA-F]..))")
 
@@ -72,14 +73,12 @@ def _float(digits: str) -> float:
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer, parse_float=_float)
 
 
-_QUICK = msgspec.json.Decoder(dict[str, Any])
-_VALUES = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_LONGEST_NAME = 64  # of those that are remembered
-_COUNTED_CHARS = 4 * 1024  # in a longer text, it takes longer to look for each name
-_DIGIT = re.compile("[0-9]")
-_LONG_NUMBER = re.compile(f"[0-9]{{{_LONGEST_INTEGER}}}")
-_ESCAPED_ASCII = r"\u00"
-"""How else a name of plain letters could be written."""
+_quick = msgspec.json.Decoder(dict[str, Any]).decode
+_STEP = _LONGEST_INTEGER // 6
+_ROW = re.compile("[0-9]{6,}")
+"""Among every `_STEP`th character: a long number has six of them in a row, and little else does."""
+
+_LONG_NUMBER = re.compile(f"(?<![0-9])[0-9]{{{_LONGEST_INTEGER}}}")
 
 
 def is_large(raw: bytes) -> bool:
@@ -87,20 +86,21 @@ def is_large(raw: bytes) -> bool:
     return len(raw) > LARGE_BYTES or (len(raw) > _LARGE_COMMAS and raw.count(b",") > _LARGE_COMMAS)
 
 
-def decode(raw: bytes) -> Body:
-    """The body as text, tree and spans of its top-level values.
+def decode(raw: bytes, large: bool | None = None) -> Body:
+    """The body as text, tree and places of its top-level values. `large`: whether it is, where that is known.
 
     Raises BadRequest unless `raw` is one JSON object (RFC 8259) in UTF-8, without a byte order mark, repeated
     names at the top level or such that some read as `model` or the like, lone surrogates, numbers beyond a finite
     double, nesting over MAX_DEPTH, more than MAX_NAMES names at the top level or anything after it; or if it is
     large and holds more than MAX_VALUES or MAX_CONTAINERS.
     """
-    large = is_large(raw)
+    if large is None:
+        large = is_large(raw)
     try:
         text = text_of(raw) if large else raw.decode()
     except UnicodeDecodeError as error:
         raise BadRequest(f"The body is not UTF-8: invalid byte at position {error.start}.") from None
-    if not large and (body := _plain_body(text)) is not None:
+    if not large and (body := _plain_body(raw, text)) is not None:
         return body
     if text.startswith("\ufeff"):
         raise BadRequest("The body starts with a byte order mark; send UTF-8 without one.")
@@ -124,72 +124,35 @@ def decode(raw: bytes) -> Body:
         raise BadRequest(f"The body has the name {_repeated([m.name for m in found])} more than once.")
     _refuse_lookalikes(tree)
     if not large:  # else it was done on the way
-        if _is_too_deep(text):
+        if _is_too_deep(raw):
             raise _too_deep()
         _refuse_lone_surrogates(text)
     return Body(text, tree, {member.name: (member.start, member.end) for member in found})
 
 
-def _plain_body(text: str) -> Body | None:
-    """The body that `text` is, if it surely is one to be taken; None if it has to be looked at more closely.
+def _plain_body(raw: bytes, text: str) -> Body | None:
+    """The body that `raw` is, if it surely is one to be taken; None if it has to be looked at more closely.
 
     Nearly every body is plain, and is read so in a third of the time. msgspec refuses what is no JSON, constants,
     lone surrogates and floats beyond a finite double; it lets repeated names pass, and integers of any length.
     """
     try:
-        tree = _QUICK.decode(text)
+        tree = _quick(raw)
+        pieces = pieces_of(raw)
     except (ValueError, RecursionError):
         return None
-    if len(tree) > MAX_NAMES or _is_too_deep(text):
+    if pieces is None or len(tree) > MAX_NAMES or _is_too_deep(raw) or _holds_long_number(text):
         return None
-    if _holds_long_number(text):
-        return None
-    # A name that is written in one way alone, and found once in quotes, is there once, and at the top.
-    once = len(text) <= _COUNTED_CHARS and _ESCAPED_ASCII not in text
     for name in tree:
-        quoted = _quoted(name) if len(name) <= _LONGEST_NAME else ""
-        if not quoted:
+        if name not in _GUARDED and name.casefold() in _GUARDED:
             return None
-        once = once and text.count(quoted) == 1
-    spans = None if once else _spans_as_written(text)
-    return Body(text, tree, spans) if once or spans is not None else None
-
-
-@lru_cache(maxsize=256)
-def _quoted(name: str) -> str:
-    """A name in quotes, "" if it is not plain, or looks like one that is guarded."""
-    plain = name.isidentifier() and name.isascii()
-    return f'"{name}"' if plain and (name in _GUARDED or name.casefold() not in _GUARDED) else ""
-
-
-def _spans_as_written(text: str) -> dict[str, Span] | None:
-    """Where the values stand in an object whose names are plain, if it is written as most programs write it: then
-    each name is in it once, since it is no longer than its names and values are.
-    """
-    values = _VALUES.decode(text)
-    first = next(iter(values), "")
-    colon, comma = (": ", ", ") if text.startswith(f'{{"{first}": ') else (":", ",")
-    spans: dict[str, Span] = {}
-    at, lead = 0, "{"
-    for name, raw in values.items():
-        value = str(raw, "utf-8")
-        start = at + len(f'{lead}"{name}"{colon}')
-        if not (text.startswith(f'{lead}"{name}"{colon}', at) and text.startswith(value, start)):
-            return None
-        at, lead = start + len(value), comma
-        spans[name] = start, at
-    return spans if text.endswith("}", at) and len(text) == at + 1 else None
+    return Body(text, tree, None, pieces)
 
 
 def _holds_long_number(text: str) -> bool:
     """Whether so many digits stand in a row that it may be beyond a finite double."""
-    step = _LONGEST_INTEGER
-    places = text[step - 1 :: step]  # one of them is at one of these
-    if not _DIGIT.search(places):
-        return False
-    for found in _DIGIT.finditer(places):
-        at = (found.start() + 1) * step - 1
-        if _LONG_NUMBER.search(text, max(0, at - step + 1), at + step):
+    for row in _ROW.finditer(text[_STEP - 1 :: _STEP]):
+        if _LONG_NUMBER.search(text, row.start() * _STEP, (row.end() + 1) * _STEP):
             return True
     return False
 
@@ -207,7 +170,7 @@ def checked_model(value: object) -> str:
         raise BadRequest("`model` must be a non-empty string.")
     if len(value) > MAX_MODEL_CHARS:
         raise BadRequest(f"`model` must not be longer than {MAX_MODEL_CHARS} characters.")
-    if _CONTROL.search(value):
+    if not value.isprintable() and _CONTROL.search(value):
         raise BadRequest("`model` must not contain control characters.")
     return value
 
@@ -248,7 +211,7 @@ class _Census:
     def look(self, piece: str, depth: int) -> None:
         """Raises BadRequest at the first piece that goes beyond a limit, or holds half a surrogate pair."""
         _refuse_lone_surrogates(piece)
-        structure = b"" if piece.startswith('"') else _structure(piece)
+        structure = b"" if piece.startswith('"') else _structure(piece.encode())
         self._values += 1 + structure.count(b",")
         self._containers += structure.count(b"{") + structure.count(b"[")
         if self._values > MAX_VALUES or self._containers > MAX_CONTAINERS:
@@ -259,27 +222,27 @@ class _Census:
             raise _too_deep()
 
 
-def _is_too_deep(text: str) -> bool:
+def _is_too_deep(raw: bytes) -> bool:
     """Whether a valid JSON text is nested deeper than may be."""
-    return len(text) > MAX_DEPTH and _holds_more(text, MAX_DEPTH) and _depth(_structure(text)) > MAX_DEPTH
+    return _opens_more(raw, MAX_DEPTH) and _depth(_structure(raw)) > MAX_DEPTH
 
 
-def _structure(text: str) -> bytes:
+def _structure(raw: bytes) -> bytes:
     """The brackets and commas of a valid JSON text, without those inside strings."""
-    raw = _ESCAPED_QUOTE.sub(b"", text.encode())
+    raw = _ESCAPED_QUOTE.sub(b"", raw)
     # Two quotes side by side hold nothing, or nothing is between two strings: either way the rest stays as it is.
     return b"".join(raw.translate(None, _BESIDE_STRUCTURE).replace(b'""', b"").split(b'"')[::2])
 
 
-def _holds_more(text: str, most: int) -> bool:
+def _opens_more(raw: bytes, most: int) -> bool:
     """Whether more than `most` brackets open in a text, those inside strings too."""
-    if len(text) < _SHORT_CHARS:
-        return text.count("{") + text.count("[") > most
-    for mark in "{[":  # a mark that is looked for is found many times faster than it is counted
-        at = text.find(mark)
+    if len(raw) < _SHORT_BYTES:
+        return len(raw.translate(None, _BESIDE_OPENING)) > most
+    for mark in b"{", b"[":  # a mark that is looked for is found many times faster than all are counted
+        at = raw.find(mark)
         while at >= 0 and most >= 0:
             most -= 1
-            at = text.find(mark, at + 1)
+            at = raw.find(mark, at + 1)
     return most < 0
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest
-from gproxy.protocols.base import Event
+from gproxy.protocols.base import Body, Event
 from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
 from gproxy.protocols.strict import decode
 from gproxy.values import Usage
@@ -93,6 +93,26 @@ def test_the_changed_request_equals_decode_change_encode(options: Any, given_too
         before = options if given_too and options else {}
         expected["stream_options"] = before | {"include_usage": True}
     assert json.loads(_asked(json.dumps(tree).encode(), model)) == expected
+
+
+@given(
+    fields=st.dictionaries(
+        st.sampled_from(["n", "messages", "é", "stream_options"]), st.just({}) | st.none()
+    ),
+    stream=st.booleans(),
+    model=st.sampled_from(["m", 'ü"', "other"]),
+    style=st.sampled_from([(",", ":"), (", ", ": ")]),
+    ask=st.booleans(),
+)
+def test_what_is_put_together_from_its_pieces_is_what_edits_make_of_the_text(
+    fields: dict[str, Any], stream: bool, model: str, style: tuple[str, str], ask: bool
+) -> None:
+    tree = {"a": [1], "model": "m", **fields, "stream": stream, "z": "é"}
+    body = decode(json.dumps(tree, ensure_ascii=False, separators=style).encode())
+    assert body.pieces is not None
+    edited = Body(body.text, body.tree, body.spans)
+    made, wanted = (CHAT.with_model(CHAT.read(each, None, ""), model, ask) for each in (body, edited))
+    assert made == wanted
 
 
 def test_stream_options_are_an_object() -> None:

@@ -295,7 +295,7 @@ async def read(passed: Pass, incoming: Incoming, request_id: str, started: float
     if body is None:
         facts = await _facts(passed, await _read_body(passed, incoming))
     else:
-        facts = passed.protocol.read(strict.decode(body), passed.model, passed.query)
+        facts = passed.protocol.read(strict.decode(body, False), passed.model, passed.query)
     if facts.model != passed.named:
         check_name(facts.model, passed.key, passed.snapshot)
         passed.named = facts.model
@@ -322,7 +322,7 @@ async def _facts(passed: Pass, pieces: list[bytes]) -> Facts:
     if sum(map(len, pieces)) <= strict.LARGE_BYTES:  # else to put them together takes long already
         pieces = [b"".join(pieces)]
         if not strict.is_large(pieces[0]):  # a thread costs more than a small one takes
-            return protocol.read(strict.decode(pieces[0]), model, query)
+            return protocol.read(strict.decode(pieces[0], False), model, query)
     return await asyncio.to_thread(lambda: protocol.read(strict.decode(b"".join(pieces)), model, query))
 
 

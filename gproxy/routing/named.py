@@ -42,13 +42,23 @@ MOST = 32
 _MOST_VALUES = 20_000
 
 
+def is_named_in(model: str) -> bool:
+    """Whether a target's own id names another, so that `others` is to be asked whatever the body holds."""
+    return _PRESET in model
+
+
+def may_name(tree: Mapping[str, Any]) -> bool:
+    """Whether a body has any member in which others could be named."""
+    return not _FIELDS.isdisjoint(tree)
+
+
 def others(model: str, tree: Mapping[str, Any]) -> list[str]:
     """The names, in the order in which they are found. `model` is the upstream's id, `tree` the body.
 
     Raises BadRequest for more than MOST, and for what stands in the place of a list of them and is none.
     """
-    found = [model[model.index(_PRESET) :]] if _PRESET in model else []
-    if not _FIELDS.isdisjoint(tree):
+    found = [model[model.index(_PRESET) :]] if is_named_in(model) else []
+    if may_name(tree):
         for name in _named(tree):
             found.append(name)
             if len(found) > MOST:

@@ -26,6 +26,7 @@ from gproxy.server.app import Gateway
 from gproxy.server.console import LINES
 from gproxy.server.request.asgi import DROP, AsgiRequest
 from gproxy.server.request.callers import authenticate
+from gproxy.server.request.course import Courses
 from gproxy.server.request.edge import Call
 from gproxy.server.request.fields import Fields
 from gproxy.server.request.incoming import Incoming, Receive
@@ -156,6 +157,7 @@ def call(
         query="",
         scoped="up",
         snapshot=here,
+        courses=Courses(),
         started=started,
         started_at=1_795_612_800.0625,
     )

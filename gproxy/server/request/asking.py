@@ -6,15 +6,13 @@ Which target and credential it is for is `opening.py`'s, what a target of anothe
 from dataclasses import dataclass
 from functools import partial
 
-from msgspec import Struct
-
-from gproxy.config.schema import Settings
 from gproxy.config.snapshot import Provider
 from gproxy.protocols import strict
 from gproxy.protocols.headers import upstream_headers
 from gproxy.protocols.writing import of_tree
 from gproxy.providers import demo, endpoints
 from gproxy.providers.catalog import CHANNELS
+from gproxy.server.request.course import Asked
 from gproxy.server.request.crossing import QUERY, Crossing
 from gproxy.server.request.edge import LOOP_HEADER, Call
 from gproxy.server.request.tokens import Access
@@ -40,14 +38,6 @@ class _Known:
     model: str
     replaced: frozenset[bytes]
     defaults: tuple[tuple[bytes, bytes], ...]
-
-
-class _Asked(Struct, frozen=True):
-    """What is sent to a target each time on behalf of clients that send the same headers."""
-
-    way: Way
-    model: str
-    settings: Settings
 
 
 class Ways:
@@ -78,10 +68,24 @@ class Ways:
         crossing: Crossing | None,
         deadline: float | None,
     ) -> Attempt:
-        """What is sent to a target: `crossing`, or the client's own request where that is None. All but the body is
-        kept with the client's headers.
+        """What is sent to a target: `crossing`, or the client's own request where that is None.
 
         `ask`: a stream is asked to report usage. Raises BadRequest for a model's name that cannot stand in a path.
+        """
+        asked = self.asked(call, target, access, crossing)
+        if asked is None:
+            return _offline(call, call.snapshot.providers[target.provider], target, ask, crossing, deadline)
+        return Attempt(
+            way=asked.way,
+            body=own_body(call, asked.model, ask) if crossing is None else crossing.body,
+            settings=asked.settings,
+            deadline=deadline,
+        )
+
+    def asked(self, call: Call, target: Target, access: Access, crossing: Crossing | None) -> Asked | None:
+        """All of it but the body, which is kept with the client's headers; None for a target that nothing is sent to.
+
+        Raises as `attempt` does.
         """
         kept = call.fields.derived.get(_KEPT)
         if kept is None:
@@ -91,20 +95,15 @@ class Ways:
         if asked is None:
             provider = call.snapshot.providers[target.provider]
             if CHANNELS[provider.channel].offline:
-                return _offline(call, provider, target, ask, crossing, deadline)
+                return None
             if len(kept) >= _MOST_OF_A_HEAD:
                 kept.clear()
             asked = kept[key] = self._asked(call, provider, target, access, crossing)
-        return Attempt(
-            way=asked.way,
-            body=_own_body(call, asked.model, ask) if crossing is None else crossing.body,
-            settings=asked.settings,
-            deadline=deadline,
-        )
+        return asked
 
     def _asked(
         self, call: Call, provider: Provider, target: Target, access: Access, crossing: Crossing | None
-    ) -> _Asked:
+    ) -> Asked:
         protocol, query = (call.protocol, call.query) if crossing is None else (crossing.protocol, QUERY)
         spoken = self.carrier(call, target) if crossing is None else protocol.name
         path = protocol.upstream_path(target.model, query)
@@ -115,7 +114,7 @@ class Ways:
                 self._known.clear()  # models and queries are the clients'
             known = self._known[asked] = _known(call, provider, target, spoken, path, access)
         further = self._further(call, known, across=crossing is not None)
-        return _Asked(known.way.along(further), known.model, provider.settings)
+        return Asked(known.way.along(further), known.model, provider.settings)
 
     def _further(self, call: Call, known: _Known, *, across: bool) -> list[tuple[bytes, bytes]]:
         """Headers of the client that go along, and what depends on them."""
@@ -172,13 +171,13 @@ def _offline(
     deadline: float | None,
 ) -> Attempt:
     protocol, facts = call.protocol if crossing is None else crossing.protocol, call.facts
-    sent = _own_body(call, target.model, ask) if crossing is None else crossing.body
+    sent = own_body(call, target.model, ask) if crossing is None else crossing.body
     tree = strict.decode(sent).tree
     played = partial(demo.respond, protocol.operation, target.model, tree, stream=facts.stream, sse=facts.sse)
     return Attempt(way=Way(""), settings=provider.settings, deadline=deadline, offline=played)
 
 
-def _own_body(call: Call, model: str, ask: bool) -> bytes:
+def own_body(call: Call, model: str, ask: bool) -> bytes:
     """The client's request as it came, but for the model's name, and for what would have it refused."""
     protocol, facts = call.protocol, call.facts
     sent = protocol.with_model(facts, model, ask)

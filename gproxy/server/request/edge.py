@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gproxy.config.schema import RESERVED_NAMES, Global
 from gproxy.config.snapshot import Client, Snapshot
@@ -31,6 +31,7 @@ from gproxy.protocols.base import Facts, Protocol
 from gproxy.server.request import coding
 from gproxy.server.request.callers import check_expiry, check_name, client_of, keys_of, without_key
 from gproxy.server.request.capture import Trace
+from gproxy.server.request.course import Courses
 from gproxy.server.request.fields import Fields, RawHeaders
 from gproxy.server.request.incoming import Incoming
 
@@ -138,8 +139,9 @@ class Call(Struct, frozen=True, kw_only=True):
     """One request that has passed the door. `query` is the raw query without `key`.
 
     `snapshot` is the configuration that it is served under to its end. `started` is `time.monotonic()`'s
-    clock, `started_at` seconds since the epoch. `trace` hears of it where requests are logged. Its `fields` may be
-    the same for all requests to one address whose heads differ in no more than the length of the body.
+    clock, `started_at` seconds since the epoch. `trace` hears of it where requests are logged. Its `fields` and
+    `courses` may be the same for all requests to one address whose heads differ in no more than the length of the
+    body.
     """
 
     request_id: str
@@ -150,6 +152,7 @@ class Call(Struct, frozen=True, kw_only=True):
     query: str
     scoped: str | None
     snapshot: Snapshot
+    courses: Courses
     started: float
     started_at: float
     trace: Trace | None = None
@@ -167,8 +170,8 @@ class Pass(Struct, kw_only=True):
 
     `model` and `scoped` are the path's, if it has them; `query` is the raw one without `key`. `coding` is what the
     body's Content-Encoding says, None without one. `page`: what a browser is told with each answer. `at_once`: a body
-    of so many bytes can be read in one go, once it has come; -1 for none. `named`: the last name of a model that was
-    found to hold no key.
+    of so many bytes can be read in one go, once it has come; -1 for none. `courses` are those of names that hold no
+    key.
     """
 
     snapshot: Snapshot
@@ -182,7 +185,7 @@ class Pass(Struct, kw_only=True):
     coding: str | None
     page: TextHeaders
     at_once: int
-    named: str = ""
+    courses: Courses = field(default_factory=Courses)
 
 
 def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
@@ -296,9 +299,8 @@ async def read(passed: Pass, incoming: Incoming, request_id: str, started: float
         facts = await _facts(passed, await _read_body(passed, incoming))
     else:
         facts = passed.protocol.read(strict.decode(body, False), passed.model, passed.query)
-    if facts.model != passed.named:
+    if facts.model not in passed.courses:
         check_name(facts.model, passed.key, passed.snapshot)
-        passed.named = facts.model
     incoming.model = facts.model
     if trace is not None:
         trace.model = facts.model
@@ -311,6 +313,7 @@ async def read(passed: Pass, incoming: Incoming, request_id: str, started: float
         query=passed.query,
         scoped=passed.scoped,
         snapshot=passed.snapshot,
+        courses=passed.courses,
         started=started,
         started_at=started_at,
         trace=trace,

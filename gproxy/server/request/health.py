@@ -42,15 +42,15 @@ logger = logging.getLogger(__name__)
 
 class Turn(Struct, frozen=True):
     """The candidate that is asked next, from `began` on (seconds since the epoch). `claim`: what it probes, and until
-    when that holds others off. `identity`: what it was then, "" where that is not known."""
+    when that holds others off. `identities`: what all were then, as far as that is known."""
 
     candidate: Candidate
     began: float
     claim: tuple[Key, float] | None = None
-    identity: str = ""
+    identities: dict[tuple[str, str], str] = {}
 
     def __repr__(self) -> str:
-        return f"Turn({self.candidate})"  # `identity` is secret
+        return f"Turn({self.candidate})"  # `identities` are secret
 
 
 class HealthBook:
@@ -96,28 +96,24 @@ class HealthBook:
 
     def first(self, left: Sequence[Candidate]) -> Turn | None:
         """The first of those left to try, if all credentials are well; else None, and `turn` has to find it."""
-        return None if self._entries or not left else self._begun(left[0], time.time())
+        return None if self._entries or not left else Turn(left[0], time.time(), None, self._identities)
 
     async def turn(self, left: Sequence[Candidate]) -> Turn | None:
         """The next of those left to try, None if none may be asked now."""
         while left:
             now = time.time()
             if not self._entries:
-                return self._begun(left[0], now)
+                return Turn(left[0], now, None, self._identities)
             conditions = [self.condition(candidate, now) for candidate in left]
             place = choose(conditions)
             if place is None:
                 return None
             if conditions[place].state is not State.PROBE:
-                return self._begun(left[place], now)
+                return Turn(left[place], now, None, self._identities)
             if claim := await self._claim(left[place], now):
-                return self._begun(left[place], now, claim)
+                return Turn(left[place], now, claim, self._identities)
             # Another has it, or its outcome is known: look again.
         return None
-
-    def _begun(self, candidate: Candidate, now: float, claim: tuple[Key, float] | None = None) -> Turn:
-        target, credential = candidate
-        return Turn(candidate, now, claim, self._identities.get((target.provider, credential.name), ""))
 
     def answered(self, turn: Turn) -> None:
         """It gave a good answer."""
@@ -209,7 +205,7 @@ class HealthBook:
         identity = self._identities.get(key[:2])
         if identity is None or self._secrets[key[:2]] != turn.candidate[1].secret:
             return  # it was asked with a secret that has been replaced since
-        if turn.identity not in ("", identity):
+        if turn.identities.get(key[:2], identity) != identity:
             return  # it was asked elsewhere
         before = self._entries.get(key, READY)
         after = step(before)

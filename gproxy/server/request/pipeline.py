@@ -7,7 +7,9 @@ from functools import partial
 
 from gproxy.errors import GatewayError, InternalFault, Unavailable, without_frames
 from gproxy.routing import routes
+from gproxy.routing.named import may_name
 from gproxy.server.request.admission import Doorkeeper
+from gproxy.server.request.course import Course
 from gproxy.server.request.departure import Departure
 from gproxy.server.request.edge import Call
 from gproxy.server.request.incoming import ClientLeft, Incoming
@@ -48,9 +50,11 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
 
     Raises GatewayError while there is no row yet: for a name that means nothing, is not allowed, or not there.
     """
-    route = routes.find(call.snapshot, call.client, call.facts.model, call.scoped)
-    routes.allow_others(call.snapshot, call.client, route, call.facts.body.tree)
-    journal = Journal(call, route)
+    opener, tree = stages.opener, call.facts.body.tree
+    course = call.courses.get(call.facts.model) or _course(call, opener)
+    if course.beside or may_name(tree):
+        routes.allow_others(call.snapshot, call.client, course.route, tree)
+    journal = Journal(call, course.route)
     if call.trace is not None:
         call.trace.journal = journal
     settlement = stages.settlement
@@ -59,11 +63,10 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         with Departure(incoming, partial(_unheard, journal, reply, stages.drains)):
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
-            if not stages.opener.speaks(call, route):
-                route = await stages.opener.speakers(journal, route)
+            route = course.route if course.straight else await opener.speakers(journal, course.route)
             admitted, told = await stages.door.admit(journal, route)
             reply.add_lines(told)
-            opened = await stages.opener.open(journal, admitted)
+            opened = await opener.open(journal, admitted, course)
             reply.write_timeout_s = min(WRITE_TIMEOUT, journal.settings.idle_timeout_s)
             await relay(opened, journal, reply, settlement, stages.tasks)
     except ClientLeft:
@@ -99,6 +102,12 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         settlement.settle_late(journal)
         stages.drains.discard(call.request_id)
     return journal
+
+
+def _course(call: Call, opener: Opener) -> Course:
+    """Where such a call leads, remembered with its head. Raises BadRequest, Forbidden or NotFound."""
+    route = routes.find(call.snapshot, call.client, call.facts.model, call.scoped)
+    return call.courses.keep(call.facts.model, opener.course(call, route))
 
 
 def _unheard(journal: Journal, reply: Reply, drains: set[str], why: str) -> float:

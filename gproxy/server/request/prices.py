@@ -39,11 +39,18 @@ class Prices:
         ]
         await self._book.warm(sorted({(self._found(snapshot, t)[1], t.model) for t in unpriced}))
 
-    def foresee(self, snapshot: Snapshot, target: Target) -> None:
-        """A request for `target` is on its way: have its price at hand when it ends. Waits for nothing."""
+    def foresee(self, snapshot: Snapshot, target: Target) -> bool:
+        """A request for `target` is on its way: have its price at hand when it ends. Waits for nothing.
+
+        Returns whether it is, for others to come too.
+        """
         configured, prices_id = self._found(snapshot, target)
-        if configured is None and not self._book.known(prices_id, target.model):
+        if configured is not None:
+            return True
+        if not self._book.known(prices_id, target.model):
             self._tasks.spawn(self._book.get(prices_id, target.model))
+            return False
+        return self._book.lasting(prices_id, target.model)
 
     def configured(self, snapshot: Snapshot, target: Target) -> Price | None:
         """What `[[models]]` says, else the channel itself; None if the table is then to be asked (`builtin`)."""

@@ -1,0 +1,173 @@
+"""One attempt made: what is sent to a target, and sent once more where its refusal says what to leave out.
+
+Which target and credential come next is `opening.py`'s, what of a request is sent `asking.py`'s.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
+
+from gproxy.config.snapshot import Memory, Provider
+from gproxy.errors import UpstreamFault
+from gproxy.protocols import strict
+from gproxy.providers.catalog import CHANNELS
+from gproxy.server.request import asking
+from gproxy.server.request import crossing as crossings
+from gproxy.server.request.asking import Ways
+from gproxy.server.request.capture import AttemptTrace
+from gproxy.server.request.course import Leg
+from gproxy.server.request.crossing import Crossing
+from gproxy.server.request.edge import Call
+from gproxy.server.request.journal import Journal
+from gproxy.server.request.opened import Opened, Said, look
+from gproxy.server.request.tokens import Access, Tokens
+from gproxy.server.request.upstream import Attempt, Upstream
+from gproxy.values import Target
+
+_UNREAD = (400, 422)
+"""What an upstream answers that does not know a field."""
+_SPARED_SECONDS = 600.0
+"""A target that has refused to be asked for usage is not for so long: it may have been for what else was asked."""
+
+
+@dataclass(slots=True)
+class Attempts:
+    """Those of one process, under one version of the configuration."""
+
+    upstream: Upstream
+    tokens: Tokens
+    ways: Ways
+    no_usage: Memory[Target, float] = field(default_factory=Memory)
+    """Until when targets are not asked for usage that have refused `stream_options`, by the upstream's clock."""
+
+    def asks_usage(self, provider: Provider, target: Target) -> bool:
+        """Whether a stream of the target's is asked to report usage."""
+        return reports_usage(provider) and self.takes_asking(target)
+
+    def takes_asking(self, target: Target) -> bool:
+        """Whether it has not refused just that."""
+        return not self.no_usage or self.no_usage.get(target, 0) <= self.upstream.now()
+
+    async def access(self, call: Call, leg: Leg, deadline: float | None) -> Access:
+        """A token, for a credential that is none itself. Raises as `Tokens.access`."""
+        by = asking.proxy(call, leg.provider)
+        return await self.tokens.access(leg.provider, leg.credential, by, deadline)
+
+    async def insisted(
+        self,
+        opened: Opened,
+        journal: Journal,
+        leg: Leg,
+        access: Access,
+        ask: bool,
+        crossing: Crossing | None,
+        deadline: float | None,
+    ) -> Opened:
+        """What a target answers that has refused; asked again where it says what to leave out, or that a token is
+        over."""
+        call, credential = journal.call, leg.credential
+        opened = await self._unasked(opened, journal, leg, access, ask, crossing, deadline)
+        if opened.refused == 401 and self.tokens.forget(access):
+            # A token may be taken back before its end.
+            journal.attempt(leg.target, credential.name)
+            access = await self.access(call, leg, deadline)
+            crossing = journal.crossings.get(leg.target)
+            ask = leg.usage and call.facts.stream and self.takes_asking(leg.target)
+            opened = await self.sent(journal, leg, access, ask, crossing, deadline)
+            opened = await self._unasked(opened, journal, leg, access, ask, crossing, deadline)
+        if opened.refused and opened.body:
+            opened.body = access.scrubbed(opened.body)
+        return opened
+
+    async def _unasked(
+        self,
+        opened: Opened,
+        journal: Journal,
+        leg: Leg,
+        access: Access,
+        ask: bool,
+        crossing: Crossing | None,
+        deadline: float | None,
+    ) -> Opened:
+        """The same answer, or that to the request without our asking for usage, if it was refused for that.
+
+        `ask` is what was sent: by now, another's refusal may have the target spared.
+        """
+        target, call = leg.target, journal.call
+        ours = _asks_for_us(call, ask, crossing)
+        if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
+            return opened
+        journal.attempt(target, leg.credential.name)
+        if crossing is not None:
+            crossing = journal.crossings[target] = await crossings.cross(call, target, False)
+        again = await self.sent(journal, leg, access, False, crossing, deadline)
+        # Else it may be the client's own fault, whatever the error names.
+        if not again.refused and not any("stream_options" in text for text in Said(call)):
+            self.no_usage.keep(target, self.upstream.now() + _SPARED_SECONDS)
+        return again
+
+    async def sent(
+        self,
+        journal: Journal,
+        leg: Leg,
+        access: Access,
+        ask: bool,
+        crossing: Crossing | None,
+        deadline: float | None,
+    ) -> Opened:
+        call, asked = journal.call, leg.asked
+        if asked is None or len(call.facts.body.text) > strict.LARGE_BYTES:
+            attempt = await self._attempt(call, leg, access, ask, crossing, deadline)
+        else:
+            body = asking.own_body(call, asked.model, ask)
+            attempt = Attempt(way=asked.way, body=body, settings=asked.settings, deadline=deadline)
+        trace = None if call.trace is None else _traced(journal, attempt)
+        answer = await self.upstream.send(attempt, journal.on_its_way, trace)
+        try:
+            return await look(call, answer, _asks_for_us(call, ask, crossing), crossing)
+        except (
+            BaseException
+        ) as error:  # a client that leaves cancels this: its upstream is closed all the same
+            if trace is not None and isinstance(error, UpstreamFault):
+                trace.failed(error.reason)
+            answer.close()
+            raise
+
+    async def _attempt(
+        self,
+        call: Call,
+        leg: Leg,
+        access: Access,
+        ask: bool,
+        crossing: Crossing | None,
+        deadline: float | None,
+    ) -> Attempt:
+        make = partial(self.ways.attempt, call, leg.target, access, ask, crossing, deadline)
+        if crossing is None and len(call.facts.body.text) > strict.LARGE_BYTES:
+            return await asyncio.to_thread(make)  # written beside the event loop
+        attempt = make()
+        if leg.native and leg.access is not None:
+            leg.asked = self.ways.asked(call, leg.target, leg.access, None)
+        return attempt
+
+
+def reports_usage(provider: Provider) -> bool:
+    """Whether a stream of the provider's is asked to report usage."""
+    return provider.settings.include_usage and CHANNELS[provider.channel].include_usage
+
+
+def _asks_for_us(call: Call, ask: bool, crossing: Crossing | None) -> bool:
+    """Whether usage is asked for in the client's name: then it is for us alone."""
+    if crossing is not None:
+        return crossing.asks_usage
+    return ask and call.facts.stream and not call.facts.asked_usage
+
+
+def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:
+    """What hears of the attempt under way, where attempts are logged."""
+    trace, target = journal.call.trace, journal.target
+    if trace is None or target is None:
+        return None
+    way = attempt.way
+    sent = (way.method, way.url, [*way.headers, *way.further], attempt.body)
+    return trace.attempt(journal.attempts, target, journal.credential or "", *sent)

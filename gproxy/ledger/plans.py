@@ -6,6 +6,7 @@ what `weighing.py` says of each bound, which is asked whenever it is not so plai
 """
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 from gproxy.ledger.bulk import Counts
 from gproxy.ledger.cells import Memory
@@ -14,6 +15,7 @@ from gproxy.ledger.windows import NEWEST, PLACE, USED, Window
 from gproxy.values import Bound, Claim, Standing
 
 _ENDLESS = 2**63
+_RESETS_IN = attrgetter("resets_in")
 
 Range = tuple[str, str, int, int]
 """Rule, kind, and the first and the last slot of a counter."""
@@ -64,7 +66,7 @@ class Plan:
 
     def look(self, tokens: int, now: float) -> list[Standing] | None:
         """The tightest bound on requests and the tightest on tokens, as they will stand when a claim is counted; None
-        if it may not fit or two are as tight, so that all is to be weighed. Raises `StoreError`."""
+        if it may not fit, or not all of it counts, so that each bound is to be weighed. Raises `StoreError`."""
         if tokens > self.unclipped:
             return None
         cells, slots = self._memory.cells, self._slots
@@ -74,23 +76,25 @@ class Plan:
         told = []
         for by_tokens, windows in self._families:
             need = tokens if by_tokens else 1
-            least, tightest = _ENDLESS, windows[0]
+            least, tightest = _ENDLESS, []
             for it in windows:
                 window, at, kind, most, _ = it
                 if cells[at] != slots[kind]:
                     window.look(slots[kind])
                 room = most - cells[at + USED]
-                if room <= least:
-                    if room == least:
-                        return None
-                    least, tightest = room, it
+                if room < least:
+                    least, tightest = room, [it]
+                elif room == least:
+                    tightest.append(it)
             if least < need:
                 return None
-            _, at, kind, most, bound = tightest
-            slot, newest = slots[kind], cells[at + NEWEST]
-            if need and newest < slot:
-                newest = slot
-            told.append(standing(bound, most - least + need, slot, newest, now))
+            stands = []
+            for _, at, kind, most, bound in tightest:
+                slot, newest = slots[kind], cells[at + NEWEST]
+                if need and newest < slot:
+                    newest = slot
+                stands.append(standing(bound, most - least + need, slot, newest, now))
+            told.append(max(stands, key=_RESETS_IN))
         return told
 
     def counts(self, tokens: int) -> list[Count]:

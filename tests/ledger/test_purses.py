@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
@@ -52,6 +52,7 @@ class Told:
         max_size=40,
     )
 )
+@example(moves=[("charge", 3, 5, True), ("forget",), ("charge", 3, 5, True)] * 2)
 def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: list[tuple[Any, ...]]) -> None:
     """Whichever days are asked for in turn, though there are purses for some only."""
     store = Told()

@@ -187,11 +187,10 @@ class Entry(Posting):
     `record` is its row, None for none; another may be put in its place until it is written.
     """
 
-    _bulk: Bulk | None = None
-    _written = False
-
     def __init__(self, record: Record | None) -> None:
         self.record = record
+        self._bulk: Bulk | None = None
+        self._written = False
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         if not self._written and self._bulk is not bulk:

@@ -38,11 +38,9 @@ def resolve(
     told = 0
     for handed, outcome in zip(batch, outcomes, strict=True):
         waiter = handed.waiter
-        if waiter is None or waiter.cancelled():
-            if isinstance(outcome, StoreError):
+        if waiter is None or waiter.done():
+            if isinstance(outcome, StoreError) and handed.forsaken:
                 logger.error("%s", outcome)
-        elif waiter.done():
-            continue
         elif isinstance(outcome, StoreError):
             waiter.set_exception(outcome)
         else:

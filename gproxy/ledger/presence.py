@@ -25,12 +25,23 @@ class Presence:
         self._opened = [(str(file), found) for file in files if (found := _identity(str(file))) is not None]
         self._looked = time.monotonic()
 
+    def fault(self) -> str | None:
+        """What `look` would raise, None for nothing, and if they were there a moment ago."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY_S:
+            return None
+        try:
+            self.look()
+        except StoreError as error:
+            return str(error)
+        self._looked = now
+        return None
+
     def check(self) -> None:
         """`look`, unless they were there a moment ago."""
-        now = time.monotonic()
-        if now - self._looked >= LOOK_EVERY_S:
-            self.look()
-            self._looked = now
+        fault = self.fault()
+        if fault is not None:
+            raise StoreError(fault)
 
     def look(self) -> None:
         """Raises `StoreError` if one of them was removed, or another put in its place, or the main file emptied."""

@@ -99,11 +99,11 @@ class Store:
             self._roll_back()
             raise
         for work, outcome in zip(works, outcomes, strict=True):
-            if isinstance(outcome, RowRefused):
+            if isinstance(outcome, StoreError):
+                if not isinstance(outcome, RowRefused):
+                    continue
                 self.rows_refused += 1
                 logger.error("%s", outcome)
-            elif isinstance(outcome, StoreError):
-                continue
             if isinstance(work, Posting):
                 work.committed()
         return outcomes

@@ -113,16 +113,13 @@ class Writer:
     def failure(self) -> str | None:
         """Why the last write failed, or the next one will: the files are not there. None if neither: a reason not to
         be ready."""
-        return self._failure or self.missing()
+        if self._failure is not None:
+            return self._failure
+        return None if self._presence is None else self._presence.fault()
 
     def missing(self) -> str | None:
         """Why the files at the store's path are not those that are open, None if they are."""
-        try:
-            if self._presence is not None:
-                self._presence.check()
-        except StoreError as error:
-            return str(error)
-        return None
+        return None if self._presence is None else self._presence.fault()
 
     @property
     def waiting(self) -> int:
@@ -202,10 +199,11 @@ class Writer:
         with self._last:
             if self._closed:
                 raise StoreError("The usage store is closed.")
-            if loop is None or self.inline is None or (self._loop or loop) is not loop:
-                self._to_thread([entry])
-                return
-            self._loop = loop
+            if loop is None or loop is not self._loop:
+                if loop is None or self.inline is None or self._loop is not None:
+                    self._to_thread([entry])
+                    return
+                self._loop = loop
             self._gathered.append(entry)
             if self._due:
                 return

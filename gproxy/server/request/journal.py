@@ -160,8 +160,11 @@ class Journal:
     @property
     def free(self) -> bool:
         """Nothing was used: a count, or a refusal."""
-        unseen = self.usage_source == "none" and not (self.sent and self.maybe_billed)
-        return not self.call.protocol.metered or (unseen and self.status >= 400)
+        if self.usage_source != "none":
+            return False  # it was observed
+        return not self.call.protocol.metered or (
+            self.status >= 400 and not (self.sent and self.maybe_billed)
+        )
 
     def record(self, cost_nano: int | None, price_source: str | None) -> Record:
         call, target = self.call, self.target

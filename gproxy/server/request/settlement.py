@@ -128,9 +128,10 @@ class Settlement:
         """What it has cost, if nothing has to be looked up or estimated for that."""
         if journal.tried and any(tried.maybe_billed for tried in journal.tried):
             return None
-        if journal.target is None or journal.free:
+        target = journal.target
+        if target is None or journal.free:
             return 0, None
-        return self._at_hand(journal, journal.target, journal.usage)
+        return self._at_hand(journal, target, journal.usage)
 
     async def _cost(self, journal: Journal) -> Cost:
         if journal.tried and any(tried.maybe_billed for tried in journal.tried):

@@ -12,14 +12,14 @@ them, and its events are recognised in the streams to come.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain, pairwise, permutations
 from typing import NamedTuple
 
 from gproxy.protocols.answers import is_json, is_utf8
 from gproxy.protocols.base import Event, Protocol, Span
-from gproxy.protocols.template import Run, Template, text_size
+from gproxy.protocols.template import A_NUMBER, Frame, Run, Said, Template, text_size
 from gproxy.values import Usage
 
 _MOST_VARYING = 4
@@ -50,11 +50,10 @@ _SOME = Usage(**dict.fromkeys(set(Usage.__struct_fields__) - {"service_tier"}, 7
 _IS_TEXT, _IS_NUMBER, _IS_COUNT, _IS_STAMP, _IS_STAMP_NUMBER = 1, 2, 3, 4, 5
 """What a slot of a form is: the group that `varying` finds its value in."""
 
-_A_TEXT = rb'([^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+)'
-_A_NUMBER = rb"(0|[1-9][0-9]{0,14})"
-_A_STAMP = rb"([0-9A-Za-z_.:-]{1,128})"
-_A_STAMP_NUMBER = rb"(0|[1-9][0-9]{0,17})"
-_VALUES = (_A_TEXT, _A_NUMBER, _A_NUMBER, *(b"(?:%b)" % each[1:-1] for each in (_A_STAMP, _A_STAMP_NUMBER)))
+_A_TEXT = rb'[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+'
+_A_STAMP = rb"[0-9A-Za-z_.:-]{1,128}"
+_A_STAMP_NUMBER = rb"0|[1-9][0-9]{0,17}"
+_VALUES = (_A_TEXT, A_NUMBER, A_NUMBER, b"(?:%b)" % _A_STAMP, b"(?:%b)" % _A_STAMP_NUMBER)
 """What the values of each kind are like in a shape, where a quote, a comma or a brace stands behind them. Each can be
 read in one way only, so that an event takes a time by its length."""
 
@@ -68,28 +67,23 @@ def varying(*names: str, counts: Sequence[str] = (), stamps: Sequence[str] = ())
     text, count, stamp = (
         b"|".join(re.escape(name.encode()) for name in each) or b"(?!)" for each in (names, counts, stamps)
     )
-    number = b"%b(?=[,}])" % _A_NUMBER
+    number = b"(%b)(?=[,}])" % A_NUMBER
     return re.compile(
-        rb'"(?:%b)"[ ]?:[ ]?(?:"%b"|%b)' % (text, _A_TEXT, number)
+        rb'"(?:%b)"[ ]?:[ ]?(?:"(%b)"|%b)' % (text, _A_TEXT, number)
         + rb'|"(?:%b)"[ ]?:[ ]?%b' % (count, number)
-        + rb'|"(?:%b)"[ ]?:[ ]?(?:"%b"|%b(?=[,}]))' % (stamp, _A_STAMP, _A_STAMP_NUMBER)
+        + rb'|"(?:%b)"[ ]?:[ ]?(?:"(%b)"|(%b)(?=[,}]))' % (stamp, _A_STAMP, _A_STAMP_NUMBER)
     )
 
 
 class Form(NamedTuple):
     """What was found of all events of one shape.
 
-    `counted`: of each value but stamps, whether it is text that counts as output, another string (False), or a number
-    (None). `ends`: they are terminal. `reports`: they report usage, and each all of what those before it did.
     `withheld`: nothing of them goes out. `new` goes out in the place of the literal of the number `place`; `leads`:
     that is in front of the values, not behind them.
     """
 
     shape: "_Shape"
-    counted: tuple[bool | None, ...]
-    completes: bool
-    ends: bool
-    reports: bool
+    said: Said
     withheld: bool
     place: int
     new: bytes
@@ -97,70 +91,81 @@ class Form(NamedTuple):
 
     @property
     def holds_text(self) -> bool:
-        return True in self.counted
+        return True in self.said.counted
 
-    @property
-    def teller(self) -> Callable[[bytes], Event] | None:
-        """Makes an event of its bytes, where they report usage."""
-        return self.shape.event if self.reports else None
-
-    def template(self, pieces: Sequence[bytes], one: Callable[[bytes, int], Run | None] | None) -> Template:
-        """What stands around the values in all events of this form of one stream, of which one is in `pieces`: the
-        values, what is between each two of them, and what is on the far side of them in two, without the literal that
-        goes out as `new`."""
-        old, new = self.shape.literals[self.place], self.new
+    def template(self, raw: bytes, event: Span, old: Span, values: Sequence[Span]) -> Template:
+        """What stands around the values in all events of this form of one stream, of which one is in `raw`; `old` is
+        the literal that goes out as `new`."""
+        (begin, end), (first, last) = event, (values[0][0], values[-1][1])
+        start, stop = raw[begin:first], raw[last:end]
+        middles = [raw[before[1] : behind[0]] for before, behind in pairwise(values)]
         if self.leads:
-            before, behind, *inside, stop = pieces
-            start, sent_start, sent_stop = before + old + behind, before + new + behind, stop
-        else:
-            start, *inside, before, behind = pieces
-            stop, sent_start, sent_stop = before + old + behind, start, before + new + behind
-        middles = tuple(inside[1::2])
-        least = len(start) + sum(map(len, middles)) + len(stop)
-        around = start, middles, stop, sent_start, sent_stop
-        return Template(*around, self.counted, self.completes, least, self.teller, one)
+            sent_start = b"%b%b%b" % (raw[begin : old[0]], self.new, raw[old[1] : first])
+            return Template(start, middles, stop, sent_start, stop, self.said)
+        sent_stop = b"%b%b%b" % (raw[last : old[0]], self.new, raw[old[1] : end])
+        return Template(start, middles, stop, start, sent_stop, self.said)
 
 
 class Known:
-    """A form whose events are recognised in any stream, one by one."""
+    """A form whose events are recognised in any stream, one by one. `match` finds one."""
 
-    __slots__ = ("_before", "_teller", "_texts", "form", "holds_text", "match")
+    __slots__ = (
+        "_behind",
+        "_counted",
+        "_form",
+        "_strings",
+        "_unchanged",
+        "_values",
+        "holds_text",
+        "match",
+        "said",
+    )
 
     def __init__(self, form: Form) -> None:
-        self.form = form
+        self.said = form.said
         self.holds_text = form.holds_text
         self.match = form.shape.pattern(form.place, form.leads).match
-        first = 3 if form.leads else 2
-        groups = [(first + 2 * number, counted) for number, counted in enumerate(form.counted)]
-        self._texts = [(group, counted) for group, counted in groups if counted is not None]
-        self._before = 1 if form.leads else 1 + 2 * len(groups)
-        self._teller = form.teller
+        self._form = form
+        self._unchanged = form.new == form.shape.literals[form.place] and not form.withheld
+        counted = form.said.counted
+        self._behind = 2 if form.leads else 2 + len(counted)
+        self._values = range(3, 3 + len(counted)) if form.leads else range(2, 2 + len(counted))
+        kinds = [*zip(self._values, counted, strict=True)]
+        self._strings = [group for group, counts in kinds if counts is not None]
+        self._counted = [group for group, counts in kinds if counts]
 
-    def one(self, data: bytes, at: int) -> Run | None:
-        """The event at `at`; None if it is not of this form, or not whole."""
-        found = self.match(data, at)
-        return None if found is None else self.run(found)
-
-    def run(self, found: re.Match[bytes]) -> Run | None:
-        """The event that was found; None if one of its values is none."""
+    def one(self, found: re.Match[bytes]) -> Run | None:
+        """The event that was found; None if one of its texts is none."""
+        event = found[0]
         output_bytes = 0
-        for group, counted in self._texts:
-            text = found[group]
-            # Of what may stand there only an escape, or a letter beyond ASCII, is not one byte of text.
-            size = len(text) if text.isascii() and b"\\" not in text else text_size(text)
-            if size is None:
-                return None
-            if counted:
-                output_bytes += size
-        form, teller, raw, end = self.form, self._teller, found.string, found.end()
-        old, behind = found.end(self._before), found.start(self._before + 1)
-        sent = b"" if form.withheld else b"%b%b%b" % (raw[found.start() : old], form.new, raw[behind:end])
-        reported = None if teller is None else teller(found[0])
-        return Run(1, sent, end, output_bytes, form.completes, reported, form.ends, teller)
+        # Of what may stand in a text only an escape, or a letter beyond ASCII, is not one byte of it.
+        if event.isascii() and b"\\" not in event:
+            for group in self._counted:
+                output_bytes += len(found[group])
+        else:
+            for group in self._strings:
+                size = text_size(found[group])
+                if size is None:
+                    return None
+                if group in self._counted:
+                    output_bytes += size
+        if self._unchanged:
+            sent = event
+        elif self._form.withheld:
+            sent = b""
+        else:
+            sent = b"%b%b%b" % (found[1], self._form.new, found[self._behind])
+        frame = self.said.reported
+        return Run(sent, found.end(), output_bytes, self.said, None if frame is None else frame.event(event))
+
+    def start(self, found: re.Match[bytes]) -> bytes:
+        """What is in front of the first value."""
+        return found.string[found.start() : found.start(self._values[0])]
 
     def template(self, found: re.Match[bytes]) -> Template:
         """What all events of this form look like in the stream of the one that was found."""
-        return self.form.template(found.groups(), self.one)
+        old = found.end(1), found.start(self._behind)
+        return self._form.template(found.string, found.span(), old, [*map(found.span, self._values)])
 
 
 class Forms:
@@ -178,28 +183,20 @@ class Forms:
         self._rare = _MOST_RARE
         self._once: list[Form] = []
         self._known: list[Known] = []
+        self._following: dict[
+            Known | None, Known
+        ] = {}  # the one that came behind another, as far as it is known
 
-    def recognised(
-        self, data: bytes, at: int, within: int, last: Known | None
-    ) -> tuple[Run, Template | None, Known] | None:
-        """The event at `at`; None if its form is not known, or it is not whole.
-
-        If its form holds text and was `last` seen, or that many bytes are more than the event, then those behind it
-        within them as well, and what they all look like in their stream.
-        """
+    def recognised(self, data: bytes, at: int, last: Known | None) -> tuple[Known, re.Match[bytes]] | None:
+        """The form of the event at `at`, of one of the `last` or of none before it, and what was found of it; None if
+        its form is not known, or it is not whole."""
+        likely = self._following.get(last)
+        if likely is not None and (found := likely.match(data, at)) is not None:
+            return likely, found
         for known in self._known:
-            found = known.match(data, at)
-            if found is None:
-                continue
-            template = run = None
-            if known.holds_text and (known is last or within > found.end() - at):
-                template = known.template(found)
-                run = template.run(data, at, within)
-            run = run or known.run(found)
-            if run is not None:
-                if run.reported is not None:
-                    self._rare = _MOST_RARE
-                return run, template, known
+            if (found := known.match(data, at)) is not None:
+                self._following[last] = known
+                return known, found
         return None
 
     def learn(self, event: Event, *, rare: bool = False) -> Template | None:
@@ -219,17 +216,17 @@ class Forms:
         elif len(event.raw) <= _LONGEST_KNOWN:
             self._once.remove(form)
             self._known = [Known(form), *self._known[: _MOST_FORMS - 1]]
+            self._following.clear()
         if not form.holds_text:
             return None
         ends = [0, *chain.from_iterable(cut[1]), len(event.raw)]
         old = ends[2 * form.place], ends[2 * form.place + 1]
         values = [span for span, slot in zip(cut[1], form.shape.slots, strict=True) if slot < _IS_STAMP]
-        spans = [old, *values] if form.leads else [*values, old]
-        pieces = [
-            event.raw[start:end] for start, end in pairwise([0, *chain.from_iterable(spans), len(event.raw)])
-        ]
-        del pieces[1 if form.leads else -2]
-        return form.template(pieces, None)
+        return form.template(event.raw, (0, len(event.raw)), old, values)
+
+    def told(self) -> None:
+        """An event that is rare in a stream was known: it pays to learn from them."""
+        self._rare = _MOST_RARE
 
 
 @lru_cache(maxsize=64)
@@ -256,17 +253,16 @@ def _cut_up(protocol: Protocol, event: Event) -> tuple["_Shape", list[Span]] | N
         at = span[1]
     literals.append(raw[at:])
     before = raw.find(data)
-    return _Shape(tuple(literals), tuple(slots), before, len(raw) - before - len(data), event.name), spans
+    frame = Frame(before, len(raw) - before - len(data), event.name)
+    return _Shape(tuple(literals), tuple(slots), frame), spans
 
 
 class _Shape(NamedTuple):
-    """An event without the values in its slots. Its data begin and end so many bytes within it."""
+    """An event without the values in its slots."""
 
     literals: tuple[bytes, ...]
     slots: tuple[int, ...]
-    before: int
-    after: int
-    name: bytes
+    frame: Frame
 
     @property
     def is_safe(self) -> bool:
@@ -274,7 +270,7 @@ class _Shape(NamedTuple):
         first, last = self.literals[0], self.literals[-1]
         # One with empty lines in front, or at the very start of a stream, is framed by more than itself.
         framed = first[:1] not in (b"\r", b"\n", b"\xef") and last[-1:] == b"\n"
-        inside = self.before <= len(first) and 0 <= self.after <= len(last)
+        inside = self.frame.before <= len(first) and 0 <= self.frame.after <= len(last)
         everything = b" ".join(self.literals)
         # A name could be written by escapes, and the dialects look for some as they are before they read an event.
         plain = _ESCAPED_ASCII not in everything and is_utf8(everything)
@@ -282,21 +278,17 @@ class _Shape(NamedTuple):
 
     def filled(self, values: Sequence[bytes]) -> Event:
         pairs = zip(values, self.literals[1:], strict=True)
-        return self.event(self.literals[0] + b"".join(value + literal for value, literal in pairs))
-
-    def event(self, raw: bytes) -> Event:
-        """That of this shape which is `raw`."""
-        return Event(raw, raw[self.before : len(raw) - self.after], self.name)
+        return self.frame.event(self.literals[0] + b"".join(value + literal for value, literal in pairs))
 
     def pattern(self, place: int, leads: bool) -> re.Pattern[bytes]:
-        """Matches an event. Its groups are the values but stamps, and what is between; and what is in front of the
-        literal at `place`, which `leads` or stands behind them, and behind it. To make it takes some 0.2 ms."""
+        """Matches an event. Its groups are what is in front of the literal at `place`, which `leads` or stands behind
+        the values; the values but stamps; and what is behind it. To make it takes some 0.2 ms."""
         found = b"("
         for number, literal in enumerate(self.literals):
             found += b")%b(" % re.escape(literal) if number == place else re.escape(literal)
             if number < len(self.slots):
                 slot = self.slots[number]
-                found += b")%b(" % _VALUES[slot - 1] if slot < _IS_STAMP else _VALUES[slot - 1]
+                found += b"(%b)" % _VALUES[slot - 1] if slot < _IS_STAMP else _VALUES[slot - 1]
         return re.compile(found + b")")
 
 
@@ -344,8 +336,8 @@ def _found(shape: _Shape, protocol: Protocol, client_model: str | None, withhold
         return None  # the name stands twice, or between two values
     leads = not places or place <= places[0]
     completes = ends or protocol.is_complete(tried)
-    withheld = withhold_usage and alone
-    return Form(shape, counted, completes, ends, reports, withheld, place, sent[place], leads)
+    said = Said(counted, completes, ends, shape.frame if reports else None)
+    return Form(shape, said, withhold_usage and alone, place, sent[place], leads)
 
 
 def _around(raw: bytes, values: Sequence[bytes]) -> list[bytes]:

@@ -13,7 +13,7 @@ from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.forms import Forms, Known, forms
 from gproxy.protocols.portions import portions
 from gproxy.protocols.sse import MAX_EVENT_BYTES, is_begun
-from gproxy.protocols.template import Run, Template
+from gproxy.protocols.template import Run, Said, Template
 from gproxy.values import Usage
 
 _MOST_VAIN = 16
@@ -23,9 +23,11 @@ _MOST_STEPS = 64
 """So many steps at once, each of which takes some microseconds."""
 
 _MOST_WITHIN = 32 * 1024
-_LEAST_WITHIN = 64
 """About so many bytes are looked at for a run of events. Less where other events stand between those of one form: all
 of them would be looked at again for each."""
+
+_LEAST_RUN = 3
+"""Fewer events than would find place take longer together than each by itself, where that is known."""
 
 _MOST_TRIES = 6
 """So many events in a row are learned from in vain; then a stream's events are read one by one."""
@@ -77,7 +79,7 @@ class StreamTap:
     ) -> None:
         self._usage: Usage | None = None
         self._reported: Event | None = None  # the last that reported usage, if that is not read yet
-        self._teller: object = None  # what it has in common with others that report the same
+        self._reporter: Said | None = None  # its form
         self._reporting = False  # the event before did
         self.complete = False
         self.terminal = False
@@ -90,6 +92,7 @@ class StreamTap:
         self._client_model = client_model
         self._withhold_usage = withhold_usage
         self._as_received = client_model is None and not withhold_usage
+        self._idle = framer.idle
         self._unframed = 0  # bytes that came in and belong to no event yet
         self._left: deque[bytes] = deque()  # came in and is not looked at yet
         self._begun = b""  # the beginning of an event that may be known when it is whole
@@ -97,7 +100,9 @@ class StreamTap:
         self._tail = bytearray()
         self._template: Template | None = None  # of the events with text that were seen last
         self._forms = forms(protocol, client_model, withhold_usage)
-        self._last: Known | None = None  # recognised, and nothing went by the template since
+        self._last: Known | None = None  # recognised, and nothing was read since
+        self._alone: Known | None = None  # the same, where nothing else is to be looked at
+        self._said: Said | None = None  # by the events before, and nothing was read since
         self._within = _MOST_WITHIN  # about so many bytes are looked at for the next run
         self._tries = _MOST_TRIES
         self._vain = 0
@@ -122,6 +127,22 @@ class StreamTap:
     def feed(self, data: bytes) -> bytes:
         """What to send on now, of a flood only some: `feed(b"")` goes on where it is `behind`. Raises AnswerBroken if
         one event is too large, or the first one broken JSON."""
+        known = self._alone
+        if known is None or len(data) > MAX_EVENT_BYTES:
+            return self._fed(data, 0, [])
+        # Of a model at work they come alone, each of the form of the one before it.
+        found = known.match(data)
+        run = None if found is None else known.one(found)
+        if run is None:
+            return self._fed(data, 0, [])
+        self.output_bytes += run.output_bytes
+        if run.reported is not None:
+            self._reported = run.reported
+        return run.sent if run.end == len(data) else self._fed(data, run.end, [run.sent])
+
+    def _fed(self, data: bytes, at: int, sent: list[bytes]) -> bytes:
+        """The same from `at` on, behind what is `sent`."""
+        self._alone = None
         if data:
             self._vain = 0
         if self._left:
@@ -130,25 +151,44 @@ class StreamTap:
             data = self._left.popleft()
         if self._begun:
             data, self._begun = self._begun + data, b""
-        out, at = self._step(data, 0)
-        if at == len(data):
-            return out
-        sent = [out]
-        for _ in range(_MOST_STEPS):
-            if at == len(data) or self._vain >= _MOST_VAIN:
-                break
-            out, at = self._step(data, at)
-            sent.append(out)
-        if self._vain >= _MOST_VAIN:
+        forms = self._forms
+        if forms is None or self._ended or len(data) > MAX_EVENT_BYTES:
             sent.append(self._read_some(data[at:]))
-        elif at < len(data):
+            return b"".join(sent)
+        for _ in range(_MOST_STEPS + 1):
+            run = self._known(forms, data, at) if self._idle else None
+            if run is None:
+                out, at = self._learned(forms, data, at)
+                over = self._ended or self._vain >= _MOST_VAIN
+            else:
+                out, at, said = run.sent, run.end, run.said
+                if said is not self._said:
+                    self._met(said)
+                if run.reported is not None:
+                    self._reported = run.reported
+                self.output_bytes += run.output_bytes
+                over = said.ends
+                if over:
+                    self._tail += out
+                    out = b""
+            sent.append(out)
+            if at == len(data):
+                if not (run is None or over or self._left):
+                    self._alone = self._last
+                break
+            if over:
+                sent.append(self._read_some(data[at:]))
+                break
+        else:
             self._left.appendleft(data[at:])
-        return b"".join(sent)
+        return sent[0] if len(sent) == 1 else b"".join(sent)
 
     def end(self) -> bytes:
         """What to send on at the end of the input. Where events are rewritten, half a one is dropped."""
         if self._begun:
             self._framer.feed(self._begun)
+        elif self._idle:
+            return b""
         events = self._framer.end()
         if self._as_received:
             self.first_seen = self.first_seen or any(
@@ -189,20 +229,59 @@ class StreamTap:
         self._tail += data[cut:]
         return data[:cut]
 
-    def _step(self, data: bytes, at: int) -> tuple[bytes, int]:
-        """Some of `data` from `at` on: what to send, and where the rest begins."""
-        if self._forms is None or self._ended or len(data) > MAX_EVENT_BYTES:
-            return self._read_some(data[at:]), len(data)
-        if self._framer.idle and (run := self._known(self._forms, data, at)) is not None:
-            self._vain = 0
-            return self._passed(run), run.end
+    def _met(self, said: Said) -> None:
+        """Events of another form than those before, or the first behind some that were read."""
+        self._said = said
+        self._tries = _MOST_TRIES
+        self._vain = 0
+        if not self.first_seen:
+            self._framer.passed()
+            self.first_seen = True
+        if said.completes:
+            self.complete = True
+            self.terminal = said.ends
+        self._reporting = said.reported is not None
+        if self._reporting and said is not self._reporter:
+            self._usage = self.usage  # of which these may leave something out
+            self._reporter = said
+
+    def _known(self, forms: Forms, data: bytes, at: int) -> Run | None:
+        """The events from `at` on that need not be read."""
+        template, last = self._template, self._last
+        recognised = forms.recognised(data, at, last)
+        if recognised is None:
+            self._last = None
+            return None if template is None else self._run(template, data, at)
+        known, found = recognised
+        self._last = known
+        if known.holds_text:
+            if min(len(data) - at, self._within) >= _LEAST_RUN * (found.end() - at):
+                start = known.start(found)
+                if data.startswith(start, found.end()):
+                    if template is None or template.start != start or template.said is not known.said:
+                        template = self._template = known.template(found)
+                    if (run := self._run(template, data, at)) is not None:
+                        return run
+            elif known is last:
+                self._within = min(2 * self._within, _MOST_WITHIN)
+        return known.one(found)
+
+    def _run(self, template: Template, data: bytes, at: int) -> Run | None:
+        run = template.run(data, at, self._within)
+        if run is not None and run.end < len(data):
+            self._within = min(2 * (run.end - at), _MOST_WITHIN)
+        return run
+
+    def _learned(self, forms: Forms, data: bytes, at: int) -> tuple[bytes, int]:
+        """Some of `data` from `at` on is read, and its like may be known from now on: what to send, and where the
+        rest begins."""
         self._vain += 1
         if not self._tries:
             return self._read_some(data[at:]), len(data)
         line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"
         found = data.find(line_ends, at)
         end = len(data) if found < 0 else found + len(line_ends)
-        if found < 0 and not self._as_received and self._framer.idle and is_begun(data, at):
+        if found < 0 and not self._as_received and self._idle and is_begun(data, at):
             self._begun = data[at:]
             return b"", end
         if len(self._portions(data[at:end])) > 1:  # events that end in other ways
@@ -212,52 +291,8 @@ class StreamTap:
         if len(events) == 1 and self.first_seen and self.failed is None:
             rare = self._reporting > reporting  # of most streams one event alone reports usage
             self._tries -= not rare
-            self._template = self._forms.learn(events[0], rare=rare) or self._template
+            self._template = forms.learn(events[0], rare=rare) or self._template
         return out, end
-
-    def _passed(self, run: Run) -> bytes:
-        """What is to be sent on of events that were not read."""
-        if not self.first_seen:
-            self._framer.passed()
-            self.first_seen = True
-        if run.completes:
-            self.complete = True
-        if run.reported is not None:
-            if self._reported is not None and run.teller != self._teller:
-                self._usage = self.usage  # of which this one may leave something out
-            self._reported, self._teller = run.reported, run.teller
-        self._reporting = run.reported is not None
-        self.output_bytes += run.output_bytes
-        self._tries = _MOST_TRIES
-        if not run.ends:
-            return run.sent
-        self.terminal = True
-        self._tail += run.sent
-        return b""
-
-    def _known(self, forms: Forms, data: bytes, at: int) -> Run | None:
-        """The events from `at` on that need not be read."""
-        template = self._template
-        if (
-            template is not None
-            and data.startswith(template.start, at)
-            and (run := template.run(data, at, self._within)) is not None
-        ):
-            self._last = None
-        else:
-            found = forms.recognised(data, at, self._within, self._last)
-            if found is None:
-                return None
-            run, template, self._last = found
-            self._template = template or self._template
-            if not self._last.holds_text:
-                return run
-            if run.events == 1 and run.end < len(data):
-                self._within = max(self._within // 8, _LEAST_WITHIN)
-                return run
-        if run.end < len(data):
-            self._within = max(min(2 * (run.end - at), _MOST_WITHIN), _LEAST_WITHIN)
-        return run
 
     def _read_some(self, data: bytes) -> bytes:
         """Some of `data` read one by one, for as long as nobody minds: what to send. What follows is left."""
@@ -271,7 +306,9 @@ class StreamTap:
 
     def _read(self, data: bytes) -> tuple[list[Event], bytes]:
         """The events that are whole with `data`, which were read one by one, and what to send."""
+        self._said = None
         events = self._framer.feed(data)
+        self._idle = self._framer.idle
         return events, self._pass_on(data, events) if self._as_received else self._rewrite(events)
 
     def _rewrite(self, events: list[Event]) -> bytes:

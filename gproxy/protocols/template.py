@@ -5,129 +5,157 @@ What such events look like, and that their text is all they say, is found in `fo
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from io import BytesIO
-from itertools import repeat
-from operator import itemgetter
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from gproxy.protocols.base import Event
 
-_MARK_BYTES = 8
+_MOST_BYTES = 32 * 1024
+"""A longer event is none of a run."""
 
-_NUMBERS = re.compile(rb"(?:0|[1-9][0-9]{0,14})(?: (?:0|[1-9][0-9]{0,14}))*+")
+A_NUMBER = rb"0|[1-9][0-9]{0,14}+"
+_ESCAPING = rb"(?:(?<=[^\\]\\)|(?<=[^\\]\\\\\\))"  # one backslash, or three as in the arguments of a tool
+_UP_TO_QUOTE = rb'[^"]*+(?:%b"[^"]*+)*+' % _ESCAPING
 _text = msgspec.json.Decoder(str).decode
 
 
-class Run(Struct, frozen=True, gc=False):
-    """Some events that stand together: what is sent of them, where they end, and the bytes of their text.
+class Frame(Struct, frozen=True, gc=False):
+    """Where the data of events of one form begin and end, in bytes from either side, and what their name is."""
 
-    `completes`: they show the answer to be whole. `reported`: the last of them, if they report usage. `ends`: it is
-    the terminal event. `teller` is what those that report have in common: an event tells all anew that others with
-    the same one have told, and of what others with another one have told it may leave something out.
+    before: int
+    after: int
+    name: bytes
+
+    def event(self, raw: bytes) -> Event:
+        return Event(raw, raw[self.before : len(raw) - self.after], self.name)
+
+
+class Said(Struct, frozen=True):
+    """What all events of one form say.
+
+    `counted`: of each value, whether it is text that counts as output, another string (False), or a number (None).
+    `completes`: they show the answer to be whole. `ends`: they are terminal. `reported` is set where they report
+    usage: each tells all anew that those before it have told, and may leave out what those of another form told.
     """
 
-    events: int
+    counted: tuple[bool | None, ...]
+    completes: bool = False
+    ends: bool = False
+    reported: Frame | None = None
+
+
+class Run(Struct, frozen=True, gc=False):
+    """Some events of one form that stand together: what is sent of them, where they end, and the bytes of their text.
+
+    `reported`: the last of them, if they report usage.
+    """
+
     sent: bytes
     end: int
     output_bytes: int
-    completes: bool = False
+    said: Said
     reported: Event | None = None
-    ends: bool = False
-    teller: object = None
+    events: int = 1
 
 
-class Template(NamedTuple):
+class Template:
     """What stands around the values that vary: `start`, between each two of them a middle, `stop`.
 
-    `sent_start` and `sent_stop` go out in place of `start` and `stop`. `counted`: of each value, whether it is text
-    that counts as output, another string (False), or a number (None). No event has fewer than `least_bytes`.
-    `reported` makes an event of its bytes, where they report usage. `one`, where there is one, is quicker for an
-    event that stands alone.
+    `sent_start` and `sent_stop` go out in place of `start` and `stop`.
     """
 
-    start: bytes
-    middles: tuple[bytes, ...]
-    stop: bytes
-    sent_start: bytes
-    sent_stop: bytes
-    counted: tuple[bool | None, ...]
-    completes: bool
-    least_bytes: int
-    reported: Callable[[bytes], Event] | None = None
-    one: Callable[[bytes, int], Run | None] | None = None
+    __slots__ = (
+        "_between",
+        "_found",
+        "_inside",
+        "_sent_between",
+        "_sent_start",
+        "_sent_stop",
+        "_stop",
+        "said",
+        "start",
+    )
+
+    def __init__(
+        self,
+        start: bytes,
+        middles: Sequence[bytes],
+        stop: bytes,
+        sent_start: bytes,
+        sent_stop: bytes,
+        said: Said,
+    ) -> None:
+        self.start = start
+        self.said = said
+        self._stop = stop
+        self._between = stop + start
+        self._sent_start, self._sent_between, self._sent_stop = sent_start, sent_stop + sent_start, sent_stop
+        self._inside = _inside(middles)
+        self._found = _finder((len(start), *map(len, middles), len(stop)), said.counted)
 
     def run(self, data: bytes, at: int, within: int) -> Run | None:
         """The whole events of this form from `at` on, where one of them starts, in about so many bytes; None if there
         is none that is whole, or one of the values is not of its kind."""
-        if self.one is not None and min(len(data) - at, within) < 2 * self.least_bytes:
-            return self.one(data, at)
-        parts = self._parts(data, at, within)
-        while parts:
-            whole = b"%b%b%b" % (self.start, (self.stop + self.start).join(parts), self.stop)
-            if data.startswith(whole, at) and (output_bytes := self._output_bytes(parts)) is not None:
-                between = (self.sent_stop + self.sent_start).join(parts)
-                sent = b"%b%b%b" % (self.sent_start, between, self.sent_stop)
-                last = self.reported and self.reported(b"%b%b%b" % (self.start, parts[-1], self.stop))
-                end = at + len(whole)
-                return Run(len(parts), sent, end, output_bytes, self.completes, last, teller=self.reported)
-            parts = parts[: len(parts) // 2]  # another event stands between them, or a value is none
+        start, stop, said = self.start, self._stop, self.said
+        last = max(data.rfind(start, at, at + within), at)
+        end = data.find(stop, last + len(start), last + _MOST_BYTES)
+        found = self._found(data, at, last if end < 0 else end + len(stop))
+        while found:
+            insides = found if self._inside is None else [*map(self._inside, found)]
+            whole = b"%b%b%b" % (start, self._between.join(insides), stop)
+            if (
+                data.startswith(whole, at)
+                and (output_bytes := _output_bytes(found, said.counted)) is not None
+            ):
+                sent = b"%b%b%b" % (self._sent_start, self._sent_between.join(insides), self._sent_stop)
+                frame = said.reported
+                reported = None if frame is None else frame.event(b"%b%b%b" % (start, insides[-1], stop))
+                return Run(sent, at + len(whole), output_bytes, said, reported, len(insides))
+            found = found[: len(found) // 2]  # another event stands between them, or a value is none
         return None
 
-    def _parts(self, data: bytes, at: int, within: int) -> list[bytes]:
-        """What would stand between `start` and `stop`, if all from `at` on were events of this form: those behind the
-        last that is one are left out."""
-        start, stop = self.start, self.stop
-        before, after = len(start) - start.rfind(b"\n") - 1, stop.find(b"\n") + 1
-        first, each = start.count(b"\n"), (stop + start).count(b"\n")
-        rest = BytesIO(data)
-        rest.seek(at)
-        lines = rest.readlines(within)  # some four times as quick as `split`
-        whole = (len(lines) if lines[-1].endswith(b"\n") else len(lines) - 1) // each
-        lines = lines[first : whole * each : each]
-        head = start[-before:]
-        while lines and not lines[-1].startswith(head):
-            lines.pop()
-        return [*map(itemgetter(slice(before, -after)), lines)]
 
-    def _output_bytes(self, parts: list[bytes]) -> int | None:
-        """The bytes of text in the events of which `parts` are the insides; None if one is not of this form."""
-        total = 0
-        for place, counted in enumerate(self.counted):
-            values: Sequence[bytes] = parts
-            if place < len(self.middles):
-                values, parts = _parted(parts, self.middles[place])
-                if not parts:
-                    return None
-            joined = b" ".join(values)
-            if counted is None:
-                if joined.count(b" ") != len(values) - 1 or _NUMBERS.fullmatch(joined) is None:
-                    return None
-                continue
-            # A space ends whatever a value might leave open, so that they are good together if each of them is.
-            size = text_size(joined)
-            if size is None:
-                return None
-            if counted:
-                total += size - len(values) + 1
-        return total
+def _inside(middles: Sequence[bytes]) -> Callable[[Any], bytes] | None:
+    """Makes of an event's values what stands between its start and its stop; None if that is its one value."""
+    if len(middles) < 2:
+        return middles[0].join if middles else None
+    return b"%%b%b%%b".__mod__(b"%b".join(middle.replace(b"%", b"%%") for middle in middles)).__mod__
 
 
-def _parted(parts: Iterable[bytes], middle: bytes) -> tuple[Sequence[bytes], list[bytes]]:
-    """What stands before and behind the first `middle` in each; nothing if one of them holds it nowhere.
+@lru_cache(maxsize=256)
+def _finder(around: Sequence[int], counted: Sequence[bool | None]) -> Callable[[bytes, int, int], list[Any]]:
+    """Finds the values of all events in a part of a stream, if it holds no others: of each a tuple, or its one value.
 
-    Its first bytes alone are searched for, which takes a third of the time: no value can hold them.
+    `around` is how many bytes stand before, between and after them, which are not looked at; nor is more than three
+    backslashes in front of a quote. So it is a guess, in a third of the time that it takes to match the events. What
+    fits nothing is found as one with empty values, so that it takes a time by its length.
     """
-    mark = middle[:_MARK_BYTES]
-    rest = middle[_MARK_BYTES:]
-    values, found, behind = zip(*map(bytes.partition, parts, repeat(mark)), strict=True)
-    if not rest:
-        return values, [] if b"" in found else list(behind)
-    following = [*map(itemgetter(slice(len(rest), None)), behind)]
-    # As long together, so that each of them begins where it should.
-    return values, following if b"".join(behind) == rest + rest.join(following) else []
+    first, *others = around
+    event = b".{%d}+" % first
+    for behind, kind in zip(others, counted, strict=True):
+        event += b"(%b).{%d}+" % (A_NUMBER if kind is None else _UP_TO_QUOTE, behind)
+    return re.compile(event + b"|.++", re.DOTALL).findall
+
+
+def _output_bytes(found: Sequence[Any], counted: Sequence[bool | None]) -> int | None:
+    """The bytes of text in events of those values; None if one is not of its kind."""
+    total = 0
+    columns: Iterable[Sequence[bytes]] = (found,) if len(counted) == 1 else zip(*found, strict=True)
+    for values, counts in zip(columns, counted, strict=True):
+        if counts is None:
+            if b"" in values:  # what follows the last event that was found
+                return None
+            continue
+        # A space ends whatever a value might leave open, so that they are good together if each of them is.
+        size = text_size(b" ".join(values))
+        if size is None:
+            return None
+        if counts:
+            total += size - len(found) + 1
+    return total
 
 
 def text_size(text: bytes) -> int | None:

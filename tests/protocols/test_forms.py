@@ -18,7 +18,7 @@ from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
 from gproxy.protocols.openai_responses import RESPONSES
 from gproxy.protocols.sse import SseFramer
 from gproxy.protocols.tap import StreamTap
-from gproxy.protocols.template import Run, Template
+from gproxy.protocols.template import Run, Said, Template
 from gproxy.values import Usage
 
 FORMS: dict[str, tuple[Protocol, list[bytes]]] = {
@@ -126,6 +126,7 @@ texts = st.one_of(
             b"\xa9",
             "\u00e9\u4e16".encode(),
             b"\\",
+            *(rb"\\", rb"a\\", rb"\\\"", rb"\\\\\"a\\"),
             b"a\tb",
             b"a\nb",
             b"\r",
@@ -242,7 +243,7 @@ def test_what_a_form_means_is_found_once_for_all_streams_of_a_model() -> None:
         stream = form % (b"%d" % n, b"17%d" % n, b"text", b"1")
         assert each is not None
         run = each.run(stream + form % (b"0", b"0", b"text", b"1"), 0, WITHIN)
-        assert run == Run(1, stream.replace(b'"up"', b'"alias"'), len(stream), 4)
+        assert run == Run(stream.replace(b'"up"', b'"alias"'), len(stream), 4, each.said)
 
 
 STAMPED = b'data: {"id":"%b","created":%b,"model":"up","choices":[{"delta":{"content":"%b"}}],"obfuscation":"%b"}\n\n'
@@ -250,40 +251,64 @@ DONE = b"data: [DONE]\n\n"
 LAST = b'data: {"id":"%b","choices":[{"delta":{},"finish_reason":"stop"}],"model":"up"}\n\n'
 
 
+def _recognised(known: Forms, data: bytes) -> Run | None:
+    found = known.recognised(data, 0, None)
+    return None if found is None else found[0].one(found[1])
+
+
 def test_a_form_that_comes_in_a_second_stream_is_known_in_the_third() -> None:
     known = Forms(CHAT, "alias", False)
     for number in (b"1", b"2"):
         for event in (STAMPED % (number, number, b"a", b"x"), LAST % number, DONE):
-            assert known.recognised(event, 0, WITHIN, None) is None
+            assert known.recognised(event, 0, None) is None
             known.learn(_event(event))
     event = STAMPED % (b"3", b"3", "ä".encode() + rb"\u00e9", b"")
     sent = event.replace(b'"up"', b'"alias"')
-    for times in (1, 2):
-        found = known.recognised(event * times + event[:-1], 0, WITHIN, None)
-        assert found is not None
-        run, form, _ = found
-        assert run == Run(times, sent * times, times * len(event), times * 4)
-        assert form is not None
-        assert form.run(event * 2, len(event), WITHIN) == Run(1, sent, 2 * len(event), 4)
+    found = known.recognised(event * 2, 0, None)
+    assert found is not None
+    form = found[0].template(found[1])
+    said = Said((True, False))
+    assert found[0].one(found[1]) == Run(sent, len(event), 4, said)
+    assert form.start == found[0].start(found[1]) == event[: event.index("ä".encode())]
+    assert form.run(event * 2, len(event), WITHIN) == Run(sent, 2 * len(event), 4, said)
     last = LAST % b"3"
     for event, sent, ends in ((DONE, DONE, True), (last, last.replace(b'"up"', b'"alias"'), False)):
-        found = known.recognised(event * 2, 0, WITHIN, None)
-        assert found is not None
-        assert found[:2] == (Run(1, sent, len(event), 0, completes=True, ends=ends), None)
+        run = _recognised(known, event * 2)
+        assert run == Run(sent, len(event), 0, Said((), completes=True, ends=ends))
 
 
-def test_a_run_is_looked_for_behind_an_event_that_may_be_the_first_of_one() -> None:
+@given(st.lists(st.integers(0, 2), max_size=12))
+def test_what_came_behind_an_event_before_decides_nothing(order: list[int]) -> None:
     known = Forms(CHAT, "alias", False)
-    for _ in range(2):
-        known.learn(_event(EVENT % (b"a", b"x")))
-    event = EVENT % (b"b", b"")
-    many = event * 5
-    for within, again, events in ((WITHIN, False, 5), (len(event), False, 1), (3 * len(event), True, 3)):
-        last = known.recognised(event, 0, WITHIN, None)
-        assert last is not None
-        found = known.recognised(many, 0, within, last[2] if again else None)
+    events = [EVENT % (b"a", b"x"), LAST % b"1", DONE]
+    for event in [*events, *events]:
+        known.learn(_event(event))
+    last = None
+    for number in order:
+        found = known.recognised(events[number], 0, last)
         assert found is not None
-        assert (found[0].events, found[1] is None) == (events, events == 1)
+        last = found[0]
+        assert last.holds_text is (number == 0)
+
+
+def test_a_run_is_looked_for_behind_an_event_that_begins_as_the_next() -> None:
+    looked: list[int] = []
+
+    class Counting(Template):
+        def run(self, data: bytes, at: int, within: int) -> Run | None:
+            looked.append(within)
+            return super().run(data, at, within)
+
+    forms.forms.cache_clear()
+    event, other = EVENT % (b"b", b""), EVENT.replace(b"content", b"refusal") % (b"c", b"")
+    for stream, runs in ((event * 5, 1), (event * 2, 0), ((event + other) * 5, 0), (other + event * 5, 1)):
+        for _ in range(3):
+            looked.clear()
+            it = StreamTap(CHAT, SseFramer(), client_model="alias", withhold_usage=False)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(forms, "Template", Counting)
+                assert it.feed(stream) == stream.replace(b'"up"', b'"alias"')
+        assert len(looked) == runs, stream
 
 
 def test_forms_in_turn_take_no_longer_than_read_event_by_event() -> None:
@@ -310,9 +335,9 @@ def test_what_is_known_is_not_recognised_where_a_text_is_none(text: bytes) -> No
     known = Forms(CHAT, "alias", False)
     for _ in range(2):
         known.learn(_event(EVENT % (b"a", b"x")))
-    assert known.recognised(EVENT % (b"a", b"x"), 0, WITHIN, None) is not None
-    assert known.recognised(EVENT % (text, b"x"), 0, WITHIN, None) is None
-    assert known.recognised(EVENT % (b"a", text), 0, WITHIN, None) is None
+    assert _recognised(known, EVENT % (b"a", b"x")) is not None
+    assert _recognised(known, EVENT % (text, b"x")) is None
+    assert _recognised(known, EVENT % (b"a", text)) is None
 
 
 def test_no_more_forms_are_remembered_than_a_few_and_the_latest() -> None:
@@ -321,7 +346,7 @@ def test_no_more_forms_are_remembered_than_a_few_and_the_latest() -> None:
     for event in events:
         known.learn(_event(event))
         known.learn(_event(event))
-    left = [event for event in events if known.recognised(event, 0, WITHIN, None) is not None]
+    left = [event for event in events if known.recognised(event, 0, None) is not None]
     assert left == events[-forms._MOST_FORMS :]
 
 
@@ -330,7 +355,7 @@ def test_of_a_long_event_no_pattern_is_made() -> None:
     for size, found in ((2000, False), (100, True)):
         event = b'data: {"n":"%b","choices":[{"delta":{"content":"a"}}]}\n\n' % (b"x" * size)
         assert [known.learn(_event(event)) is not None for _ in range(3)] == [True] * 3
-        assert (known.recognised(event, 0, WITHIN, None) is not None) is found
+        assert (known.recognised(event, 0, None) is not None) is found
 
 
 def test_an_event_is_recognised_in_a_time_by_its_length() -> None:
@@ -339,8 +364,8 @@ def test_an_event_is_recognised_in_a_time_by_its_length() -> None:
         known.learn(_event(EVENT % (b"a", b"x")))
     began = time.process_time()
     for text in (rb"\\" * 500_000, rb"\"" * 500_000, b"a" * 1_000_000, b"data: {" * 150_000):
-        assert known.recognised((EVENT % (b"a", text))[:-3], 0, WITHIN, None) is None
-        assert known.recognised(EVENT % (text, b"x"), 0, WITHIN, None) is not None
+        assert _recognised(known, (EVENT % (b"a", text))[:-3]) is None
+        assert _recognised(known, EVENT % (text, b"x")) is not None
     assert time.process_time() - began < 2
 
 
@@ -349,7 +374,7 @@ def test_a_name_that_holds_what_is_tried_is_put_in_its_place() -> None:
     known = Forms(CHAT, model, False)
     event = STAMPED % (b"1", b"1", b"a", b"x")
     assert [known.learn(_event(event)) for _ in range(2)] == [None, None]
-    assert known.recognised(event, 0, WITHIN, None) is None
+    assert known.recognised(event, 0, None) is None
 
 
 def test_an_event_that_is_long_is_not_kept() -> None:

@@ -296,7 +296,8 @@ def _not_admitted(
         at=now,
     )
     admission = structs.replace(spend.foresee(store, smallest), standings=standings)
-    return limits.refusal(admission, settings.quota_status)
+    refused = admission.refused
+    return None if refused is None else limits.refusal(refused, admission, settings.quota_status)
 
 
 def _keyless(snapshot: Snapshot) -> frozenset[str]:

@@ -49,8 +49,9 @@ class Noting:
         self._noted: set[str] = set()
         self._waiting = False
 
-    def opened(self, claim: Claim, pending: Pending) -> None:
-        self._young[claim.request_id] = (time.monotonic(), claim, pending)
+    def opened(self, claim: Claim, pending: Pending, now: float) -> None:
+        """`now` is `time.monotonic()`'s."""
+        self._young[claim.request_id] = now, claim, pending
         if not self._waiting:
             self._wait(NOTED_AFTER_S)
 
@@ -107,20 +108,21 @@ class Accounts:
 
         Raises `StoreError` if it cannot be counted; then nothing is. Cancelled, it may be, and is to be settled.
         """
-        if self._inline is not None:
-            self._look(self._inline)
+        now = time.monotonic()
+        if now >= self._look_at and self._inline is not None and not self._writer.waiting:
+            self._look(self._inline, now)
         admission = self._tally.reserve(claim)
         if admission.refused is None:
             prompt = self._writer.prompt
             self._write()
             if not prompt:
                 await self._written(claim)
-            self._noting.opened(claim, pending)
+            self._noting.opened(claim, pending, now)
         return admission
 
     def open(self, claim: Claim, pending: Pending) -> None:
         """A request that nothing limits goes on. That it is open is written only if it stays so."""
-        self._noting.opened(claim, pending)
+        self._noting.opened(claim, pending, time.monotonic())
 
     def settle(self, claim: Claim, tokens: int, cost_nano: int | None, record: Record | None) -> Entry:
         """What is to be written of the end of a request that was opened, for the writer. To be called once.
@@ -134,16 +136,14 @@ class Accounts:
             self._tally, claim, corrected, self._noting.ended(claim.request_id), cost_nano, record
         )
 
-    def _look(self, inline: Inline) -> None:
+    def _look(self, inline: Inline, now: float) -> None:
         """What somebody has changed in the store by hand is seen while nothing waits to be written. Raises
         `StoreError`."""
-        now = time.monotonic()
-        if now >= self._look_at and not self._writer.waiting:
-            if inline.overtaken():
-                self._tally.overtaken()
-            self._tally.reread()
-            took = time.monotonic() - now
-            self._look_at = now + max(self._look_s, _LOOK_SHARE * took)
+        if inline.overtaken():
+            self._tally.overtaken()
+        self._tally.reread()
+        took = time.monotonic() - now
+        self._look_at = now + max(self._look_s, _LOOK_SHARE * took)
 
     def _write(self) -> None:
         changes = self._tally.changes()

@@ -39,6 +39,8 @@ _NONE: Purse = (0, 0)
 Drawn = tuple[int, int, int]
 """The purse of a budget, and the most that what is spent and held there may come to, of which one is nothing."""
 
+_UNKNOWN = (None, -1, -1, ())
+
 _MOVED = "purses moved"
 """The name of a cell with another number each time that a purse is given away, or what is spent is to be read anew.
 Until then each is where it was found."""
@@ -53,6 +55,7 @@ class Purses:
         self._charged: dict[tuple[tuple[str, ...], int], tuple[int, Sequence[int]]] = {}
         self._drawn: dict[int, tuple[Sequence[Budget], int, int, Sequence[Drawn]]] = {}
         self._scopes: dict[str, int] = {}
+        self._own = _HOLDERS + memory.worker
         self._moved = 0
 
     def spent(self, scope: str, period: str) -> Spent:
@@ -85,10 +88,11 @@ class Purses:
     def room(self, budgets: Sequence[Budget], day: int, nano: int) -> Sequence[Drawn] | None:
         """Where the budgets are held on a UTC day, if so much fits into each beside what is spent and held; None if
         that is to be weighed. Raises `StoreError`."""
-        if not budgets:
-            return ()
-        drawn = self.drawn(budgets, day)
+        of, on, moved, drawn = self._drawn.get(id(budgets), _UNKNOWN)
         cells = self._memory.cells
+        if of is not budgets or on != day or moved != cells[self._moved]:
+            drawn = self.drawn(budgets, day)
+            cells = self._memory.cells
         for at, _, most in drawn:
             if cells[at + _SPENT] + cells[at + _HELD] + nano > most:
                 return None
@@ -96,14 +100,8 @@ class Purses:
 
     def drawn(self, budgets: Sequence[Budget], day: int) -> Sequence[Drawn]:
         """Where they are held, with what is spent as the store has it, and what came since. Raises `StoreError`."""
-        known = self._drawn.get(id(budgets))
-        if (
-            known is not None
-            and known[0] is budgets
-            and known[1] == day
-            and known[2] == self._memory.cells[self._moved]
-        ):
-            return known[3]
+        if not budgets:
+            return ()
         keys = periods(day)
         drawn = [
             (*self.purse(it.scope, keys[it.period]), it.most_nano - it.carried_nano + 1) for it in budgets
@@ -114,14 +112,21 @@ class Purses:
         return drawn
 
     def hold(self, drawn: Iterable[Drawn], nano: int) -> None:
-        """Hold so much more of each, or (below 0) less."""
-        cells, own = self._memory.cells, _HOLDERS + self._memory.worker
+        """Hold so much more of each; they were found in this turn."""
+        cells, own = self._memory.cells, self._own
+        for at, _, _ in drawn:
+            cells[at + own] += nano
+            cells[at + _HELD] += nano
+
+    def release(self, drawn: Iterable[Drawn], nano: int) -> None:
+        """Hold so much less of each."""
+        cells, own = self._memory.cells, self._own
         for at, number, _ in drawn:
             if cells[at] == number:
                 had = cells[at + own]
-                taken = nano if nano >= -had else -had
-                cells[at + own] = had + taken
-                cells[at + _HELD] += taken
+                given = nano if nano < had else had
+                cells[at + own] = had - given
+                cells[at + _HELD] -= given
 
     def charge(self, scopes: tuple[str, ...], day: int, nano: int) -> None:
         """Spend so much of each scope, in every period of that UTC day. What the store cannot be asked for now is

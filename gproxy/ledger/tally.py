@@ -80,7 +80,8 @@ class Tally:
                 plan.turn(second, self._added)
             told, purses = plan.look(tokens, now), None
             if told is not None:
-                purses = self._purses.room(claim.budgets, second // DAY_S, claim.cost_nano)
+                budgets = claim.budgets
+                purses = self._purses.room(budgets, second // DAY_S, claim.cost_nano) if budgets else ()
             if told is None or purses is None:
                 counts = plan.counts(tokens)
                 if refused := refusal(self, counts, claim):
@@ -95,7 +96,8 @@ class Tally:
                 self._times += 1
             for gone in plan.count(tokens):
                 self._forget(gone)
-            self._purses.hold(purses, claim.cost_nano)
+            if purses:
+                self._purses.hold(purses, claim.cost_nano)
             self._add(plan, claim)
         self._open[claim.request_id] = Hold(claim, plan, purses)
         return Admission(told)
@@ -137,7 +139,8 @@ class Tally:
         hold = self._open.pop(claim.request_id, None)
         if self._ended:
             self._memory.handed()
-        tokens = min(max(tokens, 0), MOST_TOKENS)  # an upstream may report anything
+        if not 0 <= tokens <= MOST_TOKENS:  # an upstream may report anything
+            tokens = 0 if tokens < 0 else MOST_TOKENS
         try:
             with self._memory.turn:
                 if self._late:
@@ -161,7 +164,8 @@ class Tally:
         noted = self._ended.note(claim.request_id, TAKEN) if self._ended else 0
         if hold is not None:
             corrected = hold.plan.end(hold.claim, tokens, late=late)
-            self._purses.hold(hold.purses, -hold.claim.cost_nano)
+            if hold.purses:
+                self._purses.release(hold.purses, hold.claim.cost_nano)
         if cost_nano:
             self._purses.charge(claim.scopes, int(claim.at) // DAY_S, cost_nano)
         if self._ended:
@@ -189,7 +193,7 @@ class Tally:
         for window, (rule, kind, slot, n) in zip(hold.plan.windows, counted(hold.claim), strict=True):
             if window.correct(slot, -n) and window.written:
                 added[rule, kind, slot] = added.get((rule, kind, slot), 0) - n
-        self._purses.hold(hold.purses, -hold.claim.cost_nano)
+        self._purses.release(hold.purses, hold.claim.cost_nano)
 
     @property
     def late(self) -> bool:

@@ -3,7 +3,7 @@
 Counting is `ledger/spend.py`'s: here its `Admission` becomes an error or headers.
 """
 
-import math
+from math import ceil
 
 from gproxy.config.snapshot import Client, LimitRule
 from gproxy.errors import GatewayError, QuotaExceeded, RateLimited
@@ -58,11 +58,8 @@ def output_asked(limit: int | None) -> tuple[int, int]:
     return OUTPUT_TYPICAL, OUTPUT_UNSAID
 
 
-def refusal(admission: Admission, quota_status: int) -> GatewayError | None:
-    """The error for an admission that was refused, None for one that was not."""
-    refused = admission.refused
-    if refused is None:
-        return None
+def refusal(refused: Bound | Budget, admission: Admission, quota_status: int) -> GatewayError:
+    """The error for an admission that was refused by that."""
     if isinstance(refused, Budget):
         # What others hold comes back: then trying again is of use.
         no_use = () if admission.fits_alone else (("x-should-retry", "false"),)
@@ -70,7 +67,7 @@ def refusal(admission: Admission, quota_status: int) -> GatewayError | None:
         error: GatewayError = QuotaExceeded(_spent(refused, admission.fits_alone), headers=headers)
         error.status = quota_status
         return error
-    after = str(max(1, math.ceil(admission.retry_after)))
+    after = str(max(1, ceil(admission.retry_after)))
     words = _WORDS[refused.kind]
     limit = f"the limit of {refused.most} {words if refused.most != 1 else words.replace('s ', ' ', 1)}"
     left = next((s.left for s in admission.standings if s.bound == refused), 0)
@@ -91,7 +88,7 @@ def rate_lines(admission: Admission) -> bytes:
     lines = b""
     for it in admission.told:
         bound = it.bound
-        lines += _LINES[bound.kind] % (bound.most, it.left, math.ceil(it.resets_in))
+        lines += _LINES[bound.kind] % (bound.most, it.left, ceil(it.resets_in))
     return lines
 
 

@@ -266,12 +266,12 @@ async def test_noting_tells_of_what_stays_open_and_of_nothing_else(monkeypatch: 
     told: list[str] = []
     noting = Noting(lambda old: told.extend(claim.request_id for claim, _ in old))
     for name in ("a", "b", "c"):
-        noting.opened(claim(name, limited=False), lambda: b"")
+        noting.opened(claim(name, limited=False), lambda: b"", time.monotonic())
     assert noting.ended("b") is False
     async with asyncio.timeout(5):
         while told != ["a", "c"]:
             await asyncio.sleep(0.005)
-        noting.opened(claim("d", limited=False), lambda: b"")
+        noting.opened(claim("d", limited=False), lambda: b"", time.monotonic())
         while told != ["a", "c", "d"]:
             await asyncio.sleep(0.005)
     assert [noting.ended(name) for name in ("a", "a", "d", "x")] == [True, False, True, False]

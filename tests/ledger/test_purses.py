@@ -77,7 +77,7 @@ def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: l
             held[pair] = held.get(pair, 0) + nano
         elif what == "release" and holding:
             purses, purse, pair, nano = holding.pop(0)
-            purses.hold([purse], -nano)
+            purses.release([purse], nano)
             held[pair] -= nano
         elif what == "forget":
             for name, at in memories[-1].places():
@@ -163,7 +163,7 @@ def test_what_was_held_in_a_period_that_is_gone_is_not_taken_from_the_one_in_its
     ninth = (*purses.purse("user/a", keys[8]), 0)
     purses.hold([ninth], 7)
     (gone,) = [it for it in held if it[0] == ninth[0]]
-    purses.hold([gone], -5)
+    purses.release([gone], 5)
     assert purses.spent("user/a", keys[8]) == Spent(0, 7)
 
 

@@ -25,19 +25,27 @@ from gproxy.values import Bound, Budget, Claim, Route, Target, Usage
 _LARGE_BODY = 1024 * 1024
 
 
+Asked = tuple[str, tuple[Target, ...], str | None, str]
+"""Of whom, for which targets, by which alias, and in which operation."""
+
+
 class Plan(Struct, frozen=True):
     """What is asked of each request of one key for the same targets, in one operation of a dialect.
 
-    `targets` are those that may be tried. `scopes` are whose spend it adds to. `by_tokens`: its input counts.
-    `prices` are the targets', in their order, None for what costs no budget anything.
+    `targets` are those that may be tried, fewer than the route has or `all` of it. `scopes` are whose spend it adds
+    to. `free`: nothing limits it. `by_tokens`: its input counts. `price` is the first target's, None if that costs no
+    budget anything, and `prices` those of all that do.
     """
 
     targets: tuple[Target, ...]
+    all: bool
     scopes: tuple[str, ...]
     bounds: tuple[Bound, ...]
     budgets: tuple[Budget, ...]
+    free: bool
     by_tokens: bool
-    prices: tuple[Price | None, ...]
+    price: Price | None
+    prices: tuple[Price, ...]
 
 
 class Doorkeeper:
@@ -48,7 +56,7 @@ class Doorkeeper:
         self._prices = prices
         self._snapshot = snapshot
         self._settings = snapshot.config.globals
-        self._plans: Memory[tuple[str, tuple[Target, ...], str | None, str], Plan] = Memory()
+        self._plans: Memory[Asked, Plan] = Memory()
         self._bounds: Memory[tuple[str, Target, str | None], tuple[Bound, ...]] = Memory()
 
     async def admit(self, journal: Journal, route: Route) -> tuple[Route, bytes]:
@@ -59,11 +67,12 @@ class Doorkeeper:
         if the store cannot be written.
         """
         call = journal.call
-        plan = self._plans.get(_asked(call, route)) or await self._planned(journal, route)
-        if not (plan.bounds or call.client.budgets):
+        asked = call.client.key_id, route.targets, route.alias, call.protocol.operation
+        plan = self._plans.get(asked) or await self._planned(asked, journal, route)
+        if plan.free:
             self._open(journal, plan)
             return route, b""
-        if len(plan.targets) < len(route.targets):
+        if not plan.all:
             route = replace(route, targets=plan.targets)
         given = 0
         if plan.by_tokens:
@@ -74,17 +83,18 @@ class Doorkeeper:
                 given = await asyncio.to_thread(estimate.input_tokens, body.tree)
         # From here on there is something to settle, also for a client that leaves.
         journal.claim = claim = _claim(call, plan, given)
-        pending = partial(self._pending, journal, route.targets[0], given, plan.prices[0])
+        pending = partial(self._pending, journal, route.targets[0], given, plan.price)
         try:
             admission = await self._accounts.reserve(claim, pending)
         except StoreError:
             raise Unavailable("The limits cannot be counted now; try again later.") from None
-        error = limits.refusal(admission, self._settings.quota_status)
-        if error is not None:
+        refused = admission.refused
+        if refused is not None:
+            error = limits.refusal(refused, admission, self._settings.quota_status)
             raise _without_row(journal, error)
         return route, limits.rate_lines(admission)
 
-    async def _planned(self, journal: Journal, route: Route) -> Plan:
+    async def _planned(self, asked: Asked, journal: Journal, route: Route) -> Plan:
         """The plan for such a call, remembered if no clock can change it. Raises QuotaExceeded."""
         call = journal.call
         client = call.client
@@ -94,14 +104,17 @@ class Doorkeeper:
         bounds = self._bounds_of(client, targets[0], route.alias)
         plan = Plan(
             targets=targets,
+            all=len(targets) == len(route.targets),
             scopes=(client.user_scope, client.key_scope),
             bounds=bounds,
             budgets=budgets,
+            free=not (bounds or client.budgets),
             by_tokens=bool(client.budgets) or any(bound.kind in ("tpm", "tpd") for bound in bounds),
-            prices=tuple(kept.values()),
+            price=kept[targets[0]],
+            prices=tuple([price for price in kept.values() if price is not None]),
         )
         if not budgets or all(self._prices.lasting(self._snapshot, target) for target in route.targets):
-            self._plans.keep(_asked(call, route), plan)
+            self._plans.keep(asked, plan)
         return plan
 
     def _bounds_of(self, client: Client, target: Target, alias: str | None) -> tuple[Bound, ...]:
@@ -160,10 +173,6 @@ def _way_out(snapshot: Snapshot, target: Target, *, by_text: bool) -> str:
     return f"Run `{command}`, or set {keys} for it in [[models]], or allow_unpriced = true in [global]."
 
 
-def _asked(call: Call, route: Route) -> tuple[str, tuple[Target, ...], str | None, str]:
-    return call.client.key_id, route.targets, route.alias, call.protocol.operation
-
-
 def _claim(call: Call, plan: Plan, given: int) -> Claim:
     """Made when it is counted: a body sent slowly would else put a request into a minute that is over."""
     facts, protocol = call.facts, call.protocol
@@ -174,10 +183,9 @@ def _claim(call: Call, plan: Plan, given: int) -> Claim:
         tokens = given + typical * writes
         calls = 1 if protocol.estimable else facts.answers
         for price in plan.prices:
-            if price is not None:
-                held = most_nano(given, most * writes, facts.service_tier, price) * calls
-                if held > cost:
-                    cost = held
+            held = most_nano(given, most * writes, facts.service_tier, price) * calls
+            if held > cost:
+                cost = held
     return Claim(
         request_id=call.request_id,
         scopes=plan.scopes,

@@ -27,7 +27,7 @@ from gproxy.protocols.openai_chat import CHAT as CHAT_COMPLETIONS
 from gproxy.protocols.openai_embeddings import EMBEDDINGS
 from gproxy.protocols.passthrough import SPEECH as SPEECH_OF_TEXT
 from gproxy.routing.limits import bounds_for
-from gproxy.server.request.admission import Doorkeeper, Plan, _asked
+from gproxy.server.request.admission import Asked, Doorkeeper, Plan
 from gproxy.server.request.journal import Journal
 from gproxy.server.request.prices import Prices
 from gproxy.server.tasks import Tasks
@@ -566,12 +566,16 @@ PLACES = [Target("up", model) for model in ("priced", "m", "voice")]
 TARGETS = [(*PLACES,), (*reversed(PLACES),), *((place,) for place in PLACES), (PLACES[0], PLACES[0])]
 
 
+def asked_by(journal: Journal) -> Asked:
+    route, call = journal.route, journal.call
+    return call.client.key_id, route.targets, route.alias, call.protocol.operation
+
+
 async def until_planned(door: Doorkeeper, journal: Journal) -> Plan | None:
     """What is asked of a request, None if no target is left to it."""
     try:
-        return door._plans.get(_asked(journal.call, journal.route)) or await door._planned(
-            journal, journal.route
-        )
+        asked = asked_by(journal)
+        return door._plans.get(asked) or await door._planned(asked, journal, journal.route)
     except QuotaExceeded:
         return None
 
@@ -589,7 +593,7 @@ async def test_what_is_asked_of_a_request_is_remembered_for_that_key_operation_a
     for client, protocol, targets, alias in (*asked, *reversed(asked)):
         made = structs.replace(base, client=client, protocol=protocol)
         journal = Journal(made, Route("m", targets, alias))
-        known += _asked(made, journal.route) in one._plans
+        known += asked_by(journal) in one._plans
         plan = await until_planned(one, journal)
         assert plan == await until_planned(door(), journal)
         if plan is not None:

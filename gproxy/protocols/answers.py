@@ -6,7 +6,7 @@ dialect keeps its fields is its own module's.
 
 from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -24,6 +24,10 @@ _MOST_REMEMBERED = (
     16 * 1024
 )  # bytes of what is read several times over: of an event, and not of a long answer
 _MOST_TOKENS = 2**53  # a count beyond this is no count, and sums of some still fit SQLite's integers
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST_TOKENS)] | None
+"""What `tokens` takes as it is; most upstreams send no other counts, and these are told in the decoder."""
+
 _MOST_NANO_USD = 2**60
 _NANO = Decimal(10**9)
 _NANO_OF_TICK = Decimal("0.1")
@@ -204,6 +208,13 @@ def consistent(usage: Usage) -> Usage:
 
     `ledger/pricing.py` prices them by the same rule.
     """
+    if (
+        usage.cache_read_tokens is None
+        and usage.cache_write_tokens is None
+        and usage.cache_write_1h_tokens is None
+        and usage.reasoning_tokens is None
+    ):
+        return usage
     cached = (usage.cache_read_tokens or 0) + (usage.cache_write_tokens or 0)
     if (
         cached <= (usage.input_tokens or 0)

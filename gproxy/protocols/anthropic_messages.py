@@ -14,6 +14,7 @@ from msgspec import structs
 from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
+    Count,
     as_received,
     json_size,
     mapping,
@@ -53,6 +54,35 @@ class _Message(msgspec.Struct):
     error: Any = None
 
 
+class _Created(msgspec.Struct):
+    ephemeral_5m_input_tokens: Count = None
+    ephemeral_1h_input_tokens: Count = None
+
+
+class _Thought(msgspec.Struct):
+    thinking_tokens: Count = None
+
+
+class _Counts(msgspec.Struct):
+    input_tokens: Count = None
+    output_tokens: Count = None
+    cache_read_input_tokens: Count = None
+    cache_creation_input_tokens: Count = None
+    cache_creation: _Created | None = None
+    output_tokens_details: _Thought | None = None
+    speed: Any = None
+    service_tier: Any = None
+    iterations: Any = None
+    server_tool_use: Any = None
+    cost: Any = None
+    cost_in_usd_ticks: Any = None
+
+
+class _Plain(msgspec.Struct):
+    usage: _Counts
+
+
+_plain = msgspec.json.Decoder(_Plain).decode
 _message = reader(_Message)
 
 
@@ -120,6 +150,36 @@ def _at(fields: Mapping[str, Any], path: tuple[str, ...]) -> object:
 
 
 def usage_in_body(answer: bytes) -> Usage | None:
+    """As `updated`, in a third of the time where all counts are such, and nothing is billed beside them."""
+    try:
+        told = _plain(answer).usage
+    except (ValueError, RecursionError):
+        return _usage_in_any(answer)
+    if (
+        told.iterations is not None
+        or told.server_tool_use is not None
+        or told.cost is not None
+        or told.cost_in_usd_ticks is not None
+    ):
+        return _usage_in_any(answer)
+    fresh, cached, written = told.input_tokens, told.cache_read_input_tokens, told.cache_creation_input_tokens
+    created, thought, one_hour = told.cache_creation, told.output_tokens_details, None
+    if created is not None:
+        one_hour = created.ephemeral_1h_input_tokens
+        if written is None:
+            written = total(created.ephemeral_5m_input_tokens, one_hour)
+    return Usage(
+        None if fresh is None else fresh + (cached or 0) + (written or 0),
+        told.output_tokens,
+        cached,
+        written,
+        one_hour,
+        None if thought is None else thought.thinking_tokens,
+        service_tier=service_tier(told.speed, told.service_tier),
+    )
+
+
+def _usage_in_any(answer: bytes) -> Usage | None:
     found = _message(answer)
     return None if found is None else updated(None, found.usage)
 

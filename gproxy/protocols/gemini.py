@@ -16,6 +16,7 @@ from msgspec import structs
 from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
+    Count,
     as_received,
     json_size,
     mapping,
@@ -67,6 +68,30 @@ class _Answer(msgspec.Struct, rename="camel"):
     error: Any = None
 
 
+class _Part(msgspec.Struct, rename="camel"):
+    modality: Any = None
+    token_count: Count = None
+
+
+class _Counts(msgspec.Struct, rename="camel"):
+    prompt_token_count: Count = None
+    candidates_token_count: Count = None
+    thoughts_token_count: Count = None
+    tool_use_prompt_token_count: Count = None
+    cached_content_token_count: Count = None
+    prompt_tokens_details: list[_Part] | None = None
+    tool_use_prompt_tokens_details: list[_Part] | None = None
+    cache_tokens_details: list[_Part] | None = None
+    candidates_tokens_details: list[_Part] | None = None
+    service_tier: Any = None
+    traffic_type: Any = None
+
+
+class _Plain(msgspec.Struct, rename="camel"):
+    usage_metadata: _Counts
+
+
+_plain = msgspec.json.Decoder(_Plain).decode
 _answer = reader(_Answer)
 
 
@@ -192,6 +217,33 @@ def _of_kind(fields: Mapping[str, Any], kinds: frozenset[str], *names: str) -> i
 
 
 def usage_in_body(answer: bytes) -> Usage | None:
+    """As `usage_of`, in a third of the time where all counts are such and all content is text."""
+    try:
+        told = _plain(answer).usage_metadata
+    except (ValueError, RecursionError):
+        return _usage_in_any(answer)
+    for details in (
+        told.prompt_tokens_details,
+        told.candidates_tokens_details,
+        told.cache_tokens_details,
+        told.tool_use_prompt_tokens_details,
+    ):
+        for part in details or ():
+            if part.modality != "TEXT":
+                return _usage_in_any(answer)
+    prompt, tools = told.prompt_token_count, told.tool_use_prompt_token_count
+    candidates, thoughts = told.candidates_token_count, told.thoughts_token_count
+    return Usage(
+        None if prompt is None else prompt + (tools or 0),
+        total(candidates, thoughts),
+        told.cached_content_token_count,
+        reasoning_tokens=thoughts,
+        tool_tokens=tools,
+        service_tier=service_tier(told.service_tier, _TRAFFIC.get(str(told.traffic_type))),
+    )
+
+
+def _usage_in_any(answer: bytes) -> Usage | None:
     found = _answer(answer)
     return None if found is None else usage_of(None, found.usage_metadata)
 

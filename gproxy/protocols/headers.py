@@ -52,6 +52,12 @@ CLIENT_ACROSS = frozenset(
 )
 """What such an upstream may say to the client; what its answer is, is not the upstream's to say."""
 
+_HOP = b"connection"
+_HOPS = frozenset({b"keep-alive", b"close"})
+"""What it holds nearly always, and what then names no header that is passed on."""
+
+_DOWN, _DOWN_ACROSS = CLIENT | {_HOP}, CLIENT_ACROSS | {_HOP}
+
 _LONGEST_NAME = 128
 """Of a header that goes up: what is remembered of names is bounded."""
 
@@ -85,16 +91,16 @@ def upstream_headers(client_headers: Sequence[Header], *, across: bool = False) 
 
 def client_headers(upstream: Sequence[Header], *, across: bool = False) -> list[Header]:
     """What goes down of an upstream's headers, values byte for byte. `across`: one of another dialect."""
-    allowed = CLIENT_ACROSS if across else CLIENT
+    wanted = _DOWN_ACROSS if across else _DOWN
     passed: list[Header] = []
     for_one_hop = False
     for name, value in upstream:
         name = name.lower()
-        if name in allowed:
-            if not _CONTROL.search(value):
+        if name in wanted:
+            if name == _HOP:
+                for_one_hop = for_one_hop or value.lower() not in _HOPS
+            elif not _CONTROL.search(value):
                 passed.append((name, value))
-        elif name == b"connection":
-            for_one_hop = True
     return _unlisted(passed, upstream) if for_one_hop else passed
 
 

@@ -13,6 +13,7 @@ import msgspec
 from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
+    Count,
     mapping,
     merged,
     objects,
@@ -77,6 +78,39 @@ class _Reported(msgspec.Struct):
     x_groq: Any = None
 
 
+class _Prompt(msgspec.Struct):
+    cached_tokens: Count = None
+    cache_write_tokens: Count = None
+    audio_tokens: Count = None
+    image_tokens: Count = None
+
+
+class _Completion(msgspec.Struct):
+    reasoning_tokens: Count = None
+    audio_tokens: Count = None
+    image_tokens: Count = None
+
+
+class _Counts(msgspec.Struct):
+    prompt_tokens: Count = None
+    completion_tokens: Count = None
+    total_tokens: Any = None
+    prompt_tokens_details: _Prompt | None = None
+    completion_tokens_details: _Completion | None = None
+    prompt_cache_hit_tokens: Any = None
+    cached_tokens: Any = None
+    server_tool_use: Any = None
+    cost: Any = None
+    cost_in_usd_ticks: Any = None
+
+
+class _Plain(msgspec.Struct):
+    usage: _Counts
+    service_tier: Any = None
+
+
+_NO_PROMPT, _NO_COMPLETION = _Prompt(), _Completion()
+_plain = msgspec.json.Decoder(_Plain).decode
 _chunk = reader(_Chunk)
 _reported = reader(_Reported)  # without the choices, which may be long
 
@@ -164,6 +198,43 @@ def usage_of(fields: object, tier: object = None) -> Usage | None:
 
 
 def usage_in_body(answer: bytes) -> Usage | None:
+    """As `usage_of`, in a third of the time where all counts are such and nobody tells more than OpenAI."""
+    try:
+        plain = _plain(answer)
+    except (ValueError, RecursionError):
+        return _usage_in_any(answer)
+    told, tier = plain.usage, plain.service_tier
+    if (
+        told.prompt_cache_hit_tokens is not None
+        or told.cached_tokens is not None
+        or told.server_tool_use is not None
+        or told.cost is not None
+        or told.cost_in_usd_ticks is not None
+    ):
+        return _usage_in_any(answer)
+    read_tokens, written = told.prompt_tokens, told.completion_tokens
+    prompt, completion = told.prompt_tokens_details, told.completion_tokens_details
+    if prompt is None and completion is None and tier is None:
+        return Usage(read_tokens, written)
+    prompt, completion = prompt or _NO_PROMPT, completion or _NO_COMPLETION
+    reasoning = completion.reasoning_tokens
+    if reasoning:
+        written = with_reasoning(read_tokens, written, reasoning, told.total_tokens)
+    return Usage(
+        read_tokens,
+        written,
+        prompt.cached_tokens,
+        prompt.cache_write_tokens,
+        reasoning_tokens=reasoning,
+        input_audio_tokens=prompt.audio_tokens,
+        input_image_tokens=prompt.image_tokens,
+        output_audio_tokens=completion.audio_tokens,
+        output_image_tokens=completion.image_tokens,
+        service_tier=None if tier is None else service_tier(tier),
+    )
+
+
+def _usage_in_any(answer: bytes) -> Usage | None:
     chunk = _reported(answer)
     if chunk is None:
         return None

@@ -10,6 +10,7 @@ import msgspec
 from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
+    Count,
     mapping,
     merged,
     never,
@@ -56,6 +57,36 @@ class _Kind(msgspec.Struct):
     type: Any = None
 
 
+class _Input(msgspec.Struct):
+    cached_tokens: Count = None
+    cache_write_tokens: Count = None
+    audio_tokens: Count = None
+    image_tokens: Count = None
+
+
+class _Written(msgspec.Struct):
+    reasoning_tokens: Count = None
+    audio_tokens: Count = None
+    image_tokens: Count = None
+
+
+class _Counts(msgspec.Struct):
+    input_tokens: Count = None
+    output_tokens: Count = None
+    total_tokens: Any = None
+    input_tokens_details: _Input | None = None
+    output_tokens_details: _Written | None = None
+    cost: Any = None
+    cost_in_usd_ticks: Any = None
+
+
+class _Plain(msgspec.Struct):
+    usage: _Counts
+    service_tier: Any = None
+
+
+_NO_INPUT, _NO_OUTPUT = _Input(), _Written()
+_plain = msgspec.json.Decoder(_Plain).decode
 _answer = reader(_Answer)
 _output = reader(_Output)
 _event = reader(_Event)
@@ -108,6 +139,35 @@ def _searches(output: object) -> int | None:
 
 
 def usage_in_body(answer: bytes) -> Usage | None:
+    """As `usage_of`, in a third of the time where all counts are such and nobody tells more than OpenAI."""
+    if b'"web_search_call"' in answer:
+        return _usage_in_any(answer)
+    try:
+        plain = _plain(answer)
+    except (ValueError, RecursionError):
+        return _usage_in_any(answer)
+    told, tier = plain.usage, plain.service_tier
+    if told.cost is not None or told.cost_in_usd_ticks is not None:
+        return _usage_in_any(answer)
+    given, made = told.input_tokens_details or _NO_INPUT, told.output_tokens_details or _NO_OUTPUT
+    read_tokens, written, reasoning = told.input_tokens, told.output_tokens, made.reasoning_tokens
+    if reasoning:
+        written = with_reasoning(read_tokens, written, reasoning, told.total_tokens)
+    return Usage(
+        read_tokens,
+        written,
+        given.cached_tokens,
+        given.cache_write_tokens,
+        reasoning_tokens=reasoning,
+        input_audio_tokens=given.audio_tokens,
+        input_image_tokens=given.image_tokens,
+        output_audio_tokens=made.audio_tokens,
+        output_image_tokens=made.image_tokens,
+        service_tier=None if tier is None else service_tier(tier),
+    )
+
+
+def _usage_in_any(answer: bytes) -> Usage | None:
     found = _answer(answer)
     if found is None:
         return None

@@ -34,19 +34,22 @@ def replace_value(data: bytes, path: Path, value: str) -> bytes:
     The same bytes come back if nothing is there, if it is no string, or if `data` is not JSON. A name that is
     repeated at the path is changed each time.
     """
-    key = b'"%b"' % path[-1].encode()
-    found = _in_front(path[0]).match(data) if len(path) == 1 else None
-    at = data.find(key) if found is None else data.find(key, found.end())
-    if found is None and at > 0 and data.find(key, at + 1) < 0:
-        behind = _PLAIN_STRING_MEMBER.match(data, at + len(key))
-        if behind is not None and _stands_at(data, path, at):
-            found, at = behind, -1
-    if found is not None and at < 0:
-        view = memoryview(data)  # an answer may be large: it is copied once
-        return b"".join((view[: found.start(1)], _quoted(value), view[found.end(1) :]))
-    if at < 0 and _ESCAPED_ASCII not in data:
-        return data
-    return _replace_exactly(data, path, value)
+    key, in_front = _sought(path)
+    found = None if in_front is None else in_front.match(data)
+    if found is not None:
+        if data.find(key, found.end()) >= 0:
+            return _replace_exactly(data, path, value)
+    else:
+        at = data.find(key)
+        if at < 0 and _ESCAPED_ASCII not in data:
+            return data
+        if at > 0 and data.find(key, at + 1) < 0 and _stands_at(data, path, at):
+            found = _PLAIN_STRING_MEMBER.match(data, at + len(key))
+        if found is None:
+            return _replace_exactly(data, path, value)
+    start, end = found.span(1)
+    view = memoryview(data)  # an answer may be large: it is copied once
+    return b"".join((view[:start], _quoted(value), view[end:]))
 
 
 def replace_in_event(event: Event, path: Path, value: str) -> bytes:
@@ -63,6 +66,11 @@ def _quoted(value: str) -> bytes:
 
 
 @lru_cache(maxsize=16)
+def _sought(path: Path) -> tuple[bytes, re.Pattern[bytes] | None]:
+    """The name at the end of a path as it is written, and what finds it at the outermost object, if it is there."""
+    return b'"%b"' % path[-1].encode(), _in_front(path[0]) if len(path) == 1 else None
+
+
 def _in_front(name: str) -> re.Pattern[bytes]:
     """Finds a string that is a member of the outermost object, where nothing that is nested or escaped is before it.
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from gproxy.ledger.pricing import MILLION, Price, Rates, Tier, cost_nano
+from gproxy.protocols import anthropic_messages, gemini, openai_chat, openai_responses
 from gproxy.protocols.answers import (
     consistent,
     is_crowded,
@@ -278,3 +279,77 @@ def test_a_crowd_is_told_by_what_a_large_text_holds() -> None:
     assert is_crowded(b"[" * 1_100_000)
     assert not is_crowded(b"[" + b"1," * 1_000_000 + b"1]")
     assert not is_crowded(b"[" * 300_000)
+
+
+COUNTS = st.integers(0, 400) | st.sampled_from([None, 2**53, 2**53 + 1, -1, 7.0, 1.5, True, "5", 2**70])
+PARTS = st.lists(
+    st.fixed_dictionaries(
+        {}, optional={"modality": st.sampled_from(["TEXT", "AUDIO", 5]), "tokenCount": COUNTS}
+    ),
+    max_size=2,
+)
+ODD = st.none() | st.integers(-1, 1) | st.just({}) | st.just([])
+TIERS = st.sampled_from([None, "default", "flex", "Priority", "ON_DEMAND_FLEX", 5, {}])
+
+
+def _made_of(*names: str) -> st.SearchStrategy[Any]:
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(names, COUNTS)) | ODD
+
+
+_KINDS = ("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens", "odd")
+_BESIDE = {
+    "cost": st.sampled_from([None, 0.25, -1, "1"]),
+    "cost_in_usd_ticks": st.sampled_from([None, 10**9]),
+    "server_tool_use": st.none() | st.fixed_dictionaries({"web_search_requests": COUNTS}),
+}
+_TOLD: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "chat_completions": {
+        **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), COUNTS),
+        "prompt_cache_hit_tokens": COUNTS,
+        "prompt_tokens_details": _made_of(*_KINDS),
+        "completion_tokens_details": _made_of(*_KINDS),
+    },
+    "responses": {
+        **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), COUNTS),
+        "input_tokens_details": _made_of(*_KINDS),
+        "output_tokens_details": _made_of(*_KINDS),
+    },
+    "messages": {
+        **dict.fromkeys(("input_tokens", "output_tokens", "cache_read_input_tokens"), COUNTS),
+        "cache_creation_input_tokens": COUNTS,
+        "cache_creation": _made_of("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
+        "output_tokens_details": _made_of("thinking_tokens"),
+        "iterations": st.none() | st.lists(st.just({"type": "compaction", "input_tokens": 3}), max_size=1),
+        "speed": TIERS,
+        "service_tier": TIERS,
+    },
+    "generateContent": {
+        **dict.fromkeys(("promptTokenCount", "candidatesTokenCount", "cachedContentTokenCount"), COUNTS),
+        **dict.fromkeys(("thoughtsTokenCount", "toolUsePromptTokenCount"), COUNTS),
+        **dict.fromkeys(("promptTokensDetails", "candidatesTokensDetails"), PARTS | ODD),
+        **dict.fromkeys(("cacheTokensDetails", "toolUsePromptTokensDetails"), PARTS | ODD),
+        "serviceTier": TIERS,
+        "trafficType": TIERS,
+    },
+}
+_DIALECTS = {
+    "chat_completions": openai_chat,
+    "responses": openai_responses,
+    "messages": anthropic_messages,
+    "generateContent": gemini,
+}
+
+
+@pytest.mark.parametrize("operation", _DIALECTS)
+@given(data=st.data())
+def test_usage_that_is_read_quickly_is_what_is_read_of_any(operation: str, data: st.DataObject) -> None:
+    told = data.draw(st.fixed_dictionaries({}, optional=_TOLD[operation] | _BESIDE) | ODD)
+    name = "usageMetadata" if operation == "generateContent" else "usage"
+    answer: dict[str, Any] = {"model": "m", name: told, "service_tier": data.draw(TIERS)}
+    if data.draw(st.booleans()):
+        answer["output"] = [{"type": "web_search_call", "action": {"type": "search"}}]
+        answer["x_groq"] = {"usage": {"prompt_tokens": 5}}
+    raw = json.dumps(answer, separators=(",", ":")).encode()
+    dialect = _DIALECTS[operation]
+    quick, general = dialect.usage_in_body(raw), dialect._usage_in_any(raw)
+    assert quick == general

@@ -15,7 +15,7 @@ from msgspec import Struct
 from gproxy.errors import AnswerRefused, UpstreamFault
 from gproxy.protocols import strict
 from gproxy.protocols.answers import MOST_CONTAINERS, is_crowded, is_json
-from gproxy.protocols.base import Event, Protocol
+from gproxy.protocols.base import Event
 from gproxy.protocols.complaint import complaint_of
 from gproxy.protocols.headers import client_headers
 from gproxy.protocols.json_array import JsonArrayFramer
@@ -48,16 +48,16 @@ class Opened(Struct):
     Exactly one holds: `tap` is set (a stream: `first` is what it already let through), or `body` is the whole
     answer and `usage` what it reported, or `crossed` is that in the client's dialect, or none: bytes to pass on
     unread. `refused`: an error of the upstream's that is the client's own; `spent`: what it reported, inside a 200,
-    of its usage. `crossing`: the upstream was asked in another dialect. `lingering`: the answer has been given to a
-    task that closes it.
+    of its usage. `crossing`: the upstream was asked in another dialect. `closed`: nothing of the answer is left to be
+    closed, or a task has been given it that does so.
     """
 
     answer: Answer
-    lingering: bool = False
-    tap: StreamTap | TranslatingTap | None = None
-    first: bytes = b""
     body: bytes | None = None
     usage: Usage | None = None
+    closed: bool = False
+    tap: StreamTap | TranslatingTap | None = None
+    first: bytes = b""
     refused: int = 0
     spent: Usage | None = None
     crossing: Crossing | None = None
@@ -81,17 +81,22 @@ async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Cross
     if crossing is not None:
         return await _across(call, answer, crossing)
     media = answer.media
-    if media == "text/event-stream":
-        return await _first_event(answer, _tap(call, SseFramer(), withhold_usage))
-    if _is_json(media):
+    if media == "application/json" or _is_json(media):
         if call.facts.stream and not call.facts.sse:
             return await _first_event(answer, _tap(call, JsonArrayFramer(), withhold_usage))
-        whole = answer.at_hand()
-        body = _json_body(await answer.whole() if whole is None else whole)
+        come = answer.at_hand()
+        body = await answer.whole() if come is None else come
+        if not (body.startswith(b'{"') and body.endswith(b"}")):
+            _check_json(body)
         usage = call.protocol.usage_in_body(body)
         if usage is None and not is_json(body):  # what has told its usage has been read as JSON
             raise AnswerRefused("it answered 200 with broken JSON")
-        return _failed_whole(answer, body, call.protocol) or Opened(answer, body=body, usage=usage)
+        failed = call.protocol.error_in_event(Event(body, body))
+        if failed is not None:
+            return Opened(answer, body, refused=failed, spent=usage)
+        return Opened(answer, body, usage, come is not None)
+    if media == "text/event-stream":
+        return await _first_event(answer, _tap(call, SseFramer(), withhold_usage))
     if call.protocol.binary and media not in ("", "text/html"):
         return Opened(answer)
     raise _is_none(media)
@@ -116,12 +121,14 @@ async def _across(call: Call, answer: Answer, crossing: Crossing) -> Opened:
         return Opened(answer, crossed=found, crossing=crossing)
     if not _is_json(media):
         raise _is_none(media)
-    body = _json_body(await answer.whole())
+    body = await answer.whole()
+    _check_json(body)
     if is_crowded(body):
         raise AnswerRefused(f"its answer holds more than {MOST_CONTAINERS} objects and arrays")
-    if failed := _failed_whole(answer, body, crossing.protocol):
-        failed.crossing = crossing
-        return failed
+    failed = crossing.protocol.error_in_event(Event(body, body))
+    if failed is not None:
+        spent = crossing.protocol.usage_in_body(body)
+        return Opened(answer, body, refused=failed, spent=spent, crossing=crossing)
     if not asked_stream:
         return Opened(answer, crossed=crossing.answer(body), crossing=crossing)
     tap, first = crossing.streamed(body)
@@ -136,20 +143,12 @@ def _is_none(media: str) -> AnswerRefused:
     return AnswerRefused(f"it answered 200 with {media or 'no content type'}")
 
 
-def _json_body(body: bytes) -> bytes:
+def _check_json(body: bytes) -> None:
+    """Raises AnswerRefused for what cannot be an answer in JSON."""
     if body.lstrip()[:1] not in (b"{", b"[") or body.rstrip()[-1:] not in (b"}", b"]"):
         raise AnswerRefused("it answered 200 without a JSON body")
     if _EMPTY.fullmatch(body):
         raise AnswerRefused("it answered 200 with an empty body")
-    return body
-
-
-def _failed_whole(answer: Answer, body: bytes, protocol: Protocol) -> Opened | None:
-    """A whole answer that is an error, None for any other."""
-    failed = protocol.error_in_event(Event(body, body))
-    if failed is None:
-        return None
-    return Opened(answer, body=body, refused=failed, spent=protocol.usage_in_body(body))
 
 
 async def _error_body(answer: Answer) -> bytes:

@@ -67,7 +67,8 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
             admitted, told = await stages.door.admit(journal, route)
             reply.add_lines(told)
             opened = await opener.open(journal, admitted, course)
-            reply.write_timeout_s = min(WRITE_TIMEOUT, journal.settings.idle_timeout_s)
+            if opened.answer.idle_s < WRITE_TIMEOUT:
+                reply.write_timeout_s = opened.answer.idle_s
             await relay(opened, journal, reply, settlement, stages.tasks)
     except ClientLeft:
         _interrupted(journal, CLIENT_CLOSED, "client_closed", journal.left)
@@ -97,10 +98,12 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
             await _failed(fault, journal, reply, settlement)
         raise
     finally:
-        if opened is not None and not opened.lingering:
+        if opened is not None and not opened.closed:
             opened.answer.close()
-        settlement.settle_late(journal)
-        stages.drains.discard(call.request_id)
+        if not journal.settled:
+            settlement.settle_late(journal)
+        if journal.left:
+            stages.drains.discard(call.request_id)
     return journal
 
 

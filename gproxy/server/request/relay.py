@@ -42,12 +42,12 @@ def relay(
     """
     if opened.refused:
         return _refusal(opened, journal, reply, settlement)
+    if opened.body is not None:
+        return _deliver(opened, _whole(opened, opened.body, journal), journal, reply, settlement)
     if opened.tap is not None:
         return _streamed(opened, opened.tap, journal, reply, settlement, tasks)
     if opened.crossed is not None:
         return _deliver(opened, _crossed(opened.crossed, journal), journal, reply, settlement)
-    if opened.body is not None:
-        return _deliver(opened, _whole(opened, opened.body, journal), journal, reply, settlement)
     return _raw(opened, journal, reply, settlement)
 
 
@@ -114,7 +114,7 @@ async def _streamed(
 ) -> None:
     await _stream(opened, tap, journal, reply, settlement)
     if not opened.answer.over:
-        opened.lingering = True
+        opened.closed = True
         tasks.spawn(_linger(opened))
 
 

@@ -20,6 +20,7 @@ from gproxy.errors import (
     ConnectFailed,
     ConnectTimedOut,
     FirstByteTimedOut,
+    GatewayError,
     IdleTimedOut,
     UpstreamFault,
 )
@@ -41,7 +42,7 @@ _OUT_OF_TIME = "the time for the whole request ran out"
 @dataclass(slots=True)
 class Way:
     """What requests to one place have in common. `headers` are ours, `further` a client's; `proxy` is a URL
-    or ""."""
+    or "". `ready` is its form, once that was made."""
 
     url: str
     headers: Headers = field(default=(), repr=False)
@@ -49,7 +50,7 @@ class Way:
     method: str = "POST"
     further: Headers = field(default=(), repr=False)
     _base: "Way | None" = field(default=None, repr=False)
-    _form: Form | None = field(default=None, repr=False)
+    ready: Form | None = field(default=None, repr=False)
 
     def along(self, further: Headers) -> "Way":
         """The same with further headers."""
@@ -57,13 +58,13 @@ class Way:
 
     def form(self) -> Form:
         """For the transport, made when it is first used. Raises httpx.UnsupportedProtocol."""
-        if self._form is None:
+        if self.ready is None:
             if self._base is None:
                 form = form_of(self.method, self.url, self.headers, self.proxy)
             else:
                 form = self._base.form()
-            self._form = form.further(self.further)
-        return self._form
+            self.ready = form.further(self.further)
+        return self.ready
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -107,27 +108,24 @@ class Source(Protocol):
     def abort(self) -> None: ...
 
 
-class Answer:
+class Answer(Struct):
     """The head of an upstream's answer, and its body to be read. Close it in every case.
 
-    `sent` are the headers of ours that it answers. `trace` hears of what comes, where attempts are logged.
+    `sent` are the headers of ours that it answers. `idle_s`: so long it may pause. `trace` hears of what comes, where
+    attempts are logged.
     """
 
-    def __init__(
-        self, source: Source, attempt: Attempt, first_byte_until: float, now: Callable[[], float]
-    ) -> None:
-        self.status = source.status
-        self.headers = source.headers
-        self.sent = attempt.way.headers
-        self._source = source
-        self._now = now
-        self._first = source.first
-        self._first_byte_until = first_byte_until
-        self._idle = attempt.settings.idle_timeout_s
-        self._deadline = attempt.deadline
-        self.trace: AttemptTrace | None = None
-        coded = b"content-encoding" in self._first
-        self._decoder = self._decoder_for(self.header(b"content-encoding")) if coded else None
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    sent: Headers
+    idle_s: float
+    _source: Source
+    _first: dict[bytes, bytes]
+    _now: Callable[[], float]
+    _first_byte_until: float
+    _deadline: float | None
+    trace: AttemptTrace | None = None
+    _decoder: coding.Decoder | None = None
 
     def header(self, name: bytes) -> str:
         """The first value of a header, "" if it is absent. `name` is lower case."""
@@ -158,7 +156,7 @@ class Answer:
 
     async def _next(self, first: bool) -> bytes:
         now = self._now()
-        until = self._first_byte_until if first else now + self._idle
+        until = self._first_byte_until if first else now + self.idle_s
         if self._deadline is not None:
             until = min(until, self._deadline)
         try:
@@ -198,13 +196,13 @@ class Answer:
         source, loop = self._source, asyncio.get_running_loop()
         source.heard = loop.time()
         while True:
-            until = _earlier(source.heard + self._idle, self._deadline)
+            until = _earlier(source.heard + self.idle_s, self._deadline)
             try:
                 if loop.time() >= until:
                     raise TimeoutError
                 return await source.pour(take, until)
             except TimeoutError:
-                if until == self._deadline or source.heard + self._idle <= until:
+                if until == self._deadline or source.heard + self.idle_s <= until:
                     raise self._late(until, first=False) from None
             except httpx.TransportError as error:
                 raise AnswerBroken(_CUT_OFF) from error
@@ -218,7 +216,10 @@ class Answer:
         """What `whole` gives, without waiting for it; None where that takes time."""
         if not self._source.complete or self._decoder is not None or self.trace is not None:
             return None
-        return _within(cap, self._source.taken())
+        data = self._source.taken()
+        if len(data) > cap:
+            raise _too_large(cap)
+        return data
 
     async def whole(self, cap: int = MAX_WHOLE_ANSWER) -> bytes:
         """All of the body. Raises as `read` does, and AnswerBroken beyond `cap` bytes."""
@@ -230,7 +231,8 @@ class Answer:
         while data := await self.read(first=not pieces):
             pieces.append(data)
             size += len(data)
-            _within(cap, data, size)
+            if size > cap:
+                raise _too_large(cap)
             if self.over:
                 break
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -241,13 +243,16 @@ class Answer:
         if self.trace is not None:
             self.trace.ended()
 
-    def _decoder_for(self, header: str) -> coding.Decoder | None:
-        # We ask for identity; some answer with a coding all the same.
-        codings = coding.codings_of(header)
+    def decode(self) -> None:
+        """Undo the codings that it says it has: we ask for identity, and some use one all the same.
+
+        Raises AnswerRefused.
+        """
+        codings = coding.codings_of(self.header(b"content-encoding"))
         if not codings:
-            return None
+            return
         try:
-            return coding.Decoder(codings, MAX_WHOLE_ANSWER)
+            self._decoder = coding.Decoder(codings, MAX_WHOLE_ANSWER)
         except LookupError:
             self.close()
             raise AnswerRefused("it answered in an unknown content-encoding") from None
@@ -260,22 +265,58 @@ class Upstream:
         self.now = asyncio.get_running_loop().time
         self._transport = H1Transport()
 
-    def send(
+    async def send(
         self,
         attempt: Attempt,
         on_its_way: Callable[[], None] = lambda: None,
         trace: AttemptTrace | None = None,
-    ) -> Coroutine[Any, Any, Answer]:
+    ) -> Answer:
         """The head of the answer. Raises ConnectFailed, ConnectTimedOut, FirstByteTimedOut, AnswerBroken or
         AnswerRefused, and Unavailable where this process can open no connection at all.
 
         `trace` hears of it all, where attempts are logged.
         """
-        return self._send(attempt, on_its_way) if trace is None else self._told(attempt, on_its_way, trace)
+        if trace is not None:
+            return await self._told(attempt, on_its_way, trace)
+        settings, way = attempt.settings, attempt.way
+        deadline = math.inf if attempt.deadline is None else attempt.deadline
+        source: Source
+        if attempt.offline is not None:
+            on_its_way()
+            source, until = _Played(attempt.offline()), self.now() + settings.first_byte_timeout_s
+        else:
+            try:
+                source = exchange = await self._transport.send(
+                    way.ready or way.form(),
+                    attempt.body,
+                    on_its_way,
+                    settings.connect_timeout_s,
+                    settings.first_byte_timeout_s,
+                    deadline,
+                )
+            except TimedOut as late:
+                raise _late(late, deadline) from None
+            except httpx.TransportError as error:
+                raise _fault(error) from error
+            until = exchange.until
+        answer = Answer(
+            source.status,
+            source.headers,
+            way.headers,
+            settings.idle_timeout_s,
+            source,
+            source.first,
+            self.now,
+            until,
+            attempt.deadline,
+        )
+        if b"content-encoding" in source.first:
+            answer.decode()
+        return answer
 
     async def _told(self, attempt: Attempt, on_its_way: Callable[[], None], trace: AttemptTrace) -> Answer:
         try:
-            answer = await self._send(attempt, on_its_way)
+            answer = await self.send(attempt, on_its_way)
         except BaseException as error:  # cancelled too: the attempt was made
             trace.failed(error.reason if isinstance(error, UpstreamFault) else CALLED_OFF)
             trace.ended()
@@ -283,34 +324,6 @@ class Upstream:
         trace.answered(answer.status, answer.headers)
         answer.trace = trace
         return answer
-
-    async def _send(self, attempt: Attempt, on_its_way: Callable[[], None]) -> Answer:
-        settings, now = attempt.settings, self.now
-        if attempt.offline is not None:
-            on_its_way()
-            return Answer(_Played(attempt.offline()), attempt, now() + settings.first_byte_timeout_s, now)
-        deadline = math.inf if attempt.deadline is None else attempt.deadline
-        try:
-            source = await self._transport.send(
-                attempt.way.form(),
-                attempt.body,
-                on_its_way,
-                settings.connect_timeout_s,
-                settings.first_byte_timeout_s,
-                deadline,
-            )
-        except TimedOut as late:
-            # Once it is connected the upstream is at work; the time that a connection took has a limit of its own.
-            kind = FirstByteTimedOut if late.connected else ConnectTimedOut
-            if late.until == deadline:
-                raise kind(_OUT_OF_TIME) from None
-            raise kind("no answer in time" if late.connected else "no connection in time") from None
-        except (httpx.ConnectError, httpx.UnsupportedProtocol) as error:
-            raise exhausted(error) or ConnectFailed(why(error)) from error
-        except httpx.TransportError as error:
-            ended = "was reset" if is_reset(error) else "ended"
-            raise AnswerBroken(f"the connection {ended} before the answer") from error
-        return Answer(source, attempt, source.until, now)
 
     async def close(self) -> None:
         await self._transport.aclose()
@@ -321,11 +334,23 @@ def _media(content_type: bytes) -> str:
     return content_type.decode("latin-1").partition(";")[0].strip().lower()
 
 
-def _within(cap: int, data: bytes, size: int = 0) -> bytes:
-    """`data`, which is all or, of `size` so far, the last piece of an answer. Raises AnswerBroken beyond `cap`."""
-    if max(size, len(data)) > cap:
-        raise AnswerBroken(f"the answer is larger than {cap} bytes")
-    return data
+def _late(late: TimedOut, deadline: float) -> UpstreamFault:
+    # Once it is connected the upstream is at work; the time that a connection took has a limit of its own.
+    kind = FirstByteTimedOut if late.connected else ConnectTimedOut
+    if late.until == deadline:
+        return kind(_OUT_OF_TIME)
+    return kind("no answer in time" if late.connected else "no connection in time")
+
+
+def _fault(error: httpx.TransportError) -> GatewayError | UpstreamFault:
+    if isinstance(error, httpx.ConnectError | httpx.UnsupportedProtocol):
+        return exhausted(error) or ConnectFailed(why(error))
+    ended = "was reset" if is_reset(error) else "ended"
+    return AnswerBroken(f"the connection {ended} before the answer")
+
+
+def _too_large(cap: int) -> AnswerBroken:
+    return AnswerBroken(f"the answer is larger than {cap} bytes")
 
 
 def _earlier(moment: float, deadline: float | None) -> float:

@@ -219,7 +219,7 @@ class _Closing(Entry):
         cost_nano: int | None,
         record: Record | None,
     ) -> None:
-        super().__init__(record)
+        Entry.__init__(self, record)  # by name: `super` would take longer than all of it
         self._tally = tally
         self._claim = claim
         self._corrected = corrected
@@ -230,14 +230,14 @@ class _Closing(Entry):
         if self._noted:
             bulk.close(self._claim.request_id)
             self._release(bulk)
-        for correction in self._corrected:
-            bulk.correct(*correction)
+        if self._corrected:
+            bulk.correct(self._corrected)
         spend.charge(bulk, self._claim.scopes, self._claim.at, self._cost_nano, self.record)
 
     def committed(self) -> None:
         if not self._written:
             self._tally.written()
-        super().committed()
+        Entry.committed(self)
 
     def _release(self, bulk: Bulk) -> None:
         for rule, kind, slot, n in counted(self._claim):

@@ -4,6 +4,7 @@ What an operation adds is `spend.py`'s and `tally.py`'s to say; transactions are
 """
 
 from collections import defaultdict
+from collections.abc import Iterable
 
 from gproxy.ledger import rollup
 from gproxy.ledger.adjustments import adjust, forget
@@ -68,11 +69,14 @@ class Bulk:
         if details is not None:
             self._details.append((*details, record.request_id))
 
-    def correct(self, rule: str, kind: str, slot: int, by: int) -> None:
-        """Change what is counted in a slot, if anything still is; never below 0, not by any of several changes."""
-        place = (rule, kind, slot)
-        least, so_far = self._corrections.get(place, (0, 0))
-        self._corrections[place] = (max(0, least + by), so_far + by)
+    def correct(self, corrected: Iterable[tuple[str, str, int, int]]) -> None:
+        """Change what is counted in slots, if anything still is, by so much each; never below 0, not by any of
+        several changes."""
+        corrections = self._corrections
+        for rule, kind, slot, by in corrected:
+            place = (rule, kind, slot)
+            least, so_far = corrections.get(place, (0, 0))
+            corrections[place] = (max(0, least + by), so_far + by)
 
     def count(self, rule: str, kind: str, slot: int, by: int) -> None:
         """Count in a slot, whether or not anything was; never below 0."""

@@ -114,11 +114,8 @@ class Settling(Entry):
         if not found:
             return
         hold = _HELD.decode(found[0][0])
-        for correction in self._corrected(hold):
-            bulk.correct(*correction)
-        for rule, kind, slot, n in hold.taken:
-            if kind == "concurrency":
-                bulk.correct(rule, kind, slot, -n)
+        bulk.correct(self._corrected(hold))
+        bulk.correct((rule, kind, slot, -n) for rule, kind, slot, n in hold.taken if kind == "concurrency")
         for scope, period in hold.held:
             bulk.add_spend(scope, period, 0, -hold.cost_nano)
         charge(bulk, hold.scopes, hold.at, self._cost_nano, self.record)
@@ -138,12 +135,12 @@ class Settling(Entry):
 
 
 def charge(
-    bulk: Bulk, scopes: Iterable[str], at: float, cost_nano: int | None, record: Record | None
+    bulk: Bulk, scopes: tuple[str, ...], at: float, cost_nano: int | None, record: Record | None
 ) -> None:
     """Add a cost to the spend, and the row."""
     if cost_nano:
         day = int(at) // DAY_S
-        bulk.charge(tuple(scopes), day, cost_nano)
+        bulk.charge(scopes, day, cost_nano)
         if record is None or not record.started_at.startswith(periods(day)["day"]):
             _account(bulk, scopes, day, cost_nano, record)
     if record is not None:

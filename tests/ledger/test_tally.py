@@ -67,8 +67,7 @@ class Correction(Posting):
         self.tally, self.corrected = tally, corrected
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
-        for correction in self.corrected:
-            bulk.correct(*correction)
+        bulk.correct(self.corrected)
 
     def committed(self) -> None:
         self.tally.written()

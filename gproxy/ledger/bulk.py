@@ -9,15 +9,14 @@ from collections.abc import Iterable
 from gproxy.ledger import rollup
 from gproxy.ledger.adjustments import adjust, forget
 from gproxy.ledger.periods import kept_from, periods
-from gproxy.ledger.rows import DETAILS, Row, details_of, row_of
+from gproxy.ledger.rows import DETAILS, INSERT, Row, details_of, row_of
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.values import Record
 
 MOST_SPENT_NANO = 9_000_000_000_000_000_000
 """Spend is kept at this at most, so that it fits an integer of SQLite, whatever upstreams report."""
 
-_ROW = f"INSERT INTO usage VALUES (NULL{', ?' * 31})"  # noqa: S608 - question marks and nothing else
-_DETAILS = f"INSERT INTO usage_details SELECT id, ?{', ?' * len(DETAILS)} FROM usage WHERE request_id = ?"  # noqa: S608 - as above
+_DETAILS = f"INSERT INTO usage_details SELECT id, ?{', ?' * len(DETAILS)} FROM usage WHERE request_id = ?"  # noqa: S608 - question marks and nothing else
 _IS_THERE = "UNIQUE constraint failed: usage.request_id"
 _CORRECT = "UPDATE counters SET n = max(?, n + ?) WHERE rule = ? AND kind = ? AND slot = ?"
 _FORGET = "DELETE FROM counters WHERE rule = ? AND kind = ? AND slot NOT BETWEEN ? AND ?"
@@ -76,7 +75,8 @@ class Bulk:
         for rule, kind, slot, by in corrected:
             place = (rule, kind, slot)
             least, so_far = corrections.get(place, (0, 0))
-            corrections[place] = (max(0, least + by), so_far + by)
+            least += by
+            corrections[place] = (least if least > 0 else 0, so_far + by)
 
     def count(self, rule: str, kind: str, slot: int, by: int) -> None:
         """Count in a slot, whether or not anything was; never below 0."""
@@ -115,7 +115,7 @@ class Bulk:
     def write(self, db: sqlite3.Connection) -> None:
         """All that was gathered since the last time. After an error it is to be undone, and `clear`ed."""
         if self._rows:
-            db.executemany(_ROW, self._rows)
+            db.executemany(INSERT, self._rows)
             rollup.write(db, self._rows)
             self._rows.clear()
         if self._details:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
-from gproxy.ledger.rows import Row
+from gproxy.ledger.rows import UNKNOWN, Row
 from gproxy.ledger.sqlite import sqlite3
 
 GROUP = (
@@ -131,8 +131,10 @@ _DAY = f"""
 _GROUP = f"INSERT INTO usage_groups ({', '.join(GROUP)}) VALUES ({', '.join('?' * len(GROUP))})"  # noqa: S608 - constants alone
 
 _group_of = itemgetter(4, 8, 13, 2, 3, 5, 6, 7, 9, 10)
-_measured_of = itemgetter(13, 14, 16, 17, 18, 19, 21, 22, 24, 25, 23)
+_measured_of = itemgetter(14, 16, 17, 18, 19, 21, 22, 24, 25, 23)
 """Of a row, the values of `GROUP`, and what `_summed` takes."""
+
+_STATUS = GROUP.index("status")
 
 
 def write(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
@@ -141,22 +143,22 @@ def write(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
     for row in rows:
         groups.setdefault((row[1][:10], _group_of(row)), []).append(_measured_of(row))
     for (day, group), measured in groups.items():
-        values = (day, *_summed(measured), *group)
+        values = (day, *_summed(group[_STATUS], measured), *group)
         # The group is looked for each time: another process may have dropped one that no day referred to.
         if db.execute(_DAY, values).rowcount != 1:
             db.execute(_GROUP, group)
             db.execute(_DAY, values)
 
 
-def _summed(measured: Sequence[Row]) -> tuple[int, ...]:
+def _summed(status: int, measured: Sequence[Row]) -> tuple[int, ...]:
     """The measures of `SUMS`, as `values_of` has them."""
-    statuses, outcomes, *tokens, costs, extras, sources = zip(*measured, strict=True)
+    outcomes, *tokens, costs, extras, sources = zip(*measured, strict=True)
     return (
         len(measured),
-        sum([status >= 400 or outcome != "ok" for status, outcome in zip(statuses, outcomes, strict=True)]),
-        *[sum(filter(None, counts)) for counts in tokens],
+        len(measured) - (0 if status >= 400 else outcomes.count("ok")),
+        *[sum(filter(None, counts)) - UNKNOWN * counts.count(UNKNOWN) for counts in tokens],
         sum([round(dollars * 1e9) for dollars in costs if dollars]),
-        sum([round(dollars * 1e9) for dollars in extras if dollars]),
+        sum([round(dollars * 1e9) for dollars in extras if dollars != UNKNOWN]),
         costs.count(None),
         sources.count("estimated") + sources.count("partial"),
     )

@@ -69,7 +69,12 @@ ADDED = st.one_of(
         st.sampled_from(["2026-11-24T23:59:59.999Z", "2026-11-25T00:00:00.000Z"]),
         st.sampled_from(["upstream", "partial"]),
     ),
-    st.tuples(st.just("correct"), st.just("user/a/*"), st.just("tpm"), st.integers(0, 2), st.integers(-5, 9)),
+    st.tuples(
+        st.just("correct"),
+        st.lists(
+            st.tuples(st.just("user/a/*"), st.just("tpm"), st.integers(0, 2), st.integers(-5, 9)), max_size=3
+        ),
+    ),
     st.tuples(st.just("add_spend"), SCOPES, PERIODS, NANO, st.integers(-8, 10)),
     st.tuples(st.just("charge"), st.sampled_from([("user/a", "key/b"), ("key/b",)]), st.just(DAY), NANO),
     st.tuples(st.just("adjust"), SCOPES, PERIODS, st.just("midnight"), st.integers(1, 9), st.just("then")),
@@ -131,7 +136,7 @@ def test_what_is_counted_and_corrected_in_one_commit_is_as_in_several(
         if had is not None:
             store._connection.execute("INSERT INTO counters VALUES ('user/a/*', 'tpm', 1, ?)", (had,))
     works = [] if counted is None else [Adding("count", "user/a/*", "tpm", 1, counted)]
-    works += [Adding("correct", "user/a/*", "tpm", 1, by) for by in corrected]
+    works += [Adding("correct", [("user/a/*", "tpm", 1, by)]) for by in corrected]
     assert one.run(works) == [None] * len(works)
     left = None if had is counted is None else (had or 0) + (counted or 0)
     for work in works:
@@ -157,7 +162,7 @@ def test_the_first_spend_of_a_day_ends_those_well_before_it_and_what_it_explains
 
 def test_nothing_begins_by_giving_something_back(stores: tuple[Store, Store]) -> None:
     store, _ = stores
-    store.run([Adding("add_spend", "user/a", "total", 0, -5), Adding("correct", "user/a/*", "tpm", 0, 5)])
+    store.run([Adding("add_spend", "user/a", "total", 0, -5), Adding("correct", [("user/a/*", "tpm", 0, 5)])])
     assert tables(store)["spend"] == tables(store)["counters"] == []
 
 

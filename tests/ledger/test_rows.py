@@ -1,7 +1,12 @@
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gproxy.ledger.rows import DETAILS, MOST_TOKENS, details_of, row_of
+from gproxy.ledger import rollup
+from gproxy.ledger.bulk import Entry
+from gproxy.ledger.rows import DETAILS, MOST_TOKENS, UNKNOWN, details_of, row_of
+from gproxy.ledger.store import open_store
 from gproxy.values import Usage
 from tests.ledger.rows import record
 from tests.ledger.test_store import COLUMNS
@@ -35,7 +40,8 @@ def test_any_count_of_an_upstream_fits_its_column_and_is_kept_where_it_does(coun
     for name in (*COUNTS, "total_tokens"):
         count = getattr(usage, name)
         fits = None if count is None else min(max(count, 0), MOST_TOKENS)
-        assert row[COLUMNS.index(name) - 1] == fits
+        kept = row[COLUMNS.index(name) - 1]
+        assert (None if kept == UNKNOWN else kept) == fits
 
 
 @given(st.sampled_from(DETAILS), st.integers(1, 100))
@@ -48,3 +54,17 @@ def test_details_are_kept_where_there_is_more_than_a_count_of_nothing() -> None:
     assert details_of(Usage(input_tokens=5, input_audio_tokens=0)) is None
     assert details_of(Usage(service_tier="flex")) == ("flex", *[None] * len(DETAILS))
     assert details_of(Usage(web_searches=2)) == (None, *[None] * (len(DETAILS) - 1), 2)
+
+
+def test_what_is_not_known_is_null_in_the_store_and_nothing_of_it_zero_or_none(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "gproxy.db")
+    of_nothing = record("a", usage=Usage(), cost_nano=None, extra_attempt_cost_nano=None, error=None)
+    of_zero = record("b", usage=Usage(*[0] * 6), cost_nano=0, extra_attempt_cost_nano=0, error="")
+    assert store.run([Entry(of_nothing), Entry(of_zero)]) == [None, None]
+    names = f"{', '.join(COUNTS)}, total_tokens, cost_usd, extra_attempt_cost_usd, error"
+    assert store.ask(f"SELECT {names} FROM usage ORDER BY id", ()) == [  # noqa: S608 - our own names
+        (None,) * 10,
+        (0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, ""),
+    ]
+    assert list(rollup.differences(store._connection)) == []
+    store.close()

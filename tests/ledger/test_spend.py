@@ -517,7 +517,7 @@ def test_what_is_charged_without_a_row_is_noted_by_the_day(books: Books) -> None
 def test_a_row_of_the_day_it_is_charged_in_is_its_own_explanation(books: Books) -> None:
     for at, started_at in ((NOON, "2026-11-25T00:00:00.000Z"), (NOON + DAY, "2026-11-25T23:59:59.999Z")):
         row = record(started_at, started_at=started_at, cost_nano=7)
-        books.do(Charging(["user/a"], at, 7, row))
+        books.do(Charging(("user/a",), at, 7, row))
     assert books.table("spend_adjustments") == [
         ("user/a", "2026-11-25", "midnight", "2026-11-25T23:59:59.999Z", -7),
         ("user/a", "2026-11-26", "midnight", "2026-11-25T23:59:59.999Z", 7),

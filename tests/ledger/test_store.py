@@ -152,7 +152,7 @@ def test_a_row_that_is_refused_takes_no_other_with_it(tmp_path: Path) -> None:
 def test_what_ends_a_request_is_written_without_a_row_that_is_refused_and_once(tmp_path: Path) -> None:
     def charging(name: str, model: str = "m") -> Charging:
         row = record(name, model=model, cost_nano=5, started_at="1970-01-01T00:00:00.000Z")
-        return Charging([f"user/{row.user}", f"key/{row.key_id}"], 0.0, 5, row)
+        return Charging((f"user/{row.user}", f"key/{row.key_id}"), 0.0, 5, row)
 
     store = open_store(tmp_path / "gproxy.db")
     bad, good = charging("bad", "\ud800"), charging("good")

@@ -56,7 +56,10 @@ _HOP = b"connection"
 _HOPS = frozenset({b"keep-alive", b"close"})
 """What it holds nearly always, and what then names no header that is passed on."""
 
-_DOWN, _DOWN_ACROSS = CLIENT | {_HOP}, CLIENT_ACROSS | {_HOP}
+LOOKED_AT = CLIENT | {_HOP}
+"""What `client_headers` needs of an upstream's headers: the others change nothing."""
+
+_DOWN_ACROSS = CLIENT_ACROSS | {_HOP}
 
 _LONGEST_NAME = 128
 """Of a header that goes up: what is remembered of names is bounded."""
@@ -91,7 +94,7 @@ def upstream_headers(client_headers: Sequence[Header], *, across: bool = False) 
 
 def client_headers(upstream: Sequence[Header], *, across: bool = False) -> list[Header]:
     """What goes down of an upstream's headers, values byte for byte. `across`: one of another dialect."""
-    wanted = _DOWN_ACROSS if across else _DOWN
+    wanted = _DOWN_ACROSS if across else LOOKED_AT
     passed: list[Header] = []
     for_one_hop = False
     for name, value in upstream:

@@ -1,9 +1,11 @@
 """What is not on a list does not cross."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest
-from gproxy.protocols.headers import client_headers, upstream_headers
+from gproxy.protocols.headers import CLIENT, LOOKED_AT, client_headers, upstream_headers
 
 IDENTITY = (b"accept-encoding", b"identity")
 
@@ -86,3 +88,13 @@ def test_what_belongs_to_one_dialect_does_not_go_to_another() -> None:
 
 def test_a_name_that_no_client_has_stays_here_however_long() -> None:
     assert upstream_headers([(b"x-stainless-" + b"a" * 200, b"1")]) == [IDENTITY]
+
+
+NAMES = st.sampled_from([*sorted(CLIENT), b"Connection", b"connection", b"Request-Id", b"set-cookie", b"x-a"])
+VALUES = st.sampled_from([b"a", b"request-id, x-a", b"retry-after", b"a\x01", b""])
+
+
+@given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=6), across=st.booleans())
+def test_headers_of_other_names_change_nothing(headers: list[tuple[bytes, bytes]], across: bool) -> None:
+    looked_at = [(name.lower(), value) for name, value in headers if name.lower() in LOOKED_AT]
+    assert client_headers(looked_at, across=across) == client_headers(headers, across=across)

@@ -17,7 +17,7 @@ from gproxy.protocols import strict
 from gproxy.protocols.answers import MOST_CONTAINERS, is_crowded, is_json
 from gproxy.protocols.base import Event
 from gproxy.protocols.complaint import complaint_of
-from gproxy.protocols.headers import client_headers
+from gproxy.protocols.headers import LOOKED_AT, client_headers
 from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.sse import MAX_EVENT_BYTES, SseFramer
 from gproxy.protocols.tap import StreamTap
@@ -65,7 +65,7 @@ class Opened(Struct):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Those that the client is to see."""
-        received = self.answer.headers
+        received = self.answer.told.of(LOOKED_AT)
         if self.crossing is None:
             return client_headers(received)
         guessed = self.crossed is not None and self.crossed.estimated

@@ -30,6 +30,7 @@ from gproxy.server.request import coding
 from gproxy.server.request.capture import CALLED_OFF, AttemptTrace
 from gproxy.server.transport.h1client import Form, H1Transport, Headers, TimedOut, form_of
 from gproxy.server.transport.h1exchange import Take
+from gproxy.server.transport.h1head import Told, shape_of
 from gproxy.server.transport.unconnected import is_reset, why
 
 MAX_WHOLE_ANSWER = 128 * 1024 * 1024
@@ -85,13 +86,12 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 class Source(Protocol):
     """An answer as it comes in. `complete`: all of it has come. `over`: and been read. `heard`: when the last piece
-    came, on the loop's clock, where they are poured. `first`: the first of the headers of each name, lower case."""
+    came, on the loop's clock, where they are poured. `told`: its headers."""
 
     status: int
     complete: bool
     heard: float
-    headers: list[tuple[bytes, bytes]]
-    first: dict[bytes, bytes]
+    told: Told
 
     @property
     def over(self) -> bool: ...
@@ -116,11 +116,10 @@ class Answer(Struct):
     """
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    told: Told
     sent: Headers
     idle_s: float
     _source: Source
-    _first: dict[bytes, bytes]
     _now: Callable[[], float]
     _first_byte_until: float
     _deadline: float | None
@@ -129,13 +128,13 @@ class Answer(Struct):
 
     def header(self, name: bytes) -> str:
         """The first value of a header, "" if it is absent. `name` is lower case."""
-        value = self._first.get(name)
+        value = self.told.get(name)
         return "" if value is None else value.decode("latin-1").strip()
 
     @property
     def media(self) -> str:
         """The content type without its parameters, lower case."""
-        return _media(self._first.get(b"content-type", b""))
+        return _media(self.told.get(b"content-type") or b"")
 
     def read(self, *, first: bool = False) -> Coroutine[Any, Any, bytes]:
         """The next piece, decoded; b"" at the end. Raises FirstByteTimedOut, IdleTimedOut or AnswerBroken.
@@ -301,16 +300,15 @@ class Upstream:
             until = exchange.until
         answer = Answer(
             source.status,
-            source.headers,
+            source.told,
             way.headers,
             settings.idle_timeout_s,
             source,
-            source.first,
             self.now,
             until,
             attempt.deadline,
         )
-        if b"content-encoding" in source.first:
+        if b"content-encoding" in source.told.shape.at:
             answer.decode()
         return answer
 
@@ -321,7 +319,7 @@ class Upstream:
             trace.failed(error.reason if isinstance(error, UpstreamFault) else CALLED_OFF)
             trace.ended()
             raise
-        trace.answered(answer.status, answer.headers)
+        trace.answered(answer.status, answer.told.all())
         answer.trace = trace
         return answer
 
@@ -365,8 +363,7 @@ class _Played:
 
     def __init__(self, answer: DemoAnswer) -> None:
         self.status = answer.status
-        self.headers = [(b"content-type", answer.content_type.encode())]
-        self.first = dict(self.headers)
+        self.told = Told(shape_of((b"content-type",)), (answer.content_type.encode(),))
         self._chunks = iter(answer.chunks)
 
     async def read(self, until: float) -> bytes:

@@ -11,7 +11,7 @@ _NOW_SECONDS = 0.001
 
 
 class Deadlines:
-    """Of one event loop, to be made inside it.
+    """Of one event loop, to be made inside it. `ends` is until when who waits.
 
     A wait costs an entry in a dictionary. The timer is set for the first of them to end, and set again when it fires:
     nearly all waits are over by then, and have cost none.
@@ -19,26 +19,22 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ends: dict[asyncio.Future[bool], float] = {}
+        self.ends: dict[asyncio.Future[bool], float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due = math.inf
 
-    @property
-    def waiting(self) -> bool:
-        """Whether anybody waits."""
-        return bool(self._ends)
-
-    async def wait(self, future: asyncio.Future[bool], until: float) -> None:
-        """Until `future` is done; its result is to be False. Raises TimeoutError at `until` on the loop's clock."""
-        self._ends[future] = until
+    def wait(self, until: float) -> asyncio.Future[bool]:
+        """To be awaited: False from `end`, True at `until` on the loop's clock. Whoever is cancelled ends it too."""
+        future: asyncio.Future[bool] = self._loop.create_future()
+        self.ends[future] = until
         if until < self._due:
             self._set(until)
-        try:
-            late = await future
-        finally:
-            del self._ends[future]
-        if late:
-            raise TimeoutError
+        return future
+
+    def end(self, future: asyncio.Future[bool]) -> None:
+        """Nobody needs to wait any more."""
+        if self.ends.pop(future, None) is not None and not future.done():
+            future.set_result(False)
 
     def close(self) -> None:
         """Nothing waits any more."""
@@ -55,11 +51,12 @@ class Deadlines:
         self._timer = None
         self._due = math.inf
         over = self._loop.time() + _NOW_SECONDS
-        for future, until in self._ends.items():
-            if until <= over and not future.done():
+        for future in [future for future, until in self.ends.items() if until <= over]:
+            del self.ends[future]
+            if not future.done():
                 future.set_result(
                     True
                 )  # an exception would refer to who waits, and so to the future that holds it
-        first = min((until for until in self._ends.values() if until > over), default=math.inf)
+        first = min(self.ends.values(), default=math.inf)
         if first < math.inf:
             self._set(first)

@@ -12,13 +12,14 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import httpx
 
 from gproxy.server.transport.deadlines import Deadlines
 from gproxy.server.transport.h1connect import Dialer, Origin, Proxy, origin_of, proxy_of
 from gproxy.server.transport.h1exchange import Connection, Exchange
+from gproxy.server.transport.h1head import Heads
 from gproxy.server.transport.outbox import Outbox
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -127,24 +128,28 @@ class H1Transport(httpx.AsyncBaseTransport):
         `connected` is called each time that the request has got a connection, which may take `connect_s`; the head
         may then take `answer_s`, and all of it last until `deadline` on the loop's clock.
         """
-        head = form.head(len(body))
+        head, clock = form.head(len(body)), self._loop.time
         stale = 0
         while True:
             connection = self._pool.take(form.key)
             kept = connection is not None
             if connection is None:
-                connection = await self._connection(form.key, min(self._loop.time() + connect_s, deadline))
+                connection = await self._connection(form.key, min(clock() + connect_s, deadline))
             connected()
-            began = self._loop.time()
-            until = min(began + answer_s, deadline)
+            began = clock()
+            until = began + answer_s
+            if until > deadline:
+                until = deadline
             exchange = connection.start(head, body, bodiless=form.method == "HEAD")
             try:
                 await exchange.head(until)
             except httpx.ReadError:
                 # The peer closed a kept connection at once and before any byte of an answer, which is how an idle one
                 # ends: the request goes out once more.
+                if kept and exchange.unsent:
+                    continue
                 soon = began + min(STALE_SECONDS, connection.way + LAG_SECONDS)
-                idle = kept and exchange.unanswered and self._loop.time() < soon
+                idle = kept and exchange.unanswered and clock() < soon
                 if not idle or stale == MOST_STALE:
                     raise
                 stale += 1
@@ -229,9 +234,20 @@ def _origin(url: str) -> Origin:
         raise httpx.UnsupportedProtocol(str(error)) from error
 
 
-def sleepless() -> float:
-    """Seconds since some moment, those in which the machine slept among them."""
-    return time.monotonic() if _SLEEPLESS is None else time.clock_gettime(_SLEEPLESS)
+sleepless: Callable[[], float] = (
+    time.monotonic if _SLEEPLESS is None else partial(time.clock_gettime, _SLEEPLESS)
+)
+"""Seconds since some moment, those in which the machine slept among them."""
+
+
+class _Place:
+    """What there is of connections to one origin. `open` is their number, `idle` those of them that nobody uses."""
+
+    def __init__(self, key: _Key) -> None:
+        self.key = key
+        self.open = 0
+        self.idle: list[Connection] = []
+        self.heads = Heads()
 
 
 class Pool:
@@ -239,8 +255,8 @@ class Pool:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._all: dict[Connection, _Key] = {}
-        self._idle: dict[_Key, list[Connection]] = {}
+        self._all: dict[Connection, _Place] = {}
+        self._places: dict[_Key, _Place] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
         self.deadlines = Deadlines()
@@ -248,12 +264,10 @@ class Pool:
 
     def take(self, key: _Key) -> Connection | None:
         """An idle connection, which is idle no longer."""
-        idle = self._idle.get(key)
-        while idle:
-            connection = idle.pop()
-            fresh = connection.usable and sleepless() - connection.idle_since < KEEP_ALIVE_SECONDS
-            # What has come unasked is its end, or would be taken for the answer to what is sent next.
-            if fresh and not connection.arrived():
+        place = self._places.get(key)
+        while place is not None and place.idle:
+            connection = place.idle.pop()
+            if not connection.closing() and sleepless() - connection.idle_since < KEEP_ALIVE_SECONDS:
                 return connection
             connection.abort()
         return None
@@ -263,14 +277,16 @@ class Pool:
         began = self._loop.time()
         connection = await dialer.connect(*key, lambda: Connection(self))
         connection.way = self._loop.time() - began
-        self._all[connection] = key
+        self._all[connection] = place = self._places.setdefault(key, _Place(key))
+        place.open += 1
+        connection.heads = place.heads
         if self._closed:
             connection.abort()
             raise httpx.ConnectError("the client is closed")
         return connection
 
     def release(self, connection: Connection) -> None:
-        idle = self._idle.setdefault(self._all[connection], [])
+        idle = self._all[connection].idle
         connection.idle_since = sleepless()
         idle.append(connection)
         if len(idle) > MAX_IDLE:
@@ -279,25 +295,25 @@ class Pool:
             self._sweeper = self._loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
 
     def forget(self, connection: Connection) -> None:
-        key = self._all.pop(connection, None)
-        if key is None:
+        place = self._all.pop(connection, None)
+        if place is None:
             return
-        idle = self._idle.get(key, [])
-        if connection in idle:
-            idle.remove(connection)
+        if connection in place.idle:
+            place.idle.remove(connection)
+        place.open -= 1
+        if not place.open:
+            del self._places[place.key]
 
     def _sweep(self) -> None:
         """Close what has been idle for long enough, and look again when the next one will have been."""
         self._sweeper = None
         now = sleepless()
         oldest = now - KEEP_ALIVE_SECONDS
-        for key, idle in list(self._idle.items()):
-            while idle and idle[0].idle_since <= oldest:
-                idle[0].abort()
-            if not idle:
-                del self._idle[key]
-        if self._idle:
-            first = min(idle[0].idle_since for idle in self._idle.values())
+        for place in tuple(self._places.values()):
+            while place.idle and place.idle[0].idle_since <= oldest:
+                place.idle[0].abort()
+        first = min((p.idle[0].idle_since for p in self._places.values() if p.idle), default=None)
+        if first is not None:
             self._sweeper = self._loop.call_later(first + KEEP_ALIVE_SECONDS - now, self._sweep)
 
     def close(self) -> None:

@@ -1,19 +1,21 @@
-"""One connection to an upstream and the exchanges on it: bytes out, llhttp in, the answer's body to be read.
+"""One connection to an upstream and the exchanges on it: a request out, its answer waited for, its body to be read.
 
-Which connection a request gets is decided in `h1client.py`, how one comes about in `h1connect.py`.
+Which connection a request gets is decided in `h1client.py`, how one comes about in `h1connect.py`, what of the bytes
+that come in is an answer in `h1answer.py`.
 """
 
 import asyncio
 import errno
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
-import httptools
 import httpx
 
 from gproxy.server.transport import h1head
 from gproxy.server.transport.deadlines import Deadlines
+from gproxy.server.transport.h1answer import Reading
+from gproxy.server.transport.h1head import Heads
 from gproxy.server.transport.outbox import Outbox
 from gproxy.server.transport.sockets import arrivals, reset
 
@@ -37,123 +39,50 @@ class Owner(Protocol):
 Take = Callable[[bytes], bool]
 
 
-class Exchange(httpx.AsyncByteStream):
-    """One request's answer: `status` and `headers` once `head` has returned, then the body by `read`. `first` has
-    the first of the headers of each name, in lower case.
+class Exchange(Reading, httpx.AsyncByteStream):
+    """One request's answer: its head once `head` has returned, then the body by `read`.
 
     Everything that belongs to the answer is here and nothing on its connection, which may be serving the next request
     before this body has been taken.
     """
 
     # As it begins: what of it changes is the exchange's own from then on.
-    status = 0
-    complete = False
-    keep = False
-    fault: str | None = None
+    unsent = False  # nothing of the request has gone out, nor will
     unanswered = False  # the connection ended in order, or by a reset, before any byte
     paused = False
     until = math.inf  # when the head had to be there
     heard = 0.0
     _lost_by: Exception | None = None
-    _begun = False
-    _head_bytes = 0
-    _status_bytes = 0
-    _delimited = False  # by a length or by chunks; otherwise the connection's end is the body's
-    _most_pieces = 0  # those of the answer, once it is complete: what follows was not asked for
     _unread = 0  # of what has come since some was taken
-    _empty = 0  # of what has come since the last of the body: extensions of chunks, trailers
     _take: Take | None = None
     _thrown: Exception | None = None
     _waiter: asyncio.Future[bool] | None = None
 
     def __init__(self, connection: "Connection", *, bodiless: bool) -> None:
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.first: dict[bytes, bytes] = {}
+        super().__init__(connection.heads, bodiless=bodiless)
         self._connection = connection
-        self._bodiless = bodiless
-        self._pieces: list[bytes] = []
-        self.on_body = self._pieces.append
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        # As other clients read answers: not all upstreams write their heads to the letter.
-        self._parser.set_dangerous_leniencies(
-            lenient_headers=True,
-            lenient_optional_cr_before_lf=True,
-            lenient_spaces_after_chunk_size=True,
-        )
 
-    # What llhttp finds.
-
-    def on_message_begin(self) -> None:
-        if self.complete:
-            self.keep = False  # what follows an answer was not asked for
-
-    def on_status(self, text: bytes) -> None:
-        self._status_bytes += len(text)
-        if self._status_bytes > h1head.MAX_FIELD_BYTES:
-            raise h1head.Refused
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.status:  # else it is a trailer
-            self.headers.append((name, value.rstrip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        assert self._parser is not None
-        status = self._parser.get_status_code()
-        if self.complete:
-            return
-        first, delimited, size = h1head.read(self.headers)
-        self._head_bytes += size
-        if self._head_bytes > h1head.MAX_HEAD_BYTES:
-            raise h1head.Refused
-        if status < 200:
-            if status < 100 or status == 101:
-                raise h1head.Refused  # it is none, or changes to what nobody asked for
-            self.headers = []
-            self._status_bytes = 0
-            return
-        self.first = first
-        self._delimited = delimited
-        self.status = status
-        if self._bodiless:
-            self.complete = True
-            self.keep = self._delimited and self._parser.should_keep_alive()
-
-    def on_message_complete(self) -> None:
-        if self.status and not self.complete:
-            assert self._parser is not None
-            self.complete = True
-            self.keep = self._parser.should_keep_alive()
-            self._most_pieces = len(self._pieces)
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return self.told.all()
 
     # What the connection tells.
 
     def feed(self, data: bytes) -> None:
         """Some of the answer has come in. Afterwards it may be `complete`, or have a `fault`."""
-        assert self._parser is not None
-        self._begun = True
-        before = len(self._pieces)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self.keep = False
-            if not self.complete:
-                self.fault = f"malformed: {error}"
-        self._unread += len(data)
-        self._empty = 0 if len(self._pieces) > before else self._empty + len(data)
-        most = h1head.MAX_EMPTY_BYTES if self.status else h1head.MAX_HEAD_BYTES
-        if self._empty > most and self.fault is None and not self.complete:
-            self.fault = "it goes on without a body" if self.status else "the head is too large"
-        if self.complete and len(self._pieces) > self._most_pieces:
-            del self._pieces[self._most_pieces :]
-            self.keep = False
-        if self.complete or self.fault is not None:
-            self._parser = None  # which refers to this exchange
-        if self._pieces and self._take is not None:
-            self._hand_on(self._take)
-        elif self._pieces and self._unread > h1head.MAX_UNREAD_BYTES and not self.paused:
-            self.paused = True
-            self._connection.pause()
-        if self._take is None or self._parser is None:
+        self.take_in(data)
+        take = self._take
+        ended = self.complete or self.fault is not None
+        if not self.pieces:
+            pass
+        elif take is not None:
+            self._hand_on(take)
+        elif not ended:
+            self._unread += len(data)
+            if self._unread > h1head.MAX_UNREAD_BYTES and not self.paused:
+                self.paused = True
+                self._connection.pause()
+        if ended or self._take is None:
             self._wake()
 
     def _hand_on(self, take: Take) -> None:
@@ -169,7 +98,7 @@ class Exchange(httpx.AsyncByteStream):
         self._parser = None
         if self.complete or self.fault is not None:
             return
-        if error is None and self.status and not self._delimited:
+        if error is None and self.status and not self.delimited:
             self.complete = True
         else:
             self.fault = str(error or "") or "the connection was closed"
@@ -177,7 +106,7 @@ class Exchange(httpx.AsyncByteStream):
             ordinary = error is None or (
                 isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
             )
-            self.unanswered = ordinary and not self._begun
+            self.unanswered = ordinary and not self.begun
         self._wake()
 
     def fail(self, fault: str) -> None:
@@ -188,20 +117,23 @@ class Exchange(httpx.AsyncByteStream):
             self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(False)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            self._connection.owner.deadlines.end(waiter)
 
     # What the one who asked does.
 
-    def _news(self, until: float) -> Coroutine[Any, Any, None]:
-        connection = self._connection
-        self._waiter = waiter = connection.loop.create_future()
-        return connection.owner.deadlines.wait(waiter, until)
+    def _news(self, until: float) -> asyncio.Future[bool]:
+        """Done when something has come, or at `until` on the loop's clock, and then True."""
+        self._wake()  # whoever has waited and was cancelled
+        self._waiter = waiter = self._connection.owner.deadlines.wait(until)
+        return waiter
 
     @property
     def over(self) -> bool:
         """Whether all of the answer has come and been taken."""
-        return self.complete and not self._pieces
+        return self.complete and not self.pieces
 
     async def head(self, until: float = math.inf) -> None:
         """Until the head is there. Raises httpx.ReadError, or TimeoutError at `until` on the loop's clock."""
@@ -209,14 +141,16 @@ class Exchange(httpx.AsyncByteStream):
         while not self.status:
             if self.fault is not None:
                 raise httpx.ReadError(self.fault) from self._lost_by
-            await self._news(until)
+            if await self._news(until):
+                raise TimeoutError
 
     async def read(self, until: float = math.inf) -> bytes:
         """The next piece, b"" at the end. Raises httpx.ReadError, or TimeoutError at `until` on the loop's clock."""
-        while not self._pieces:
+        while not self.pieces:
             if self._has_ended():
                 return b""
-            await self._news(until)
+            if await self._news(until):
+                raise TimeoutError
         return self.taken()
 
     async def pour(self, take: Take, until: float) -> bool:
@@ -226,15 +160,12 @@ class Exchange(httpx.AsyncByteStream):
         It spares each piece a task that is woken. Raises as `read` does, and what `take` raises. `heard` is when the
         last piece came.
         """
-        if self._pieces and not take(self.taken()):
+        if self.pieces and not take(self.taken()):
             return False
         while not self._has_ended():
             self._take = take
             try:
-                await self._news(until)
-            except TimeoutError:
-                if self._take is not None:
-                    raise
+                late = await self._news(until)
             finally:
                 stopped, self._take = self._take is None, None
             if self._thrown is not None:
@@ -242,6 +173,8 @@ class Exchange(httpx.AsyncByteStream):
                 raise thrown
             if stopped:
                 return False
+            if late:
+                raise TimeoutError
         return True
 
     def _has_ended(self) -> bool:
@@ -251,8 +184,12 @@ class Exchange(httpx.AsyncByteStream):
 
     def taken(self) -> bytes:
         """All that has come and was not read."""
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        self._pieces.clear()
+        pieces = self.pieces
+        if len(pieces) == 1:
+            data = pieces.pop()
+        else:
+            data = b"".join(pieces)
+            pieces.clear()
         self._unread = 0
         if self.paused:
             self.paused = False
@@ -275,6 +212,8 @@ class Exchange(httpx.AsyncByteStream):
 class Connection(asyncio.Protocol):
     """One connection. It has at most one exchange, and belongs to `owner` between two of them."""
 
+    heads: Heads
+    """How those of this upstream look; for its owner to set, as all else about whose it is."""
     _transport: asyncio.Transport
 
     def __init__(self, owner: Owner) -> None:
@@ -291,12 +230,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]  # uvloop's are of no class of asyncio's
+        self.closing = transport.is_closing
         self.arrived = arrivals(transport)
-
-    @property
-    def usable(self) -> bool:
-        """Whether a request may be sent on it, as far as is known here."""
-        return not self._lost and not self._transport.is_closing()
 
     def start(self, head: bytes, body: bytes, *, bodiless: bool = False) -> Exchange:
         """Send a request; `body` is what its head says. `bodiless`: its answer is a head alone, whatever it says."""
@@ -307,24 +242,30 @@ class Connection(asyncio.Protocol):
             exchange.lose(self._error)
             return exchange
         self._exchange = exchange
-        if len(body) > WRITE_BYTES:
-            self._transport.write(head)
-            self._unsent = memoryview(body)
-            self._send()
-        elif self.owner.deadlines.waiting:  # so that others are likely to be sent with it
+        if self.owner.deadlines.ends and len(body) <= WRITE_BYTES:  # others are likely to be sent with it
             self._held = head + body
             self.owner.outbox.put(self._send_held)
-        else:
-            self._transport.write(head + body)
+        elif self._is_asked_for():
+            if len(body) <= WRITE_BYTES:
+                self._transport.write(head + body)
+            else:
+                self._transport.write(head)
+                self._unsent = memoryview(body)
+                self._send()
         return exchange
 
     def _send_held(self) -> None:
-        if self._held and self.usable:
-            if self.idle_since and self.arrived():  # a new one may still have to read what TLS begins with
-                self._unasked()
-                return
+        if self._held and self._is_asked_for():
             held, self._held = self._held, b""
             self._transport.write(held)
+
+    def _is_asked_for(self) -> bool:
+        """Whether what will come now is the answer. What has come already is the connection's end, or would be taken
+        for the answer. Of a new one it may be what TLS begins with."""
+        if self.idle_since and self.arrived():
+            self._unasked()
+            return False
+        return True
 
     def _send(self) -> None:
         transport = self._transport
@@ -354,15 +295,13 @@ class Connection(asyncio.Protocol):
             self.loop.call_soon(self.resume)
 
     def _unasked(self) -> None:
-        """Something has come before a request was sent: it would be taken for the answer."""
+        """Something has come before a request was sent, which then is not."""
         if self._exchange is not None:
-            self._exchange.unanswered = True
+            self._exchange.unsent = self._exchange.unanswered = True
         self.abort()
 
     def _end(self, exchange: Exchange) -> None:
-        transport = self._transport
-        whole = not self._unsent and not transport.get_write_buffer_size()
-        if exchange.keep and whole and not transport.is_closing():
+        if exchange.keep and not self._unsent and not self._transport.get_write_buffer_size():
             self._exchange = None
             if exchange.paused:
                 exchange.paused = False
@@ -381,11 +320,12 @@ class Connection(asyncio.Protocol):
             exchange.lose(error)
 
     def pause(self) -> None:
-        if self.usable:
+        if not self._lost and not self.closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self.usable and (self._exchange is None or not self._exchange.paused):
+        open_still = not self._lost and not self.closing()
+        if open_still and (self._exchange is None or not self._exchange.paused):
             self._transport.resume_reading()
 
     def abort(self) -> None:

@@ -1,10 +1,13 @@
-"""The head of an upstream's answer: what it may be, and what in it says where the body ends.
+"""The head of an upstream's answer: what it may be, what in it says where the body ends, and how it looks mostly.
 
-What bytes are a head is llhttp's, what follows from a head for its connection `h1exchange.py`'s.
+What bytes are a head is llhttp's, what follows from a head for its body `h1answer.py`'s.
 """
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
+
+from msgspec import Struct
 
 MAX_HEADERS = 128
 MAX_FIELD_BYTES = 8190
@@ -18,39 +21,93 @@ MAX_UNREAD_BYTES = 128 * 1024
 MAX_EMPTY_BYTES = 1024 * 1024
 """Of what may come in a row behind the head and is no body: extensions of chunks, trailers."""
 
-_FRAMING = frozenset((b"content-length", b"transfer-encoding"))
+IN_CHUNKS = -1
+"""How long a body is, where it has no length."""
+
+_LENGTH, _CODING = b"content-length", b"transfer-encoding"
 _PRINTED = re.compile(rb"[\t\x20-\x7e]*")
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [ -~]*)?")
+_BODILESS = (204, 304)
+# What all agree on: where the value of a header begins and ends, a length, chunks, a connection that goes on.
+_VALUE = rb"([!-~\x80-\xff][\t -~\x80-\xff]*+)(?<![\t ])"
+_PLAIN = {_LENGTH: rb"([0-9]{1,15})", _CODING: rb"((?i:chunked))", b"connection": rb"((?i:keep-alive))"}
+_OTHERS_OF_CONNECTION = frozenset((b"proxy-connection", b"upgrade"))
+
+_MOST_FORMS = 3
+_MOST_SEEN = 16
+_LONGEST_LINE = 64
 
 
 class Refused(Exception):
     """Raised through llhttp: an answer is beyond a limit, or holds what no header may."""
 
 
-def read(headers: Sequence[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], bool, int]:
-    """Of the headers of one head: the first of each name, in lower case; whether the body ends by a length or by
-    chunks, and not with its connection; and how many bytes names and values are. Raises Refused."""
-    if len(headers) > MAX_HEADERS:
-        raise Refused
-    first: dict[bytes, bytes] = {}
-    delimited = False
-    fields: list[bytes] = []
-    for field in headers:
-        fields += field
-        name = field[0].lower()
-        if name not in first:
-            first[name] = field[1]
-        if name in _FRAMING:
-            delimited = name == b"content-length" or _is_in_chunks(field[1])
+class Shape(Struct, frozen=True):
+    """The names of a head, in their order. `at` is where the first of each is, by the name in lower case; `framing`
+    where those are that say where the body ends; `asked` what was looked for, and where it is."""
+
+    names: tuple[bytes, ...]
+    lower: tuple[bytes, ...]
+    at: dict[bytes, int]
+    framing: tuple[int, ...]
+    asked: dict[frozenset[bytes], tuple[tuple[bytes, int], ...]]
+
+
+class Told(Struct, frozen=True):
+    """The headers of one head."""
+
+    shape: Shape
+    values: Sequence[bytes]
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first of a name, which is lower case."""
+        place = self.shape.at.get(name)
+        return None if place is None else self.values[place]
+
+    def all(self) -> list[tuple[bytes, bytes]]:
+        return list(zip(self.shape.names, self.values, strict=True))
+
+    def of(self, names: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
+        """Those of some names, in lower case. To be asked for few sets of names."""
+        shape, values = self.shape, self.values
+        places = shape.asked.get(names)
+        if places is None:
+            found = enumerate(shape.lower)
+            places = shape.asked[names] = tuple([(name, place) for place, name in found if name in names])
+        return [(name, values[place]) for name, place in places]
+
+
+@lru_cache(maxsize=64)
+def shape_of(names: tuple[bytes, ...]) -> Shape:
+    """Made once for all heads that have these names."""
+    lower = tuple([name.lower() for name in names])
+    at = {name: place for place, name in reversed(tuple(enumerate(lower)))}
+    framing = [place for place, name in enumerate(lower) if name in (_LENGTH, _CODING)]
+    return Shape(names, lower, at, tuple(framing), {})
+
+
+NOTHING = Told(shape_of(()), ())
+
+
+def read(names: Sequence[bytes], values: Sequence[bytes]) -> tuple[Told, bool, int]:
+    """The headers of one head; whether the body ends by a length or by chunks, and not with its connection; and how
+    many bytes names and values are. Raises Refused."""
     # What holds for each is seen of all at once: an upstream sends twenty and more.
-    all_of_it = b"".join(fields)
+    all_of_it = b"".join((*names, *values))
     size = len(all_of_it)
-    if b"\0" in all_of_it or (size > MAX_FIELD_BYTES and max(map(_size, headers)) > MAX_FIELD_BYTES):
+    if len(names) > MAX_HEADERS or size > MAX_HEAD_BYTES or b"\0" in all_of_it:
         raise Refused
-    return first, delimited, size
+    if size > MAX_FIELD_BYTES and max(map(_size, names, values)) > MAX_FIELD_BYTES:
+        raise Refused
+    shape = shape_of(tuple(names))
+    delimited = False
+    for place in shape.framing:
+        delimited = shape.lower[place] == _LENGTH or _is_in_chunks(values[place])
+    return Told(shape, values), delimited, size
 
 
-def _size(field: tuple[bytes, bytes]) -> int:
-    return len(field[0]) + len(field[1])
+def _size(name: bytes, value: bytes) -> int:
+    return len(name) + len(value)
 
 
 def _is_in_chunks(coding: bytes) -> bool:
@@ -58,3 +115,70 @@ def _is_in_chunks(coding: bytes) -> bool:
     if _PRINTED.fullmatch(coding) is None:
         raise Refused
     return coding.lower().rpartition(b",")[2].strip(b" \t") == b"chunked"
+
+
+class _Form(Struct, frozen=True):
+    """How heads look that differ in values alone. `length` is where the body's stands, None if it comes in chunks."""
+
+    pattern: re.Pattern[bytes]
+    status: int
+    shape: Shape
+    length: int | None
+
+
+class Heads:
+    """How the heads of one upstream's answers look: in nearly all of them it sends the same names in the same order.
+
+    Heads that look so are read by what was made of the first ones, and not by llhttp, to the same end.
+    """
+
+    def __init__(self) -> None:
+        self._forms: list[_Form] = []
+        self._seen: set[tuple[bytes, tuple[bytes, ...]]] = set()
+
+    def find(self, data: bytes) -> tuple[int, Told, int, int] | None:
+        """The status and the headers of the head that `data` begins with, how long the body is, or IN_CHUNKS, and
+        where it begins. None if the head does not end in `data`, or looks like none that was learned."""
+        for form in self._forms:
+            match = form.pattern.match(data)
+            if match is not None:
+                break
+        else:
+            return None
+        end = match.end()
+        if end > MAX_FIELD_BYTES:  # so that it is within all limits
+            return None
+        if form is not self._forms[0]:
+            self._forms.remove(form)
+            self._forms.insert(0, form)
+        values = match.groups()
+        length = IN_CHUNKS if form.length is None else int(values[form.length])
+        return form.status, Told(form.shape, values), length, end
+
+    def learn(self, data: bytes, told: Told) -> None:
+        """`data` began with a head which `told` is of, unless others were before it. What comes for the second time
+        may come more often."""
+        line = data.partition(b"\r\n")[0]
+        look = line, told.shape.names
+        if len(line) > _LONGEST_LINE:
+            return
+        if look not in self._seen:
+            if len(self._seen) == _MOST_SEEN:
+                self._seen.clear()
+            self._seen.add(look)
+        elif (form := _form(*look)) is not None:
+            self._forms = [form, *self._forms[: _MOST_FORMS - 1]]
+
+
+@lru_cache(maxsize=64)
+def _form(line: bytes, names: tuple[bytes, ...]) -> _Form | None:
+    """None where it does not follow from how heads look how their bodies end, and that the connection goes on."""
+    shape = shape_of(names)
+    status = _STATUS_LINE.fullmatch(line)
+    if status is None or int(status[1]) in _BODILESS or len(shape.framing) != 1:
+        return None
+    if shape.lower.count(b"connection") > 1 or not _OTHERS_OF_CONNECTION.isdisjoint(shape.at):
+        return None
+    fields = [re.escape(name) + b": " + _PLAIN.get(name.lower(), _VALUE) for name in names]
+    pattern = re.compile(rb"\r\n".join([re.escape(line), *fields]) + rb"\r\n\r\n")
+    return _Form(pattern, int(status[1]), shape, shape.at.get(_LENGTH))

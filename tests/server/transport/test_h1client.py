@@ -59,9 +59,9 @@ def meeting(number: int) -> Callable[[Seen, asyncio.StreamWriter], object]:
 def waits(transport: H1Transport) -> Iterator[None]:
     """As if somebody waited for an upstream, so that requests go by the outbox."""
     waiter = asyncio.get_running_loop().create_future()
-    transport._pool.deadlines._ends[waiter] = math.inf
+    transport._pool.deadlines.ends[waiter] = math.inf
     yield
-    del transport._pool.deadlines._ends[waiter]
+    del transport._pool.deadlines.ends[waiter]
 
 
 async def until(true: Callable[[], bool]) -> None:
@@ -153,7 +153,7 @@ async def test_an_idle_connection_is_closed_in_time(
         assert up.seen[-1].connection == 4
         await until(lambda: not up._tasks)
     assert not transport._pool._all
-    assert not transport._pool._idle
+    assert not transport._pool._places
 
 
 async def test_a_connection_that_was_idle_for_too_long_is_not_used(

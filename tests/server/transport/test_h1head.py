@@ -1,15 +1,29 @@
 """The head of an upstream's answer: what is found in it, and what is refused."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from gproxy.server.transport.h1head import MAX_FIELD_BYTES, MAX_HEADERS, Refused, read
+from gproxy.server.transport import h1head
+from gproxy.server.transport.h1head import MAX_FIELD_BYTES, MAX_HEADERS, Refused, Told
 
 LENGTH = (b"Content-Length", b"5")
 
+Field = tuple[bytes, bytes]
+
+
+def read(headers: Sequence[Field]) -> tuple[Told, bool, int]:
+    return h1head.read([name for name, _ in headers], [value for _, value in headers])
+
 
 def test_the_first_header_of_a_name_is_found_in_lower_case() -> None:
-    first, _, size = read([(b"X-A", b"1"), LENGTH, (b"x-a", b"2")])
-    assert first == {b"x-a": b"1", b"content-length": b"5"}
+    headers = [(b"X-A", b"1"), LENGTH, (b"x-a", b"2")]
+    told, _, size = read(headers)
+    assert told.all() == headers
+    assert [told.get(name) for name in (b"x-a", b"content-length", b"x")] == [b"1", b"5", None]
+    for _ in range(2):
+        assert told.of(frozenset((b"x-a", b"b"))) == [(b"x-a", b"1"), (b"x-a", b"2")]
+        assert told.of(frozenset((b"content-length",))) == [(b"content-length", b"5")]
     assert size == len(b"X-A1Content-Length5x-a2")
 
 
@@ -34,10 +48,10 @@ def test_a_body_ends_by_its_length_by_chunks_or_with_its_connection(coding: byte
         [LENGTH, (b"transfer-encoding", b"\xe9")],
     ],
 )
-def test_a_head_beyond_its_limits_is_refused(headers: list[tuple[bytes, bytes]]) -> None:
+def test_a_head_beyond_its_limits_is_refused(headers: list[Field]) -> None:
     with pytest.raises(Refused):
         read(headers)
 
 
 def test_a_head_at_its_limits_is_taken() -> None:
-    assert read([(b"a", b"b" * (MAX_FIELD_BYTES - 1))] * MAX_HEADERS)[0]
+    assert read([(b"a", b"b" * (MAX_FIELD_BYTES - 1))] * 8)[1] is False

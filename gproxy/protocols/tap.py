@@ -68,11 +68,18 @@ class StreamTap:
     usage          what the events have reported so far
     complete       the answer is known to be whole: a terminal or a completing event was seen
     terminal       the terminal event was seen
+    behind         some of what came has not been looked at
+    waits          for more to come: it is not behind, and has seen neither the end nor a failure
     failed         HTTP status of an error event that was seen; `failure` is its data. It, and what follows
                    it, is not sent on: `abort` ends the stream in its place
     first_seen     an event with data was seen
     output_bytes   text, reasoning and tool arguments so far, for estimates
     """
+
+    # As they are in most streams to the end.
+    failure = b""
+    _unframed = 0  # bytes that came in and belong to no event yet
+    _half = b""  # what went out of an event that will not be sent whole
 
     def __init__(
         self, protocol: Protocol, framer: Framer, *, client_model: str | None, withhold_usage: bool
@@ -81,10 +88,11 @@ class StreamTap:
         self._reported: Event | None = None  # the last that reported usage, if that is not read yet
         self._reporter: Said | None = None  # its form
         self._reporting = False  # the event before did
+        self.behind = False
+        self.waits = True
         self.complete = False
         self.terminal = False
         self.failed: int | None = None
-        self.failure = b""
         self.first_seen = False
         self.output_bytes = 0
         self._protocol = protocol
@@ -93,10 +101,8 @@ class StreamTap:
         self._withhold_usage = withhold_usage
         self._as_received = client_model is None and not withhold_usage
         self._idle = framer.idle
-        self._unframed = 0  # bytes that came in and belong to no event yet
         self._left: deque[bytes] = deque()  # came in and is not looked at yet
         self._begun = b""  # the beginning of an event that may be known when it is whole
-        self._half = b""  # what went out of an event that will not be sent whole
         self._tail = bytearray()
         self._template: Template | None = None  # of the events with text that were seen last
         self._forms = forms(protocol, client_model, withhold_usage)
@@ -118,11 +124,6 @@ class StreamTap:
     def tail(self) -> bytes:
         """The terminal event and everything after it, as it is to be sent: nothing, if an error was seen."""
         return b"" if self.failed is not None else bytes(self._tail)
-
-    @property
-    def behind(self) -> bool:
-        """Some of what came has not been looked at."""
-        return bool(self._left)
 
     def feed(self, data: bytes) -> bytes:
         """What to send on now, of a flood only some: `feed(b"")` goes on where it is `behind`. Raises AnswerBroken if
@@ -154,7 +155,14 @@ class StreamTap:
         forms = self._forms
         if forms is None or self._ended or len(data) > MAX_EVENT_BYTES:
             sent.append(self._read_some(data[at:]))
-            return b"".join(sent)
+        else:
+            self._step(forms, data, at, sent)
+        self.behind = bool(self._left)
+        self.waits = not (self.behind or self._ended)
+        return sent[0] if len(sent) == 1 else b"".join(sent)
+
+    def _step(self, forms: Forms, data: bytes, at: int, sent: list[bytes]) -> None:
+        """From `at` on step by step, and event by event where that leads to nothing."""
         for _ in range(_MOST_STEPS + 1):
             run = self._known(forms, data, at) if self._idle else None
             if run is None:
@@ -181,7 +189,6 @@ class StreamTap:
                 break
         else:
             self._left.appendleft(data[at:])
-        return sent[0] if len(sent) == 1 else b"".join(sent)
 
     def end(self) -> bytes:
         """What to send on at the end of the input. Where events are rewritten, half a one is dropped."""

@@ -42,6 +42,11 @@ class TranslatingTap:
         return bool(self._left)
 
     @property
+    def waits(self) -> bool:
+        """For more to come: it is not behind, and has seen neither an end nor a failure."""
+        return not (self._left or self.terminal or self.failed is not None)
+
+    @property
     def tail(self) -> bytes:
         """The terminal event; to be asked for once, when the answer is `complete`."""
         return self._translation.tail()

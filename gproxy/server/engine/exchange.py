@@ -21,6 +21,7 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _BODILESS = (204, 304)
 _CLOSE = b"connection: close\r\n"
+_CHUNKED = b"transfer-encoding: chunked\r\n"
 _ANSWER = b"%b%bcontent-length: %d\r\n%b%b\r\n%b"
 
 
@@ -239,14 +240,19 @@ class Exchange:
             if key == b"content-length":
                 self._owed = int(value)
             passed.append((key, value))
-        self._chunked = self._owed is None and self._head.version == "1.1" and not self._silent
-        if self._chunked:
-            passed.append((b"transfer-encoding", b"chunked"))
-        # A body without length or chunks ends with the connection.
-        closing = closing or (self._owed is None and not self._chunked and not self._silent)
-        self._block = self._head_block(
-            status, lines(passed) + own, closing
-        )  # goes out with the first of the body
+        self._open(status, lines(passed), own, closing=closing)
+
+    def stream(self, status: int, told: bytes, own: bytes) -> None:
+        self._begin(status)
+        self._open(status, told, own, closing=False)
+
+    def push(self, body: bytes) -> bool:
+        link = self._link
+        if self._chunked and body and not (self._block or self.ended):
+            link.write(b"%x\r\n%b\r\n" % (len(body), body))
+        else:
+            self.put(body, more=True)
+        return not link.blocked
 
     def answer(self, status: int, headers: Headers, own: bytes, body: bytes, *, close: bool) -> None:
         self._begin(status)
@@ -267,6 +273,16 @@ class Exchange:
         self.started = True
         self._expects = False
         self._silent = self._head.method == "HEAD" or status in _BODILESS
+
+    def _open(self, status: int, told: bytes, own: bytes, *, closing: bool) -> None:
+        """Have the head go out with the first of the body."""
+        if self._owed is None and not self._silent:
+            if self._head.version == "1.1":
+                self._chunked = True
+                told += _CHUNKED
+            else:
+                closing = True  # a body without length or chunks ends with the connection
+        self._block = self._head_block(status, told + own, closing)
 
     def _head_block(self, status: int, told: bytes, closing: bool) -> bytes:
         if closing or not self.whole or self._link.draining:

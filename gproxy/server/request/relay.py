@@ -163,7 +163,6 @@ async def _stream(
 
 async def _events(answer: Answer, tap: StreamTap | TranslatingTap, reply: Reply) -> None:
     """Send on what comes until the terminal event, a failure or the end of the input. Raises UpstreamFault."""
-    held: list[bytes] = []
 
     def take(data: bytes) -> bool:
         out = tap.feed(data)
@@ -172,18 +171,17 @@ async def _events(answer: Answer, tap: StreamTap | TranslatingTap, reply: Reply)
             while tap.behind and not turn.over:
                 sent.append(tap.feed(b""))
             out = b"".join(sent)
-        if out and not reply.push(out):
-            held.append(out)
-        return not (tap.behind or held or reply.blocked or tap.terminal or tap.failed)
+        flows = not out or reply.push(out)
+        return flows and tap.waits
 
     ended = False
-    while tap.behind or not (ended or tap.terminal or tap.failed):
+    while tap.behind or (tap.waits and not ended):
         if tap.behind:
             await asyncio.sleep(0)
             take(b"")
         else:
             ended = await answer.pour(take)
-        await (reply.piece(held.pop()) if held else reply.flow())
+        await reply.flow()
 
 
 def _told(fault: UpstreamFault) -> GatewayError:

@@ -38,6 +38,9 @@ def lines(headers: Headers) -> bytes:
     return block
 
 
+_STREAM_LINES = lines(STREAM_HEADERS)
+
+
 def _headers(block: bytes) -> list[tuple[bytes, bytes]]:
     """What `lines` has made of headers, as headers again."""
     parts = (line.partition(b": ") for line in block.split(b"\r\n")[:-1])
@@ -77,8 +80,10 @@ class Wire(Protocol):
     """What takes an answer where no ASGI is needed: its head, then its body; or both at once, as an `answer` whose
     headers have names in lower case and do not frame it. Raises as ASGI's `send` would.
 
-    `own` are lines of the head too. `close`: nothing more on this connection. `blocked`: the client does not take
-    what was put; `taken` returns when it does again, or is gone.
+    A `stream` is the head of a body whose length is not known, where `told` are the lines of such headers. `own` are
+    lines of the head too. `close`: nothing more on this connection. `blocked`: the client does not take what was put;
+    `taken` returns when it does again, or is gone. `push` puts a piece that others follow: whether the client takes
+    more.
     """
 
     @property
@@ -88,7 +93,11 @@ class Wire(Protocol):
 
     def answer(self, status: int, headers: Headers, own: bytes, body: bytes, *, close: bool) -> None: ...
 
+    def stream(self, status: int, told: bytes, own: bytes) -> None: ...
+
     def put(self, body: bytes, more: bool) -> None: ...
+
+    def push(self, body: bytes) -> bool: ...
 
     async def taken(self) -> None: ...
 
@@ -115,6 +124,7 @@ class Reply(Struct):
     status: int = 0
     write_timeout_s: float = WRITE_TIMEOUT
     _more: bytes = b""
+    _unsent: bytes = b""  # was pushed and has to wait
     _waiting_since: float | None = None
     check: asyncio.TimerHandle | None = None
 
@@ -153,8 +163,13 @@ class Reply(Struct):
             )
 
     async def start_stream(self, status: int, headers: Headers) -> None:
+        """`headers` have names in lower case, and do not frame it."""
         self.streaming = True
-        await self.start(status, [*headers, *STREAM_HEADERS])
+        if self.wire is None:
+            await self.start(status, [*headers, *STREAM_HEADERS])
+            return
+        self.started, self.status = True, status
+        self.wire.stream(status, lines(headers) + _STREAM_LINES, self._own())
 
     async def piece(self, data: bytes) -> None:
         """Part of the body; returns when the connection can take more."""
@@ -163,19 +178,18 @@ class Reply(Struct):
             await self._body(part, more=True)
 
     def push(self, data: bytes) -> bool:
-        """Part of the body, if it can go out without waiting; False if it did not, and is for `piece`."""
-        if self.wire is None or self.wire.blocked or len(data) > PIECE_BYTES:
-            return False
-        self.wire.put(data, more=True)
-        return True
-
-    @property
-    def blocked(self) -> bool:
-        """The client does not take what was pushed; `flow` waits until it does."""
-        return self.wire is not None and self.wire.blocked
+        """Part of the body, without waiting. False: nothing more before `flow` has returned."""
+        if self.wire is not None and len(data) <= PIECE_BYTES:
+            return self.wire.push(data)
+        self._unsent = data
+        return False
 
     async def flow(self) -> None:
-        if self.wire is not None and self.wire.blocked:
+        """Returns when what was pushed is out and the connection can take more."""
+        if self._unsent:
+            data, self._unsent = self._unsent, b""
+            await self.piece(data)
+        elif self.wire is not None and self.wire.blocked:
             await self._while_waiting(self.wire.taken())
 
     async def end(self, data: bytes = b"") -> None:

@@ -1,6 +1,7 @@
 """What an application may send, and what becomes of it on the wire; connections are tested in `test_http1.py`."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -113,6 +114,37 @@ async def test_sending_waits_until_the_client_takes_more() -> None:
     assert not sending.done()
     paper.flow.set()
     await sending
+
+
+@pytest.mark.parametrize("line", ["POST /x HTTP/1.1", "HEAD /x HTTP/1.1", "POST /x HTTP/1.0"])
+async def test_a_stream_that_is_pushed_is_that_of_messages(
+    line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    pushed, sent = Paper(), Paper()
+    it, other = exchange(pushed, line=line), exchange(sent, line=line)
+    it.stream(200, b"a: b\r\n", b"c: d\r\n")
+    await other.send(start((b"a", b"b"), (b"c", b"d")))
+    for piece in (b"one", b"", b"two", b"x" * 300):
+        assert it.push(piece)
+        await other.send(body(piece, more=True))
+    it.put(b"", more=False)
+    await other.send(body(b""))
+    texts = [text.replace(b"transfer-encoding: chunked\r\n", b"") for text in (pushed.text, sent.text)]
+    assert texts[0] == texts[1]
+    assert (it.keep_alive, it.ended) == (other.keep_alive, True)
+    with pytest.raises(RuntimeError, match="out of its turn"):
+        it.push(b"x")
+
+
+async def test_a_push_tells_whether_the_client_takes_more() -> None:
+    paper = Paper()
+    it = exchange(paper)
+    it.stream(200, b"", b"")
+    assert it.push(b"a")
+    paper.blocked = True
+    assert not it.push(b"b")
+    assert paper.text.endswith(b"\r\n\r\n1\r\na\r\n1\r\nb\r\n")
 
 
 @pytest.mark.parametrize(

@@ -195,8 +195,16 @@ class Tape:
         self.put(body, more=False)
         self.closing = close
 
+    def stream(self, status: int, told: bytes, own: bytes) -> None:
+        self.head = status, []
+        self.own = told + own
+
     def put(self, body: bytes, more: bool) -> None:
         self.body.append((body, more))
+
+    def push(self, body: bytes) -> bool:
+        self.put(body, more=True)
+        return not self.blocked
 
     async def taken(self) -> None:
         await self.flow.wait()
@@ -250,16 +258,36 @@ async def test_nothing_goes_over_the_wire_to_a_client_that_has_left() -> None:
     reply.close()
 
 
-async def test_what_is_pushed_goes_out_at_once_or_not_at_all(reply: Reply) -> None:
-    assert not reply.push(b"a")  # by messages one has to wait
-    tape = Tape()
-    wired = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
-    await wired.start(200, [])
-    assert wired.push(b"a")
-    assert not wired.push(bytes(PIECE_BYTES + 1))
-    tape.blocked = True
-    assert not wired.push(b"b")
+async def test_what_is_pushed_goes_out_at_once_or_waits_for_the_flow() -> None:
+    tape, large = Tape(), bytes(PIECE_BYTES + 1)
+    reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
+    await reply.start_stream(200, [(b"content-type", b"text/event-stream")])
+    told = b"content-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+    assert (tape.head[0], tape.own) == (200, told + b"x-gproxy-request-id: req_1\r\n")
+    assert reply.push(b"a")
+    assert not reply.push(large)
     assert tape.body == [(b"a", True)]
+    await reply.flow()
+    assert tape.body == [(b"a", True), (large[:-1], True), (large[-1:], True)]
+    tape.blocked = True
+    assert not reply.push(b"b")
+    assert tape.body[3:] == [(b"b", True)]
+
+
+async def test_by_messages_what_is_pushed_waits_for_the_flow() -> None:
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    reply = Reply(send, "req_1", envelopes.openai_body)
+    await reply.start_stream(200, [])
+    assert (b"cache-control", b"no-cache") in sent[0]["headers"]
+    assert not reply.push(b"a")
+    await reply.flow()
+    await reply.flow()
+    assert sent[1:] == [{"type": "http.response.body", "body": b"a", "more_body": True}]
+    reply.close()
 
 
 async def test_a_wire_that_was_blocked_by_a_push_is_waited_for() -> None:
@@ -269,7 +297,7 @@ async def test_a_wire_that_was_blocked_by_a_push_is_waited_for() -> None:
     await reply.start(200, [])
     await reply.flow()
     tape.blocked = True
-    assert reply.blocked
+    assert not reply.push(b"a")
     waiting = asyncio.create_task(reply.flow())
     await asyncio.wait_for(stalled.wait(), 5)
     assert not waiting.done()

@@ -7,7 +7,7 @@ Here is that of one process; the one of several is `memory.py`'s. What the cells
 import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 
 class Cells(Protocol):
@@ -17,7 +17,8 @@ class Cells(Protocol):
     def __getitem__(self, at: int, /) -> int: ...
     @overload
     def __getitem__(self, at: slice, /) -> Iterable[int]: ...
-    def __setitem__(self, at: int, value: int, /) -> None: ...
+    def __setitem__(self, at: Any, value: Any, /) -> None:
+        """A number, or as many in an array as a slice has."""
 
 
 class Memory(Protocol):

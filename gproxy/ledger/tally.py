@@ -124,9 +124,9 @@ class Tally:
         self._spread()
         rule, kind, first, last = gone
         self._gone.add(gone)
-        for counter in [it for it in self._added if it[:2] == (rule, kind)]:
-            if not first <= counter[2] <= last:
-                del self._added[counter]
+        ended = [it for it in self._added if it[0] == rule and it[1] == kind and not first <= it[2] <= last]
+        for counter in ended:
+            del self._added[counter]
 
     def settle(self, claim: Claim, tokens: int, cost_nano: int) -> Sequence[Range] | None:
         """Put the tokens that were used in the place of those that were reserved, release the rest, and add to what

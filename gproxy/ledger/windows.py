@@ -6,13 +6,13 @@ process in its place, so that what one that dies had open can be struck out.
 """
 
 import contextlib
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger.cells import Memory
-from gproxy.ledger.periods import KEPT_DAYS
-from gproxy.ledger.weighing import BY_TOKENS, SLIDING, WINDOW_S, kept_of, slots_of
+from gproxy.ledger.weighing import BY_TOKENS, SLIDING, kept_of, slots_of
 
 Ask = Callable[[str, tuple[str, ...]], list[Any]]
 """What a query of the store, with these values, finds. Raises `StoreError`."""
@@ -30,7 +30,7 @@ _UNREAD, _WHOLE, _PARTIAL = 0, 1, 2
 ends those."""
 
 _PREFIX, _OPEN = "window ", "window concurrency "
-_FEW = 8
+_NOTHING = array("q", bytes(128 * 8))
 
 _MOST = 2**62
 
@@ -64,7 +64,8 @@ class Window:
         self.written = kind != "concurrency"
         self._memory, self._ask = memory, ask
         self._mask = 127 if self.sliding else 7
-        self._back, self._ahead = (WINDOW_S - 1, WINDOW_S) if self.sliding else (KEPT_DAYS, KEPT_DAYS)
+        first, self._ahead = kept_of(kind, 0)
+        self._back = -first
         size = self._mask + 1 if self.written else memory.workers
         self.at = memory.place(f"{_PREFIX}{kind} {rule}", _RING + size)
         self.own = 0 if self.written else self.at + _RING + memory.worker
@@ -90,13 +91,12 @@ class Window:
         """The first of a slot in which it stands ends those that no longer count, nor will if the clock is set back
         by hours. Which are left, from the first to the last, if any was ended."""
         cells, at, ring, mask = self._memory.cells, self.at, self.at + _RING, self._mask
-        begun = cells[at + _BEGUN]
-        low, high = begun - self._back, begun + self._ahead
-        first, last = kept_of(self.kind, slot)
+        begun, first, last = cells[at + _BEGUN], slot - self._back, slot + self._ahead
         ended = cells[at + _STATE] == _PARTIAL
-        for gone in (*range(low, min(first, high + 1)), *range(max(low, last + 1), high + 1)):
-            if cells[ring + (gone & mask)]:
-                cells[ring + (gone & mask)] = 0
+        low, high = (begun - self._back, first - 1) if begun < slot else (last + 1, begun + self._ahead)
+        for gone in self._places(low, high):
+            if any(cells[gone]):
+                cells[gone] = _NOTHING[: gone.stop - gone.start]
                 ended = True
         cells[at + _BEGUN], cells[at + _STATE] = slot, _WHOLE
         place = ring + (slot & mask)
@@ -145,6 +145,17 @@ class Window:
         slots = range(max(first, begun - self._back), min(last, begun + self._ahead) + 1)
         return [(slot, n - 1) for slot in slots if (n := cells[ring + (slot & mask)]) > 1]
 
+    def _places(self, first: int, last: int) -> Sequence[slice]:
+        """Where the slots between the two are, as far as they are kept."""
+        ring, begun = self.at + _RING, self._memory.cells[self.at + _BEGUN]
+        first, last = max(first, begun - self._back), min(last, begun + self._ahead)
+        if first > last:
+            return ()
+        begin, end = ring + (first & self._mask), ring + (last & self._mask) + 1
+        if begin < end:
+            return (slice(begin, end),)
+        return slice(begin, ring + self._mask + 1), slice(ring, end)
+
     def _sum(self, slot: int) -> tuple[int, int]:
         """What counts in that slot, and the last in which anything does."""
         cells, at = self._memory.cells, self.at
@@ -152,9 +163,10 @@ class Window:
         if self.sliding and cells[at + _BEGUN] <= now < slot:  # then no slot comes into view ahead
             if newest < slot - self._back:
                 return 0, -1
-            if slot - now <= _FEW:
-                left = self.within(now - self._back, slot - self._back - 1)
-                return cells[at + USED] - sum(n for _, n in left), newest
+            left = [
+                n for places in self._places(now - self._back, slot - self._back - 1) for n in cells[places]
+            ]
+            return cells[at + USED] - (sum(left) - len(left) + left.count(0)), newest
         first, last = slots_of(self.kind, slot)
         found = self.within(first, last)
         return sum(n for _, n in found), found[-1][0] if found else -1

@@ -5,10 +5,10 @@ what `weighing.py` says of each bound, which is asked whenever it is not so plai
 `tally.py` says, and what a window does `windows.py`.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
-from gproxy.ledger.bulk import Counts
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.weighing import Count, need_of, slots_at, standing
 from gproxy.ledger.windows import NEWEST, PLACE, USED, Window
@@ -16,6 +16,9 @@ from gproxy.values import Bound, Claim, Standing
 
 _ENDLESS = 2**63
 _RESETS_IN = attrgetter("resets_in")
+
+Added = defaultdict[tuple[str, str], dict[int, int]]
+"""By rule and kind: how much was added in which slots."""
 
 Range = tuple[str, str, int, int]
 """Rule, kind, and the first and the last slot of a counter."""
@@ -59,7 +62,7 @@ class Plan:
             families.setdefault(it.by_tokens, []).append((it, it.at, it.kind, bound.most, bound))
         self._families = list(families.items())
 
-    def turn(self, second: int, added: Counts) -> None:
+    def turn(self, second: int, added: Added) -> None:
         """Go to another second."""
         self.spread(added)
         self.second, self._slots = second, slots_at(second)
@@ -124,13 +127,13 @@ class Plan:
             cells[used] += 1
         return gone
 
-    def spread(self, added: Counts) -> None:
+    def spread(self, added: Added) -> None:
         """Add to each counter of the store what was counted since the last time."""
         if not self.requests:
             return
         for window, _, by_tokens, _ in self._counted:
-            counter = (window.rule, window.kind, self._slots[window.kind])
-            added[counter] = added.get(counter, 0) + (self.tokens if by_tokens else self.requests)
+            slots, slot = added[window.rule, window.kind], self._slots[window.kind]
+            slots[slot] = slots.get(slot, 0) + (self.tokens if by_tokens else self.requests)
         self.requests = self.tokens = 0
 
     def end(self, claim: Claim, tokens: int, *, late: bool) -> Sequence[Range]:

@@ -6,6 +6,7 @@ and `memory.py` say; when it is written is `accounts.py`'s.
 """
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -13,11 +14,11 @@ from msgspec import Struct, structs
 
 from gproxy.errors import StoreError
 from gproxy.ledger import purses, windows
-from gproxy.ledger.bulk import Bulk, Counts, Posting
+from gproxy.ledger.bulk import Bulk, Posting
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.ended import ADDED, TAKEN, Ended
 from gproxy.ledger.periods import DAY_S
-from gproxy.ledger.plans import Plan, Range
+from gproxy.ledger.plans import Added, Plan, Range
 from gproxy.ledger.purses import Drawn, Purses
 from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.sqlite import sqlite3
@@ -57,7 +58,7 @@ class Tally:
         self.spent = self._purses.spent
         self._open: dict[str, Hold] = {}
         self._late: list[Callable[[], object]] = []
-        self._added: Counts = {}
+        self._added: Added = defaultdict(dict)
         self._gone: set[Range] = set()
         self._times = 0
         self._overtaken = False
@@ -107,7 +108,8 @@ class Tally:
         if claim.tokens > plan.unclipped:
             for rule, kind, slot, n in counted(claim):
                 if kind != "concurrency":
-                    self._added[rule, kind, slot] = self._added.get((rule, kind, slot), 0) + n
+                    slots = self._added[rule, kind]
+                    slots[slot] = slots.get(slot, 0) + n
             return
         if not plan.requests:
             self._counted.append(plan)
@@ -124,9 +126,9 @@ class Tally:
         self._spread()
         rule, kind, first, last = gone
         self._gone.add(gone)
-        ended = [it for it in self._added if it[0] == rule and it[1] == kind and not first <= it[2] <= last]
-        for counter in ended:
-            del self._added[counter]
+        slots = self._added[rule, kind]
+        for slot in [it for it in slots if not first <= it <= last]:
+            del slots[slot]
 
     def settle(self, claim: Claim, tokens: int, cost_nano: int) -> Sequence[Range] | None:
         """Put the tokens that were used in the place of those that were reserved, release the rest, and add to what
@@ -189,10 +191,10 @@ class Tally:
     def _take_back(self, hold: Hold) -> None:
         """The store is told of 0, too: who settles for a process that has died corrects what is there."""
         self._times += 1
-        added = self._added
         for window, (rule, kind, slot, n) in zip(hold.plan.windows, counted(hold.claim), strict=True):
             if window.correct(slot, -n) and window.written:
-                added[rule, kind, slot] = added.get((rule, kind, slot), 0) - n
+                slots = self._added[rule, kind]
+                slots[slot] = slots.get(slot, 0) - n
         self._purses.release(hold.purses, hold.claim.cost_nano)
 
     @property
@@ -240,13 +242,13 @@ class Tally:
         self._under_way = True
         return Changes(self)
 
-    def take(self) -> tuple[Counts, set[Range], int]:
+    def take(self) -> tuple[Added, set[Range], int]:
         """What was counted since the last time, of which counters all but some slots are gone, and how often
         `written` is to be told of it. For any thread."""
         self._under_way = False  # first: who counts from here on and still sees it is taken below
         with self._memory.changing:
             self._spread()
-            added, self._added = self._added, {}
+            added, self._added = self._added, defaultdict(dict)
             gone, self._gone = self._gone, set()
             times, self._times = self._times, 0
         return added, gone, times
@@ -280,7 +282,7 @@ class Changes(Posting):
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._taken: tuple[Counts, set[Range], int] | None = None
+        self._taken: tuple[Added, set[Range], int] | None = None
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         if self._taken is None:
@@ -288,8 +290,9 @@ class Changes(Posting):
         added, gone, _ = self._taken
         for left in gone:
             bulk.forget_beside(*left)
-        for slot, n in added.items():
-            bulk.count(*slot, n)
+        for (rule, kind), slots in added.items():
+            for slot, n in slots.items():
+                bulk.count(rule, kind, slot, n)
 
     def committed(self) -> None:
         if self._taken is not None:

@@ -1,13 +1,13 @@
 """The short way of a plan gives what the rules give of each bound, and leaves what each window would leave."""
 
+from collections import defaultdict
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gproxy.ledger.bulk import Counts
 from gproxy.ledger.cells import Own
-from gproxy.ledger.plans import Plan
+from gproxy.ledger.plans import Added, Plan
 from gproxy.ledger.weighing import BY_TOKENS, counted, refusal, slots_at, standings, tightest
 from gproxy.ledger.windows import Window
 from gproxy.values import Bound, Claim
@@ -52,8 +52,8 @@ def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
     moves: list[tuple[Any, ...]],
 ) -> None:
     short, long = Side(), Side()
-    added: Counts = {}
-    expected: dict[tuple[str, str, int], int] = {}
+    added: Added = defaultdict(dict)
+    expected: Added = defaultdict(dict)
     now, number = NOON, 0
     open_now: list[tuple[int, Claim]] = []
     for what, *values in moves:
@@ -85,7 +85,8 @@ def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
                     plan.requests, plan.tokens = plan.requests + 1, plan.tokens + tokens
                     for rule, kind, slot, n in counted(its):
                         if kind != "concurrency":
-                            expected[rule, kind, slot] = expected.get((rule, kind, slot), 0) + n
+                            slots = expected[rule, kind]
+                            slots[slot] = slots.get(slot, 0) + n
         elif open_now:
             which, its = open_now.pop(values[0] % len(open_now))
             corrected = short.plans[which].end(its, values[1], late=False)

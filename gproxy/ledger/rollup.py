@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
-from gproxy.ledger.rows import UNKNOWN, Row
+from gproxy.ledger.rows import NULL, OR_NULL, Row
 from gproxy.ledger.sqlite import sqlite3
 
 GROUP = (
@@ -122,13 +122,15 @@ STEP = (
 STEP_SUMMED_BY_COMMIT = ("DROP TRIGGER usage_days_insert",)
 """A later one: who inserts rows calls `write`."""
 
+_GROUP_VALUES = [OR_NULL if name == "alias" else "?" for name in GROUP]
+
 _DAY = f"""
     INSERT INTO usage_days SELECT ?, id{", ?" * len(SUMS)} FROM usage_groups
-    WHERE {" AND ".join(f"{name} IS ?" for name in GROUP)}
+    WHERE {" AND ".join(f"{name} IS {value}" for name, value in zip(GROUP, _GROUP_VALUES, strict=True))}
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in SUMS)}
 """  # noqa: S608 - constants alone
 
-_GROUP = f"INSERT INTO usage_groups ({', '.join(GROUP)}) VALUES ({', '.join('?' * len(GROUP))})"  # noqa: S608 - constants alone
+_GROUP = f"INSERT INTO usage_groups ({', '.join(GROUP)}) VALUES ({', '.join(_GROUP_VALUES)})"  # noqa: S608 - constants alone
 
 _group_of = itemgetter(4, 8, 13, 2, 3, 5, 6, 7, 9, 10)
 _measured_of = itemgetter(14, 16, 17, 18, 19, 21, 22, 24, 25, 23)
@@ -156,9 +158,9 @@ def _summed(status: int, measured: Sequence[Row]) -> tuple[int, ...]:
     return (
         len(measured),
         len(measured) - (0 if status >= 400 else outcomes.count("ok")),
-        *[sum(filter(None, counts)) - UNKNOWN * counts.count(UNKNOWN) for counts in tokens],
+        *[sum(filter(None, counts)) - NULL * counts.count(NULL) for counts in tokens],
         sum([round(dollars * 1e9) for dollars in costs if dollars]),
-        sum([round(dollars * 1e9) for dollars in extras if dollars != UNKNOWN]),
+        sum([round(dollars * 1e9) for dollars in extras if dollars != NULL]),
         costs.count(None),
         sources.count("estimated") + sources.count("partial"),
     )

@@ -26,14 +26,16 @@ DETAILS = (
 Row = tuple[Any, ...]
 """The values of the columns of `usage` in order, without `id`, as `INSERT` takes them."""
 
-UNKNOWN = -1
-"""In the place of None in the columns that are NULL most often, where `INSERT` makes one of it: Python's module takes
-longer over a None than over any number."""
+NULL = -1
+"""In the place of None in the columns that are NULL most often, where a statement makes one of it: Python's module
+takes longer over a None than over any number."""
 
-_OFTEN_UNKNOWN = (18, 19, 20, 21, 25, 30)
-"""The places of the counts that not every dialect has, of `extra_attempt_cost_usd` and of `error`."""
+OR_NULL = f"nullif(?, {NULL})"
 
-_VALUES = [f"nullif(?, {UNKNOWN})" if place in _OFTEN_UNKNOWN else "?" for place in range(31)]
+_OFTEN_NULL = (9, 18, 19, 20, 21, 25, 30)
+"""The places of `alias`, of the counts that not every dialect has, of `extra_attempt_cost_usd` and of `error`."""
+
+_VALUES = [OR_NULL if place in _OFTEN_NULL else "?" for place in range(31)]
 INSERT = f"INSERT INTO usage VALUES (NULL, {', '.join(_VALUES)})"  # noqa: S608 - constants alone
 
 _details_of = attrgetter(*DETAILS)
@@ -66,7 +68,7 @@ def row_of(record: Record) -> Row:
         record.credential,
         record.model,
         record.requested_model,
-        record.alias,
+        NULL if record.alias is None else record.alias,
         record.dialect,
         record.route,
         1 if record.stream else 0,
@@ -75,19 +77,19 @@ def row_of(record: Record) -> Row:
         record.attempts,
         given,
         answered,
-        UNKNOWN if read is None else read,
-        UNKNOWN if written is None else written,
-        UNKNOWN if written_1h is None else written_1h,
-        UNKNOWN if reasoning is None else reasoning,
+        NULL if read is None else read,
+        NULL if written is None else written,
+        NULL if written_1h is None else written_1h,
+        NULL if reasoning is None else reasoning,
         total,
         record.usage_source,
         None if cost is None else cost / NANO,
-        UNKNOWN if extra is None else extra / NANO,
+        NULL if extra is None else extra / NANO,
         1 if record.maybe_billed else 0,
         record.price_source,
         record.latency_ms,
         record.ttft_ms,
-        UNKNOWN if record.error is None else record.error,
+        NULL if record.error is None else record.error,
     )
 
 

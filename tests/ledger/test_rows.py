@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from gproxy.ledger import rollup
 from gproxy.ledger.bulk import Entry
-from gproxy.ledger.rows import DETAILS, MOST_TOKENS, UNKNOWN, details_of, row_of
+from gproxy.ledger.rows import DETAILS, MOST_TOKENS, NULL, details_of, row_of
 from gproxy.ledger.store import open_store
 from gproxy.values import Usage
 from tests.ledger.rows import record
@@ -41,7 +41,7 @@ def test_any_count_of_an_upstream_fits_its_column_and_is_kept_where_it_does(coun
         count = getattr(usage, name)
         fits = None if count is None else min(max(count, 0), MOST_TOKENS)
         kept = row[COLUMNS.index(name) - 1]
-        assert (None if kept == UNKNOWN else kept) == fits
+        assert (None if kept == NULL else kept) == fits
 
 
 @given(st.sampled_from(DETAILS), st.integers(1, 100))

@@ -19,7 +19,8 @@ _TUNING = ("generationConfig", "generation_config")
 _ROUTING = ("routingConfig", "routing_config")
 """In which Vertex AI is told another model than that of the path."""
 
-_FIELDS = frozenset((*_LISTS, *_SETTINGS, *_TUNING, "tools", "preset"))
+MEMBERS = frozenset((*_LISTS, *_SETTINGS, *_TUNING, "tools", "preset"))
+"""All in which a body could name others."""
 
 _OF_A_CLIENT = ("function", "custom")
 """Types of tools that a client runs itself, as it does those of no type: what they say of a model is theirs."""
@@ -47,18 +48,13 @@ def is_named_in(model: str) -> bool:
     return _PRESET in model
 
 
-def may_name(tree: Mapping[str, Any]) -> bool:
-    """Whether a body has any member in which others could be named."""
-    return not _FIELDS.isdisjoint(tree)
-
-
 def others(model: str, tree: Mapping[str, Any]) -> list[str]:
     """The names, in the order in which they are found. `model` is the upstream's id, `tree` the body.
 
     Raises BadRequest for more than MOST, and for what stands in the place of a list of them and is none.
     """
     found = [model[model.index(_PRESET) :]] if is_named_in(model) else []
-    if may_name(tree):
+    if not MEMBERS.isdisjoint(tree):
         for name in _named(tree):
             found.append(name)
             if len(found) > MOST:

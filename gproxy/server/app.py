@@ -112,6 +112,7 @@ class Gateway:
         door = Doorkeeper(self._accounts, self.prices, snapshot)
         self._version = (snapshot, Stages(door, opener, self.settlement, self._tasks, self._drains))
         self._recorder = recorder(snapshot, self._writer)
+        self._style = snapshot.config.globals.log_format
         self.lists.forget()
         self._tasks.spawn(self.prices.warm(snapshot))
 
@@ -189,19 +190,18 @@ class Gateway:
             told = journal is not None or self._is_told(lead, incoming)
             if incoming.trace is not None and told:
                 incoming.trace.ended(reply.status)
-        path, status, snapshot = lead.path, reply.status, self._version[0]
-        if journal is None:
-            if not told or (found is None and not incoming.unknown):
-                return
-            path = without_keys(path, own_secrets(request.scope()) | snapshot.secrets)
-            path = without_hashed(path, snapshot.clients, snapshot.config)
-        else:  # `edge` has found no key in its path
-            status = journal.status
+        milliseconds = round((time.monotonic() - began) * 1000)
+        if journal is not None:  # `edge` has found no key in its path
             if journal.refusal is not None:
                 self.metrics.refused(lead.name, journal.refusal)
-        milliseconds = round((time.monotonic() - began) * 1000)
-        style = snapshot.config.globals.log_format
-        accesslog.write(style, lead.method, path, status, milliseconds, journal, incoming)
+            accesslog.write(
+                self._style, lead.method, lead.path, journal.status, milliseconds, journal, incoming
+            )
+        elif told and (found is not None or incoming.unknown):
+            snapshot = self._version[0]
+            path = without_keys(lead.path, own_secrets(request.scope()) | snapshot.secrets)
+            path = without_hashed(path, snapshot.clients, snapshot.config)
+            accesslog.write(self._style, lead.method, path, reply.status, milliseconds, None, incoming)
 
     def _recorded(
         self, recording: Recorder, request: Request, lead: edge.Lead, request_id: str, incoming: Incoming

@@ -123,8 +123,9 @@ class Attempts:
             attempt = Attempt(way=asked.way, body=body, settings=asked.settings, deadline=deadline)
         trace = None if call.trace is None else _traced(journal, attempt)
         answer = await self.upstream.send(attempt, journal.on_its_way, trace)
+        ours = (ask or crossing is not None) and _asks_for_us(call, ask, crossing)
         try:
-            return await look(call, answer, _asks_for_us(call, ask, crossing), crossing)
+            return await look(call, answer, ours, crossing)
         except (
             BaseException
         ) as error:  # a client that leaves cancels this: its upstream is closed all the same

@@ -286,19 +286,14 @@ async def read(passed: Pass, incoming: Incoming, request_id: str, started: float
     client, trace, request = passed.client, incoming.trace, incoming.request
     if client.expires_at is not None:
         check_expiry(client, started_at)
-    incoming.greet(client)
-    body = None
-    if (
-        trace is None
-        and request.whole
-        and (length := request.length) is not None
-        and length <= passed.at_once
-    ):
-        body = incoming.at_hand()
-    if body is None:
+    incoming.client = client
+    if trace is not None:
+        trace.client = client
+    length = request.length if request.whole and trace is None else None
+    if length is None or length > passed.at_once:
         facts = await _facts(passed, await _read_body(passed, incoming))
     else:
-        facts = passed.protocol.read(strict.decode(body, False), passed.model, passed.query)
+        facts = passed.protocol.read(strict.decode(incoming.whole(), False), passed.model, passed.query)
     if facts.model not in passed.courses:
         check_name(facts.model, passed.key, passed.snapshot)
     incoming.model = facts.model

@@ -139,8 +139,15 @@ class Incoming(Struct):
         self._size += len(data)
         return data
 
+    def whole(self) -> bytes:
+        """All of the body, which has come (`Request.whole`), none of it taken yet. Raises as `piece` does."""
+        self._asked = True
+        ready = self.request.ready()
+        self.ended = True
+        return ready[0] if ready is not None else b""
+
     def at_hand(self) -> bytes | None:
-        """The same, None if it has not come yet, or may have come unseen. Raises as `piece` does."""
+        """The next piece, None if it has not come yet, or may have come unseen. Raises as `piece` does."""
         self._asked = True
         try:
             ready = self.request.ready()

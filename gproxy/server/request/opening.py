@@ -183,7 +183,7 @@ class Opener:
         """
         snapshot = journal.call.snapshot
         plan = course.plan if route is course.route else self._plan(snapshot, route)
-        left = list(plan.candidates or failover.candidates(snapshot, route, self.keyless, journal.seed))
+        left = plan.candidates or failover.candidates(snapshot, route, self.keyless, journal.seed)
         deadline = self.upstream.now() + plan.total_s if plan.total_s else None
         refusal: BadRequest | None = None
         most = plan.most
@@ -191,16 +191,16 @@ class Opener:
             turn = self.health.first(left) or await self.health.turn(left)
             if turn is None:
                 break
-            left.remove(turn.candidate)
             try:
                 opened = await self._try(journal, course, turn, deadline)
             except _Unsayable as unsayable:
                 refusal = refusal or unsayable.refusal
                 left = [candidate for candidate in left if candidate[0] != turn.candidate[0]]
                 continue
-            most -= 1
             if opened is not None:
                 return opened
+            most -= 1
+            left = [candidate for candidate in left if candidate is not turn.candidate]
             last = journal.tried[-1]
             if last.final:
                 raise failover.exhausted(journal.tried)

@@ -7,7 +7,7 @@ from functools import partial
 
 from gproxy.errors import GatewayError, InternalFault, Unavailable, without_frames
 from gproxy.routing import routes
-from gproxy.routing.named import may_name
+from gproxy.routing.named import MEMBERS
 from gproxy.server.request.admission import Doorkeeper
 from gproxy.server.request.course import Course
 from gproxy.server.request.departure import Departure
@@ -52,7 +52,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
     """
     opener, tree = stages.opener, call.facts.body.tree
     course = call.courses.get(call.facts.model) or _course(call, opener)
-    if course.beside or may_name(tree):
+    if course.beside or not MEMBERS.isdisjoint(tree):
         routes.allow_others(call.snapshot, call.client, course.route, tree)
     journal = Journal(call, course.route)
     if call.trace is not None:
@@ -65,7 +65,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
                 raise Unavailable("The usage store cannot be written now; try again later.")
             route = course.route if course.straight else await opener.speakers(journal, course.route)
             admitted, told = await stages.door.admit(journal, route)
-            reply.add_lines(told)
+            reply.lines += told
             opened = await opener.open(journal, admitted, course)
             if opened.answer.idle_s < WRITE_TIMEOUT:
                 reply.write_timeout_s = opened.answer.idle_s

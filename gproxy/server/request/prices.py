@@ -54,6 +54,8 @@ class Prices:
 
     def configured(self, snapshot: Snapshot, target: Target) -> Price | None:
         """What `[[models]]` says, else the channel itself; None if the table is then to be asked (`builtin`)."""
+        if snapshot is self._snapshot and (found := self._remembered.get(target)) is not None:
+            return found[0]
         return self._found(snapshot, target)[0]
 
     async def builtin(self, snapshot: Snapshot, target: Target, at: float | None = None) -> Price | None:

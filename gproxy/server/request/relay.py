@@ -4,8 +4,6 @@ Which answer it is was decided by `opening.py`. What a client that leaves means 
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 from gproxy.errors import (
     AnswerBroken,
@@ -22,7 +20,7 @@ from gproxy.server.request import refusal
 from gproxy.server.request.crossing import Crossed
 from gproxy.server.request.journal import Journal
 from gproxy.server.request.opened import Opened
-from gproxy.server.request.reply import PIECE_BYTES, Reply
+from gproxy.server.request.reply import PIECE_BYTES, Headers, Reply
 from gproxy.server.request.settlement import Settlement
 from gproxy.server.request.turns import Turn
 from gproxy.server.request.upstream import Answer
@@ -33,22 +31,28 @@ _LINGER_SECONDS = 1.0
 """How long the upstream may take to end a stream whose last event has gone out, before its connection is closed."""
 
 
-def relay(
-    opened: Opened, journal: Journal, reply: Reply, settlement: Settlement, tasks: Tasks
-) -> Coroutine[Any, Any, None]:
+async def relay(opened: Opened, journal: Journal, reply: Reply, settlement: Settlement, tasks: Tasks) -> None:
     """Send the answer. Raises Unavailable if its row cannot be written and nothing has gone out yet.
 
     `tasks` gets what is left to do with the upstream when the client has all of its answer.
     """
     if opened.refused:
-        return _refusal(opened, journal, reply, settlement)
+        return await _refusal(opened, journal, reply, settlement)
     if opened.body is not None:
-        return _deliver(opened, _whole(opened, opened.body, journal), journal, reply, settlement)
-    if opened.tap is not None:
-        return _streamed(opened, opened.tap, journal, reply, settlement, tasks)
-    if opened.crossed is not None:
-        return _deliver(opened, _crossed(opened.crossed, journal), journal, reply, settlement)
-    return _raw(opened, journal, reply, settlement)
+        body = _whole(opened, opened.body, journal)
+    elif opened.tap is not None:
+        return await _streamed(opened, opened.tap, journal, reply, settlement, tasks)
+    elif opened.crossed is not None:
+        body = _crossed(opened.crossed, journal)
+    else:
+        return await _raw(opened, journal, reply, settlement)
+    status, headers = opened.answer.status, opened.headers()
+    journal.first_byte()
+    if len(body) > PIECE_BYTES:
+        return await _in_pieces(status, headers, body, journal, reply, settlement)
+    journal.ended(status, "ok")
+    await settlement.settle(journal)
+    return await reply.whole(status, headers, body)
 
 
 async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: Settlement) -> None:
@@ -79,18 +83,11 @@ def _crossed(crossed: Crossed, journal: Journal) -> bytes:
     return crossed.body
 
 
-async def _deliver(
-    opened: Opened, body: bytes, journal: Journal, reply: Reply, settlement: Settlement
+async def _in_pieces(
+    status: int, headers: Headers, body: bytes, journal: Journal, reply: Reply, settlement: Settlement
 ) -> None:
-    """A whole answer. Of a large one all but the last piece goes out before its row is written: its client may leave
-    with a part."""
-    status, headers = opened.answer.status, opened.headers()
-    journal.first_byte()
-    if len(body) <= PIECE_BYTES:
-        journal.ended(status, "ok")
-        await settlement.settle(journal)
-        await reply.whole(status, headers, body)
-        return
+    """A large answer, of which all but the last piece goes out before its row is written: its client may leave with a
+    part."""
     await reply.start(status, [*headers, (b"content-length", str(len(body)).encode())])
     last = len(body) - PIECE_BYTES
     for at in range(0, last, PIECE_BYTES):

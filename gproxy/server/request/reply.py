@@ -111,6 +111,7 @@ class Reply(Struct):
 
     `streaming`: events are going out, so that an error can still be told as one. `stalled` is called with the reason
     when the client has taken nothing for `write_timeout_s`. `wire` is used in the place of `send`, if there is one.
+    `lines` are those of headers of ours that are to go out with the answer, whatever it is.
     `check` is the timer that looks for that, once something was waited for: then there is something to close.
     """
 
@@ -123,7 +124,7 @@ class Reply(Struct):
     streaming: bool = False
     status: int = 0
     write_timeout_s: float = WRITE_TIMEOUT
-    _more: bytes = b""
+    lines: bytes = b""
     _unsent: bytes = b""  # was pushed and has to wait
     _waiting_since: float | None = None
     check: asyncio.TimerHandle | None = None
@@ -135,14 +136,10 @@ class Reply(Struct):
 
     def add_headers(self, headers: Iterable[tuple[str, str]]) -> None:
         """Headers of ours that are to go out with the answer, whatever it is."""
-        self.add_lines(lines([(name.encode(), value.encode()) for name, value in headers]))
-
-    def add_lines(self, block: bytes) -> None:
-        """The same headers as `lines` makes them."""
-        self._more += block
+        self.lines += lines([(name.encode(), value.encode()) for name, value in headers])
 
     def _own(self) -> bytes:
-        return b"x-gproxy-request-id: %b\r\n%b" % (self.request_id.encode(), self._more)
+        return b"x-gproxy-request-id: %b\r\n%b" % (self.request_id.encode(), self.lines)
 
     async def send_with_id(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's `send` for an answer that is made elsewhere: it gets the request's id too."""
@@ -209,7 +206,8 @@ class Reply(Struct):
         wire = self.wire
         if wire is not None and len(body) <= PIECE_BYTES:
             self.started, self.status = True, status
-            wire.answer(status, headers, self._own(), body, close=close)
+            own = b"x-gproxy-request-id: %b\r\n%b" % (self.request_id.encode(), self.lines)
+            wire.answer(status, headers, own, body, close=close)
             if wire.blocked:
                 await self._while_waiting(wire.taken())
             return

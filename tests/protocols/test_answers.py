@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -281,58 +281,67 @@ def test_a_crowd_is_told_by_what_a_large_text_holds() -> None:
     assert not is_crowded(b"[" * 300_000)
 
 
-COUNTS = st.integers(0, 400) | st.sampled_from([None, 2**53, 2**53 + 1, -1, 7.0, 1.5, True, "5", 2**70])
-PARTS = st.lists(
-    st.fixed_dictionaries(
-        {}, optional={"modality": st.sampled_from(["TEXT", "AUDIO", 5]), "tokenCount": COUNTS}
-    ),
-    max_size=2,
-)
-ODD = st.none() | st.integers(-1, 1) | st.just({}) | st.just([])
+PLAIN = st.integers(0, 400) | st.none()
+ODD = st.sampled_from([2**53, 2**53 + 1, 2**70, -1, 7.0, 1.5, True, "5", {}, []])
 TIERS = st.sampled_from([None, "default", "flex", "Priority", "ON_DEMAND_FLEX", 5, {}])
-
-
-def _made_of(*names: str) -> st.SearchStrategy[Any]:
-    return st.fixed_dictionaries({}, optional=dict.fromkeys(names, COUNTS)) | ODD
-
-
-_KINDS = ("cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens", "odd")
-_BESIDE = {
-    "cost": st.sampled_from([None, 0.25, -1, "1"]),
-    "cost_in_usd_ticks": st.sampled_from([None, 10**9]),
-    "server_tool_use": st.none() | st.fixed_dictionaries({"web_search_requests": COUNTS}),
+BESIDE = {
+    "cost": 0.25,
+    "cost_in_usd_ticks": 10**9,
+    "server_tool_use": {"web_search_requests": 2},
+    "iterations": [{"type": "compaction", "input_tokens": 3, "output_tokens": 3}],
+    "cached_tokens": 4,
+    "prompt_cache_hit_tokens": 5,
 }
-_TOLD: dict[str, dict[str, st.SearchStrategy[Any]]] = {
-    "chat_completions": {
-        **dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens"), COUNTS),
-        "prompt_cache_hit_tokens": COUNTS,
-        "prompt_tokens_details": _made_of(*_KINDS),
-        "completion_tokens_details": _made_of(*_KINDS),
-    },
-    "responses": {
-        **dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), COUNTS),
-        "input_tokens_details": _made_of(*_KINDS),
-        "output_tokens_details": _made_of(*_KINDS),
-    },
-    "messages": {
-        **dict.fromkeys(("input_tokens", "output_tokens", "cache_read_input_tokens"), COUNTS),
-        "cache_creation_input_tokens": COUNTS,
-        "cache_creation": _made_of("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
-        "output_tokens_details": _made_of("thinking_tokens"),
-        "iterations": st.none() | st.lists(st.just({"type": "compaction", "input_tokens": 3}), max_size=1),
-        "speed": TIERS,
-        "service_tier": TIERS,
-    },
-    "generateContent": {
-        **dict.fromkeys(("promptTokenCount", "candidatesTokenCount", "cachedContentTokenCount"), COUNTS),
-        **dict.fromkeys(("thoughtsTokenCount", "toolUsePromptTokenCount"), COUNTS),
-        **dict.fromkeys(("promptTokensDetails", "candidatesTokensDetails"), PARTS | ODD),
-        **dict.fromkeys(("cacheTokensDetails", "toolUsePromptTokensDetails"), PARTS | ODD),
-        "serviceTier": TIERS,
-        "trafficType": TIERS,
-    },
-}
-_DIALECTS = {
+"""What is not read quickly."""
+
+
+def usages(operation: str, count: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """A `usage` object with counts of that kind."""
+
+    def made_of(*names: str) -> st.SearchStrategy[dict[str, Any]]:
+        return st.fixed_dictionaries({}, optional=dict.fromkeys(names, count))
+
+    parts = made_of(
+        "cached_tokens", "cache_write_tokens", "audio_tokens", "image_tokens", "reasoning_tokens", "x"
+    )
+    kinds = st.fixed_dictionaries(
+        {"tokenCount": count}, optional={"modality": st.sampled_from(["TEXT", "AUDIO"])}
+    )
+    listed = st.lists(kinds, max_size=2) | st.just([{"modality": "TEXT", "tokenCount": 1}])
+    counts, others = {
+        "chat_completions": (
+            ("prompt_tokens", "completion_tokens", "total_tokens"),
+            dict.fromkeys(("prompt_tokens_details", "completion_tokens_details"), parts),
+        ),
+        "responses": (
+            ("input_tokens", "output_tokens", "total_tokens"),
+            dict.fromkeys(("input_tokens_details", "output_tokens_details"), parts),
+        ),
+        "messages": (
+            ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+            {
+                "cache_creation": made_of("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
+                "output_tokens_details": made_of("thinking_tokens"),
+                "speed": TIERS,
+                "service_tier": TIERS,
+            },
+        ),
+        "generateContent": (
+            (
+                *("promptTokenCount", "candidatesTokenCount", "cachedContentTokenCount"),
+                *("thoughtsTokenCount", "toolUsePromptTokenCount"),
+            ),
+            {
+                **dict.fromkeys(("promptTokensDetails", "candidatesTokensDetails"), listed),
+                **dict.fromkeys(("cacheTokensDetails", "toolUsePromptTokensDetails"), listed),
+                **dict.fromkeys(("serviceTier", "trafficType"), TIERS),
+            },
+        ),
+    }[operation]
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(counts, count) | others)
+
+
+DIALECTS: dict[str, Any] = {
     "chat_completions": openai_chat,
     "responses": openai_responses,
     "messages": anthropic_messages,
@@ -340,16 +349,30 @@ _DIALECTS = {
 }
 
 
-@pytest.mark.parametrize("operation", _DIALECTS)
+@pytest.mark.parametrize("operation", DIALECTS)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_usage_that_is_read_quickly_is_what_is_read_of_any(operation: str, data: st.DataObject) -> None:
-    told = data.draw(st.fixed_dictionaries({}, optional=_TOLD[operation] | _BESIDE) | ODD)
+    told: Any = data.draw(usages(operation, PLAIN))
+    match data.draw(st.sampled_from(["plain", "added up", "one that is odd", "more", "no object"])):
+        case "added up":
+            told["completion_tokens_details"] = told["output_tokens_details"] = {"reasoning_tokens": 3}
+            told |= dict.fromkeys(("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens"), 5)
+            told["total_tokens"] = 13
+        case "one that is odd":
+            name, *_ = data.draw(st.permutations([*told, "nothing"]))
+            told |= {name: data.draw(ODD)} | data.draw(
+                usages(operation, ODD).filter(lambda odd: len(odd) < 2)
+            )
+        case "more":
+            told |= dict([data.draw(st.sampled_from(list(BESIDE.items())))])
+        case "no object":
+            told = data.draw(ODD | st.none())
     name = "usageMetadata" if operation == "generateContent" else "usage"
-    answer: dict[str, Any] = {"model": "m", name: told, "service_tier": data.draw(TIERS)}
+    answer = {"model": "m", name: told, "service_tier": data.draw(TIERS)}
     if data.draw(st.booleans()):
         answer["output"] = [{"type": "web_search_call", "action": {"type": "search"}}]
         answer["x_groq"] = {"usage": {"prompt_tokens": 5}}
     raw = json.dumps(answer, separators=(",", ":")).encode()
-    dialect = _DIALECTS[operation]
-    quick, general = dialect.usage_in_body(raw), dialect._usage_in_any(raw)
-    assert quick == general
+    dialect = DIALECTS[operation]
+    assert dialect.usage_in_body(raw) == dialect._usage_in_any(raw)

@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from gproxy.errors import GatewayError
+from gproxy.protocols.estimate import Weight
 from gproxy.protocols.jsonwalk import Member
 from gproxy.protocols.pieces import Pieces
 from gproxy.values import Usage
@@ -24,9 +25,10 @@ class Body:
 
     `text` is the body decoded; `text.encode()` is the bytes that came. `tree` is the parsed object. `pieces` are what
     the bytes are made of, by which one value is changed at once, or None; then there are `spans` of all values.
+    `tools` is the weight of its tools, where that is known. Other bodies hold the same: nobody may change them.
     """
 
-    __slots__ = ("_spans", "pieces", "text", "tree")
+    __slots__ = ("_spans", "pieces", "text", "tools", "tree")
 
     def __init__(
         self,
@@ -34,10 +36,12 @@ class Body:
         tree: Mapping[str, Any],
         spans: Mapping[str, Span] | None = None,
         pieces: Pieces | None = None,
+        tools: Weight | None = None,
     ) -> None:
         self.text = text
         self.tree = tree
         self.pieces = pieces
+        self.tools = tools
         self._spans = spans
 
     @property

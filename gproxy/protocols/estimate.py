@@ -24,9 +24,22 @@ _STARTS = "hd"
 _DATA_URI = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,5};base64,")
 
 
-def input_tokens(tree: Mapping[str, Any]) -> int:
+Weight = tuple[int, int]
+"""What is counted of a tree: bytes of text, and token ids."""
+
+
+def input_tokens(tree: Mapping[str, Any], tools: Weight | None = None) -> int:
     """Of the text in a request body at any depth: long names too, base64 and addresses not. A token id, which is a
-    whole number in an array, is one. `tree` is as a decoder of JSON makes it."""
+    whole number in an array, is one. `tree` is as a decoder of JSON makes it, `tools` what is known of its tools."""
+    if tools is None:
+        text_bytes, ids = weight_of(tree)
+        return output_tokens(text_bytes) + ids
+    text_bytes, ids = weight_of({**tree, "tools": None})
+    return output_tokens(text_bytes + tools[0]) + ids + tools[1]
+
+
+def weight_of(tree: Mapping[str, Any]) -> Weight:
+    """What `input_tokens` counts of a tree."""
     texts: list[str] = []
     ids = 0
     pending: list[Any] = [tree]
@@ -51,7 +64,7 @@ def input_tokens(tree: Mapping[str, Any]) -> int:
             if len(name) > _STRUCTURE_CHARS:
                 texts.append(name)
     text = "".join(texts)
-    return output_tokens(len(text) if text.isascii() else len(text.encode())) + ids
+    return len(text) if text.isascii() else len(text.encode()), ids
 
 
 def output_tokens(text_bytes: int) -> int:

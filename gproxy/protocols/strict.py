@@ -7,12 +7,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import msgspec
 
 from gproxy.errors import BadRequest
 from gproxy.protocols.base import Body
+from gproxy.protocols.estimate import Weight, weight_of
 from gproxy.protocols.jsonwalk import TooMany, members, skip_space
 from gproxy.protocols.pieces import pieces_of
 from gproxy.protocols.steps import Steps, text_of
@@ -75,10 +77,14 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer,
 
 _quick = msgspec.json.Decoder(dict[str, Any]).decode
 _STEP = _LONGEST_INTEGER // 6
-_ROW = re.compile("[0-9]{6,}")
+_ROW = re.compile(b"[0-9]{6,}")
 """Among every `_STEP`th character: a long number has six of them in a row, and little else does."""
 
-_LONG_NUMBER = re.compile(f"(?<![0-9])[0-9]{{{_LONGEST_INTEGER}}}")
+_LONG_NUMBER = re.compile(b"(?<![0-9])[0-9]{%d}" % _LONGEST_INTEGER)
+
+_NULL = msgspec.Raw(b"null")
+_LEAST_TOOLS, _MOST_TOOLS = 1024, 128 * 1024
+"""Bytes of the tools that are remembered."""
 
 
 def is_large(raw: bytes) -> bool:
@@ -133,26 +139,55 @@ def decode(raw: bytes, large: bool | None = None) -> Body:
 def _plain_body(raw: bytes, text: str) -> Body | None:
     """The body that `raw` is, if it surely is one to be taken; None if it has to be looked at more closely.
 
-    Nearly every body is plain, and is read so in a third of the time. msgspec refuses what is no JSON, constants,
-    lone surrogates and floats beyond a finite double; it lets repeated names pass, and integers of any length.
+    Nearly every body is plain, and is read so in a third of the time.
     """
     try:
-        tree = _quick(raw)
         pieces = pieces_of(raw)
     except (ValueError, RecursionError):
         return None
-    if pieces is None or len(tree) > MAX_NAMES or _is_too_deep(raw) or _holds_long_number(text):
+    if pieces is None or len(pieces.values) > MAX_NAMES:
         return None
-    for name in tree:
+    for name in pieces.values:
         if name not in _GUARDED and name.casefold() in _GUARDED:
             return None
-    return Body(text, tree, None, pieces)
+    if (
+        "tools" in pieces.values
+        and _LEAST_TOOLS <= len(tools := bytes(pieces.values["tools"])) <= _MOST_TOOLS
+    ):
+        known, tree = _tools(tools), _plain_tree(pieces.changed({"tools": _NULL}))
+        if known is None or tree is None:
+            return None
+        tree["tools"], weight = known
+        return Body(text, tree, None, pieces, weight)
+    tree = _plain_tree(raw)
+    return None if tree is None else Body(text, tree, None, pieces)
 
 
-def _holds_long_number(text: str) -> bool:
+def _plain_tree(raw: bytes) -> dict[str, Any] | None:
+    """The object that `raw` is, which may have repeated names; None if it has to be looked at more closely.
+
+    msgspec refuses what is no JSON, constants, lone surrogates and floats beyond a finite double; it lets repeated
+    names pass, and integers of any length.
+    """
+    try:
+        tree = _quick(raw)
+    except (ValueError, RecursionError):
+        return None
+    return None if _is_too_deep(raw) or _holds_long_number(raw) else tree
+
+
+@lru_cache(maxsize=16)
+def _tools(given: bytes) -> tuple[Any, Weight] | None:
+    """The tools of a request, if they are plain, with what they weigh. An agent sends the same with each turn, and
+    they may be most of what it sends."""
+    tree = _plain_tree(b'{"tools":%b}' % given)
+    return None if tree is None else (tree["tools"], weight_of(tree))
+
+
+def _holds_long_number(raw: bytes) -> bool:
     """Whether so many digits stand in a row that it may be beyond a finite double."""
-    for row in _ROW.finditer(text[_STEP - 1 :: _STEP]):
-        if _LONG_NUMBER.search(text, row.start() * _STEP, (row.end() + 1) * _STEP):
+    for row in _ROW.finditer(raw[_STEP - 1 :: _STEP]):
+        if _LONG_NUMBER.search(raw, row.start() * _STEP, (row.end() + 1) * _STEP):
             return True
     return False
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest
 from gproxy.protocols import strict
+from gproxy.protocols.estimate import input_tokens
 from gproxy.protocols.strict import LARGE_BYTES, MAX_DEPTH, MAX_NAMES, decode, model_name, stream_flag
 
 json_values = st.recursive(
@@ -39,6 +40,7 @@ pieces = st.lists(
         [
             *(
                 '"a"',
+                '"tools":',
                 '"model"',
                 '"mod\\u0065l"',
                 '"\\"a"',
@@ -78,6 +80,13 @@ pieces = st.lists(
 @example('{"a":{"x":%s,"x":1}}' % ("9" * 400))
 @example('{"a":{"b":1},"b":2}')
 @example('{"a":"\\"b\\"","b":"\\\\"}')
+@example('{"model":"m","tools":[{"x":1}]}')
+@example('{"tools":[{"x":%s,"x":1}]}' % ("9" * 400))
+@example('{"tools":' + "[" * 128 + "]" * 128 + "}")
+@example('{"tools":' + "[" * 127 + "]" * 127 + ',"a":' + "[" * 127 + "]" * 127 + "}")
+@example('{"tools":["\\ud800"]}')
+@example('{"tools":[1],"tools":[2]}')
+@example('{"tools":"x", "a":{"tools":1}}')
 def test_what_is_read_in_one_step_is_what_is_read_step_by_step(text: str) -> None:
     def told() -> object:
         try:
@@ -86,8 +95,9 @@ def test_what_is_read_in_one_step_is_what_is_read_step_by_step(text: str) -> Non
             return error.message
         return json.dumps(body.tree), body.spans
 
-    quick = told()
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(strict, "_LEAST_TOOLS", 1)
+        quick = told()
         patch.setattr(strict, "_plain_body", lambda raw, text: None)
         assert told() == quick
 
@@ -116,6 +126,30 @@ def test_a_body_is_plain_if_no_name_is_repeated_or_like_another_and_it_is_writte
         assert style not in [(",", ":"), (", ", ": ")]
 
 
+@given(json_objects, json_values)
+@example({"a": 1}, "data:image/png;base64,QUJD")
+@example({}, [{"input_schema": {"a name of many letters": {"type": "http://x"}}, "data": "QUJD"}, 5])
+def test_tools_that_are_known_are_what_they_are_in_a_body_that_came_first(
+    tree: dict[str, object], tools: object
+) -> None:
+    padded = [tools, "x" * strict._LEAST_TOOLS]
+    given = json.dumps({"model": "m", "tools": padded, **tree}, ensure_ascii=False).encode()
+    whole = json.dumps({"tools": tools if isinstance(tools, str) else [tools]}).encode()
+    for raw in (given, given, whole):
+        body = decode(raw)
+        assert body.tree == json.loads(raw)
+        assert list(body.tree) == list(json.loads(raw))
+        assert input_tokens(body.tree, body.tools) == input_tokens(body.tree)
+
+
+def test_the_tools_of_an_agent_are_read_once() -> None:
+    tools = json.dumps([{"name": "pick", "input_schema": {"description": "x" * 2000}}])
+    first, second = (decode(f'{{"model": "m", "tools": {tools}, "n": {n}}}'.encode()) for n in (1, 2))
+    assert first.tools is not None
+    assert first.tree["tools"] is second.tree["tools"]
+    assert decode(f'{{"tools": {tools[:-1]}, "{"x" * strict._MOST_TOOLS}"]}}'.encode()).tools is None
+
+
 @given(json_values, st.text('[]{}",\\', max_size=9))
 def test_the_depth_of_a_text_is_that_of_its_value(value: object, odd: str) -> None:
     def depth(of: object) -> int:
@@ -134,7 +168,7 @@ def test_the_depth_of_a_text_is_that_of_its_value(value: object, odd: str) -> No
 def test_a_long_number_is_found_wherever_it_stands(digits: int, before: int) -> None:
     text = "x" * before + "9" * digits
     for tail in ("", "x", "1x" * 400):
-        assert strict._holds_long_number(text + tail) == (
+        assert strict._holds_long_number((text + tail).encode()) == (
             digits >= 309 or (digits == 308 and tail[:1] == "1")
         )
 

@@ -27,6 +27,20 @@ def claude_code() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("target", DIALECTS)
+@pytest.mark.parametrize(
+    ("client", "name"),
+    [("anthropic_messages", "claude_code"), ("openai_responses", "codex"), ("gemini", "gemini_cli")],
+)
+def test_a_request_stays_as_it_came(client: str, name: str, target: str) -> None:
+    """Further attempts are made with it, and other requests hold the same tools."""
+    raw = (FIXTURES / f"{name}.json").read_text("utf-8")
+    tree = json.loads(raw)
+    for model in ("gpt-5.1", "claude-sonnet-4-5", "gemini-3-pro", "some-model"):
+        exchange.request(DIALECTS[client], DIALECTS[target], tree, TargetFacts(model=model))
+        assert tree == json.loads(raw)
+
+
 def test_claude_code_speaks_to_a_chat_model() -> None:
     request = claude_code()
     found = exchange.request(ANTHROPIC, CHAT, request, TargetFacts(model="gpt-5.1", stream=True))

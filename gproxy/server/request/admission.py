@@ -78,9 +78,9 @@ class Doorkeeper:
         if plan.by_tokens:
             body = call.facts.body
             if len(body.text) < _LARGE_BODY:
-                given = estimate.input_tokens(body.tree)
+                given = estimate.input_tokens(body.tree, body.tools)
             else:
-                given = await asyncio.to_thread(estimate.input_tokens, body.tree)
+                given = await asyncio.to_thread(estimate.input_tokens, body.tree, body.tools)
         # From here on there is something to settle, also for a client that leaves.
         journal.claim = claim = _claim(call, plan, given)
         pending = partial(self._pending, journal, route.targets[0], given, plan.price)

@@ -151,7 +151,7 @@ class Settlement:
         feared = [tried for tried in journal.tried if tried.maybe_billed]
         given = 0
         if protocol.estimable and any(tried.spent is None for tried in feared):
-            given = await asyncio.to_thread(estimate.input_tokens, body.tree)
+            given = await asyncio.to_thread(estimate.input_tokens, body.tree, body.tools)
         usage = Usage(input_tokens=given) if given else Usage()
         costs = [
             (await self._settled(journal, Target(tried.provider, tried.model), tried.spent or usage))[0]

@@ -114,28 +114,29 @@ class Bulk:
 
     def write(self, db: sqlite3.Connection) -> None:
         """All that was gathered since the last time. After an error it is to be undone, and `clear`ed."""
+        cursor = db.cursor()  # one for all: each call of the connection's own methods makes another
         if self._rows:
-            db.executemany(INSERT, self._rows)
-            rollup.write(db, self._rows)
+            cursor.executemany(INSERT, self._rows)
+            rollup.write(cursor, self._rows)
             self._rows.clear()
         if self._details:
-            db.executemany(_DETAILS, self._details)
+            cursor.executemany(_DETAILS, self._details)
             self._details.clear()
         if self._forgotten:
-            db.executemany(_FORGET, self._forgotten)
+            cursor.executemany(_FORGET, self._forgotten)
             self._forgotten.clear()
         if self._counts:
             counted = []
             for slot, n in self._counts.items():
                 least, by = self._corrections.pop(slot, (0, 0))
                 counted.append((*slot, least, n + by))
-            db.executemany(_COUNT, counted)
+            cursor.executemany(_COUNT, counted)
             self._counts.clear()
         if self._corrections:
-            db.executemany(_CORRECT, [(*by, *slot) for slot, by in self._corrections.items()])
+            cursor.executemany(_CORRECT, [(*by, *slot) for slot, by in self._corrections.items()])
             self._corrections.clear()
         if self._closed:
-            db.executemany(_CLOSE, self._closed)
+            cursor.executemany(_CLOSE, self._closed)
             self._closed.clear()
         if self._charges:
             for (scopes, day), cost_nano in self._charges.items():
@@ -144,7 +145,7 @@ class Bulk:
                         self.add_spend(scope, period, cost_nano, 0)
             self._charges.clear()
         if self._spends:
-            _spend(db, self._spends)
+            _spend(db, cursor, self._spends)
             self._spends.clear()
         if self._adjustments:
             for (scope, period, reason, at), delta in self._adjustments.items():
@@ -152,11 +153,11 @@ class Bulk:
             self._adjustments.clear()
 
 
-def _spend(db: sqlite3.Connection, spends: dict[tuple[str, str], list[int]]) -> None:
+def _spend(db: sqlite3.Connection, cursor: sqlite3.Cursor, spends: dict[tuple[str, str], list[int]]) -> None:
     """The first of a new day or month ends those well before it, for no budget asks for them, nor will one if the
     clock is set back by hours."""
     rows = [(min(spent, MOST_SPENT_NANO), held, *pair) for pair, (spent, held) in spends.items()]
-    if db.executemany(_SPEND, rows).rowcount == len(rows):
+    if cursor.executemany(_SPEND, rows).rowcount == len(rows):
         return
     for spent, held, scope, period in rows:
         if (spent > 0 or held > 0) and db.execute(_BEGIN, (spent, max(0, held), scope, period)).rowcount:

@@ -139,7 +139,7 @@ _measured_of = itemgetter(14, 16, 17, 18, 19, 21, 22, 24, 25, 23)
 _STATUS = GROUP.index("status")
 
 
-def write(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
+def write(cursor: sqlite3.Cursor, rows: Iterable[Row]) -> None:
     """Bring rows into the roll-up, in the transaction that inserts them."""
     groups: dict[tuple[str, Sequence[Any]], list[Row]] = {}
     for row in rows:
@@ -147,9 +147,9 @@ def write(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
     for (day, group), measured in groups.items():
         values = (day, *_summed(group[_STATUS], measured), *group)
         # The group is looked for each time: another process may have dropped one that no day referred to.
-        if db.execute(_DAY, values).rowcount != 1:
-            db.execute(_GROUP, group)
-            db.execute(_DAY, values)
+        if cursor.execute(_DAY, values).rowcount != 1:
+            cursor.execute(_GROUP, group)
+            cursor.execute(_DAY, values)
 
 
 def _summed(status: int, measured: Sequence[Row]) -> tuple[int, ...]:

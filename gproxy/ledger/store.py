@@ -54,6 +54,7 @@ class Store:
         self.made = made
         self.rows_refused = 0
         self._connection = connection
+        self._cursor = connection.cursor()
         self._presence = Presence(path)
         self._turn = turn or contextlib.nullcontext()
 
@@ -91,10 +92,10 @@ class Store:
     def _commit(
         self, act: Callable[[sqlite3.Connection, Sequence[Work]], list[Any]], works: Sequence[Work]
     ) -> list[Any]:
-        self._connection.execute("BEGIN IMMEDIATE")
+        self._cursor.execute("BEGIN IMMEDIATE")
         try:
             outcomes = act(self._connection, works)
-            self._connection.execute("COMMIT")
+            self._cursor.execute("COMMIT")
         except BaseException:
             self._roll_back()
             raise

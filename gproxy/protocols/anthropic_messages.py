@@ -265,7 +265,15 @@ MESSAGES = Protocol(
     is_complete=is_complete,
     error_in_event=error_in_event,
     output_text=output_text,
-    varying=varying("text", "thinking", "partial_json"),
+    varying=varying(
+        *("text", "thinking", "partial_json", "signature"),
+        counts=(
+            *("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"),
+            *("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "thinking_tokens"),
+            *("web_search_requests", "web_fetch_requests"),
+        ),
+        stamps=("id", "tool_use_id"),
+    ),
     error_body=envelopes.anthropic_body,
     error_event=envelopes.anthropic_event,
 )

@@ -70,6 +70,18 @@ FORMS: dict[str, tuple[Protocol, list[bytes]]] = {
             b'data: {"type":"content_block_delta","delta":{"thinking":"%b","text":"%b"}}\n\n',
             b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"},'
             b'"usage":{"output_tokens":9}}\n\n',
+            b'event: message_start\ndata: {"type":"message_start","message":{"id":"m1","model":"up","usage":'
+            b'{"input_tokens":%b,"cache_read_input_tokens":%b,"output_tokens":%b}}}\n\n',
+            b'data: {"type":"message_start","message":{"usage":{"input_tokens":%b,"cache_creation":'
+            b'{"ephemeral_1h_input_tokens":%b,"ephemeral_5m_input_tokens":2},"output_tokens":1},"model":"up"}}\n\n',
+            b'data: {"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":%b}}\n\n',
+            b'data: {"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":%b,'
+            b'"server_tool_use":{"web_search_requests":%b}}}\n\n',
+            b'data: {"type":"message_delta","usage":{"input_tokens":%b,"iterations":[{"type":"compaction",'
+            b'"input_tokens":%b}]}}\n\n',
+            b'data: {"type":"content_block_start","content_block":{"type":"tool_use","id":"t1","input":{}}}\n\n',
+            b'data: {"type":"content_block_delta","delta":{"input":{"id":"a","input_tokens":%b}}}\n\n',
+            b'data: {"type":"content_block_delta","delta":{"type":"signature_delta","signature":"%b"}}\n\n',
             b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
             b'data: {"ty\\u0070e":"message_stop","delta":{"text":"%b"}}\n\n',
         ],
@@ -483,6 +495,31 @@ def test_usage_that_an_event_of_another_form_leaves_out_stays() -> None:
         for told in (prompt % b"5", both % (b"5", b"40"), prompt % b"6"):
             taps[-1].feed(event % told)
     assert [tap.usage for tap in taps] == [Usage(input_tokens=6, output_tokens=40)] * 3
+
+
+START = (
+    b'event: message_start\ndata: {"type":"message_start","message":{"id":"%b","model":"up","usage":'
+    b'{"input_tokens":%b,"cache_read_input_tokens":5,"output_tokens":1}}}\n\n'
+)
+DELTA = b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":%b}}\n\n'
+
+
+def test_usage_that_two_forms_tell_in_parts_is_put_together_without_reading_the_rest() -> None:
+    read: list[bytes] = []
+
+    def is_terminal(event: Event) -> bool:
+        read.append(event.raw)
+        return MESSAGES.is_terminal(event)
+
+    protocol = replace(MESSAGES, is_terminal=is_terminal)
+    for number in (b"1", b"2", b"3"):
+        it = StreamTap(protocol, SseFramer(), client_model="alias", withhold_usage=False)
+        read.clear()
+        stream = START % (b"msg_" + number, number) + DELTA % number * 2
+        assert it.feed(stream) == stream.replace(b'"up"', b'"alias"')
+        assert bool(read) is (number < b"3")
+        known = Usage(input_tokens=int(number) + 5, output_tokens=int(number), cache_read_tokens=5)
+        assert (it.usage, it.complete) == (known, True)
 
 
 USAGE = b'data: {"choices":[],"model":"up","usage":{"prompt_tokens":%b,"completion_tokens":2}}\n\n'

@@ -114,7 +114,8 @@ class Accounts:
         admission = self._tally.reserve(claim)
         if admission.refused is None:
             prompt = self._writer.prompt
-            self._write()
+            if not self._tally.under_way:
+                self._write()
             if not prompt:
                 await self._written(claim)
             self._noting.opened(claim, pending, now)
@@ -129,12 +130,11 @@ class Accounts:
 
         `cost_nano` is added to the spend; None is a price that is not known.
         """
-        corrected = self._tally.settle(claim, tokens, cost_nano or 0) or ()
-        if self._tally.late:
+        tally = self._tally
+        corrected = tally.settle(claim, tokens, cost_nano or 0) or ()
+        if tally.late:
             self._catch_up_soon()
-        return _Closing(
-            self._tally, claim, corrected, self._noting.ended(claim.request_id), cost_nano, record
-        )
+        return _Closing(tally, claim, corrected, self._noting.ended(claim.request_id), cost_nano, record)
 
     def _look(self, inline: Inline, now: float) -> None:
         """What somebody has changed in the store by hand is seen while nothing waits to be written. Raises

@@ -7,21 +7,27 @@ what `weighing.py` says of each bound, which is asked whenever it is not so plai
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 
 from gproxy.ledger.cells import Memory
-from gproxy.ledger.weighing import Count, need_of, slots_at, standing
+from gproxy.ledger.periods import DAY_S
+from gproxy.ledger.weighing import WINDOW_S, Count, need_of, slots_at, standing
 from gproxy.ledger.windows import NEWEST, PLACE, USED, Window
 from gproxy.values import Bound, Claim, Standing
 
 _ENDLESS = 2**63
-_RESETS_IN = attrgetter("resets_in")
 
 Added = defaultdict[tuple[str, str], dict[int, int]]
 """By rule and kind: how much was added in which slots."""
 
 Range = tuple[str, str, int, int]
 """Rule, kind, and the first and the last slot of a counter."""
+
+
+_Timed = tuple[Window, int, str, int, Bound]
+
+
+def _is_sliding(timed: _Timed) -> bool:
+    return timed[0].sliding
 
 
 class Plan:
@@ -33,6 +39,7 @@ class Plan:
 
     __slots__ = (
         "_counted",
+        "_days_last",
         "_families",
         "_memory",
         "_open",
@@ -53,23 +60,25 @@ class Plan:
         self._slots: Mapping[str, int] = {}
         self.requests = self.tokens = 0
         timed = [(it, bound) for it, bound in zip(windows, bounds, strict=True) if it.written]
-        self._counted = [(it, it.at, it.by_tokens, bound.most) for it, bound in timed]
+        self._counted = [(it, it.at + USED, it.at + PLACE, it.by_tokens, bound.most) for it, bound in timed]
         self._tokens = [(it, it.at, it.kind, bound.most) for it, bound in timed if it.by_tokens]
         self._open = [(it.own, it.at + USED, b.most) for it, b in zip(windows, bounds, strict=True) if it.own]
         self.unclipped = min([most for *_, most in self._tokens], default=_ENDLESS)
-        families: dict[bool, list[tuple[Window, int, str, int, Bound]]] = {}
+        families: dict[bool, list[_Timed]] = {}
         for it, bound in timed:
             families.setdefault(it.by_tokens, []).append((it, it.at, it.kind, bound.most, bound))
-        self._families = list(families.items())
+        self._families = [(by_tokens, sorted(them, key=_is_sliding)) for by_tokens, them in families.items()]
+        self._days_last = False
 
     def turn(self, second: int, added: Added) -> None:
         """Go to another second."""
         self.spread(added)
         self.second, self._slots = second, slots_at(second)
+        self._days_last = (second + 2 * WINDOW_S) // DAY_S == second // DAY_S
 
     def look(self, tokens: int, now: float) -> list[Standing] | None:
         """The tightest bound on requests and the tightest on tokens, as they will stand when a claim is counted; None
-        if it may not fit, or not all of it counts, so that each bound is to be weighed. Raises `StoreError`."""
+        if it may not fit, or it is not so plain, so that each bound is to be weighed. Raises `StoreError`."""
         if tokens > self.unclipped:
             return None
         cells, slots = self._memory.cells, self._slots
@@ -79,25 +88,23 @@ class Plan:
         told = []
         for by_tokens, windows in self._families:
             need = tokens if by_tokens else 1
-            least, tightest = _ENDLESS, []
+            least, tightest = _ENDLESS, windows[0]
             for it in windows:
                 window, at, kind, most, _ = it
                 if cells[at] != slots[kind]:
                     window.look(slots[kind])
                 room = most - cells[at + USED]
                 if room < least:
-                    least, tightest = room, [it]
-                elif room == least:
-                    tightest.append(it)
+                    least, tightest = room, it
+                elif room == least and not (need and self._days_last and cells[at + NEWEST] <= slots[kind]):
+                    return None  # else what comes first lasts as long, or longer
             if least < need:
                 return None
-            stands = []
-            for _, at, kind, most, bound in tightest:
-                slot, newest = slots[kind], cells[at + NEWEST]
-                if need and newest < slot:
-                    newest = slot
-                stands.append(standing(bound, most - least + need, slot, newest, now))
-            told.append(max(stands, key=_RESETS_IN))
+            _, at, kind, most, bound = tightest
+            slot, newest = slots[kind], cells[at + NEWEST]
+            if need and newest < slot:
+                newest = slot
+            told.append(standing(bound, most - least + need, slot, newest, now))
         return told
 
     def counts(self, tokens: int) -> list[Count]:
@@ -115,11 +122,11 @@ class Plan:
         """What was looked at last. Of which counters all but some slots are gone by that."""
         cells = self._memory.cells
         gone: list[Range] = []
-        for window, at, by_tokens, most in self._counted:
+        for window, used, first, by_tokens, most in self._counted:
             need = (tokens if tokens < most else most) if by_tokens else 1
-            if place := cells[at + PLACE]:
+            if place := cells[first]:
                 cells[place] += need
-                cells[at + USED] += need
+                cells[used] += need
             elif left := window.begin(self._slots[window.kind], need):
                 gone.append((window.rule, window.kind, *left))
         for own, used, _ in self._open:
@@ -131,19 +138,20 @@ class Plan:
         """Add to each counter of the store what was counted since the last time."""
         if not self.requests:
             return
-        for window, _, by_tokens, _ in self._counted:
+        for window, _, _, by_tokens, _ in self._counted:
             slots, slot = added[window.rule, window.kind], self._slots[window.kind]
             slots[slot] = slots.get(slot, 0) + (self.tokens if by_tokens else self.requests)
         self.requests = self.tokens = 0
 
-    def end(self, claim: Claim, tokens: int, *, late: bool) -> Sequence[Range]:
+    def end(self, claim: Claim, tokens: int, late: bool) -> Sequence[Range]:
         """Put so many tokens in the place of those of a claim that was counted, which is open no more. What was
         corrected: rule, kind, slot, and how much more."""
         cells, slots, reserved = self._memory.cells, slots_at(int(claim.at)), claim.tokens
+        change = tokens - reserved
         corrected: list[Range] = []
         for window, at, kind, most in self._tokens:
             slot = slots[kind]
-            by = tokens - (reserved if reserved < most else most)
+            by = change if reserved <= most else tokens - most
             if cells[at] == slot and (place := cells[at + PLACE]) and (has := cells[place] + by) > 1:
                 cells[place] = has
                 cells[at + USED] += by

@@ -44,7 +44,7 @@ class Tally:
     """For one thread; `Changes` are for the one that writes.
 
     Whatever ends may find that the memory cannot be had now. Then it is `late`, and done as soon as it can be, by
-    whatever comes next.
+    whatever comes next. `under_way`: there are changes that will write what is counted now.
     """
 
     def __init__(self, memory: Memory, ask: Ask) -> None:
@@ -57,13 +57,13 @@ class Tally:
         self._ended = Ended(memory) if memory.workers > 1 else None
         self.spent = self._purses.spent
         self._open: dict[str, Hold] = {}
-        self._late: list[Callable[[], object]] = []
+        self.late: list[Callable[[], object]] = []
         self._added: Added = defaultdict(dict)
         self._gone: set[Range] = set()
         self._times = 0
         self._overtaken = False
         self._stale: list[tuple[str, int]] = []
-        self._under_way = False
+        self.under_way = False
 
     def reserve(self, claim: Claim) -> Admission:
         """Count and hold all of a claim, or nothing of it. Raises `StoreError` if it is not known how things stand.
@@ -74,7 +74,7 @@ class Tally:
         """
         now, tokens = claim.at, claim.tokens
         with self._memory.turn:
-            if self._late:
+            if self.late:
                 self._catch_up()
             plan, second = self._plan(claim.bounds), int(now)
             if plan.second != second:
@@ -99,22 +99,22 @@ class Tally:
                 self._forget(gone)
             if purses:
                 self._purses.hold(purses, claim.cost_nano)
-            self._add(plan, claim)
+            if tokens > plan.unclipped:
+                self._add(claim)
+            else:
+                if not plan.requests:
+                    self._counted.append(plan)
+                plan.requests += 1
+                plan.tokens += tokens
         self._open[claim.request_id] = Hold(claim, plan, purses)
         return Admission(told)
 
-    def _add(self, plan: Plan, claim: Claim) -> None:
-        """What the store is to be told of that was counted."""
-        if claim.tokens > plan.unclipped:
-            for rule, kind, slot, n in counted(claim):
-                if kind != "concurrency":
-                    slots = self._added[rule, kind]
-                    slots[slot] = slots.get(slot, 0) + n
-            return
-        if not plan.requests:
-            self._counted.append(plan)
-        plan.requests += 1
-        plan.tokens += claim.tokens
+    def _add(self, claim: Claim) -> None:
+        """The store is to be told of what was counted, which is not the same of each bound."""
+        for rule, kind, slot, n in counted(claim):
+            if kind != "concurrency":
+                slots = self._added[rule, kind]
+                slots[slot] = slots.get(slot, 0) + n
 
     def _spread(self) -> None:
         for plan in self._counted:
@@ -145,13 +145,13 @@ class Tally:
             tokens = 0 if tokens < 0 else MOST_TOKENS
         try:
             with self._memory.turn:
-                if self._late:
+                if self.late:
                     self._catch_up()
-                return self._end(hold, tokens, claim, cost_nano)
+                return self._end(hold, tokens, claim, cost_nano, False)
         except StoreError:
             # The store may have it before the memory: nobody is to read it there meanwhile.
             self._memory.handed()
-            self._late.append(partial(self._end_late, hold, tokens, claim, cost_nano))
+            self.late.append(partial(self._end_late, hold, tokens, claim, cost_nano))
         if hold is None:
             return None
         return [
@@ -159,13 +159,13 @@ class Tally:
         ]
 
     def _end(
-        self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int, *, late: bool = False
+        self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int, late: bool
     ) -> Sequence[Range] | None:
         """What was corrected of tokens. Killed in the midst, what is added may be so again, nothing taken twice."""
         corrected = None
         noted = self._ended.note(claim.request_id, TAKEN) if self._ended else 0
         if hold is not None:
-            corrected = hold.plan.end(hold.claim, tokens, late=late)
+            corrected = hold.plan.end(hold.claim, tokens, late)
             if hold.purses:
                 self._purses.release(hold.purses, hold.claim.cost_nano)
         if cost_nano:
@@ -175,7 +175,7 @@ class Tally:
         return corrected
 
     def _end_late(self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int) -> None:
-        self._end(hold, tokens, claim, cost_nano, late=True)
+        self._end(hold, tokens, claim, cost_nano, True)
         self._times += 1
 
     def undo(self, request_id: str) -> None:
@@ -186,7 +186,7 @@ class Tally:
             with self._memory.turn:
                 self._take_back(hold)
         except StoreError:
-            self._late.append(partial(self._take_back, hold))
+            self.late.append(partial(self._take_back, hold))
 
     def _take_back(self, hold: Hold) -> None:
         """The store is told of 0, too: who settles for a process that has died corrects what is there."""
@@ -197,18 +197,13 @@ class Tally:
                 slots[slot] = slots.get(slot, 0) - n
         self._purses.release(hold.purses, hold.claim.cost_nano)
 
-    @property
-    def late(self) -> bool:
-        """Whether anything is."""
-        return bool(self._late)
-
     def catch_up(self) -> None:
         """Do what is late, if it can be done now."""
         with contextlib.suppress(StoreError), self._memory.turn:
             self._catch_up()
 
     def _catch_up(self) -> None:
-        late, self._late = self._late, []
+        late, self.late = self.late, []
         for act in late:
             act()
 
@@ -237,15 +232,15 @@ class Tally:
 
     def changes(self) -> "Changes | None":
         """What writes all that is counted until its turn comes; None if one that will is under way."""
-        if self._under_way:
+        if self.under_way:
             return None
-        self._under_way = True
+        self.under_way = True
         return Changes(self)
 
     def take(self) -> tuple[Added, set[Range], int]:
         """What was counted since the last time, of which counters all but some slots are gone, and how often
         `written` is to be told of it. For any thread."""
-        self._under_way = False  # first: who counts from here on and still sees it is taken below
+        self.under_way = False  # first: who counts from here on and still sees it is taken below
         with self._memory.changing:
             self._spread()
             added, self._added = self._added, defaultdict(dict)

@@ -233,9 +233,9 @@ def stopped(folder: Path, how: str) -> dict[str, Any]:
                 took.append(-1.0)
             took.append(time.monotonic() - began)
         settled = tally.settle(mine, 4, 50)
-        late = tally.late
+        late = bool(tally.late)
         tally.catch_up()
-        still = tally.late
+        still = bool(tally.late)
         os.kill(pid, signal.SIGCONT if how == "continued" else signal.SIGKILL)
         os.waitpid(pid, 0)
         tally.catch_up()
@@ -244,7 +244,7 @@ def stopped(folder: Path, how: str) -> dict[str, Any]:
         spent = tally.spent("user/alice", "total")
         return {
             "took": took,
-            "late": [late, still, tally.late],
+            "late": [late, still, bool(tally.late)],
             "corrected": corrected,
             "used": used(tally, *EVERYTHING[:5]),
             "spent": [spent.spent_nano, spent.held_nano],

@@ -111,10 +111,12 @@ class Known:
 
     __slots__ = (
         "_behind",
+        "_changes",
         "_counted",
         "_form",
+        "_frame",
+        "_new",
         "_strings",
-        "_unchanged",
         "_values",
         "holds_text",
         "match",
@@ -126,7 +128,9 @@ class Known:
         self.holds_text = form.holds_text
         self.match = form.shape.pattern(form.place, form.leads).match
         self._form = form
-        self._unchanged = form.new == form.shape.literals[form.place] and not form.withheld
+        self._new = form.new
+        self._changes = form.new != form.shape.literals[form.place] and not form.withheld
+        self._frame = form.said.reported
         counted = form.said.counted
         self._behind = 2 if form.leads else 2 + len(counted)
         self._values = range(3, 3 + len(counted)) if form.leads else range(2, 2 + len(counted))
@@ -149,14 +153,14 @@ class Known:
                     return None
                 if group in self._counted:
                     output_bytes += size
-        if self._unchanged:
-            sent = event
-        elif self._form.withheld:
-            sent = b""
+        if self._changes:
+            sent = b"%b%b%b" % (found[1], self._new, found[self._behind])
         else:
-            sent = b"%b%b%b" % (found[1], self._form.new, found[self._behind])
-        frame = self.said.reported
-        return Run(sent, found.end(), output_bytes, self.said, None if frame is None else frame.event(event))
+            sent = b"" if self._form.withheld else event
+        frame = self._frame
+        if frame is None:
+            return Run(sent, found.end(), output_bytes, self.said)
+        return Run(sent, found.end(), output_bytes, self.said, frame.event(event))
 
     def start(self, found: re.Match[bytes]) -> bytes:
         """What is in front of the first value."""

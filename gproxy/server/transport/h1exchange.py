@@ -71,24 +71,24 @@ class Exchange(Reading, httpx.AsyncByteStream):
     def feed(self, data: bytes) -> None:
         """Some of the answer has come in. Afterwards it may be `complete`, or have a `fault`."""
         self.take_in(data)
-        take = self._take
         ended = self.complete or self.fault is not None
-        if not self.pieces:
-            pass
-        elif take is not None:
-            self._hand_on(take)
-        elif not ended:
-            self._unread += len(data)
-            if self._unread > h1head.MAX_UNREAD_BYTES and not self.paused:
-                self.paused = True
-                self._connection.pause()
+        if self.pieces:
+            if self._take is not None:
+                self._hand_on(self._take)
+            elif not ended:
+                self._unread += len(data)
+                if self._unread > h1head.MAX_UNREAD_BYTES and not self.paused:
+                    self.paused = True
+                    self._connection.pause()
         if ended or self._take is None:
             self._wake()
 
     def _hand_on(self, take: Take) -> None:
+        pieces = self.pieces
+        data = pieces.pop() if len(pieces) == 1 else self.taken()
         self.heard = self._connection.loop.time()
         try:
-            if not take(self.taken()):
+            if not take(data):
                 self._take = None
         except Exception as error:  # whoever pours is told of it, whatever it is
             self._take, self._thrown = None, error

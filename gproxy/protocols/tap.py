@@ -258,7 +258,9 @@ class StreamTap:
         recognised = forms.recognised(data, at, last)
         if recognised is None:
             self._last = None
-            return None if template is None else self._run(template, data, at)
+            if template is None or not data.startswith(template.start, at):
+                return None
+            return self._run(template, data, at)
         known, found = recognised
         self._last = known
         if known.holds_text:

@@ -63,9 +63,9 @@ class PriceBook:
         entry = self._fresh((prices_id, model), at)
         return None if entry is None else entry.price
 
-    def known(self, prices_id: str, model: str) -> bool:
+    def known(self, prices_id: str, model: str, at: float | None = None) -> bool:
         """Whether `get` would answer at once."""
-        return not _askable((prices_id, model)) or self._fresh((prices_id, model)) is not None
+        return self._fresh((prices_id, model), at) is not None or not _askable((prices_id, model))
 
     def lasting(self, prices_id: str, model: str) -> bool:
         """Whether `get` would say the same at any time."""

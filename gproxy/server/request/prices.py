@@ -18,7 +18,7 @@ class Prices:
     `warm` goes with every new configuration, `foresee` with every target that is tried. `of` is the price, for who
     can wait for the table; `at_hand` is what is known of it at once, `lasting` whether it holds at any time.
     `configured` and `builtin` are its sources apart: for a request that has ended the table is asked only where file
-    and channel leave the price to it, and for the time when it began.
+    and channel leave the price to it, and for the time when it began. `builtin_at_hand` asks it without waiting.
     """
 
     def __init__(self, book: PriceBook, tasks: Tasks) -> None:
@@ -64,6 +64,12 @@ class Prices:
         `at` is when the request began, in seconds since the epoch; else now.
         """
         return await self._book.get(self._found(snapshot, target)[1], target.model, at)
+
+    def builtin_at_hand(self, snapshot: Snapshot, target: Target, at: float) -> tuple[bool, Price | None]:
+        """Whether `builtin` need not wait, and what it then says."""
+        prices_id, model = self._found(snapshot, target)[1], target.model
+        known = self._book.known(prices_id, model, at)
+        return known, self._book.cached(prices_id, model, at) if known else None
 
     def lasting(self, snapshot: Snapshot, target: Target) -> bool:
         """Whether `of` would say the same at any time: what is worked out by it once may be kept."""

@@ -168,6 +168,10 @@ class Settlement:
         return cost
 
     def _at_hand(self, journal: Journal, target: Target, usage: Usage) -> Cost | None:
-        """None where the built-in table is to be asked."""
-        configured = self._prices.configured(journal.call.snapshot, target)
-        return None if configured is None and usage.cost_nano is None else settle(usage, configured, None)
+        """None where the built-in table is to be asked, and waited for."""
+        call = journal.call
+        configured = self._prices.configured(call.snapshot, target)
+        if configured is not None or usage.cost_nano is not None:
+            return settle(usage, configured, None)
+        known, builtin = self._prices.builtin_at_hand(call.snapshot, target, call.started_at)
+        return settle(usage, None, builtin) if known else None

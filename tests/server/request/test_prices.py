@@ -101,6 +101,17 @@ async def test_what_is_at_hand_is_the_files_price_else_what_the_table_was_asked_
     assert priced.source == "config"
 
 
+async def test_what_the_table_was_asked_before_it_says_at_once_of_a_time_too() -> None:
+    prices, target = Prices(PriceBook(TABLE), Tasks()), Target("up", "plain")
+    assert prices.builtin_at_hand(HERE, target, 0.0) == (False, None)
+    known = await prices.builtin(HERE, target, 0.0)
+    assert known is not None
+    assert prices.builtin_at_hand(HERE, target, 0.0) == (True, known)
+    nobodys = Prices(PriceBook(NONE), Tasks())
+    assert await nobodys.builtin(HERE, target, 0.0) is None
+    assert nobodys.builtin_at_hand(HERE, target, 0.0) == (True, None)
+
+
 def test_a_new_configuration_prices_anew() -> None:
     prices, target = Prices(PriceBook(), Tasks()), Target("up", "priced")
     model = '[[models]]\nprovider_name = "up"\nmodel_id = "priced"\nprice_each_call = {}\n'

@@ -67,6 +67,7 @@ class Opening:
         protocol: Protocol = openai_chat.CHAT,
         headers: Headers | None = None,
         targets: tuple[Target, ...] = (Target("up", "m"),),
+        strategy: str = "failover",
     ) -> None:
         self.foreseen: list[Target] = []
         self.opener = Opener(
@@ -81,7 +82,7 @@ class Opening:
         here = snapshot(text + ALICE)
         place.health.adopt(here)
         self.call = call(here, body, protocol, model=path_model, headers=headers)
-        self.journal = Journal(self.call, Route("m", targets))
+        self.journal = Journal(self.call, Route("m", targets, strategy=strategy))
         self.course = self.opener.course(self.call, self.journal.route)
 
     def credential(self) -> Credential:

@@ -4,11 +4,12 @@ Which target and credential come next is `opening.py`'s, what of a request is se
 """
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from gproxy.config.snapshot import Memory, Provider
-from gproxy.errors import UpstreamFault
 from gproxy.protocols import strict
 from gproxy.providers.catalog import CHANNELS
 from gproxy.server.request import asking
@@ -21,7 +22,7 @@ from gproxy.server.request.edge import Call
 from gproxy.server.request.journal import Journal
 from gproxy.server.request.opened import Opened, Said, look
 from gproxy.server.request.tokens import Access, Tokens
-from gproxy.server.request.upstream import Attempt, Upstream
+from gproxy.server.request.upstream import Answer, Attempt, Upstream
 from gproxy.values import Target
 
 _UNREAD = (400, 422)
@@ -73,7 +74,7 @@ class Attempts:
             access = await self.access(call, leg, deadline)
             crossing = journal.crossings.get(leg.target)
             ask = leg.usage and call.facts.stream and self.takes_asking(leg.target)
-            opened = await self.sent(journal, leg, access, ask, crossing, deadline)
+            opened = await self._again(journal, leg, access, ask, crossing, deadline)
             opened = await self._unasked(opened, journal, leg, access, ask, crossing, deadline)
         if opened.refused and opened.body:
             opened.body = access.scrubbed(opened.body)
@@ -94,19 +95,19 @@ class Attempts:
         `ask` is what was sent: by now, another's refusal may have the target spared.
         """
         target, call = leg.target, journal.call
-        ours = _asks_for_us(call, ask, crossing)
+        ours = asks_for_us(call, ask, crossing)
         if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
             return opened
         journal.attempt(target, leg.credential.name)
         if crossing is not None:
             crossing = journal.crossings[target] = await crossings.cross(call, target, False)
-        again = await self.sent(journal, leg, access, False, crossing, deadline)
+        again = await self._again(journal, leg, access, False, crossing, deadline)
         # Else it may be the client's own fault, whatever the error names.
         if not again.refused and not any("stream_options" in text for text in Said(call)):
             self.no_usage.keep(target, self.upstream.now() + _SPARED_SECONDS)
         return again
 
-    async def sent(
+    async def _again(
         self,
         journal: Journal,
         leg: Leg,
@@ -115,24 +116,39 @@ class Attempts:
         crossing: Crossing | None,
         deadline: float | None,
     ) -> Opened:
+        call = journal.call
+        answer = await self.sent(journal, leg, access, ask, crossing, deadline)
+        return await look(call, answer, asks_for_us(call, ask, crossing), crossing)
+
+    def sent(
+        self,
+        journal: Journal,
+        leg: Leg,
+        access: Access,
+        ask: bool,
+        crossing: Crossing | None,
+        deadline: float | None,
+    ) -> Coroutine[Any, Any, Answer]:
+        """The head of what the target answers. Raises as `Upstream.send` and `Ways.attempt`."""
         call, asked = journal.call, leg.asked
         if asked is None or len(call.facts.body.text) > strict.LARGE_BYTES:
-            attempt = await self._attempt(call, leg, access, ask, crossing, deadline)
-        else:
-            body = asking.own_body(call, asked.model, ask)
-            attempt = Attempt(way=asked.way, body=body, settings=asked.settings, deadline=deadline)
+            return self._sent(journal, leg, access, ask, crossing, deadline)
+        body = asking.own_body(call, asked.model, ask)
+        attempt = Attempt(way=asked.way, body=body, settings=asked.settings, deadline=deadline)
         trace = None if call.trace is None else _traced(journal, attempt)
-        answer = await self.upstream.send(attempt, journal.on_its_way, trace)
-        ours = (ask or crossing is not None) and _asks_for_us(call, ask, crossing)
-        try:
-            return await look(call, answer, ours, crossing)
-        except (
-            BaseException
-        ) as error:  # a client that leaves cancels this: its upstream is closed all the same
-            if trace is not None and isinstance(error, UpstreamFault):
-                trace.failed(error.reason)
-            answer.close()
-            raise
+        return self.upstream.send(attempt, journal.on_its_way, trace)
+
+    async def _sent(
+        self,
+        journal: Journal,
+        leg: Leg,
+        access: Access,
+        ask: bool,
+        crossing: Crossing | None,
+        deadline: float | None,
+    ) -> Answer:
+        attempt = await self._attempt(journal.call, leg, access, ask, crossing, deadline)
+        return await self.upstream.send(attempt, journal.on_its_way, _traced(journal, attempt))
 
     async def _attempt(
         self,
@@ -157,7 +173,7 @@ def reports_usage(provider: Provider) -> bool:
     return provider.settings.include_usage and CHANNELS[provider.channel].include_usage
 
 
-def _asks_for_us(call: Call, ask: bool, crossing: Crossing | None) -> bool:
+def asks_for_us(call: Call, ask: bool, crossing: Crossing | None) -> bool:
     """Whether usage is asked for in the client's name: then it is for us alone."""
     if crossing is not None:
         return crossing.asks_usage

@@ -40,12 +40,15 @@ class Leg(Struct):
 
 
 class Course(Struct):
-    """`straight`: its route has one target, which carries the call as it came. `beside`: a target's own name names
-    models beside `model`, whatever the body does. `legs` are those that were tried, by their credentials' names."""
+    """`native`: all targets of its route carry the call as it came; `straight`: and there is but one; `in_order`: and
+    as long as all credentials are well they are tried as they stand. `beside`: a target's own name names models
+    beside `model`, whatever the body does. `legs` are those that were tried, by their credentials' names."""
 
     route: Route
     plan: Plan
+    native: bool
     straight: bool
+    in_order: bool
     beside: bool
     legs: dict[tuple[Target, str], Leg]
 

@@ -87,6 +87,11 @@ class HealthBook:
 
     # What requests ask.
 
+    @property
+    def well(self) -> bool:
+        """Whether all credentials are, as far as is known here."""
+        return not self._entries
+
     def condition(self, candidate: Candidate, now: float) -> Condition:
         """How a candidate stands at `now`, seconds since the epoch."""
         if not self._entries:

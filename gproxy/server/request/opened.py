@@ -73,33 +73,39 @@ class Opened(Struct):
 
 
 async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Crossing | None) -> Opened:
-    """Read enough of an answer to know what it is. Raises UpstreamFault."""
-    if answer.status != 200 and verdicts.judge(answer.status) is not Verdict.ANSWER:
-        body = await _error_body(answer)
+    """Read enough of an answer to know what it is; if that fails it is closed. Raises UpstreamFault."""
+    try:
+        if answer.status != 200 and verdicts.judge(answer.status) is not Verdict.ANSWER:
+            body = await _error_body(answer)
+            answer.close()
+            return Opened(answer, body=body, refused=answer.status, crossing=crossing)
+        if crossing is not None:
+            return await _across(call, answer, crossing)
+        media = answer.media
+        if media == "application/json" or _is_json(media):
+            if call.facts.stream and not call.facts.sse:
+                return await _first_event(answer, _tap(call, JsonArrayFramer(), withhold_usage))
+            come = answer.at_hand()
+            body = await answer.whole() if come is None else come
+            if not (body.startswith(b'{"') and body.endswith(b"}")):
+                _check_json(body)
+            usage = call.protocol.usage_in_body(body)
+            if usage is None and not is_json(body):  # what has told its usage has been read as JSON
+                raise AnswerRefused("it answered 200 with broken JSON")
+            failed = call.protocol.error_in_event(Event(body, body))
+            if failed is not None:
+                return Opened(answer, body, refused=failed, spent=usage)
+            return Opened(answer, body, usage, come is not None)
+        if media == "text/event-stream":
+            return await _first_event(answer, _tap(call, SseFramer(), withhold_usage))
+        if call.protocol.binary and media not in ("", "text/html"):
+            return Opened(answer)
+        raise _is_none(media)
+    except BaseException as error:  # a client that leaves cancels this: its upstream is closed all the same
+        if answer.trace is not None and isinstance(error, UpstreamFault):
+            answer.trace.failed(error.reason)
         answer.close()
-        return Opened(answer, body=body, refused=answer.status, crossing=crossing)
-    if crossing is not None:
-        return await _across(call, answer, crossing)
-    media = answer.media
-    if media == "application/json" or _is_json(media):
-        if call.facts.stream and not call.facts.sse:
-            return await _first_event(answer, _tap(call, JsonArrayFramer(), withhold_usage))
-        come = answer.at_hand()
-        body = await answer.whole() if come is None else come
-        if not (body.startswith(b'{"') and body.endswith(b"}")):
-            _check_json(body)
-        usage = call.protocol.usage_in_body(body)
-        if usage is None and not is_json(body):  # what has told its usage has been read as JSON
-            raise AnswerRefused("it answered 200 with broken JSON")
-        failed = call.protocol.error_in_event(Event(body, body))
-        if failed is not None:
-            return Opened(answer, body, refused=failed, spent=usage)
-        return Opened(answer, body, usage, come is not None)
-    if media == "text/event-stream":
-        return await _first_event(answer, _tap(call, SseFramer(), withhold_usage))
-    if call.protocol.binary and media not in ("", "text/html"):
-        return Opened(answer)
-    raise _is_none(media)
+        raise
 
 
 async def _across(call: Call, answer: Answer, crossing: Crossing) -> Opened:

@@ -20,13 +20,13 @@ from gproxy.routing.failover import Tried
 from gproxy.routing.named import is_named_in
 from gproxy.server.request import crossing as crossings
 from gproxy.server.request.asking import Ways
-from gproxy.server.request.attempts import Attempts, reports_usage
+from gproxy.server.request.attempts import Attempts, asks_for_us, reports_usage
 from gproxy.server.request.course import Course, Leg
 from gproxy.server.request.crossing import Crossed, Crossing
 from gproxy.server.request.edge import Call
 from gproxy.server.request.health import HealthBook, Turn
 from gproxy.server.request.journal import Journal
-from gproxy.server.request.opened import Opened, failure_in
+from gproxy.server.request.opened import Opened, failure_in, look
 from gproxy.server.request.tokens import Tokens
 from gproxy.server.request.upstream import Attempt, Upstream, Way
 from gproxy.values import Route, Target, Usage
@@ -57,10 +57,15 @@ class Opener:
     def course(self, call: Call, route: Route) -> Course:
         """What is known of all requests with such a head for the same name, whose route that is."""
         targets = route.targets
+        native = all(self.ways.carrier(call, target) for target in targets)
         return Course(
             route=route,
             plan=self._plan(call.snapshot, route),
-            straight=len(targets) == 1 and self.ways.carrier(call, targets[0]) != "",
+            native=native,
+            straight=native and len(targets) == 1,
+            in_order=native
+            and route.strategy != "weighted"
+            and all(self._reachable(call, t) for t in targets),
             beside=any(is_named_in(target.model) for target in targets),
             legs={},
         )
@@ -87,9 +92,13 @@ class Opener:
             else plan
         )
 
+    def as_it_is(self, course: Course) -> bool:
+        """Whether `speakers` surely has nothing to choose now."""
+        return course.straight or (course.in_order and self.health.well)
+
     async def speakers(self, journal: Journal, route: Route) -> Route:
         """The route with only those targets that can be asked in the call's dialect or in another, as they are to be
-        tried; the first of them can be told all that it must be. Where the course is straight there is no choice.
+        tried; the first of them can be told all that it must be.
 
         Raises BadRequest.
         """
@@ -145,7 +154,7 @@ class Opener:
         Raises the GatewayError that stands for all failed ones. A count that has to be asked for in another dialect,
         and that nobody gives, is estimated.
         """
-        if course.straight:  # nothing then that could be estimated
+        if course.native:  # nothing then that could be estimated
             return self._first(journal, route, course)
         return self._first_or_guess(journal, route, course)
 
@@ -234,7 +243,9 @@ class Opener:
             attempts = self.attempts
             access = leg.access or await attempts.access(call, leg, deadline)
             ask = leg.usage and call.facts.stream and attempts.takes_asking(target)
-            opened = await attempts.sent(journal, leg, access, ask, crossing, deadline)
+            answer = await attempts.sent(journal, leg, access, ask, crossing, deadline)
+            ours = (ask or crossing is not None) and asks_for_us(call, ask, crossing)
+            opened = await look(call, answer, ours, crossing)
             if opened.refused:
                 opened = await attempts.insisted(opened, journal, leg, access, ask, crossing, deadline)
             if not opened.refused:

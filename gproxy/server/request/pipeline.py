@@ -63,7 +63,8 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         with Departure(incoming, partial(_unheard, journal, reply, stages.drains)):
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
-            route = course.route if course.straight else await opener.speakers(journal, course.route)
+            as_it_is = course.straight or opener.as_it_is(course)
+            route = course.route if as_it_is else await opener.speakers(journal, course.route)
             admitted, told = await stages.door.admit(journal, route)
             reply.lines += told
             opened = await opener.open(journal, admitted, course)
@@ -85,9 +86,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         except TimeoutError:
             incoming.request.drop()  # it would hold its connection, and that the process
         raise
-    except (
-        Exception
-    ):  # a fault of ours: it too leaves a row, and its client is told; then it goes on to the log
+    except Exception:  # a fault of ours: it leaves a row, and its client is told; then it goes on to the log
         fault = InternalFault("A fault inside the proxy.")
         if reply.started:
             journal.ended(reply.status, "error", fault.message)

@@ -12,7 +12,9 @@ from tests.server.opening import BODY, STREAMED, TWO, Opening, Place
 from tests.server.parts import GOOD, always, by_key, http, peer, provider, sse
 
 LARGE = json.dumps({"model": "m", "messages": [], "x": "y" * strict.LARGE_BYTES}).encode()
-TOGETHER = Course(Route("m", ()), Plan((), 1, 0.0), straight=True, beside=False, legs={})
+TOGETHER = Course(
+    Route("m", ()), Plan((), 1, 0.0), native=True, straight=True, in_order=True, beside=False, legs={}
+)
 
 
 def test_no_more_names_are_kept_than_a_client_has_models() -> None:

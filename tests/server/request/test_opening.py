@@ -1,6 +1,7 @@
 """The loop over attempts, against peers on real sockets: which answer is taken, and what each peer was sent."""
 
 import asyncio
+import itertools
 import json
 import time
 from typing import Any
@@ -451,14 +452,41 @@ async def test_one_conversation_stays_at_one_credential_until_that_fails(place: 
     assert [seen.key for seen in up.seen[24:]] == [mine, other, other, other]
 
 
+TWO_TARGETS = (Target("p0", "m"), Target("p1", "m"))
+
+
 async def test_targets_that_cannot_be_asked_now_come_last_at_the_door(place: Place) -> None:
     async with peer(always(http(status=429, more=("retry-after: 30",)))) as up, peer(always(GOOD)) as spare:
         text = provider(up.url) + provider(spare.url, "spare")
         targets = (Target("up", "m"), Target("spare", "m"))
         it = Opening(place, text, targets=targets)
+        assert it.opener.as_it_is(it.course)
         assert (await it.opener.speakers(it.journal, it.journal.route)).targets == targets
         await it.taken()
+        assert not it.opener.as_it_is(it.course)
         assert (await it.opener.speakers(it.journal, it.journal.route)).targets == targets[::-1]
+
+
+SPEAKING = {
+    "native": provider("http://x", "{name}"),
+    "other": provider("http://x", "{name}", protocols=("anthropic_messages",)),
+    "none": provider("http://x", "{name}", protocols=("openai_embeddings",)),
+    "bare": provider("http://x", "{name}", secrets=()),
+}
+
+
+@pytest.mark.parametrize("strategy", ["failover", "weighted"])
+@pytest.mark.parametrize("kinds", list(itertools.product(SPEAKING, repeat=2)), ids="-".join)
+async def test_where_targets_are_tried_as_they_stand_there_is_nothing_to_choose(
+    place: Place, kinds: tuple[str, ...], strategy: str
+) -> None:
+    text = "".join(SPEAKING[kind].replace("{name}", f"p{n}") for n, kind in enumerate(kinds))
+    for targets in (TWO_TARGETS, TWO_TARGETS[:1], TWO_TARGETS[::-1]):
+        it = Opening(place, text, SAYING, targets=targets, strategy=strategy)
+        if it.opener.as_it_is(it.course):
+            assert await it.opener.speakers(it.journal, it.journal.route) == it.journal.route
+        else:
+            assert {*kinds} - {"native"} or strategy == "weighted"
 
 
 async def test_a_client_that_has_left_gives_its_probe_back(place: Place) -> None:

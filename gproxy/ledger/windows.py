@@ -8,6 +8,7 @@ process in its place, so that what one that dies had open can be struck out.
 import contextlib
 from array import array
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from gproxy.errors import StoreError
@@ -140,10 +141,16 @@ class Window:
 
     def within(self, first: int, last: int) -> list[tuple[int, int]]:
         """The slots between the two that count anything, and what, in their order."""
-        cells, at, ring, mask = self._memory.cells, self.at, self.at + _RING, self._mask
-        begun = cells[at + _BEGUN]
-        slots = range(max(first, begun - self._back), min(last, begun + self._ahead) + 1)
-        return [(slot, n - 1) for slot in slots if (n := cells[ring + (slot & mask)]) > 1]
+        first = max(first, self._memory.cells[self.at + _BEGUN] - self._back)
+        begun = filter(itemgetter(1), enumerate(self._counts(first, last), first))
+        return [(slot, n - 1) for slot, n in begun if n > 1]
+
+    def _counts(self, first: int, last: int) -> list[int]:
+        """The cells of the slots between the two, as far as they are kept."""
+        counts: list[int] = []
+        for places in self._places(first, last):
+            counts += self._memory.cells[places]
+        return counts
 
     def _places(self, first: int, last: int) -> Sequence[slice]:
         """Where the slots between the two are, as far as they are kept."""
@@ -163,9 +170,7 @@ class Window:
         if self.sliding and cells[at + _BEGUN] <= now < slot:  # then no slot comes into view ahead
             if newest < slot - self._back:
                 return 0, -1
-            left = [
-                n for places in self._places(now - self._back, slot - self._back - 1) for n in cells[places]
-            ]
+            left = self._counts(now - self._back, slot - self._back - 1)
             return cells[at + USED] - (sum(left) - len(left) + left.count(0)), newest
         first, last = slots_of(self.kind, slot)
         found = self.within(first, last)
@@ -176,8 +181,7 @@ class Window:
         rows = self._ask(_COUNTERS, (self.rule, self.kind))
         cells, at, ring = self._memory.cells, self.at, self.at + _RING
         cells[at + NOW], cells[at + _STATE] = -1, _UNREAD  # until all of it is here
-        for place in range(ring, ring + self._mask + 1):
-            cells[place] = 0
+        cells[ring : ring + self._mask + 1] = _NOTHING[: self._mask + 1]
         begun = slot
         if rows:
             first, last = min(rows)[0] + self._back, max(rows)[0] - self._ahead

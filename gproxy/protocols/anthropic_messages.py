@@ -82,7 +82,13 @@ class _Plain(msgspec.Struct):
     usage: _Counts
 
 
+class _PlainStart(msgspec.Struct):
+    message: _Plain
+    usage: None = None
+
+
 _plain = msgspec.json.Decoder(_Plain).decode
+_plain_start = msgspec.json.Decoder(_PlainStart).decode
 _message = reader(_Message)
 
 
@@ -155,13 +161,35 @@ def usage_in_body(answer: bytes) -> Usage | None:
         told = _plain(answer).usage
     except (ValueError, RecursionError):
         return _usage_in_any(answer)
-    if (
+    return _usage_in_any(answer) if _tells_more(told) else _plain_usage(told)
+
+
+def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+    """Likewise of the event that begins a message."""
+    data = event.data
+    if data is None or b'"usage"' not in data:
+        return before
+    if before is None and b'"message_start"' in data:
+        try:
+            told = _plain_start(data).message.usage
+        except (ValueError, RecursionError):
+            return _usage_in_any_event(data, before)
+        if not _tells_more(told):
+            told.output_tokens = None
+            return _plain_usage(told)
+    return _usage_in_any_event(data, before)
+
+
+def _tells_more(told: _Counts) -> bool:
+    return (
         told.iterations is not None
         or told.server_tool_use is not None
         or told.cost is not None
         or told.cost_in_usd_ticks is not None
-    ):
-        return _usage_in_any(answer)
+    )
+
+
+def _plain_usage(told: _Counts) -> Usage:
     fresh, cached, written = told.input_tokens, told.cache_read_input_tokens, told.cache_creation_input_tokens
     created, thought, one_hour = told.cache_creation, told.output_tokens_details, None
     if created is not None:
@@ -184,10 +212,8 @@ def _usage_in_any(answer: bytes) -> Usage | None:
     return None if found is None else updated(None, found.usage)
 
 
-def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
-    if event.data is None or b'"usage"' not in event.data:
-        return before
-    found = _message(event.data)
+def _usage_in_any_event(data: bytes, before: Usage | None) -> Usage | None:
+    found = _message(data)
     if found is None:
         return before
     if found.usage is not None:

@@ -20,37 +20,30 @@ Span = tuple[int, int]
 """(start, end) of a value in a text."""
 
 
-class Body:
+class Body(Struct, eq=False, gc=False):
     """A request body that passed the strict decoder.
 
     `text` is the body decoded; `text.encode()` is the bytes that came. `tree` is the parsed object. `pieces` are what
-    the bytes are made of, by which one value is changed at once, or None; then there are `spans` of all values.
+    the bytes are made of, by which one value is changed at once, or None; then `places` are where all values stand.
     `tools` is the weight of its tools, where that is known. Other bodies hold the same: nobody may change them.
     """
 
-    __slots__ = ("_spans", "pieces", "text", "tools", "tree")
-
-    def __init__(
-        self,
-        text: str,
-        tree: Mapping[str, Any],
-        spans: Mapping[str, Span] | None = None,
-        pieces: Pieces | None = None,
-        tools: Weight | None = None,
-    ) -> None:
-        self.text = text
-        self.tree = tree
-        self.pieces = pieces
-        self.tools = tools
-        self._spans = spans
+    text: str
+    tree: Mapping[str, Any]
+    places: Mapping[str, Span] | None = None
+    pieces: Pieces | None = None
+    tools: Weight | None = None
 
     @property
     def spans(self) -> Mapping[str, Span]:
         """Where the value of each top-level name stands in the text; found when first asked for."""
-        if self._spans is None:
+        if self.places is None:
             assert self.pieces is not None
-            self._spans = self.pieces.spans()
-        return self._spans
+            self.places = self.pieces.spans()
+        return self.places
+
+    def __repr__(self) -> str:
+        return f"Body({len(self.text)} characters)"  # which are the client's own
 
 
 class Facts(Struct, frozen=True, gc=False):

@@ -52,6 +52,9 @@ _NESTED = re.compile(r"(?:[^/]+/)?models/")
 _PREFIX = "models/"
 _VERSION = ("modelVersion",)
 _NESTED_REQUESTS = ("generateContentRequest", "generate_content_request")
+_NAMING = frozenset({"model", "requests", *_NESTED_REQUESTS})
+"""Where a body names a model, if it does."""
+
 _CONFIGS = ("generationConfig", "generation_config")
 _AUDIO = frozenset({"AUDIO"})
 _IMAGE = frozenset({"IMAGE", "DOCUMENT"})
@@ -111,14 +114,20 @@ def read(body: Body, path_model: str | None, query: str) -> Facts:
     if _NESTED.match(model):
         # The upstream's path would lose it again: one model under two names, and so under two limits.
         raise BadRequest("The model in the path has the prefix `models/` more than once.")
-    named = _models_within(body)
+    tree = body.tree
+    named = [] if _NAMING.isdisjoint(tree) else _models_within(body)
     for member in named:
         checked_model(member.value)
-    configs = [mapping(body.tree.get(name)) for name in _CONFIGS]
-    limits = [token_limit(config, "maxOutputTokens", "max_output_tokens") for config in configs]
-    answers = max(answers_asked(config, "candidateCount", "candidate_count") for config in configs)
-    most = max((n for n in limits if n is not None), default=None)
-    tier = service_tier(body.tree.get("serviceTier"), body.tree.get("service_tier"))
+    most, answers, tier = None, 1, None
+    for name in _CONFIGS:
+        if name in tree:
+            config = mapping(tree[name])
+            limit = token_limit(config, "maxOutputTokens", "max_output_tokens")
+            if limit is not None and (most is None or limit > most):
+                most = limit
+            answers = max(answers, answers_asked(config, "candidateCount", "candidate_count"))
+    if "serviceTier" in tree or "service_tier" in tree:
+        tier = service_tier(tree.get("serviceTier"), tree.get("service_tier"))
     return Facts(body, model, max_output_tokens=most, answers=answers, service_tier=tier, named=tuple(named))
 
 

@@ -81,12 +81,17 @@ class _Counts(msgspec.Struct):
 
 
 class _Plain(msgspec.Struct):
-    usage: _Counts
+    usage: _Counts | None = None
     service_tier: Any = None
+
+
+class _PlainEvent(msgspec.Struct):
+    response: _Plain
 
 
 _NO_INPUT, _NO_OUTPUT = _Input(), _Written()
 _plain = msgspec.json.Decoder(_Plain).decode
+_plain_event = msgspec.json.Decoder(_PlainEvent).decode
 _answer = reader(_Answer)
 _output = reader(_Output)
 _event = reader(_Event)
@@ -140,15 +145,38 @@ def _searches(output: object) -> int | None:
 
 def usage_in_body(answer: bytes) -> Usage | None:
     """As `usage_of`, in a third of the time where all counts are such and nobody tells more than OpenAI."""
-    if b'"web_search_call"' in answer:
-        return _usage_in_any(answer)
     try:
         plain = _plain(answer)
     except (ValueError, RecursionError):
         return _usage_in_any(answer)
+    return _usage_in_any(answer) if _tells_more(plain, answer) else _plain_usage(plain)
+
+
+def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
+    """Likewise: what else the response holds (instructions, tools, all of the output) is passed over."""
+    data = event.data
+    if data is None or b'"usage"' not in data:
+        return before
+    try:
+        plain = _plain_event(data).response
+    except (ValueError, RecursionError):
+        return _usage_in_any_event(data, before)
+    if _tells_more(plain, data):
+        return _usage_in_any_event(data, before)
+    return merged(before, _plain_usage(plain))
+
+
+def _tells_more(plain: _Plain, data: bytes) -> bool:
+    told = plain.usage
+    if told is None:
+        return False
+    return told.cost is not None or told.cost_in_usd_ticks is not None or b'"web_search_call"' in data
+
+
+def _plain_usage(plain: _Plain) -> Usage | None:
     told, tier = plain.usage, plain.service_tier
-    if told.cost is not None or told.cost_in_usd_ticks is not None:
-        return _usage_in_any(answer)
+    if told is None:
+        return None
     given, made = told.input_tokens_details or _NO_INPUT, told.output_tokens_details or _NO_OUTPUT
     read_tokens, written, reasoning = told.input_tokens, told.output_tokens, made.reasoning_tokens
     if reasoning:
@@ -175,10 +203,8 @@ def _usage_in_any(answer: bytes) -> Usage | None:
     return usage_of(found.usage, found.service_tier, searched.output if searched else None)
 
 
-def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
-    if event.data is None or b'"usage"' not in event.data:
-        return before
-    found = _event(event.data)
+def _usage_in_any_event(data: bytes, before: Usage | None) -> Usage | None:
+    found = _event(data)
     if found is None:
         return before
     response = mapping(found.response)

@@ -74,7 +74,10 @@ def _named(tree: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(tuning := tree.get(field), dict):
             yield from walk.within({name: tuning[name] for name in _ROUTING if name in tuning})
     if isinstance(tools := tree.get("tools"), list):
-        yield from walk.within([tool for tool in tools if isinstance(tool, dict) and "type" in tool], "tools")
+        hosted = [
+            t for t in tools if isinstance(t, dict) and t.get("type", _OF_A_CLIENT[0]) not in _OF_A_CLIENT
+        ]
+        yield from walk.within(hosted, "tools")
     if isinstance(preset := tree.get("preset"), str):
         yield _PRESET + preset
 

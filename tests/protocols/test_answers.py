@@ -376,3 +376,11 @@ def test_usage_that_is_read_quickly_is_what_is_read_of_any(operation: str, data:
     raw = json.dumps(answer, separators=(",", ":")).encode()
     dialect = DIALECTS[operation]
     assert dialect.usage_in_body(raw) == dialect._usage_in_any(raw)
+    if operation in ("responses", "messages"):
+        inner = {"response": answer, "message": answer}
+        event = json.dumps(
+            {"type": data.draw(st.sampled_from(["message_start", "response.completed"])), **inner}
+        ).encode()
+        before = data.draw(st.sampled_from([None, Usage(input_tokens=5, output_tokens=1)]))
+        found = dialect.usage_in_event(Event(event, event), before)
+        assert found == dialect._usage_in_any_event(event, before)

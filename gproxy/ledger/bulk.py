@@ -29,6 +29,11 @@ _SPEND = f"""
     UPDATE spend SET spent_nano = min(spent_nano + ?, {MOST_SPENT_NANO}), held_nano = max(0, held_nano + ?)
     WHERE scope = ? AND period = ?
 """  # noqa: S608 - a constant
+# The month stands in its day, and no other month or day does.
+_CHARGE = f"""
+    UPDATE spend SET spent_nano = min(spent_nano + ?, {MOST_SPENT_NANO})
+    WHERE scope = ? AND instr('total ' || ?, period)
+"""  # noqa: S608 - a constant
 _BEGIN = "INSERT INTO spend (spent_nano, held_nano, scope, period) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 # Days are compared with days and months with months. What is held is released where it was held.
 _END = """
@@ -139,10 +144,12 @@ class Bulk:
             cursor.executemany(_CLOSE, self._closed)
             self._closed.clear()
         if self._charges:
+            costs: dict[tuple[str, int], int] = defaultdict(int)
             for (scopes, day), cost_nano in self._charges.items():
                 for scope in scopes:
-                    for period in periods(day).values():
-                        self.add_spend(scope, period, cost_nano, 0)
+                    costs[scope, day] += cost_nano
+            for (scope, day), cost_nano in costs.items():
+                _charge(db, cursor, scope, day, cost_nano)
             self._charges.clear()
         if self._spends:
             _spend(db, cursor, self._spends)
@@ -154,16 +161,28 @@ class Bulk:
 
 
 def _spend(db: sqlite3.Connection, cursor: sqlite3.Cursor, spends: dict[tuple[str, str], list[int]]) -> None:
-    """The first of a new day or month ends those well before it, for no budget asks for them, nor will one if the
-    clock is set back by hours."""
     rows = [(min(spent, MOST_SPENT_NANO), held, *pair) for pair, (spent, held) in spends.items()]
     if cursor.executemany(_SPEND, rows).rowcount == len(rows):
         return
     for spent, held, scope, period in rows:
-        if (spent > 0 or held > 0) and db.execute(_BEGIN, (spent, max(0, held), scope, period)).rowcount:
-            oldest = kept_from(period)
-            db.execute(_END, (scope, oldest, oldest))
-            forget(db, scope, oldest)
+        if spent > 0 or held > 0:
+            _begin(db, scope, period, spent, max(0, held))
+
+
+def _charge(db: sqlite3.Connection, cursor: sqlite3.Cursor, scope: str, day: int, cost_nano: int) -> None:
+    of_day, spent = periods(day), min(cost_nano, MOST_SPENT_NANO)
+    if cursor.execute(_CHARGE, (spent, scope, of_day["day"])).rowcount != len(of_day):
+        for period in of_day.values():
+            _begin(db, scope, period, spent, 0)
+
+
+def _begin(db: sqlite3.Connection, scope: str, period: str, spent: int, held: int) -> None:
+    """If nothing is kept of the period yet. The first of a new day or month ends those well before it, for no budget
+    asks for them, nor will one if the clock is set back by hours."""
+    if db.execute(_BEGIN, (spent, held, scope, period)).rowcount:
+        oldest = kept_from(period)
+        db.execute(_END, (scope, oldest, oldest))
+        forget(db, scope, oldest)
 
 
 class Posting:

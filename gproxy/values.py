@@ -141,7 +141,7 @@ class Budget:
     carried_nano: int = 0
 
 
-class Claim(Struct, frozen=True, kw_only=True, gc=False):
+class Claim(Struct, frozen=True, gc=False):
     """What a request asks for at admission. `scopes` are whose spend it adds to; `at` is seconds since the epoch."""
 
     request_id: str

@@ -113,7 +113,7 @@ class Accounts:
             self._look(self._inline, now)
         admission = self._tally.reserve(claim)
         if admission.refused is None:
-            prompt = self._writer.prompt
+            prompt = self._writer.prompt(now)
             if not self._tally.under_way:
                 self._write()
             if not prompt:

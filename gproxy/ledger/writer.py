@@ -136,12 +136,11 @@ class Writer:
         """How many requests were ended without their rows, from the beginning."""
         return sum(store.rows_refused for store in self._stores)
 
-    @property
-    def prompt(self) -> bool:
-        """Whether what the loop hands over now is committed at the end of its turn, as far as can be told: so it was
-        a moment ago, and nothing waits since."""
+    def prompt(self, now: float) -> bool:
+        """Whether what the loop hands over now (`time.monotonic()`'s) is committed at the end of its turn, as far as
+        can be told: so it was a moment ago, and nothing waits since."""
         at_work = self._unwritten or self._tries or self._failure is not None
-        return not at_work and time.monotonic() - self._committed < PROMPT_S
+        return not at_work and now - self._committed < PROMPT_S
 
     def start(self) -> None:
         """Open the store in the writer's thread and wait until it is. Raises `StoreError`."""

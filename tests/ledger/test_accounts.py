@@ -236,7 +236,7 @@ async def test_what_was_let_through_as_the_store_began_to_fail_is_counted_once_i
             first, second = claim("a", tokens=20), claim("b", tokens=20)
             assert (await books.reserve(first, lambda: b"")).refused is None
             async with asyncio.timeout(5):
-                while it.prompt:  # until the loop has met the lock
+                while it.prompt(time.monotonic()):  # until the loop has met the lock
                     await asyncio.sleep(0.001)
             with pytest.raises(StoreError, match="locked"):
                 await books.reserve(second, lambda: b"")

@@ -186,15 +186,7 @@ def _claim(call: Call, plan: Plan, given: int) -> Claim:
             held = most_nano(given, most * writes, facts.service_tier, price) * calls
             if held > cost:
                 cost = held
-    return Claim(
-        request_id=call.request_id,
-        scopes=plan.scopes,
-        bounds=plan.bounds,
-        budgets=plan.budgets,
-        tokens=tokens,
-        cost_nano=cost,
-        at=time.time(),
-    )
+    return Claim(call.request_id, plan.scopes, plan.bounds, plan.budgets, tokens, cost, time.time())
 
 
 def _without_row(journal: Journal, error: GatewayError) -> GatewayError:

@@ -168,7 +168,7 @@ def streams(draw: st.DrawFn, shapes: list[bytes]) -> bytes:
     """Runs of events of one form, with what else may stand between them."""
     out: list[bytes] = []
     for shape in draw(st.lists(st.sampled_from(shapes), max_size=5)):
-        for _ in range(draw(st.integers(1, 5))):
+        for _ in range(draw(st.integers(1, 9))):
             parts = shape.split(b"%b")
             text = b"".join(part + draw(texts) for part in parts[:-1]) + parts[-1]
             out.append(text if draw(st.integers(0, 9)) else text.replace(b"\n", b"\r\n"))

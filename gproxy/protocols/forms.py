@@ -43,6 +43,7 @@ _NUMBER, _COUNT = b"730811025500173", b"730811025500181"
 _STAMP, _STAMP_NUMBER = b"gproxy-730811", b"730811025500179"
 _TRIED = (_TEXT, _NUMBER, _COUNT, _STAMP, _STAMP_NUMBER)
 _BLANK = (b"", b"0", b"0", _STAMP, b"0")
+_SPACE = b" \t\r\n"
 _ESCAPED_ASCII = rb"\u00"
 _NONE = Usage()
 _SOME = Usage(**dict.fromkeys(set(Usage.__struct_fields__) - {"service_tier"}, 7), service_tier="flex")
@@ -67,11 +68,12 @@ def varying(*names: str, counts: Sequence[str] = (), stamps: Sequence[str] = ())
     text, count, stamp = (
         b"|".join(re.escape(name.encode()) for name in each) or b"(?!)" for each in (names, counts, stamps)
     )
-    number = b"(%b)(?=[,}])" % A_NUMBER
+    ending = rb"(?=[ \t\r\n]*[,}])"
+    number = b"(%b)%b" % (A_NUMBER, ending)
     return re.compile(
         rb'"(?:%b)"[ ]?:[ ]?(?:"(%b)"|%b)' % (text, _A_TEXT, number)
         + rb'|"(?:%b)"[ ]?:[ ]?%b' % (count, number)
-        + rb'|"(?:%b)"[ ]?:[ ]?(?:"(%b)"|(%b)(?=[,}]))' % (stamp, _A_STAMP, _A_STAMP_NUMBER)
+        + rb'|"(?:%b)"[ ]?:[ ]?(?:"(%b)"|(%b)%b)' % (stamp, _A_STAMP, _A_STAMP_NUMBER, ending)
     )
 
 
@@ -177,13 +179,17 @@ class Forms:
 
     One that comes in a second stream is recognised in those after it. Forms that come in one stream alone are many,
     and to make each of them known would take longer than it saves. `client_model` is put into what is sent in place
-    of the upstream's name, if there is one. `withhold_usage`: events that hold usage alone are not sent.
+    of the upstream's name, if there is one. `withhold_usage`: events that hold usage alone are not sent. `array`:
+    events are elements of one.
     """
 
-    def __init__(self, protocol: Protocol, client_model: str | None, withhold_usage: bool) -> None:
+    def __init__(
+        self, protocol: Protocol, client_model: str | None, withhold_usage: bool, array: bool = False
+    ) -> None:
         self._protocol = protocol
         self._client_model = client_model
         self._withhold_usage = withhold_usage
+        self._array = array
         self._rare = _MOST_RARE
         self._once: list[Form] = []
         self._known: list[Known] = []
@@ -212,8 +218,10 @@ class Forms:
             self._rare -= 1
         cut = _cut_up(self._protocol, event)
         found = self._protocol, self._client_model, self._withhold_usage
-        form = None if cut is None else _found(cut[0], *found)
-        if cut is None or form is None:
+        if cut is None or not cut[0].is_safe(self._array):
+            return None
+        form = _found(cut[0], *found)
+        if form is None:
             return None
         if form not in self._once:
             self._once = [form, *self._once[: _MOST_FORMS - 1]]
@@ -234,9 +242,9 @@ class Forms:
 
 
 @lru_cache(maxsize=64)
-def forms(protocol: Protocol, client_model: str | None, withhold_usage: bool) -> Forms | None:
+def forms(protocol: Protocol, client_model: str | None, withhold_usage: bool, array: bool) -> Forms | None:
     """What is remembered of such streams; None if their events are all read."""
-    return None if protocol.varying is None else Forms(protocol, client_model, withhold_usage)
+    return None if protocol.varying is None else Forms(protocol, client_model, withhold_usage, array)
 
 
 def _cut_up(protocol: Protocol, event: Event) -> tuple["_Shape", list[Span]] | None:
@@ -268,12 +276,13 @@ class _Shape(NamedTuple):
     slots: tuple[int, ...]
     frame: Frame
 
-    @property
-    def is_safe(self) -> bool:
+    def is_safe(self, array: bool) -> bool:
         """Whether an event of this shape is framed by nothing but itself, and read as it is written."""
         first, last = self.literals[0], self.literals[-1]
-        # One with empty lines in front, or at the very start of a stream, is framed by more than itself.
-        framed = first[:1] not in (b"\r", b"\n", b"\xef") and last[-1:] == b"\n"
+        if array:  # the first of its elements has a bracket in front
+            framed = first[: self.frame.before].strip(_SPACE) == b"," and not self.frame.after
+        else:  # one with empty lines in front, or at the very start of a stream, is framed by more than itself
+            framed = first[:1] not in (b"\r", b"\n", b"\xef") and last[-1:] == b"\n"
         inside = self.frame.before <= len(first) and 0 <= self.frame.after <= len(last)
         everything = b" ".join(self.literals)
         # A name could be written by escapes, and the dialects look for some as they are before they read an event.
@@ -303,7 +312,7 @@ def _holds_tried(text: bytes) -> bool:
 @lru_cache(maxsize=256)
 def _found(shape: _Shape, protocol: Protocol, client_model: str | None, withhold_usage: bool) -> Form | None:
     """What is to be known of any event of this shape; None if it may say more than text and that it is the last."""
-    if not shape.is_safe or _holds_tried((client_model or "").encode()):
+    if _holds_tried((client_model or "").encode()):
         return None
     places = [place for place, slot in enumerate(shape.slots) if slot < _IS_STAMP]
     counts, stamps = shape.slots.count(_IS_COUNT), len(shape.slots) - len(places)

@@ -22,6 +22,7 @@ class JsonArrayFramer:
     without data. An object that stands alone, such as an error, is one event. Each byte is looked at once.
     """
 
+    array = True
     marks, most_marks = b'"[]{}', 2048
     """Each of these bytes takes a step, of 1.5 µs at most; so many are looked at at once."""
 
@@ -54,11 +55,13 @@ class JsonArrayFramer:
         self._scanned = 0
         return [Event(rest, rest.strip(_SPACE) or None)] if rest else []
 
-    idle = False
-    """Of a growing array no element may go by without being fed."""
+    @property
+    def idle(self) -> bool:
+        """Between two elements, so that whole ones with a comma in front may go by without being fed."""
+        return self._depth == self._floor == 1 and not self._buffer
 
     def passed(self) -> None:
-        """None did."""
+        """Some did."""
 
     @property
     def pending(self) -> bytes:

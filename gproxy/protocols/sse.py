@@ -30,6 +30,7 @@ class SseFramer:
     Empty lines before an event belong to it. Each byte is looked at once, however small the reads are.
     """
 
+    array = False
     marks, most_marks = b"\r\n", 512
     """Each of these bytes may take a step, and end an event; so many are looked at at once."""
 

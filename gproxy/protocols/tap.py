@@ -34,7 +34,10 @@ _MOST_TRIES = 6
 
 
 class Framer(Interface):
-    """How a stream is cut into events: `SseFramer` or `JsonArrayFramer`."""
+    """How a stream is cut into events: `SseFramer` or `JsonArrayFramer`, where they are elements of one `array`."""
+
+    @property
+    def array(self) -> bool: ...
 
     @property
     def marks(self) -> bytes: ...
@@ -105,7 +108,7 @@ class StreamTap:
         self._begun = b""  # the beginning of an event that may be known when it is whole
         self._tail = bytearray()
         self._template: Template | None = None  # of the events with text that were seen last
-        self._forms = forms(protocol, client_model, withhold_usage)
+        self._forms = forms(protocol, client_model, withhold_usage, framer.array)
         self._last: Known | None = None  # recognised, and nothing was read since
         self._alone: Known | None = None  # the same, where nothing else is to be looked at
         self._said: Said | None = None  # by the events before, and nothing was read since
@@ -287,12 +290,18 @@ class StreamTap:
         self._vain += 1
         if not self._tries:
             return self._read_some(data[at:]), len(data)
-        line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"
-        found = data.find(line_ends, at)
-        end = len(data) if found < 0 else found + len(line_ends)
-        if found < 0 and not self._as_received and self._idle and is_begun(data, at):
-            self._begun = data[at:]
-            return b"", end
+        end = len(data)
+        held = self._framer.array and not self._as_received
+        if held:  # white space at the end, which belongs to the next element
+            end = max(at, len(data.rstrip(b" \t\r\n")))
+        elif not self._framer.array:
+            line_ends = b"\n\r\n" if b"\r" in data else b"\n\n"
+            found = data.find(line_ends, at)
+            if found >= 0:
+                end = found + len(line_ends)
+            elif not self._as_received and self._idle and is_begun(data, at):
+                self._begun = data[at:]
+                return b"", end
         if len(self._portions(data[at:end])) > 1:  # events that end in other ways
             return self._read_some(data[at:]), len(data)
         reporting = self._reporting
@@ -301,7 +310,9 @@ class StreamTap:
             rare = self._reporting > reporting  # of most streams one event alone reports usage
             self._tries -= not rare
             self._template = forms.learn(events[0], rare=rare) or self._template
-        return out, end
+        if held:
+            self._begun = data[end:]
+        return out, len(data) if held else end
 
     def _read_some(self, data: bytes) -> bytes:
         """Some of `data` read one by one, for as long as nobody minds: what to send. What follows is left."""

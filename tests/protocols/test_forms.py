@@ -1,5 +1,6 @@
 """That events passed on many at once are those passed on one by one, whatever they hold and however they are cut."""
 
+import json
 import time
 from dataclasses import replace
 from itertools import pairwise
@@ -14,10 +15,11 @@ from gproxy.protocols.anthropic_messages import MESSAGES
 from gproxy.protocols.base import Event, Protocol
 from gproxy.protocols.forms import Forms
 from gproxy.protocols.gemini import STREAM as GEMINI
+from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.openai_chat import CHAT, COMPLETIONS
 from gproxy.protocols.openai_responses import RESPONSES
 from gproxy.protocols.sse import SseFramer
-from gproxy.protocols.tap import StreamTap
+from gproxy.protocols.tap import Framer, StreamTap
 from gproxy.protocols.template import Run, Said, Template
 from gproxy.values import Usage
 
@@ -178,10 +180,10 @@ def streams(draw: st.DrawFn, shapes: list[bytes]) -> bytes:
 
 
 def _passed(
-    protocol: Protocol, pieces: list[bytes], client_model: str | None, withhold: bool
+    protocol: Protocol, pieces: list[bytes], client_model: str | None, withhold: bool, framer: Framer
 ) -> tuple[object, ...]:
     """What went out piece by piece, and all that is known at the end."""
-    it = StreamTap(protocol, SseFramer(), client_model=client_model, withhold_usage=withhold)
+    it = StreamTap(protocol, framer, client_model=client_model, withhold_usage=withhold)
     sent: list[bytes] = []
     try:
         for piece in pieces:
@@ -228,7 +230,86 @@ def test_any_stream_cut_anywhere_is_passed_on_as_event_by_event(name: str, data:
         for stream in (first, first, first, data.draw(streams(shapes))):
             places = data.draw(st.lists(st.integers(0, len(stream)), max_size=4))
             pieces = [stream[a:b] for a, b in pairwise([0, *sorted(places), len(stream)])]
-            assert _passed(protocol, pieces, model, withhold) == _passed(one_by_one, pieces, model, withhold)
+            passed, read = (
+                _passed(each, pieces, model, withhold, SseFramer()) for each in (protocol, one_by_one)
+            )
+            assert passed == read
+
+
+ELEMENTS = [
+    b'{"candidates":[{"content":{"parts":[{"text":"%b"}]}}],"usageMetadata":{"promptTokenCount":%b},"modelVersion":"up"}',
+    b'{\n  "candidates": [{"content": {"parts": [{"text": "%b"}]}}],\n  "usageMetadata": {\n'
+    b'    "promptTokenCount": %b\n  },\n  "modelVersion": "up",\n  "responseId": "r1"\n}',
+    b'{"candidates":[{"content":{"parts":[{"text":"%b"}]},"finishReason":"STOP"}],"responseId":"r%b"}',
+    b'{"error":{"code":503,"text":"%b"}}',
+    *(b'{"candidates":[{"content":{"parts":[{"text":"%b"}]}}]}', b'{"candidates":[]}'),
+    *(b'[{"candidates":[{"content":{"parts":[{"text":"%b"}]}}]}]', b'[{"candidates":[]}]'),
+    b'"%b"',
+    b"{}]",
+]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_array_cut_anywhere_is_passed_on_as_element_by_element(data: st.DataObject) -> None:
+    model = data.draw(st.sampled_from(["up", 'my "alias"/ä', None]))
+    forms.forms.cache_clear()
+    one_by_one = replace(GEMINI, varying=None)
+    between = st.sampled_from([b",", b",\r\n", b"\n,\r\n", b"\n", b"", b",,", b",["])
+    for _ in range(4):
+        array = data.draw(st.sampled_from([b"[", b",[", b""]))
+        for shape in data.draw(st.lists(st.sampled_from(ELEMENTS), max_size=5)):
+            first, *others = shape.split(b"%b")
+            joint = data.draw(between)
+            for _ in range(data.draw(st.integers(1, 6))):
+                array += first + b"".join(data.draw(texts) + other for other in others) + joint
+        array += data.draw(st.sampled_from([b"]", b"\n]", b""]))
+        places = data.draw(st.lists(st.integers(0, len(array)), max_size=6))
+        for pieces in (
+            [array[a:b] for a, b in pairwise([0, *sorted(places), len(array)])],
+            array.splitlines(keepends=True),
+            [piece + b"}" for piece in array.split(b"}")],
+        ):
+            passed, read = (
+                _passed(each, pieces, model, False, JsonArrayFramer()) for each in (GEMINI, one_by_one)
+            )
+            assert passed == read
+
+
+@pytest.mark.parametrize("before", [b"[", b",[", b"\n", b""])
+def test_an_element_is_known_by_its_form_behind_a_comma_alone(before: bytes) -> None:
+    forms.forms.cache_clear()
+    one, one_by_one = b'{"candidates":[]}', replace(GEMINI, varying=None)
+    for nested in (False, False, True):
+        within = before + one + b"]" if nested else b""
+        pieces = [before + one, within, b"," + one, b"]"]
+        passed, read = (
+            _passed(each, pieces, "alias", False, JsonArrayFramer()) for each in (GEMINI, one_by_one)
+        )
+        assert passed == read
+
+
+def test_the_elements_of_an_array_are_read_a_few_times_only() -> None:
+    read: list[bytes] = []
+
+    def is_terminal(event: Event) -> bool:
+        read.append(event.raw)
+        return GEMINI.is_terminal(event)
+
+    forms.forms.cache_clear()
+    protocol = replace(GEMINI, is_terminal=is_terminal)
+    for stream in range(3):
+        it = StreamTap(protocol, JsonArrayFramer(), client_model="alias", withhold_usage=False)
+        read.clear()
+        sent = b""
+        for number in range(50):
+            element = ELEMENTS[1] % (b"a", b"%d" % number)
+            sent += it.feed((b",\r\n" if number else b"[") + element + b"\n")
+            assert sent.endswith(element.replace(b'"up"', b'"alias"'))
+        sent += it.feed(b"]") + it.tail
+        assert len(json.loads(sent)) == 50
+        assert (it.usage, it.output_bytes) == (Usage(input_tokens=49), 50)
+        assert len(read) == 4 - stream  # at last the first, and the bracket at the end
 
 
 def _learned(form: bytes, protocol: Protocol = CHAT, model: str | None = "alias") -> Template | None:

@@ -109,6 +109,7 @@ class _Plain(msgspec.Struct):
     service_tier: Any = None
 
 
+_ORDINARY = (None, "default")
 _NO_PROMPT, _NO_COMPLETION = _Prompt(), _Completion()
 _plain = msgspec.json.Decoder(_Plain).decode
 _chunk = reader(_Chunk)
@@ -230,7 +231,7 @@ def usage_in_body(answer: bytes) -> Usage | None:
         input_image_tokens=prompt.image_tokens,
         output_audio_tokens=completion.audio_tokens,
         output_image_tokens=completion.image_tokens,
-        service_tier=None if tier is None else service_tier(tier),
+        service_tier=None if tier in _ORDINARY else service_tier(tier),
     )
 
 

@@ -89,6 +89,7 @@ class _PlainEvent(msgspec.Struct):
     response: _Plain
 
 
+_ORDINARY = (None, "default")
 _NO_INPUT, _NO_OUTPUT = _Input(), _Written()
 _plain = msgspec.json.Decoder(_Plain).decode
 _plain_event = msgspec.json.Decoder(_PlainEvent).decode
@@ -191,7 +192,7 @@ def _plain_usage(plain: _Plain) -> Usage | None:
         input_image_tokens=given.image_tokens,
         output_audio_tokens=made.audio_tokens,
         output_image_tokens=made.image_tokens,
-        service_tier=None if tier is None else service_tier(tier),
+        service_tier=None if tier in _ORDINARY else service_tier(tier),
     )
 
 

@@ -36,8 +36,8 @@ MAX_CONTAINERS = 100_000
 
 LARGE_BYTES = 1024 * 1024
 _LARGE_COMMAS = 20_000
-SMALL_BYTES = _LARGE_COMMAS
-"""What is no larger than that needs no look at what it holds to be no work for a thread."""
+SMALL_BYTES = 2 * _LARGE_COMMAS
+"""What is no larger than that holds no more values, and needs no look to be no work for a thread."""
 
 _GUARDED = frozenset({"model", "models", "fallbacks", "stream", "stream_options"})
 """Decide who may ask, and what is counted. Servers in Go and .NET take names in any case, the last of them."""
@@ -89,7 +89,7 @@ _LEAST_TOOLS, _MOST_TOOLS = 1024, 128 * 1024
 
 def is_large(raw: bytes) -> bool:
     """Whether decoding `raw` takes longer than others should wait for, so that it is a thread's work."""
-    return len(raw) > LARGE_BYTES or (len(raw) > _LARGE_COMMAS and raw.count(b",") > _LARGE_COMMAS)
+    return len(raw) > LARGE_BYTES or (len(raw) > SMALL_BYTES and raw.count(b",") > _LARGE_COMMAS)
 
 
 def decode(raw: bytes, large: bool | None = None) -> Body:
@@ -186,7 +186,10 @@ def _tools(given: bytes) -> tuple[Any, Weight] | None:
 
 def _holds_long_number(raw: bytes) -> bool:
     """Whether so many digits stand in a row that it may be beyond a finite double."""
-    for row in _ROW.finditer(raw[_STEP - 1 :: _STEP]):
+    sample = raw[_STEP - 1 :: _STEP]
+    if _ROW.search(sample) is None:
+        return False
+    for row in _ROW.finditer(sample):
         if _LONG_NUMBER.search(raw, row.start() * _STEP, (row.end() + 1) * _STEP):
             return True
     return False
@@ -259,7 +262,9 @@ class _Census:
 
 def _is_too_deep(raw: bytes) -> bool:
     """Whether a valid JSON text is nested deeper than may be."""
-    return _opens_more(raw, MAX_DEPTH) and _depth(_structure(raw)) > MAX_DEPTH
+    short = len(raw) < _SHORT_BYTES
+    opened = len(raw.translate(None, _BESIDE_OPENING)) if short else _opened(raw, MAX_DEPTH + 1)
+    return opened > MAX_DEPTH and _depth(_structure(raw)) > MAX_DEPTH
 
 
 def _structure(raw: bytes) -> bytes:
@@ -269,16 +274,15 @@ def _structure(raw: bytes) -> bytes:
     return b"".join(raw.translate(None, _BESIDE_STRUCTURE).replace(b'""', b"").split(b'"')[::2])
 
 
-def _opens_more(raw: bytes, most: int) -> bool:
-    """Whether more than `most` brackets open in a text, those inside strings too."""
-    if len(raw) < _SHORT_BYTES:
-        return len(raw.translate(None, _BESIDE_OPENING)) > most
+def _opened(raw: bytes, most: int) -> int:
+    """How many brackets open in a text, those inside strings too; looked for up to so many."""
+    found = 0
     for mark in b"{", b"[":  # a mark that is looked for is found many times faster than all are counted
         at = raw.find(mark)
-        while at >= 0 and most >= 0:
-            most -= 1
+        while at >= 0 and found < most:
+            found += 1
             at = raw.find(mark, at + 1)
-    return most < 0
+    return found
 
 
 def _depth(structure: bytes) -> int:

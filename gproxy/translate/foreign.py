@@ -27,6 +27,15 @@ def without_foreign(dialect: str, tree: Tree, model: str) -> dict[str, Any] | No
     return None if spared is None else spared(tree, model)
 
 
+def _said(turns: object, role: str, name: str) -> list[Any]:
+    """All that is listed under `name` in the turns of one role."""
+    said: list[Any] = []
+    for turn in turns if isinstance(turns, list) else ():
+        if isinstance(turn, dict) and turn.get("role") == role and isinstance(listed := turn.get(name), list):
+            said += listed
+    return said
+
+
 def _is_foreign(signature: object) -> bool:
     return isinstance(signature, str) and signature.startswith(_MARKS)
 
@@ -36,12 +45,10 @@ def _messages(tree: Tree, _model: str) -> dict[str, Any] | None:
 
     A turn of tool calls that so begins without a thought cannot go on with one, so `thinking` goes as well.
     """
-    given = objects(tree.get("messages"))
-    said = [message.get("content") for message in given if message.get("role") == "assistant"]
-    if not any(_is_foreign_thought(b) for content in said if isinstance(content, list) for b in content):
+    if not any(map(_is_foreign_thought, _said(tree.get("messages"), "assistant", "content"))):
         return None
     messages: list[Any] = []
-    for message in given:
+    for message in objects(tree.get("messages")):
         content = message.get("content")
         if isinstance(content, list):
             kept = [block for block in content if not _is_foreign_thought(block)]
@@ -74,7 +81,13 @@ def _responses(tree: Tree, _model: str) -> dict[str, Any] | None:
     given = tree.get("input")
     if not isinstance(given, list):
         return None
-    kept = [item for item in given if not _is_foreign(mapping(item).get("encrypted_content"))]
+    kept = [
+        item
+        for item in given
+        if not (
+            isinstance(item, dict) and "encrypted_content" in item and _is_foreign(item["encrypted_content"])
+        )
+    ]
     return {**tree, "input": kept} if len(kept) < len(given) else None
 
 
@@ -110,12 +123,10 @@ def _is_foreign_detail(detail: Tree) -> bool:
 
 def _gemini(tree: Tree, model: str) -> dict[str, Any] | None:
     """Gemini's: without signed thoughts, and with calls that are signed by Google's stand-in where they must be."""
-    given = objects(tree.get("contents"))
-    said = [objects(content.get("parts")) for content in given if content.get("role") == "model"]
-    if not any(_signed_by_us(part) for parts in said for part in parts):
+    if not any(map(_signed_by_us, objects(_said(tree.get("contents"), "model", "parts")))):
         return None
     contents: list[Any] = []
-    for content in given:
+    for content in objects(tree.get("contents")):
         parts = objects(content.get("parts"))
         kept = [fit for part in parts if (fit := _fit_for_gemini(part, model)) is not None]
         if kept or not parts:

@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gproxy.errors import StoreError
 from gproxy.ledger import rollup
 from gproxy.ledger.bulk import Entry
 from gproxy.ledger.schema import STEPS
-from gproxy.ledger.sqlite import connect
+from gproxy.ledger.sqlite import connect, sqlite3
 from gproxy.ledger.store import Store, open_store
 from gproxy.values import Usage
 from tests.ledger.rows import record
@@ -103,30 +104,40 @@ def test_groups_that_no_day_refers_to_are_dropped(store: Store) -> None:
     assert differences(store) == []
 
 
+def fail(db: sqlite3.Connection) -> None:
+    raise sqlite3.OperationalError("disk I/O error")
+
+
 @settings(deadline=None, max_examples=40)  # an example is a store on a disk
 @given(
     changes=st.lists(
         st.tuples(
-            st.sampled_from(["insert", "delete", "reprice"]),
-            st.integers(0, 5),
-            st.sampled_from(["a", "b"]),
+            st.sampled_from(["insert", "insert", "insert", "delete", "reprice", "drop", "undo"]),
+            st.integers(0, 1),
+            st.integers(0, 1),
+            st.sampled_from(["a", "b", "c"]),
             st.none() | st.integers(0, 10**15),
         ),
         max_size=25,
     )
 )
-def test_the_roll_up_is_what_the_rows_amount_to_whatever_happens(
-    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, int, str, int | None]]
+def test_the_roll_up_is_what_the_rows_amount_to_whatever_happens_and_whoever_does_it(
+    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[str, int, int, str, int | None]]
 ) -> None:
     path = tmp_path_factory.mktemp("rollup") / "gproxy.db"
-    store = open_store(path)
-    for number, (what, day, user, cost) in enumerate(changes):
-        started_at = f"2026-11-0{day + 1}T00:00:00.000Z"
+    stores = open_store(path), open_store(path)
+    for number, (what, who, day, user, cost) in enumerate(changes):
+        store, started_at = stores[who], f"2026-11-0{day + 1}T00:00:00.000Z"
+        row = record(str(number), user=user, started_at=started_at, cost_nano=cost)
         if what == "insert":
-            row = record(str(number), user=user, started_at=started_at, cost_nano=cost)
-            store.run([Entry(row)])
+            assert store.run([Entry(row)]) == [None]
+        elif what == "undo":
+            with pytest.raises(StoreError):
+                store.run([Entry(row), fail])
         elif what == "delete":
             store.run([lambda db, at=started_at: db.execute("DELETE FROM usage WHERE started_at = ?", (at,))])
+        elif what == "drop":
+            store.run([rollup.drop_unused_groups])
         else:
             dollars = None if cost is None else cost / 1e9
             store.run(
@@ -134,4 +145,5 @@ def test_the_roll_up_is_what_the_rows_amount_to_whatever_happens(
             )
     with closing(connect(path)) as db:
         assert list(rollup.differences(db)) == []
-    store.close()
+    for store in stores:
+        store.close()

@@ -19,7 +19,7 @@ from gproxy.server.request.reply import Headers, lines
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-_BODILESS = (204, 304)
+_BODILESS = frozenset((204, 304))
 _CLOSE = b"connection: close\r\n"
 _CHUNKED = b"transfer-encoding: chunked\r\n"
 _ANSWER = b"%b%bcontent-length: %d\r\n%b%b\r\n%b"

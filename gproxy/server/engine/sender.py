@@ -34,7 +34,8 @@ class Sender:
             self._held = data
             self._outbox.put(self.flush)
         else:
-            self.flush()
+            if self._held:
+                self.flush()
             self._transport.write(data)
 
     def flush(self) -> None:

@@ -30,7 +30,7 @@ class Reading:
     keep = False
     fault: str | None = None
     told = NOTHING
-    delimited = False  # by a length or by chunks; otherwise the connection's end is the body's
+    delimited = True  # by a length or by chunks; otherwise the connection's end is the body's
     _left = 0  # of a body that llhttp does not read
     _head_bytes = 0
     _status_bytes = 0
@@ -52,7 +52,6 @@ class Reading:
                 self._parse_from(data)
                 return
             self.status, self.told, left, end = found
-            self.delimited = True
             data = data[end:]
             if left == IN_CHUNKS:
                 self._parse_chunks(data)

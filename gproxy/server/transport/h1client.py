@@ -265,8 +265,9 @@ class Pool:
     def take(self, key: _Key) -> Connection | None:
         """An idle connection, which is idle no longer."""
         place = self._places.get(key)
-        while place is not None and place.idle:
-            connection = place.idle.pop()
+        idle = None if place is None else place.idle
+        while idle:
+            connection = idle.pop()
             if not connection.closing() and sleepless() - connection.idle_since < KEEP_ALIVE_SECONDS:
                 return connection
             connection.abort()

@@ -40,12 +40,13 @@ Take = Callable[[bytes], bool]
 
 
 class Exchange(Reading, httpx.AsyncByteStream):
-    """One request's answer: its head once `head` has returned, then the body by `read`.
+    """One request's answer: its head once `head` has returned, then the body by `read`. `connection` is to be set.
 
     Everything that belongs to the answer is here and nothing on its connection, which may be serving the next request
     before this body has been taken.
     """
 
+    connection: "Connection"
     # As it begins: what of it changes is the exchange's own from then on.
     unsent = False  # nothing of the request has gone out, nor will
     unanswered = False  # the connection ended in order, or by a reset, before any byte
@@ -57,10 +58,6 @@ class Exchange(Reading, httpx.AsyncByteStream):
     _take: Take | None = None
     _thrown: Exception | None = None
     _waiter: asyncio.Future[bool] | None = None
-
-    def __init__(self, connection: "Connection", *, bodiless: bool) -> None:
-        super().__init__(connection.heads, bodiless=bodiless)
-        self._connection = connection
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -79,14 +76,14 @@ class Exchange(Reading, httpx.AsyncByteStream):
                 self._unread += len(data)
                 if self._unread > h1head.MAX_UNREAD_BYTES and not self.paused:
                     self.paused = True
-                    self._connection.pause()
-        if ended or self._take is None:
+                    self.connection.pause()
+        if self._waiter is not None and (ended or self._take is None):
             self._wake()
 
     def _hand_on(self, take: Take) -> None:
         pieces = self.pieces
         data = pieces.pop() if len(pieces) == 1 else self.taken()
-        self.heard = self._connection.loop.time()
+        self.heard = self.connection.loop.time()
         try:
             if not take(data):
                 self._take = None
@@ -117,17 +114,17 @@ class Exchange(Reading, httpx.AsyncByteStream):
             self._wake()
 
     def _wake(self) -> None:
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None:
-            self._waiter = None
-            self._connection.owner.deadlines.end(waiter)
+            self.connection.owner.deadlines.end(waiter)
 
     # What the one who asked does.
 
     def _news(self, until: float) -> asyncio.Future[bool]:
         """Done when something has come, or at `until` on the loop's clock, and then True."""
-        self._wake()  # whoever has waited and was cancelled
-        self._waiter = waiter = self._connection.owner.deadlines.wait(until)
+        if self._waiter is not None:
+            self._wake()  # whoever has waited and was cancelled
+        self._waiter = waiter = self.connection.owner.deadlines.wait(until)
         return waiter
 
     @property
@@ -193,7 +190,7 @@ class Exchange(Reading, httpx.AsyncByteStream):
         self._unread = 0
         if self.paused:
             self.paused = False
-            self._connection.resume()
+            self.connection.resume()
         return data
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -203,7 +200,7 @@ class Exchange(Reading, httpx.AsyncByteStream):
     def abort(self) -> None:
         """Close the connection, unless the answer has come in whole and the connection is in other hands."""
         if not self.complete and self.fault is None:
-            self._connection.abort()
+            self.connection.abort()
 
     async def aclose(self) -> None:
         self.abort()
@@ -236,7 +233,8 @@ class Connection(asyncio.Protocol):
     def start(self, head: bytes, body: bytes, *, bodiless: bool = False) -> Exchange:
         """Send a request; `body` is what its head says. `bodiless`: its answer is a head alone, whatever it says."""
         assert self._exchange is None
-        exchange = Exchange(self, bodiless=bodiless)
+        exchange = Exchange(self.heads, bodiless=bodiless)
+        exchange.connection = self
         if self._lost:
             self.owner.forget(self)
             exchange.lose(self._error)

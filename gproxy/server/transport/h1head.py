@@ -4,7 +4,7 @@ What bytes are a head is llhttp's, what follows from a head for its body `h1answ
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from msgspec import Struct
@@ -120,7 +120,7 @@ def _is_in_chunks(coding: bytes) -> bool:
 class _Form(Struct, frozen=True):
     """How heads look that differ in values alone. `length` is where the body's stands, None if it comes in chunks."""
 
-    pattern: re.Pattern[bytes]
+    match: Callable[[bytes, int, int], re.Match[bytes] | None]
     status: int
     shape: Shape
     length: int | None
@@ -139,21 +139,18 @@ class Heads:
     def find(self, data: bytes) -> tuple[int, Told, int, int] | None:
         """The status and the headers of the head that `data` begins with, how long the body is, or IN_CHUNKS, and
         where it begins. None if the head does not end in `data`, or looks like none that was learned."""
-        for form in self._forms:
-            match = form.pattern.match(data)
-            if match is not None:
-                break
-        else:
-            return None
-        end = match.end()
-        if end > MAX_FIELD_BYTES:  # so that it is within all limits
-            return None
-        if form is not self._forms[0]:
-            self._forms.remove(form)
-            self._forms.insert(0, form)
-        values = match.groups()
-        length = IN_CHUNKS if form.length is None else int(values[form.length])
-        return form.status, Told(form.shape, values), length, end
+        forms = self._forms
+        for form in forms:
+            match = form.match(data, 0, MAX_FIELD_BYTES)  # so that it is within all limits
+            if match is None:
+                continue
+            if form is not forms[0]:
+                forms.remove(form)
+                forms.insert(0, form)
+            values = match.groups()
+            length = IN_CHUNKS if form.length is None else int(values[form.length])
+            return form.status, Told(form.shape, values), length, match.end()
+        return None
 
     def learn(self, data: bytes, told: Told) -> None:
         """`data` began with a head which `told` is of, unless others were before it. What comes for the second time
@@ -181,4 +178,4 @@ def _form(line: bytes, names: tuple[bytes, ...]) -> _Form | None:
         return None
     fields = [re.escape(name) + b": " + _PLAIN.get(name.lower(), _VALUE) for name in names]
     pattern = re.compile(rb"\r\n".join([re.escape(line), *fields]) + rb"\r\n\r\n")
-    return _Form(pattern, int(status[1]), shape, shape.at.get(_LENGTH))
+    return _Form(pattern.match, int(status[1]), shape, shape.at.get(_LENGTH))

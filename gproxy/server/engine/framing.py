@@ -249,15 +249,15 @@ class Heads:
 
     def again(self, data: bytes) -> tuple[Head, int, int] | None:
         """The last head, if `data` begins with it once more, but for its length; that length; where the head ends."""
-        before, after = self._before, self._after
-        if self._last is None or not data.startswith(before):
+        last, before, after = self._last, self._before, self._after
+        if last is None or not data.startswith(before):
             return None
-        start = len(before)
-        end = data.find(after, start, start + _MOST_DIGITS + len(after))
+        start, behind = len(before), len(after)
+        end = data.find(after, start, start + _MOST_DIGITS + behind)
         length = data[start:end]
         if end < 0 or not length.isdigit() or (length[0] == _ZERO and length != b"0"):
             return None
-        return self._last, int(length), end + len(after)
+        return last, int(length), end + behind
 
     def read(self, raw: bytes) -> tuple[Head, Body | None]:
         """As `read_head`."""

@@ -141,8 +141,11 @@ class H1Transport(httpx.AsyncBaseTransport):
             if until > deadline:
                 until = deadline
             exchange = connection.start(head, body, bodiless=form.method == "HEAD")
+            exchange.until = until
             try:
-                await exchange.head(until)
+                while not exchange.status:
+                    if await exchange.news(until):
+                        raise TimeoutError
             except httpx.ReadError:
                 # The peer closed a kept connection at once and before any byte of an answer, which is how an idle one
                 # ends: the request goes out once more.

@@ -40,7 +40,8 @@ Take = Callable[[bytes], bool]
 
 
 class Exchange(Reading, httpx.AsyncByteStream):
-    """One request's answer: its head once `head` has returned, then the body by `read`. `connection` is to be set.
+    """One request's answer: its head once it has a `status`, of which `news` may tell, then the body by `read`.
+    `connection` is to be set. `until` is when the head had to be there.
 
     Everything that belongs to the answer is here and nothing on its connection, which may be serving the next request
     before this body has been taken.
@@ -51,7 +52,7 @@ class Exchange(Reading, httpx.AsyncByteStream):
     unsent = False  # nothing of the request has gone out, nor will
     unanswered = False  # the connection ended in order, or by a reset, before any byte
     paused = False
-    until = math.inf  # when the head had to be there
+    until = math.inf
     heard = 0.0
     _lost_by: Exception | None = None
     _unread = 0  # of what has come since some was taken
@@ -120,8 +121,11 @@ class Exchange(Reading, httpx.AsyncByteStream):
 
     # What the one who asked does.
 
-    def _news(self, until: float) -> asyncio.Future[bool]:
-        """Done when something has come, or at `until` on the loop's clock, and then True."""
+    def news(self, until: float) -> asyncio.Future[bool]:
+        """Done when something has come, or at `until` on the loop's clock, and then True. Raises httpx.ReadError if
+        nothing will come."""
+        if self.fault is not None:
+            raise httpx.ReadError(self.fault) from self._lost_by
         if self._waiter is not None:
             self._wake()  # whoever has waited and was cancelled
         self._waiter = waiter = self.connection.owner.deadlines.wait(until)
@@ -132,21 +136,12 @@ class Exchange(Reading, httpx.AsyncByteStream):
         """Whether all of the answer has come and been taken."""
         return self.complete and not self.pieces
 
-    async def head(self, until: float = math.inf) -> None:
-        """Until the head is there. Raises httpx.ReadError, or TimeoutError at `until` on the loop's clock."""
-        self.until = until
-        while not self.status:
-            if self.fault is not None:
-                raise httpx.ReadError(self.fault) from self._lost_by
-            if await self._news(until):
-                raise TimeoutError
-
     async def read(self, until: float = math.inf) -> bytes:
         """The next piece, b"" at the end. Raises httpx.ReadError, or TimeoutError at `until` on the loop's clock."""
         while not self.pieces:
-            if self._has_ended():
+            if self.complete:
                 return b""
-            if await self._news(until):
+            if await self.news(until):
                 raise TimeoutError
         return self.taken()
 
@@ -159,10 +154,10 @@ class Exchange(Reading, httpx.AsyncByteStream):
         """
         if self.pieces and not take(self.taken()):
             return False
-        while not self._has_ended():
+        while not self.complete:
             self._take = take
             try:
-                late = await self._news(until)
+                late = await self.news(until)
             finally:
                 stopped, self._take = self._take is None, None
             if self._thrown is not None:
@@ -173,11 +168,6 @@ class Exchange(Reading, httpx.AsyncByteStream):
             if late:
                 raise TimeoutError
         return True
-
-    def _has_ended(self) -> bool:
-        if not self.complete and self.fault is not None:
-            raise httpx.ReadError(self.fault)
-        return self.complete
 
     def taken(self) -> bytes:
         """All that has come and was not read."""

@@ -76,7 +76,9 @@ class Tally:
         with self._memory.turn:
             if self.late:
                 self._catch_up()
-            plan, second = self._plan(claim.bounds), int(now)
+            plan, second = self._plans.get(id(claim.bounds)), int(now)
+            if plan is None or plan.bounds is not claim.bounds:
+                plan = self._planned(claim.bounds)
             if plan.second != second:
                 plan.turn(second, self._added)
             told, purses = plan.look(tokens, now), None
@@ -253,11 +255,8 @@ class Tally:
         if self._ended:
             self._memory.written(times)
 
-    def _plan(self, bounds: Sequence[Bound]) -> Plan:
-        """Where bounds are counted; the same ones come again and again, and are known by what they are in memory."""
-        known = self._plans.get(id(bounds))
-        if known is not None and known.bounds is bounds:
-            return known
+    def _planned(self, bounds: Sequence[Bound]) -> Plan:
+        """Where bounds are counted; the same ones come again and again, and are known by where they are in memory."""
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
         windows = [self._window(it.rule, it.kind) for it in bounds]

@@ -3,9 +3,10 @@
 How many of them are passed on at once is in `template.py`; when this way is taken is `tap.py`'s to say.
 
 That the result is that of reading each event by itself rests on three things. A value that varies has to be the
-inside of a JSON string, or a number, so it holds no line break, and what stands around it is fixed: the framer would
-cut the same events. Their JSON is the same tree but for those values. And of a member that a dialect names in
-`varying` nothing is ever read but how long its text is, which is tried on an event of the same form.
+inside of a JSON string, or a number, so it holds no line break, and what stands around it is fixed: the framer
+would cut the same events; an element of an array has its comma in front. Their JSON is the same tree but for
+those values. And of a member that a dialect names in `varying` nothing is ever read but how long its text is,
+which is tried on an event of the same form.
 
 Streams of one model differ in stamps (an id, a time) of which nothing is read at all. So a form is known without
 them, and its events are recognised in the streams to come.

@@ -252,7 +252,8 @@ class StreamTap:
             self.terminal = said.ends
         self._reporting = said.reported is not None
         if self._reporting and said is not self._reporter:
-            self._usage = self.usage  # of which these may leave something out
+            if self._reported is not None:
+                self._usage = self.usage  # of which these may leave something out
             self._reporter = said
 
     def _known(self, forms: Forms, data: bytes, at: int) -> Run | None:

@@ -17,7 +17,7 @@ from gproxy.ledger.inline import Inline
 from gproxy.ledger.plans import Range
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.tally import Tally
-from gproxy.ledger.weighing import counted, held
+from gproxy.ledger.weighing import counted_open, held
 from gproxy.ledger.writer import Writer
 from gproxy.values import Admission, Claim, Record
 
@@ -195,9 +195,8 @@ class _Opening(Posting):
         rows = []
         for claim, pending in self._opened:
             rows.append((claim.request_id, self._worker, spend.reservation(claim), pending))
-            for rule, kind, slot, n in counted(claim):
-                if kind == "concurrency":
-                    bulk.count(rule, kind, slot, n)
+            for counter in counted_open(claim):
+                bulk.count(*counter)
             for scope, period in held(claim):
                 bulk.add_spend(scope, period, 0, claim.cost_nano)
         db.executemany("INSERT INTO reservations VALUES (?, ?, ?, ?)", rows)
@@ -240,8 +239,7 @@ class _Closing(Entry):
         Entry.committed(self)
 
     def _release(self, bulk: Bulk) -> None:
-        for rule, kind, slot, n in counted(self._claim):
-            if kind == "concurrency":
-                bulk.count(rule, kind, slot, -n)
+        for rule, kind, slot, n in counted_open(self._claim):
+            bulk.count(rule, kind, slot, -n)
         for scope, period in held(self._claim):
             bulk.add_spend(scope, period, 0, -self._claim.cost_nano)

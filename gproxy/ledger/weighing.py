@@ -67,6 +67,11 @@ def counted(claim: Claim) -> list[tuple[str, str, int, int]]:
     return [(it.rule, it.kind, slots[it.kind], need_of(claim.tokens, it)) for it in claim.bounds]
 
 
+def counted_open(claim: Claim) -> list[tuple[str, str, int, int]]:
+    """The part of that which counts for as long as it is open."""
+    return [(it.rule, it.kind, 0, 1) for it in claim.bounds if it.kind == "concurrency"]
+
+
 def held(claim: Claim) -> list[tuple[str, str]]:
     """What it holds its cost of: scope and the key of the period, of each budget."""
     keys = periods(int(claim.at) // DAY_S)

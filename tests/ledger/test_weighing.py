@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from gproxy.ledger.weighing import (
     Count,
     Spent,
+    counted,
+    counted_open,
     kept_of,
     need_of,
     refusal,
@@ -18,6 +20,7 @@ from gproxy.ledger.weighing import (
     tightest,
 )
 from gproxy.values import Bound, Budget, Claim, Standing
+from tests.ledger import claims
 
 NOON = 1_795_608_000.25
 SECOND, DAY = int(NOON), int(NOON) // 86_400
@@ -61,6 +64,12 @@ def test_each_kind_counts_in_slots_of_its_own(
 def test_tokens_are_needed_up_to_the_limit_and_of_all_else_one() -> None:
     assert [need_of(70, Bound("r", "tpm", most)) for most in (50, 90)] == [50, 70]
     assert need_of(70, Bound("r", "rpd", 5)) == need_of(70, Bound("r", "concurrency", 5)) == 1
+
+
+def test_what_counts_while_it_is_open_is_a_part_of_what_is_counted() -> None:
+    bounds = [Bound(rule, kind, 7) for rule in "ab" for kind in ("rpm", "rpd", "tpm", "tpd", "concurrency")]
+    its = claims.claim("r", *bounds, at=NOON)
+    assert counted_open(its) == [it for it in counted(its) if it[1] == "concurrency"]
 
 
 def test_the_bound_that_is_full_for_longest_refuses_and_says_for_how_long() -> None:

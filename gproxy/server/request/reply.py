@@ -26,6 +26,9 @@ stopped; larger, and a slow one would."""
 
 _LINE = b"%b: %b\r\n".__mod__
 
+_OWN_LINES = b"x-gproxy-request-id: %b\r\n%b"
+"""Of every head: the request's id, then further lines."""
+
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
 
@@ -139,7 +142,7 @@ class Reply(Struct):
         self.lines += lines([(name.encode(), value.encode()) for name, value in headers])
 
     def _own(self) -> bytes:
-        return b"x-gproxy-request-id: %b\r\n%b" % (self.request_id.encode(), self.lines)
+        return _OWN_LINES % (self.request_id.encode(), self.lines)
 
     async def send_with_id(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's `send` for an answer that is made elsewhere: it gets the request's id too."""
@@ -206,7 +209,7 @@ class Reply(Struct):
         wire = self.wire
         if wire is not None and len(body) <= PIECE_BYTES:
             self.started, self.status = True, status
-            own = b"x-gproxy-request-id: %b\r\n%b" % (self.request_id.encode(), self.lines)
+            own = _OWN_LINES % (self.request_id.encode(), self.lines)
             wire.answer(status, headers, own, body, close=close)
             if wire.blocked:
                 await self._while_waiting(wire.taken())

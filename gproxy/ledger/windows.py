@@ -89,9 +89,22 @@ class Window:
         cells[at + NOW] = slot
 
     def begin(self, slot: int, need: int) -> tuple[int, int] | None:
-        """The first of a slot in which it stands ends those that no longer count, nor will if the clock is set back
-        by hours. Which are left, from the first to the last, if any was ended."""
-        cells, at, ring, mask = self._memory.cells, self.at, self.at + _RING, self._mask
+        """Count in a slot in which it stands, and which has no `PLACE`. The first of it ends those that no longer
+        count, nor will if the clock is set back by hours. Which are left, from the first to the last, if any was
+        ended."""
+        cells, at = self._memory.cells, self.at
+        place = at + _RING + (slot & self._mask)
+        whole = cells[at + _STATE] == _WHOLE and -self._back <= slot - cells[at + _BEGUN] <= self._ahead
+        left = None if whole and cells[place] else self._end_beside(slot)
+        cells[place] = (cells[place] or 1) + need
+        if need:
+            cells[at + USED] += need
+            cells[at + NEWEST] = max(cells[at + NEWEST], slot)
+        cells[at + PLACE] = place if cells[at + NEWEST] >= slot else 0
+        return left
+
+    def _end_beside(self, slot: int) -> tuple[int, int] | None:
+        cells, at = self._memory.cells, self.at
         begun, first, last = cells[at + _BEGUN], slot - self._back, slot + self._ahead
         ended = cells[at + _STATE] == _PARTIAL
         low, high = (begun - self._back, first - 1) if begun < slot else (last + 1, begun + self._ahead)
@@ -100,12 +113,6 @@ class Window:
                 cells[gone] = _NOTHING[: gone.stop - gone.start]
                 ended = True
         cells[at + _BEGUN], cells[at + _STATE] = slot, _WHOLE
-        place = ring + (slot & mask)
-        cells[place] = (cells[place] or 1) + need
-        if need:
-            cells[at + USED] += need
-            cells[at + NEWEST] = max(cells[at + NEWEST], slot)
-        cells[at + PLACE] = place if cells[at + NEWEST] >= slot else 0
         return (first, last) if ended else None
 
     def correct(self, slot: int, by: int) -> bool:

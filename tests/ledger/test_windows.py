@@ -22,10 +22,12 @@ def nothing(query: str, values: tuple[str, ...]) -> list[Any]:
 
 
 class Plain:
-    """The same, as it is meant."""
+    """The same, as it is meant. `whole`: no slots of the store are too far apart to be kept together."""
 
     def __init__(self, kind: str, rows: dict[int, int]) -> None:
         self.kind, self.slots = kind, dict(rows)
+        first, last = kept_of(kind, 0)
+        self.whole = not rows or max(rows) - min(rows) <= last - first
 
     def stands(self, slot: int) -> tuple[int, int]:
         first, last = slots_of(self.kind, slot)
@@ -33,7 +35,8 @@ class Plain:
         return sum(counting.values()), max(counting, default=-1)
 
     def take(self, slot: int, need: int) -> None:
-        if slot not in self.slots:
+        if slot not in self.slots or not self.whole:
+            self.whole = True
             first, last = kept_of(self.kind, slot)
             self.slots = {it: n for it, n in self.slots.items() if first <= it <= last}
         self.slots[slot] = self.slots.get(slot, 0) + need
@@ -91,6 +94,14 @@ def test_it_tells_which_slots_are_left_when_one_that_begins_has_ended_others() -
     for slot, left in ((SECOND, None), (SECOND + 5, None), (SECOND + 61, (SECOND + 1, SECOND + 122))):
         window.look(slot)
         assert window.begin(slot, 1) == left
+
+
+def test_a_slot_in_which_nothing_counts_any_more_ends_nothing_when_it_comes_again() -> None:
+    window = Window("rule", "rpm", Own(), lambda query, values: [(SECOND - 5, 0), (SECOND + 57, 3)])
+    window.look(SECOND - 5)
+    assert window.begin(SECOND - 5, 2) is None
+    window.look(SECOND)
+    assert window.within(SECOND - 5, SECOND + 60) == [(SECOND - 5, 2), (SECOND + 57, 3)]
 
 
 @pytest.mark.parametrize(("kind", "n"), [("rpm", 2**63 - 1), ("tpd", 2**63 - 1), ("rpd", -5)])

@@ -85,6 +85,8 @@ _LONG_NUMBER = re.compile(b"(?<![0-9])[0-9]{%d}" % _LONGEST_INTEGER)
 _NULL = msgspec.Raw(b"null")
 _LEAST_TOOLS, _MOST_TOOLS = 1024, 128 * 1024
 """Bytes of the tools that are remembered."""
+_BY_MCP = b'"mcp"'
+"""A type of tools that come with what opens their server: a client's own secret, which is not to stay here."""
 
 
 def is_large(raw: bytes) -> bool:
@@ -154,11 +156,16 @@ def _plain_body(raw: bytes, text: str) -> Body | None:
         "tools" in pieces.values
         and _LEAST_TOOLS <= len(tools := bytes(pieces.values["tools"])) <= _MOST_TOOLS
     ):
-        known, tree = _tools(tools), _plain_tree(pieces.changed({"tools": _NULL}))
-        if known is None or tree is None:
-            return None
-        tree["tools"], weight = known
-        return Body(text, tree, None, pieces, weight)
+        try:
+            known = _tools(tools)
+        except _Secretive:
+            pass
+        else:
+            tree = _plain_tree(pieces.changed({"tools": _NULL}))
+            if known is None or tree is None:
+                return None
+            tree["tools"], weight = known
+            return Body(text, tree, None, pieces, weight)
     tree = _plain_tree(raw)
     return None if tree is None else Body(text, tree, None, pieces)
 
@@ -176,10 +183,16 @@ def _plain_tree(raw: bytes) -> dict[str, Any] | None:
     return None if _is_too_deep(raw) or _holds_long_number(raw) else tree
 
 
+class _Secretive(Exception):
+    """Tools that may hold a secret are not remembered."""
+
+
 @lru_cache(maxsize=16)
 def _tools(given: bytes) -> tuple[Any, Weight] | None:
     """The tools of a request, if they are plain, with what they weigh. An agent sends the same with each turn, and
-    they may be most of what it sends."""
+    they may be most of what it sends. Raises _Secretive."""
+    if _BY_MCP in given:
+        raise _Secretive
     tree = _plain_tree(b'{"tools":%b}' % given)
     return None if tree is None else (tree["tools"], weight_of(tree))
 

@@ -150,6 +150,17 @@ def test_the_tools_of_an_agent_are_read_once() -> None:
     assert decode(f'{{"tools": {tools[:-1]}, "{"x" * strict._MOST_TOOLS}"]}}'.encode()).tools is None
 
 
+def test_tools_that_come_with_a_secret_are_not_remembered() -> None:
+    server = {"type": "mcp", "server_url": "https://m.example", "authorization": "sk-of-a-client" * 100}
+    raw = json.dumps({"model": "m", "tools": [{"type": "function", "name": "pick"}, server]}).encode()
+    kept = strict._tools.cache_info().currsize
+    for _ in range(2):
+        body = decode(raw)
+        assert body.tree == json.loads(raw)
+        assert body.tools is None
+    assert strict._tools.cache_info().currsize == kept
+
+
 @given(json_values, st.text('[]{}",\\', max_size=9))
 def test_the_depth_of_a_text_is_that_of_its_value(value: object, odd: str) -> None:
     def depth(of: object) -> int:

@@ -1,5 +1,6 @@
 """What is spent and held is kept apart by scope and period, and by who holds it."""
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
@@ -111,6 +112,35 @@ def assert_room_is_what_the_rule_leaves(purses: Purses, day: int) -> None:
             assert [at for at, *_ in drawn] == [
                 purses.purse(it.scope, periods(day)[it.period])[0] for it in BUDGETS
             ]
+
+
+@pytest.fixture(params=[1, 2])
+def of_two(request: pytest.FixtureRequest) -> Iterator[list[Memory]]:
+    """The memory of this worker and that of another, or twice that of one that is alone."""
+    shared = Shared(2)
+    yield [Own()] * 2 if request.param == 1 else [as_seen_by(shared, worker) for worker in (0, 1)]
+    shared.close()
+
+
+DAILY = (Budget("a", "day", 15),)
+
+
+def test_a_purse_that_was_given_away_is_not_weighed_for_the_day_that_had_it(of_two: list[Memory]) -> None:
+    purses, others = (Purses(memory, lambda query, values: []) for memory in of_two)
+    assert purses.room(DAILY, TODAY, 1)
+    for days in range(1, 9):
+        others.charge(("a",), TODAY + days, 20)
+    assert purses.room(DAILY, TODAY, 1)
+
+
+def test_there_is_no_room_when_what_is_read_anew_leaves_none(of_two: list[Memory]) -> None:
+    store = Told()
+    purses = Purses(of_two[0], store.ask)
+    assert purses.room(DAILY, TODAY, 1)
+    store.charge(("a",), TODAY, 20)
+    for name, at in of_two[1].places():
+        forget(of_two[1], name, at)
+    assert purses.room(DAILY, TODAY, 1) is None
 
 
 def test_the_store_is_asked_once_for_each_period() -> None:

@@ -87,6 +87,22 @@ async def test_so_many_requests_of_one_kind_that_they_are_added_up_before_are_al
     assert found["gproxy_time_to_first_token_seconds_count"] == {frozenset({"up", "m"}): 5}
 
 
+async def test_what_some_of_a_kind_cost_is_counted_beside_others_whose_price_is_unknown(
+    tmp_path: Path,
+) -> None:
+    async def script(seen: Seen, writer: Any) -> None:
+        cost = ', "cost": 0.25' if len(up.seen) % 2 else ""
+        writer.write(http(f'{{"usage": {{"prompt_tokens": 5, "completion_tokens": 2{cost}}}}}'.encode()))
+        await writer.drain()
+
+    async with peer(script) as up, serving(provider(up.url) + ALICE + ADMIN, tmp_path) as front:
+        for _ in range(4):
+            await front.chat("up/m")
+        found = await scraped(front)
+    assert found["gproxy_cost_usd_total"] == {frozenset({"up", "other"}): 0.5}
+    assert found["gproxy_unpriced_requests_total"] == {frozenset({"up", "other"}): 2}
+
+
 async def test_a_failed_attempt_is_counted_by_its_cause_and_as_a_failover_if_another_follows(
     tmp_path: Path,
 ) -> None:

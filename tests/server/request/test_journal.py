@@ -183,6 +183,8 @@ async def test_what_is_not_billed_by_its_text_is_not_estimated() -> None:
     assert (it.usage, it.usage_source) == (Usage(), "none")
     it.observed(REPORTED, whole=False)
     assert (it.usage, it.usage_source) == (REPORTED, "partial")
+    it.observed(Usage(output_tokens=7), whole=True, output_bytes=400)
+    assert (it.usage, it.usage_source) == (Usage(output_tokens=7), "upstream")
 
 
 @pytest.mark.parametrize(

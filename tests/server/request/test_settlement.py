@@ -107,6 +107,7 @@ async def test_the_row_is_there_for_anyone_when_settling_returns(tmp_path: Path)
         await it.settlement.settle(answered())
         (row,) = rows(it.path)
     assert (row["request_id"], row["input_tokens"], row["output_tokens"]) == ("req_1", 10, 5)
+    assert row["latency_ms"] > 0, "it began when the clock did"
 
 
 async def test_a_price_of_the_configuration_is_the_price(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import replace
+
 from gproxy.config.snapshot import Memory, Provider
 from gproxy.protocols import strict
 from gproxy.providers.catalog import CHANNELS
@@ -29,6 +32,25 @@ _UNREAD = (400, 422)
 """What an upstream answers that does not know a field."""
 _SPARED_SECONDS = 600.0
 """A target that has refused to be asked for usage is not for so long: it may have been for what else was asked."""
+
+
+class Ask(Struct, frozen=True):
+    """What an attempt goes by. `usage`: a stream is asked to report its usage; a `crossing` says so itself."""
+
+    journal: Journal
+    leg: Leg
+    access: Access
+    usage: bool
+    crossing: Crossing | None
+    deadline: float | None
+
+    @property
+    def for_us(self) -> bool:
+        """Whether usage is asked for in the client's name: then it is for us alone."""
+        if self.crossing is not None:
+            return self.crossing.asks_usage
+        facts = self.journal.call.facts
+        return self.usage and facts.stream and not facts.asked_usage
 
 
 @dataclass(slots=True)
@@ -54,112 +76,64 @@ class Attempts:
         by = asking.proxy(call, leg.provider)
         return await self.tokens.access(leg.provider, leg.credential, by, deadline)
 
-    async def insisted(
-        self,
-        opened: Opened,
-        journal: Journal,
-        leg: Leg,
-        access: Access,
-        ask: bool,
-        crossing: Crossing | None,
-        deadline: float | None,
-    ) -> Opened:
+    async def insisted(self, opened: Opened, ask: Ask) -> Opened:
         """What a target answers that has refused; asked again where it says what to leave out, or that a token is
         over."""
-        call, credential = journal.call, leg.credential
-        opened = await self._unasked(opened, journal, leg, access, ask, crossing, deadline)
-        if opened.refused == 401 and self.tokens.forget(access):
+        journal, leg = ask.journal, ask.leg
+        opened = await self._unasked(opened, ask)
+        if opened.refused == 401 and self.tokens.forget(ask.access):
             # A token may be taken back before its end.
-            journal.attempt(leg.target, credential.name)
-            access = await self.access(call, leg, deadline)
-            crossing = journal.crossings.get(leg.target)
-            ask = leg.usage and call.facts.stream and self.takes_asking(leg.target)
-            opened = await self._again(journal, leg, access, ask, crossing, deadline)
-            opened = await self._unasked(opened, journal, leg, access, ask, crossing, deadline)
+            journal.attempt(leg.target, leg.credential.name)
+            ask = replace(
+                ask,
+                access=await self.access(journal.call, leg, ask.deadline),
+                crossing=journal.crossings.get(leg.target),
+                usage=leg.usage and journal.call.facts.stream and self.takes_asking(leg.target),
+            )
+            opened = await self._unasked(await self._opened(ask), ask)
         if opened.refused and opened.body:
-            opened.body = access.scrubbed(opened.body)
+            opened.body = ask.access.scrubbed(opened.body)
         return opened
 
-    async def _unasked(
-        self,
-        opened: Opened,
-        journal: Journal,
-        leg: Leg,
-        access: Access,
-        ask: bool,
-        crossing: Crossing | None,
-        deadline: float | None,
-    ) -> Opened:
+    async def _unasked(self, opened: Opened, ask: Ask) -> Opened:
         """The same answer, or that to the request without our asking for usage, if it was refused for that.
 
-        `ask` is what was sent: by now, another's refusal may have the target spared.
+        Told by what was sent: by now, another's refusal may have the target spared.
         """
-        target, call = leg.target, journal.call
-        ours = asks_for_us(call, ask, crossing)
-        if not (ours and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
+        journal, target = ask.journal, ask.leg.target
+        call, crossing = journal.call, ask.crossing
+        if not (ask.for_us and opened.refused in _UNREAD and b"stream_options" in (opened.body or b"")):
             return opened
-        journal.attempt(target, leg.credential.name)
+        journal.attempt(target, ask.leg.credential.name)
         if crossing is not None:
             crossing = journal.crossings[target] = await crossings.cross(call, target, False)
-        again = await self._again(journal, leg, access, False, crossing, deadline)
+        again = await self._opened(replace(ask, usage=False, crossing=crossing))
         # Else it may be the client's own fault, whatever the error names.
         if not again.refused and not any("stream_options" in text for text in Said(call)):
             self.no_usage.keep(target, self.upstream.now() + _SPARED_SECONDS)
         return again
 
-    async def _again(
-        self,
-        journal: Journal,
-        leg: Leg,
-        access: Access,
-        ask: bool,
-        crossing: Crossing | None,
-        deadline: float | None,
-    ) -> Opened:
-        call = journal.call
-        answer = await self.sent(journal, leg, access, ask, crossing, deadline)
-        return await look(call, answer, asks_for_us(call, ask, crossing), crossing)
+    async def _opened(self, ask: Ask) -> Opened:
+        return await look(ask.journal.call, await self.sent(ask), ask.for_us, ask.crossing)
 
-    def sent(
-        self,
-        journal: Journal,
-        leg: Leg,
-        access: Access,
-        ask: bool,
-        crossing: Crossing | None,
-        deadline: float | None,
-    ) -> Coroutine[Any, Any, Answer]:
+    def sent(self, ask: Ask) -> Coroutine[Any, Any, Answer]:
         """The head of what the target answers. Raises as `Upstream.send` and `Ways.attempt`."""
-        call, asked = journal.call, leg.asked
+        journal, asked = ask.journal, ask.leg.asked
+        call = journal.call
         if asked is None or len(call.facts.body.text) > strict.LARGE_BYTES:
-            return self._sent(journal, leg, access, ask, crossing, deadline)
-        body = asking.own_body(call, asked.model, ask)
-        attempt = Attempt(way=asked.way, body=body, settings=asked.settings, deadline=deadline)
+            return self._sent(ask)
+        body = asking.own_body(call, asked.model, ask.usage)
+        attempt = Attempt(way=asked.way, body=body, settings=asked.settings, deadline=ask.deadline)
         trace = None if call.trace is None else _traced(journal, attempt)
         return self.upstream.send(attempt, journal.on_its_way, trace)
 
-    async def _sent(
-        self,
-        journal: Journal,
-        leg: Leg,
-        access: Access,
-        ask: bool,
-        crossing: Crossing | None,
-        deadline: float | None,
-    ) -> Answer:
-        attempt = await self._attempt(journal.call, leg, access, ask, crossing, deadline)
-        return await self.upstream.send(attempt, journal.on_its_way, _traced(journal, attempt))
+    async def _sent(self, ask: Ask) -> Answer:
+        attempt = await self._attempt(ask)
+        return await self.upstream.send(attempt, ask.journal.on_its_way, _traced(ask.journal, attempt))
 
-    async def _attempt(
-        self,
-        call: Call,
-        leg: Leg,
-        access: Access,
-        ask: bool,
-        crossing: Crossing | None,
-        deadline: float | None,
-    ) -> Attempt:
-        make = partial(self.ways.attempt, call, leg.target, access, ask, crossing, deadline)
+    async def _attempt(self, ask: Ask) -> Attempt:
+        call, leg, crossing = ask.journal.call, ask.leg, ask.crossing
+        make = partial(self.ways.attempt, call, leg.target, ask.access, ask.usage, crossing, ask.deadline)
         if crossing is None and len(call.facts.body.text) > strict.LARGE_BYTES:
             return await asyncio.to_thread(make)  # written beside the event loop
         attempt = make()
@@ -171,13 +145,6 @@ class Attempts:
 def reports_usage(provider: Provider) -> bool:
     """Whether a stream of the provider's is asked to report usage."""
     return provider.settings.include_usage and CHANNELS[provider.channel].include_usage
-
-
-def asks_for_us(call: Call, ask: bool, crossing: Crossing | None) -> bool:
-    """Whether usage is asked for in the client's name: then it is for us alone."""
-    if crossing is not None:
-        return crossing.asks_usage
-    return ask and call.facts.stream and not call.facts.asked_usage
 
 
 def _traced(journal: Journal, attempt: Attempt) -> AttemptTrace | None:

@@ -20,7 +20,7 @@ from gproxy.routing.failover import Tried
 from gproxy.routing.named import is_named_in
 from gproxy.server.request import crossing as crossings
 from gproxy.server.request.asking import Ways
-from gproxy.server.request.attempts import Attempts, asks_for_us, reports_usage
+from gproxy.server.request.attempts import Ask, Attempts, reports_usage
 from gproxy.server.request.course import Course, Leg
 from gproxy.server.request.crossing import Crossed, Crossing
 from gproxy.server.request.edge import Call
@@ -242,12 +242,13 @@ class Opener:
                 leg.foreseen = bool(self.foresee(target))
             attempts = self.attempts
             access = leg.access or await attempts.access(call, leg, deadline)
-            ask = leg.usage and call.facts.stream and attempts.takes_asking(target)
-            answer = await attempts.sent(journal, leg, access, ask, crossing, deadline)
-            ours = (ask or crossing is not None) and asks_for_us(call, ask, crossing)
-            opened = await look(call, answer, ours, crossing)
+            usage = leg.usage and call.facts.stream and attempts.takes_asking(target)
+            ask = Ask(journal, leg, access, usage, crossing, deadline)
+            answer = await attempts.sent(ask)
+            for_us = (usage or crossing is not None) and ask.for_us
+            opened = await look(call, answer, for_us, crossing)
             if opened.refused:
-                opened = await attempts.insisted(opened, journal, leg, access, ask, crossing, deadline)
+                opened = await attempts.insisted(opened, ask)
             if not opened.refused:
                 self.health.answered(turn)
                 return opened

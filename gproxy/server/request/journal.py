@@ -5,10 +5,9 @@ Deciding and counting happen elsewhere: the stages of the pipeline tell this wha
 
 import secrets
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from msgspec import structs
+from msgspec import Struct, field, structs
 
 from gproxy.config.schema import Settings
 from gproxy.errors import GatewayError
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 CLIENT_CLOSED = 499
 
 
-@dataclass(slots=True)
-class Journal:
+class Journal(Struct):
     """The story of one request. `status` is what the client got, 0 as long as nothing went out.
 
     `claim`: what it has passed the door with, None before that; what it costs is spend then. `settled`: that, and its
@@ -52,7 +50,7 @@ class Journal:
     left: str = ""
     status: int = 0
     outcome: str = "ok"
-    usage: Usage = Usage()  # noqa: RUF009  # frozen, so that one is as good as another
+    usage: Usage = Usage()
     usage_source: str = "none"
     maybe_billed: bool = False
     ttft_ms: int | None = None

@@ -22,7 +22,7 @@ _KEYS = {
 }
 """The keys of a tier in the file."""
 
-_EACH_CALL = "USD of each call, beside its tokens; `none`: nothing."
+_EACH_CALL = "USD of each call, beside what the file says of tokens; `none`: nothing."
 
 
 def _amount(flag: str, help: str) -> Any:
@@ -91,7 +91,10 @@ def set_price(
         output.note(f"{model} costs{_reach(found, least)}, in USD per million tokens: {told}.")
     if each_call is not None:
         cost = "nothing" if by_call is None else f"{each_call} USD"
-        output.note(f"Each call of {model} costs {cost} beside its tokens.")
+        tokens = (
+            "beside its tokens" if found else "and its tokens nothing: --input and --output price them too"
+        )
+        output.note(f"Each call of {model} costs {cost} {tokens}.")
 
 
 def _price(flag: str, text: str) -> Decimal | None:

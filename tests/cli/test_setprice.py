@@ -83,7 +83,10 @@ def test_a_cache_price_is_taken_out_by_none(run: Run, file: Path) -> None:
 
 def test_a_call_may_cost_beside_its_tokens_or_instead(run: Run, file: Path) -> None:
     ran = run("models", "price", "local/some", "--each-call", "0.04")
-    assert (ran.code, ran.err) == (0, "Each call of local/some costs 0.04 USD beside its tokens.\n")
+    assert (ran.code, ran.err) == (
+        0,
+        "Each call of local/some costs 0.04 USD and its tokens nothing: --input and --output price them too.\n",
+    )
     assert file.read_text() == MINIMAL + MODEL + "price_each_call = 0.04\n"
     (shown,) = json.loads(run("models", "prices", "local/some", "--json").out)
     assert (shown["source"], shown["each_call_usd"]) == ("config", 0.04)

@@ -87,6 +87,9 @@ def dial(url: str, within_s: float) -> Dialed:
             return Dialed(host, _since(began))
         plain_http = step == "TLS" and _speaks_plainly(host, port)
         return Dialed(host, _since(began), step, NO_TLS if plain_http else "no answer in time")
+    except http.client.RemoteDisconnected:  # it may have no answer to such a question
+        tls = not secure and _speaks_tls(host, port)
+        return Dialed(host, _since(began), *((step, "it speaks TLS alone") if tls else ()))
     except (OSError, ValueError, http.client.HTTPException) as error:
         told = "its answer is no HTTP" if step == "HTTP" else why(error)
         trusted = not isinstance(error, ssl.SSLCertVerificationError)
@@ -102,6 +105,18 @@ def _speaks_plainly(host: str, port: int) -> bool:
         with closing(socket.create_connection((host, port), timeout=_PLAIN_S)) as plain:
             _ahead(plain, f"{host}:{port}")
     except (OSError, ValueError, http.client.HTTPException):
+        return False
+    return True
+
+
+def _speaks_tls(host: str, port: int) -> bool:
+    """Whether it begins TLS, by whatever certificate: nothing is sent to it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with closing(socket.create_connection((host, port), timeout=_PLAIN_S)) as plain:
+            context.wrap_socket(plain, server_hostname=host).close()
+    except (OSError, ValueError):
         return False
     return True
 

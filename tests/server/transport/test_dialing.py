@@ -103,6 +103,43 @@ def test_one_that_speaks_plain_http_is_told_from_one_whose_tls_fails(plain: str)
     assert (broken.failed, broken.told) == ("TLS", "no answer in time")
 
 
+@pytest.fixture
+def shy(tmp_path: Path) -> Iterator[Callable[[bool], str]]:
+    """The address of a server that closes without a word on what is no TLS; `shy(True)` speaks that."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certify(tmp_path))
+    speaks = threading.Event()
+
+    class Shy(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            begins_tls = self.request.recv(1, socket.MSG_PEEK) == b"\x16"
+            if begins_tls and speaks.is_set():
+                context.wrap_socket(self.request, server_side=True).close()
+            else:
+                self.request.recv(1000)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Shy) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+
+        def address(tls: bool) -> str:
+            if tls:
+                speaks.set()
+            return f"http://127.0.0.1:{server.server_address[1]}"
+
+        yield address
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("tls", "told"), [(False, ("", "")), (True, ("HTTP", "it speaks TLS alone"))])
+def test_one_that_closes_without_an_answer_is_reached_unless_it_speaks_tls(
+    shy: Callable[[bool], str], tls: bool, told: tuple[str, str]
+) -> None:
+    found = dial(shy(tls), 5)
+    assert (found.failed, found.told) == told
+
+
 def test_a_look_up_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
 

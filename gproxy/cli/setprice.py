@@ -90,17 +90,22 @@ def set_price(
         told = ", ".join(f"{flag[2:].replace('-', ' ')} {_told(usd)}" for flag, usd in given.items())
         output.note(f"{model} costs{_reach(found, least)}, in USD per million tokens: {told}.")
     if each_call is not None:
-        cost = "nothing" if by_call is None else f"{each_call} USD"
-        tokens = (
-            "beside its tokens" if found else "and its tokens nothing: --input and --output price them too"
+        output.note(
+            _by_call(model, "nothing" if by_call is None else f"{each_call} USD", by_token=bool(found))
         )
-        output.note(f"Each call of {model} costs {cost} {tokens}.")
 
 
 def _price(flag: str, text: str) -> Decimal | None:
     if text == NONE and flag.startswith("--cache"):
         return None
     return price(text, flag)
+
+
+def _by_call(model: str, cost: str, *, by_token: bool) -> str:
+    tokens = (
+        "beside its tokens" if by_token else "and its tokens nothing: --input and --output price them too"
+    )
+    return f"Each call of {model} costs {cost} {tokens}."
 
 
 def _told(usd: Decimal | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.kit.calls import BY_ID
@@ -100,26 +100,27 @@ def test_what_can_be_read_in_two_ways_is_refused_in_json_and_ends_the_connection
 
 
 PLACES = st.tuples(st.integers(0, 5000), st.binary(max_size=3), st.integers(0, 3))
+"""How far from the end, what is put there, and how much of what was there it replaces."""
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    places=st.lists(
-        st.tuples(st.integers(0, 5000), st.binary(max_size=3), st.integers(0, 3)), min_size=1, max_size=3
-    ),
+    places=st.lists(PLACES, min_size=1, max_size=3),
     in_chunks=st.booleans(),
 )
+@example(places=[(0, b"\n", 0)], in_chunks=False)
 def test_whatever_is_done_to_the_bytes_of_calls_each_gets_one_answer_at_most(
     gateway: Gateway, upstream: Upstream, places: list[tuple[int, bytes, int]], in_chunks: bool
 ) -> None:
-    """Some bytes of two calls, one behind the other, are replaced by others or left out."""
+    """Some bytes of two calls, one behind the other, are replaced by others or left out. What is left behind both is
+    no call, and refused."""
     body = json.dumps(CHAT.fields(upstream.model())).encode()
     head, framed = (
         ("Transfer-Encoding: chunked", chunked(body)) if in_chunks else (f"Content-Length: {len(body)}", body)
     )
     sent = post(head, body=framed) + NEXT
     for place, new, gone in places:
-        at = place % len(sent)
+        at = len(sent) - place % len(sent)
         sent = sent[:at] + new + sent[at + gone :]
     url = httpx.URL(gateway.url)
     got = b""
@@ -135,7 +136,7 @@ def test_whatever_is_done_to_the_bytes_of_calls_each_gets_one_answer_at_most(
             while data := sock.recv(65536):
                 got += data
     statuses = re.findall(rb"HTTP/1\.1 (\d+) ", got)
-    assert len(statuses) <= 2
+    assert statuses[2:] in ([], [b"400"])
     assert b"500" not in statuses
     assert b"502" not in statuses
 

@@ -68,7 +68,7 @@ def _show(finding: "Finding") -> None:
 
 
 def _wrapped(text: str) -> list[str]:
-    width = output.table_width() - len(_INDENT)
+    width = output.line_width() - len(_INDENT)
     return textwrap.wrap(
         printable(text), width, break_on_hyphens=False, break_long_words=False, subsequent_indent="  "
     )

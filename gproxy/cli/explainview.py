@@ -35,7 +35,7 @@ def show(found: dict[str, Any]) -> None:
         _add_permissions(root, found["permissions"])
         _add_limits(root, found)
         _add_price(root, found)
-    console = Console(file=sys.stdout, highlight=False, width=min(output.table_width(), _WIDEST))
+    console = Console(file=sys.stdout, highlight=False, width=min(output.line_width(), _WIDEST))
     console.print(root)
 
 

@@ -84,8 +84,9 @@ def show_csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     writer.writerows([harmless(value) for value in row] for row in rows)
 
 
-def table_width() -> int:
-    """How wide a table may be: as the terminal is. What is piped is never cut or folded, for whoever reads lines."""
+def line_width() -> int:
+    """How wide a line of a result may be: as the terminal is. What is piped is never cut or folded, for whoever reads
+    lines."""
     return width() if sys.stdout.isatty() else sys.maxsize
 
 
@@ -103,7 +104,7 @@ def show_table(
     cut: bool = False,
     whole: Iterable[str] = (),
 ) -> None:
-    """A table that is no wider than `table_width()`; numbers, and columns named so, are at the right and whole.
+    """A table that is no wider than `line_width()`; numbers, and columns named so, are at the right and whole.
 
     Longer cells are folded, with `cut` they end with an ellipsis. Columns named so stay `whole`: the table is as wide
     as that takes.
@@ -146,7 +147,7 @@ def _widths(cells: Sequence[Sequence[str]], kept: Sequence[bool]) -> list[int]:
     widths = [max(1, *(cell_len(line) for cell in column for line in cell.split("\n"))) for column in cells]
     words = [max((cell_len(word) for cell in column for word in cell.split()), default=1) for column in cells]
     least = [width if keep else word for width, keep, word in zip(widths, kept, words, strict=True)]
-    room = table_width() - _GAP * (len(widths) - 1)
+    room = line_width() - _GAP * (len(widths) - 1)
     _give_way(widths, least, room)
     _give_way(
         widths, [width if keep else min(width, 2) for width, keep in zip(widths, kept, strict=True)], room

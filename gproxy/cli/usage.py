@@ -153,7 +153,7 @@ def _fit(
     )
     for dropped in (*_DROPPED, None):
         widths = [max(len(title), *map(len, column)) + 2 for title, column in cells.items()]
-        if left + sum(widths) - 2 <= output.table_width():
+        if left + sum(widths) - 2 <= output.line_width():
             return gone, False
         if dropped in cells:
             del cells[dropped]

@@ -14,7 +14,7 @@ from gproxy.ledger import spend
 from gproxy.ledger.bulk import Bulk, Entry, Posting
 from gproxy.ledger.cells import Memory, Own
 from gproxy.ledger.inline import Inline
-from gproxy.ledger.plans import Range
+from gproxy.ledger.plans import Correction
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.tally import Tally
 from gproxy.ledger.weighing import counted_open, held
@@ -184,6 +184,14 @@ def _nothing(db: sqlite3.Connection) -> None:
     pass
 
 
+def _hold(bulk: Bulk, claim: Claim, times: int) -> None:
+    """What a request holds for as long as it is open; with -1 it is open no more."""
+    for rule, kind, slot, n in counted_open(claim):
+        bulk.count(rule, kind, slot, times * n)
+    for scope, period in held(claim):
+        bulk.add_spend(scope, period, 0, times * claim.cost_nano)
+
+
 class _Opening(Posting):
     """Writes that requests are open, with what they hold: what they count of time is written already."""
 
@@ -195,10 +203,7 @@ class _Opening(Posting):
         rows = []
         for claim, pending in self._opened:
             rows.append((claim.request_id, self._worker, spend.reservation(claim), pending))
-            for counter in counted_open(claim):
-                bulk.count(*counter)
-            for scope, period in held(claim):
-                bulk.add_spend(scope, period, 0, claim.cost_nano)
+            _hold(bulk, claim, 1)
         db.executemany("INSERT INTO reservations VALUES (?, ?, ?, ?)", rows)
 
 
@@ -213,7 +218,7 @@ class _Closing(Entry):
         self,
         tally: Tally,
         claim: Claim,
-        corrected: Sequence[Range],
+        corrected: Sequence[Correction],
         noted: bool,
         cost_nano: int | None,
         record: Record | None,
@@ -228,7 +233,7 @@ class _Closing(Entry):
     def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         if self._noted:
             bulk.close(self._claim.request_id)
-            self._release(bulk)
+            _hold(bulk, self._claim, -1)
         if self._corrected:
             bulk.correct(self._corrected)
         spend.charge(bulk, self._claim.scopes, self._claim.at, self._cost_nano, self.record)
@@ -237,9 +242,3 @@ class _Closing(Entry):
         if not self._written:
             self._tally.written()
         Entry.committed(self)
-
-    def _release(self, bulk: Bulk) -> None:
-        for rule, kind, slot, n in counted_open(self._claim):
-            bulk.count(rule, kind, slot, -n)
-        for scope, period in held(self._claim):
-            bulk.add_spend(scope, period, 0, -self._claim.cost_nano)

@@ -22,6 +22,9 @@ Added = defaultdict[tuple[str, str], dict[int, int]]
 Range = tuple[str, str, int, int]
 """Rule, kind, and the first and the last slot of a counter."""
 
+Correction = tuple[str, str, int, int]
+"""Rule, kind, slot, and how much more counts in it."""
+
 
 _Timed = tuple[Window, int, str, int, Bound]
 
@@ -143,12 +146,12 @@ class Plan:
             slots[slot] = slots.get(slot, 0) + (self.tokens if by_tokens else self.requests)
         self.requests = self.tokens = 0
 
-    def end(self, claim: Claim, tokens: int, late: bool) -> Sequence[Range]:
+    def end(self, claim: Claim, tokens: int, late: bool) -> Sequence[Correction]:
         """Put so many tokens in the place of those of a claim that was counted, which is open no more. What was
-        corrected: rule, kind, slot, and how much more."""
+        corrected."""
         cells, slots, reserved = self._memory.cells, slots_at(int(claim.at)), claim.tokens
         change = tokens - reserved
-        corrected: list[Range] = []
+        corrected: list[Correction] = []
         for window, at, kind, most in self._tokens:
             slot = slots[kind]
             by = change if reserved <= most else tokens - most

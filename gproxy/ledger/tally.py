@@ -18,7 +18,7 @@ from gproxy.ledger.bulk import Bulk, Posting
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.ended import ADDED, TAKEN, Ended
 from gproxy.ledger.periods import DAY_S
-from gproxy.ledger.plans import Added, Plan, Range
+from gproxy.ledger.plans import Added, Correction, Plan, Range
 from gproxy.ledger.purses import Drawn, Purses
 from gproxy.ledger.rows import MOST_TOKENS
 from gproxy.ledger.sqlite import sqlite3
@@ -132,9 +132,9 @@ class Tally:
         for slot in [it for it in slots if not first <= it <= last]:
             del slots[slot]
 
-    def settle(self, claim: Claim, tokens: int, cost_nano: int) -> Sequence[Range] | None:
+    def settle(self, claim: Claim, tokens: int, cost_nano: int) -> Sequence[Correction] | None:
         """Put the tokens that were used in the place of those that were reserved, release the rest, and add to what
-        is spent. What was corrected: rule, kind, slot, and how much more. None for a request that is not open: then
+        is spent. What was corrected; None for a request that is not open: then
         the cost is spent, and that is all.
 
         Who calls it sees to it that the store is told of what was corrected and spent, together with the end of the
@@ -162,7 +162,7 @@ class Tally:
 
     def _end(
         self, hold: Hold | None, tokens: int, claim: Claim, cost_nano: int, late: bool
-    ) -> Sequence[Range] | None:
+    ) -> Sequence[Correction] | None:
         """What was corrected of tokens. Killed in the midst, what is added may be so again, nothing taken twice."""
         corrected = None
         noted = self._ended.note(claim.request_id, TAKEN) if self._ended else 0

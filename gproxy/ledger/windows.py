@@ -84,8 +84,7 @@ class Window:
         used, newest = self._sum(slot)
         cells[at + USED], cells[at + NEWEST] = used, newest
         place = at + _RING + (slot & self._mask)
-        whole = cells[at + _STATE] == _WHOLE and -self._back <= slot - cells[at + _BEGUN] <= self._ahead
-        cells[at + PLACE] = place if whole and newest >= slot and cells[place] else 0
+        cells[at + PLACE] = place if newest >= slot and self._has_begun(slot, place) else 0
         cells[at + NOW] = slot
 
     def begin(self, slot: int, need: int) -> tuple[int, int] | None:
@@ -94,14 +93,19 @@ class Window:
         ended."""
         cells, at = self._memory.cells, self.at
         place = at + _RING + (slot & self._mask)
-        whole = cells[at + _STATE] == _WHOLE and -self._back <= slot - cells[at + _BEGUN] <= self._ahead
-        left = None if whole and cells[place] else self._end_beside(slot)
+        left = None if self._has_begun(slot, place) else self._end_beside(slot)
         cells[place] = (cells[place] or 1) + need
         if need:
             cells[at + USED] += need
             cells[at + NEWEST] = max(cells[at + NEWEST], slot)
         cells[at + PLACE] = place if cells[at + NEWEST] >= slot else 0
         return left
+
+    def _has_begun(self, slot: int, place: int) -> bool:
+        """Whether anything was counted in that slot, whose cell it would be."""
+        cells, at = self._memory.cells, self.at
+        whole = cells[at + _STATE] == _WHOLE and -self._back <= slot - cells[at + _BEGUN] <= self._ahead
+        return whole and cells[place] != 0
 
     def _end_beside(self, slot: int) -> tuple[int, int] | None:
         cells, at = self._memory.cells, self.at

@@ -113,9 +113,7 @@ class Writer:
     def failure(self) -> str | None:
         """Why the last write failed, or the next one will: the files are not there. None if neither: a reason not to
         be ready."""
-        if self._failure is not None:
-            return self._failure
-        return None if self._presence is None else self._presence.fault()
+        return self._failure or self.missing()
 
     def missing(self) -> str | None:
         """Why the files at the store's path are not those that are open, None if they are."""

@@ -195,6 +195,51 @@ def with_reasoning(
     return written + reasoning if tokens(reported_total) == read + written + reasoning else written
 
 
+class InputDetails(msgspec.Struct):
+    """What of the input is what, as both of OpenAI's dialects tell it."""
+
+    cached_tokens: Count = None
+    cache_write_tokens: Count = None
+    audio_tokens: Count = None
+    image_tokens: Count = None
+
+
+class OutputDetails(msgspec.Struct):
+    """Likewise of the output."""
+
+    reasoning_tokens: Count = None
+    audio_tokens: Count = None
+    image_tokens: Count = None
+
+
+_NO_INPUT, _NO_OUTPUT = InputDetails(), OutputDetails()
+
+
+def detailed(
+    read: int | None,
+    written: int | None,
+    reported_total: object,
+    given: InputDetails | None,
+    made: OutputDetails | None,
+    tier: object,
+) -> Usage:
+    """Usage by plain counts and what of them is what. `tier` is the answer's class of service."""
+    given, made = given or _NO_INPUT, made or _NO_OUTPUT
+    reasoning = made.reasoning_tokens
+    return Usage(
+        read,
+        with_reasoning(read, written, reasoning, reported_total) if reasoning else written,
+        given.cached_tokens,
+        given.cache_write_tokens,
+        reasoning_tokens=reasoning,
+        input_audio_tokens=given.audio_tokens,
+        input_image_tokens=given.image_tokens,
+        output_audio_tokens=made.audio_tokens,
+        output_image_tokens=made.image_tokens,
+        service_tier=service_tier(tier),
+    )
+
+
 def merged(before: Usage | None, now: Usage | None) -> Usage | None:
     """What is known after `now`: its counts replace those of `before`, what it leaves out stays."""
     if before is None or now is None:

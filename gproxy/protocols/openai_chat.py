@@ -14,6 +14,9 @@ from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
     Count,
+    InputDetails,
+    OutputDetails,
+    detailed,
     mapping,
     merged,
     objects,
@@ -78,25 +81,12 @@ class _Reported(msgspec.Struct):
     x_groq: Any = None
 
 
-class _Prompt(msgspec.Struct):
-    cached_tokens: Count = None
-    cache_write_tokens: Count = None
-    audio_tokens: Count = None
-    image_tokens: Count = None
-
-
-class _Completion(msgspec.Struct):
-    reasoning_tokens: Count = None
-    audio_tokens: Count = None
-    image_tokens: Count = None
-
-
 class _Counts(msgspec.Struct):
     prompt_tokens: Count = None
     completion_tokens: Count = None
     total_tokens: Any = None
-    prompt_tokens_details: _Prompt | None = None
-    completion_tokens_details: _Completion | None = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
     prompt_cache_hit_tokens: Any = None
     cached_tokens: Any = None
     server_tool_use: Any = None
@@ -109,8 +99,6 @@ class _Plain(msgspec.Struct):
     service_tier: Any = None
 
 
-_ORDINARY = (None, "default")
-_NO_PROMPT, _NO_COMPLETION = _Prompt(), _Completion()
 _plain = msgspec.json.Decoder(_Plain).decode
 _chunk = reader(_Chunk)
 _reported = reader(_Reported)  # without the choices, which may be long
@@ -217,22 +205,7 @@ def usage_in_body(answer: bytes) -> Usage | None:
     prompt, completion = told.prompt_tokens_details, told.completion_tokens_details
     if prompt is None and completion is None and tier is None:
         return Usage(read_tokens, written)
-    prompt, completion = prompt or _NO_PROMPT, completion or _NO_COMPLETION
-    reasoning = completion.reasoning_tokens
-    if reasoning:
-        written = with_reasoning(read_tokens, written, reasoning, told.total_tokens)
-    return Usage(
-        read_tokens,
-        written,
-        prompt.cached_tokens,
-        prompt.cache_write_tokens,
-        reasoning_tokens=reasoning,
-        input_audio_tokens=prompt.audio_tokens,
-        input_image_tokens=prompt.image_tokens,
-        output_audio_tokens=completion.audio_tokens,
-        output_image_tokens=completion.image_tokens,
-        service_tier=None if tier in _ORDINARY else service_tier(tier),
-    )
+    return detailed(read_tokens, written, told.total_tokens, prompt, completion, tier)
 
 
 def _usage_in_any(answer: bytes) -> Usage | None:

@@ -11,6 +11,9 @@ from gproxy.errors import BadRequest
 from gproxy.protocols import envelopes
 from gproxy.protocols.answers import (
     Count,
+    InputDetails,
+    OutputDetails,
+    detailed,
     mapping,
     merged,
     never,
@@ -57,25 +60,12 @@ class _Kind(msgspec.Struct):
     type: Any = None
 
 
-class _Input(msgspec.Struct):
-    cached_tokens: Count = None
-    cache_write_tokens: Count = None
-    audio_tokens: Count = None
-    image_tokens: Count = None
-
-
-class _Written(msgspec.Struct):
-    reasoning_tokens: Count = None
-    audio_tokens: Count = None
-    image_tokens: Count = None
-
-
 class _Counts(msgspec.Struct):
     input_tokens: Count = None
     output_tokens: Count = None
     total_tokens: Any = None
-    input_tokens_details: _Input | None = None
-    output_tokens_details: _Written | None = None
+    input_tokens_details: InputDetails | None = None
+    output_tokens_details: OutputDetails | None = None
     cost: Any = None
     cost_in_usd_ticks: Any = None
 
@@ -89,8 +79,6 @@ class _PlainEvent(msgspec.Struct):
     response: _Plain
 
 
-_ORDINARY = (None, "default")
-_NO_INPUT, _NO_OUTPUT = _Input(), _Written()
 _plain = msgspec.json.Decoder(_Plain).decode
 _plain_event = msgspec.json.Decoder(_PlainEvent).decode
 _answer = reader(_Answer)
@@ -175,25 +163,11 @@ def _tells_more(plain: _Plain, data: bytes) -> bool:
 
 
 def _plain_usage(plain: _Plain) -> Usage | None:
-    told, tier = plain.usage, plain.service_tier
+    told = plain.usage
     if told is None:
         return None
-    given, made = told.input_tokens_details or _NO_INPUT, told.output_tokens_details or _NO_OUTPUT
-    read_tokens, written, reasoning = told.input_tokens, told.output_tokens, made.reasoning_tokens
-    if reasoning:
-        written = with_reasoning(read_tokens, written, reasoning, told.total_tokens)
-    return Usage(
-        read_tokens,
-        written,
-        given.cached_tokens,
-        given.cache_write_tokens,
-        reasoning_tokens=reasoning,
-        input_audio_tokens=given.audio_tokens,
-        input_image_tokens=given.image_tokens,
-        output_audio_tokens=made.audio_tokens,
-        output_image_tokens=made.image_tokens,
-        service_tier=None if tier in _ORDINARY else service_tier(tier),
-    )
+    given, made = told.input_tokens_details, told.output_tokens_details
+    return detailed(told.input_tokens, told.output_tokens, told.total_tokens, given, made, plain.service_tier)
 
 
 def _usage_in_any(answer: bytes) -> Usage | None:

@@ -131,7 +131,7 @@ def test_text_is_as_wide_as_the_terminal_and_a_table_in_a_pipe_as_it_must_be(
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     assert output.width() == expected
-    assert output.table_width() == (expected if terminal else sys.maxsize)
+    assert output.line_width() == (expected if terminal else sys.maxsize)
 
 
 def test_a_remark_is_broken_at_a_terminal_between_words_but_not_inside_a_command(

@@ -257,10 +257,7 @@ class Exchange:
     def answer(self, status: int, headers: Headers, own: bytes, body: bytes, *, close: bool) -> None:
         self._begin(status)
         told = lines(headers)
-        if close or not self.whole or self._link.draining:
-            self.keep_alive = False
-        end = b"" if self.keep_alive else _CLOSE
-        sent = b"" if self._silent else body
+        end, sent = self._end(closing=close), b"" if self._silent else body
         opening = _opening(status, int(time.time()))
         self._link.write(_ANSWER % (opening, told, len(body), own, end, sent))
         self.ended = True  # whoever waits for more of the request is told
@@ -285,10 +282,13 @@ class Exchange:
         self._block = self._head_block(status, told + own, closing)
 
     def _head_block(self, status: int, told: bytes, closing: bool) -> bytes:
+        return b"%b%b%b\r\n" % (_opening(status, int(time.time())), told, self._end(closing=closing))
+
+    def _end(self, *, closing: bool) -> bytes:
+        """The last line of the head, if the connection cannot carry another request."""
         if closing or not self.whole or self._link.draining:
             self.keep_alive = False
-        end = b"" if self.keep_alive else _CLOSE
-        return b"%b%b%b\r\n" % (_opening(status, int(time.time())), told, end)
+        return b"" if self.keep_alive else _CLOSE
 
     def _framed(self, body: bytes, more: bool) -> bytes:
         """What goes on the wire for a piece of the body, behind the head if that is not out."""

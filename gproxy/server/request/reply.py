@@ -209,8 +209,7 @@ class Reply(Struct):
         wire = self.wire
         if wire is not None and len(body) <= PIECE_BYTES:
             self.started, self.status = True, status
-            own = _OWN_LINES % (self.request_id.encode(), self.lines)
-            wire.answer(status, headers, own, body, close=close)
+            wire.answer(status, headers, self._own(), body, close=close)
             if wire.blocked:
                 await self._while_waiting(wire.taken())
             return

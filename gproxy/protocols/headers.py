@@ -52,14 +52,14 @@ CLIENT_ACROSS = frozenset(
 )
 """What such an upstream may say to the client; what its answer is, is not the upstream's to say."""
 
-_HOP = b"connection"
+HOP = b"connection"
 _HOPS = frozenset({b"keep-alive", b"close"})
 """What it holds nearly always, and what then names no header that is passed on."""
 
-LOOKED_AT = CLIENT | {_HOP}
+LOOKED_AT = CLIENT | {HOP}
 """What `client_headers` needs of an upstream's headers: the others change nothing."""
 
-_DOWN_ACROSS = CLIENT_ACROSS | {_HOP}
+_DOWN_ACROSS = CLIENT_ACROSS | {HOP}
 
 _LONGEST_NAME = 128
 """Of a header that goes up: what is remembered of names is bounded."""
@@ -100,11 +100,16 @@ def client_headers(upstream: Sequence[Header], *, across: bool = False) -> list[
     for name, value in upstream:
         name = name.lower()
         if name in wanted:
-            if name == _HOP:
+            if name == HOP:
                 for_one_hop = for_one_hop or value.lower() not in _HOPS
             elif not _CONTROL.search(value):
                 passed.append((name, value))
     return _unlisted(passed, upstream) if for_one_hop else passed
+
+
+def all_pass(values: Sequence[bytes], hops: Sequence[bytes]) -> bool:
+    """Whether an upstream's headers of CLIENT's names all go down. `hops` are the values of its `connection`."""
+    return _CONTROL.search(b"".join(values)) is None and _HOPS.issuperset(hops)
 
 
 @lru_cache(maxsize=1024)

@@ -42,7 +42,7 @@ from gproxy.server.request.journal import CLIENT_CLOSED
 from gproxy.server.request.opening import Opener
 from gproxy.server.request.pipeline import Stages
 from gproxy.server.request.prices import Prices
-from gproxy.server.request.reply import Reply, Send, new_request_id
+from gproxy.server.request.reply import Reply, Send, lines, new_request_id
 from gproxy.server.request.settlement import Settlement
 from gproxy.server.request.strangers import Strangers
 from gproxy.server.request.tokens import Tokens
@@ -281,7 +281,7 @@ class Gateway:
             reply.add_headers(page)
             if lead.method == "OPTIONS" and b"access-control-request-method" in headers.by_name:
                 asked = headers.one(b"access-control-request-headers")
-                await reply.whole(200, cors.preflight(asked), b"")
+                await reply.whole(200, lines(cors.preflight(asked)), b"")
                 return None
         if lead.found is None:
             if lead.path.startswith("//"):

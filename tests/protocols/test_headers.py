@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.errors import BadRequest
-from gproxy.protocols.headers import CLIENT, LOOKED_AT, client_headers, upstream_headers
+from gproxy.protocols.headers import CLIENT, HOP, LOOKED_AT, all_pass, client_headers, upstream_headers
 
 IDENTITY = (b"accept-encoding", b"identity")
 
@@ -98,3 +98,11 @@ VALUES = st.sampled_from([b"a", b"request-id, x-a", b"retry-after", b"a\x01", b"
 def test_headers_of_other_names_change_nothing(headers: list[tuple[bytes, bytes]], across: bool) -> None:
     looked_at = [(name.lower(), value) for name, value in headers if name.lower() in LOOKED_AT]
     assert client_headers(looked_at, across=across) == client_headers(headers, across=across)
+
+
+@given(headers=st.lists(st.tuples(NAMES, VALUES | st.sampled_from([b"close", b"Keep-Alive"])), max_size=6))
+def test_where_all_pass_none_is_taken_out(headers: list[tuple[bytes, bytes]]) -> None:
+    named = [(name.lower(), value) for name, value in headers]
+    passing = [header for header in named if header[0] in CLIENT]
+    if all_pass([value for _, value in passing], [value for name, value in named if name == HOP]):
+        assert client_headers(headers) == passing

@@ -254,9 +254,8 @@ class Exchange:
             self.put(body, more=True)
         return not link.blocked
 
-    def answer(self, status: int, headers: Headers, own: bytes, body: bytes, *, close: bool) -> None:
+    def answer(self, status: int, told: bytes, own: bytes, body: bytes, *, close: bool) -> None:
         self._begin(status)
-        told = lines(headers)
         end, sent = self._end(closing=close), b"" if self._silent else body
         opening = _opening(status, int(time.time()))
         self._link.write(_ANSWER % (opening, told, len(body), own, end, sent))

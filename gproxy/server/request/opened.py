@@ -17,7 +17,7 @@ from gproxy.protocols import strict
 from gproxy.protocols.answers import MOST_CONTAINERS, is_crowded, is_json
 from gproxy.protocols.base import Event
 from gproxy.protocols.complaint import complaint_of
-from gproxy.protocols.headers import LOOKED_AT, client_headers
+from gproxy.protocols.headers import CLIENT, HOP, LOOKED_AT, all_pass, client_headers
 from gproxy.protocols.json_array import JsonArrayFramer
 from gproxy.protocols.sse import MAX_EVENT_BYTES, SseFramer
 from gproxy.protocols.tap import StreamTap
@@ -26,6 +26,7 @@ from gproxy.routing.credentials import Failure
 from gproxy.routing.verdicts import Verdict
 from gproxy.server.request.crossing import Crossed, Crossing, Failed
 from gproxy.server.request.edge import Call
+from gproxy.server.request.reply import lines
 from gproxy.server.request.turns import Turn
 from gproxy.server.request.upstream import Answer
 from gproxy.translate.tap import TranslatingTap
@@ -38,6 +39,8 @@ _MAX_ERROR_BODY = 1024 * 1024
 
 _MAX_BEFORE_FIRST = MAX_EVENT_BYTES + 1024 * 1024
 """Most bytes that are held before a stream's first event: one event of the largest, and comments in front of it."""
+
+_HOPS = frozenset((HOP,))
 
 _EMPTY = re.compile(rb"\s*(?:\{\s*\}|\[\s*\])\s*")
 
@@ -70,6 +73,17 @@ class Opened(Struct):
             return client_headers(received)
         guessed = self.crossed is not None and self.crossed.estimated
         return self.crossing.headers(received, stream=self.tap is not None, estimated=guessed)
+
+    def lines(self) -> bytes:
+        """The same as lines of a head."""
+        if self.crossing is None:
+            told = self.answer.told
+            shape = told.shape
+            picked = shape.of(CLIENT)
+            values = told.under(picked)
+            if all_pass(values, told.under(shape.of(_HOPS)) if HOP in shape.at else ()):
+                return picked.form % values
+        return lines(self.headers())
 
 
 async def look(call: Call, answer: Answer, withhold_usage: bool, crossing: Crossing | None) -> Opened:

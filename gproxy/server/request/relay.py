@@ -20,7 +20,7 @@ from gproxy.server.request import refusal
 from gproxy.server.request.crossing import Crossed
 from gproxy.server.request.journal import Journal
 from gproxy.server.request.opened import Opened
-from gproxy.server.request.reply import PIECE_BYTES, Headers, Reply
+from gproxy.server.request.reply import JSON_LINE, PIECE_BYTES, Headers, Reply, lines
 from gproxy.server.request.settlement import Settlement
 from gproxy.server.request.turns import Turn
 from gproxy.server.request.upstream import Answer
@@ -46,13 +46,13 @@ async def relay(opened: Opened, journal: Journal, reply: Reply, settlement: Sett
         body = _crossed(opened.crossed, journal)
     else:
         return await _raw(opened, journal, reply, settlement)
-    status, headers = opened.answer.status, opened.headers()
+    status, told = opened.answer.status, opened.lines()
     journal.first_byte()
     if len(body) > PIECE_BYTES:
-        return await _in_pieces(status, headers, body, journal, reply, settlement)
+        return await _in_pieces(status, opened.headers(), body, journal, reply, settlement)
     journal.ended(status, "ok")
     await settlement.settle(journal)
-    return await reply.whole(status, headers, body)
+    return await reply.whole(status, told, body)
 
 
 async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: Settlement) -> None:
@@ -64,7 +64,7 @@ async def _refusal(opened: Opened, journal: Journal, reply: Reply, settlement: S
     scrubber = refusal.scrubber(call.snapshot, opened.answer.sent)
     headers = [h for h in opened.headers() if h[0] != b"content-type" and scrubber.data(h[1]) == h[1]]
     body = refusal.body_of(call, opened.refused, opened.body or b"", reply.request_id, scrubber)
-    await reply.whole(opened.refused, [*headers, (b"content-type", b"application/json")], body)
+    await reply.whole(opened.refused, lines(headers) + JSON_LINE, body)
 
 
 def _whole(opened: Opened, body: bytes, journal: Journal) -> bytes:
@@ -119,7 +119,7 @@ async def _stream(
     opened: Opened, tap: StreamTap | TranslatingTap, journal: Journal, reply: Reply, settlement: Settlement
 ) -> None:
     """A stream. One that is there from its first to its last event goes out at once, as a whole answer does."""
-    answer, head = opened.answer, opened.headers()
+    answer, head = opened.answer, opened.lines()
     held = opened.first if tap.terminal and len(opened.first) <= PIECE_BYTES else None
     fault: UpstreamFault | None = None
     try:

@@ -42,6 +42,7 @@ def lines(headers: Headers) -> bytes:
 
 
 _STREAM_LINES = lines(STREAM_HEADERS)
+JSON_LINE = lines([(b"content-type", b"application/json")])
 
 
 def _headers(block: bytes) -> list[tuple[bytes, bytes]]:
@@ -80,13 +81,13 @@ if hasattr(os, "register_at_fork"):  # two processes would draw the same
 
 
 class Wire(Protocol):
-    """What takes an answer where no ASGI is needed: its head, then its body; or both at once, as an `answer` whose
-    headers have names in lower case and do not frame it. Raises as ASGI's `send` would.
+    """What takes an answer where no ASGI is needed: its head, then its body; or both at once, as an `answer`. Raises
+    as ASGI's `send` would.
 
-    A `stream` is the head of a body whose length is not known, where `told` are the lines of such headers. `own` are
-    lines of the head too. `close`: nothing more on this connection. `blocked`: the client does not take what was put;
-    `taken` returns when it does again, or is gone. `push` puts a piece that others follow: whether the client takes
-    more.
+    A `stream` is the head of a body whose length is not known. `told` are the lines of headers whose names are in
+    lower case and that do not frame the answer, `own` further ones. `close`: nothing more on this connection.
+    `blocked`: the client does not take what was put; `taken` returns when it does again, or is gone. `push` puts a
+    piece that others follow: whether the client takes more.
     """
 
     @property
@@ -94,7 +95,7 @@ class Wire(Protocol):
 
     def begin(self, status: int, headers: Headers, own: bytes) -> None: ...
 
-    def answer(self, status: int, headers: Headers, own: bytes, body: bytes, *, close: bool) -> None: ...
+    def answer(self, status: int, told: bytes, own: bytes, body: bytes, *, close: bool) -> None: ...
 
     def stream(self, status: int, told: bytes, own: bytes) -> None: ...
 
@@ -162,14 +163,14 @@ class Reply(Struct):
                 self.send({"type": "http.response.start", "status": status, "headers": told})
             )
 
-    async def start_stream(self, status: int, headers: Headers) -> None:
-        """`headers` have names in lower case, and do not frame it."""
+    async def start_stream(self, status: int, told: bytes) -> None:
+        """`told` are the lines of headers whose names are in lower case, and that do not frame it."""
         self.streaming = True
         if self.wire is None:
-            await self.start(status, [*headers, *STREAM_HEADERS])
+            await self.start(status, [*_headers(told), *STREAM_HEADERS])
             return
         self.started, self.status = True, status
-        self.wire.stream(status, lines(headers) + _STREAM_LINES, self._own())
+        self.wire.stream(status, told + _STREAM_LINES, self._own())
 
     async def piece(self, data: bytes) -> None:
         """Part of the body; returns when the connection can take more."""
@@ -204,24 +205,24 @@ class Reply(Struct):
         if self.check is not None:
             self.check.cancel()
 
-    async def whole(self, status: int, headers: Headers, body: bytes, *, close: bool = False) -> None:
-        """`headers` have names in lower case, and do not frame it. `close`: nothing more on this connection."""
+    async def whole(self, status: int, told: bytes, body: bytes, *, close: bool = False) -> None:
+        """`told` as for `start_stream`. `close`: nothing more on this connection."""
         wire = self.wire
         if wire is not None and len(body) <= PIECE_BYTES:
             self.started, self.status = True, status
-            wire.answer(status, headers, self._own(), body, close=close)
+            wire.answer(status, told, self._own(), body, close=close)
             if wire.blocked:
                 await self._while_waiting(wire.taken())
             return
         ending = [(b"connection", b"close")] if close else []
-        await self.start(status, [*headers, (b"content-length", b"%d" % len(body)), *ending])
+        await self.start(status, [*_headers(told), (b"content-length", b"%d" % len(body)), *ending])
         await self.end(body)
 
     async def error(self, error: GatewayError, *, close: bool = False) -> None:
         """The error as the whole answer; `close`: and nothing more on this connection."""
         extra = [(name.encode(), value.encode()) for name, value in error.headers]
         body = self.error_body(error, self.request_id)
-        await self.whole(error.status, [(b"content-type", b"application/json"), *extra], body, close=close)
+        await self.whole(error.status, JSON_LINE + lines(extra), body, close=close)
 
     async def _body(self, data: bytes, more: bool) -> None:
         if self.wire is None:

@@ -42,15 +42,33 @@ class Refused(Exception):
     """Raised through llhttp: an answer is beyond a limit, or holds what no header may."""
 
 
+class Picked(Struct, frozen=True):
+    """Some of a head's headers: their names in lower case, where they are, and what makes lines of their values."""
+
+    names: tuple[bytes, ...]
+    places: tuple[int, ...]
+    form: bytes
+
+
 class Shape(Struct, frozen=True):
     """The names of a head, in their order. `at` is where the first of each is, by the name in lower case; `framing`
-    where those are that say where the body ends; `asked` what was looked for, and where it is."""
+    where those are that say where the body ends; `asked` what was looked for."""
 
     names: tuple[bytes, ...]
     lower: tuple[bytes, ...]
     at: dict[bytes, int]
     framing: tuple[int, ...]
-    asked: dict[frozenset[bytes], tuple[tuple[bytes, int], ...]]
+    asked: dict[frozenset[bytes], Picked]
+
+    def of(self, names: frozenset[bytes]) -> Picked:
+        """Those of some names. To be asked for few sets of names."""
+        picked = self.asked.get(names)
+        if picked is None:
+            places = tuple([place for place, name in enumerate(self.lower) if name in names])
+            found = tuple([self.lower[place] for place in places])
+            form = b"".join([b"%b: %%b\r\n" % name for name in found])
+            picked = self.asked[names] = Picked(found, places, form)
+        return picked
 
 
 class Told(Struct, frozen=True):
@@ -69,12 +87,12 @@ class Told(Struct, frozen=True):
 
     def of(self, names: frozenset[bytes]) -> list[tuple[bytes, bytes]]:
         """Those of some names, in lower case. To be asked for few sets of names."""
-        shape, values = self.shape, self.values
-        places = shape.asked.get(names)
-        if places is None:
-            found = enumerate(shape.lower)
-            places = shape.asked[names] = tuple([(name, place) for place, name in found if name in names])
-        return [(name, values[place]) for name, place in places]
+        picked = self.shape.of(names)
+        return list(zip(picked.names, self.under(picked), strict=True))
+
+    def under(self, picked: Picked) -> tuple[bytes, ...]:
+        """The values of those."""
+        return tuple(map(self.values.__getitem__, picked.places))
 
 
 @lru_cache(maxsize=64)

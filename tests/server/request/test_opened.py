@@ -7,11 +7,18 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gproxy.errors import AnswerBroken, AnswerRefused
+from gproxy.protocols.headers import CLIENT
 from gproxy.server.request.crossing import MOST_EVENTS, cross
 from gproxy.server.request.opened import Opened, look
-from gproxy.server.request.upstream import Attempt, Upstream, Way
+from gproxy.server.request.reply import lines
+from gproxy.server.request.upstream import Answer, Attempt, Upstream, Way
+from gproxy.server.transport import h1head
+from gproxy.server.transport.h1exchange import Exchange
+from gproxy.server.transport.h1head import Heads
 from gproxy.values import Target, Usage
 from tests.server.parts import ALICE, STREAM, always, call, data, http, peer, provider, snapshot, sse
 
@@ -161,3 +168,14 @@ async def test_an_answer_that_is_a_crowd_is_not_translated(upstream: Upstream, s
     body = json.dumps(MESSAGE).encode()[:-1] + b',"x":[' + b"{}," * 400_000 + b"{}]}"
     with pytest.raises(AnswerRefused, match="more than 200000 objects"):
         await looked(upstream, http(body), stream=stream)
+
+
+NAMES = st.sampled_from([*sorted(CLIENT), b"Connection", b"connection", b"Request-Id", b"x-a"])
+VALUES = st.sampled_from([b"a", b"%b", b"request-id, x-a", b"keep-alive", b"close", b"a\x01", b"\xe9", b""])
+
+
+@given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=6))
+def test_lines_of_a_head_are_those_of_the_headers(headers: list[tuple[bytes, bytes]]) -> None:
+    told, _, _ = h1head.read([name for name, _ in headers], [value for _, value in headers])
+    opened = Opened(Answer(200, told, (), 1.0, Exchange(Heads(), bodiless=False), float, 0.0, None))
+    assert opened.lines() == lines(opened.headers())

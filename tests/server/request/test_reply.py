@@ -24,7 +24,7 @@ def reply(visit: Visit) -> Reply:
 
 
 async def test_a_whole_answer_has_its_length_and_its_request_id(visit: Visit, reply: Reply) -> None:
-    await reply.whole(201, [(b"content-type", b"text/plain")], b"hello")
+    await reply.whole(201, b"content-type: text/plain\r\n", b"hello")
     assert (visit.status, visit.body, visit.ended) == (201, b"hello", True)
     assert visit.header("content-length") == "5"
     assert visit.header("content-type") == "text/plain"
@@ -32,7 +32,7 @@ async def test_a_whole_answer_has_its_length_and_its_request_id(visit: Visit, re
 
 
 async def test_a_stream_tells_those_in_between_not_to_hold_it_back(visit: Visit, reply: Reply) -> None:
-    await reply.start_stream(200, [])
+    await reply.start_stream(200, b"")
     await reply.piece(b"a")
     assert not visit.ended
     await reply.end(b"b")
@@ -45,7 +45,7 @@ async def test_a_stream_tells_those_in_between_not_to_hold_it_back(visit: Visit,
 
 async def test_it_knows_whether_its_head_is_out_and_whether_events_are_going(reply: Reply) -> None:
     assert (reply.started, reply.streaming, reply.status) == (False, False, 0)
-    await reply.start_stream(200, [])
+    await reply.start_stream(200, b"")
     assert (reply.started, reply.streaming, reply.status) == (True, True, 200)
     await reply.end()
     assert (reply.started, reply.streaming) == (True, False)
@@ -97,7 +97,7 @@ async def test_nothing_is_written_in_larger_pieces_than_a_slow_client_can_take(
     visit: Visit, reply: Reply
 ) -> None:
     body = bytes(range(256)) * 1000
-    await reply.whole(200, [], body)
+    await reply.whole(200, b"", body)
     sizes = [len(message["body"]) for message in visit.messages[1:]]
     assert max(sizes) <= PIECE_BYTES
     assert (visit.body, visit.ended) == (body, True)
@@ -110,7 +110,7 @@ async def test_a_client_that_takes_nothing_is_told_of_in_time() -> None:
     reply = Reply(SlowReader(None).send, "req_1", envelopes.openai_body, stalled.set_result)
     reply.write_timeout_s = 0.2
     began = loop.time()
-    sending = asyncio.create_task(reply.start_stream(200, []))
+    sending = asyncio.create_task(reply.start_stream(200, b""))
     assert await asyncio.wait_for(stalled, 5) == "the client took nothing for 0.2 s"
     assert 0.19 < loop.time() - began < 5
     sending.cancel()
@@ -125,7 +125,7 @@ async def test_it_is_the_last_piece_whose_time_counts() -> None:
     reader = SlowReader(0.0)
     reply = Reply(reader.send, "req_1", envelopes.openai_body, stalled.set_result)
     reply.write_timeout_s = 0.2
-    await reply.start_stream(200, [])
+    await reply.start_stream(200, b"")
     await asyncio.sleep(0.3)
     await reply.piece(b"a")
     assert not stalled.done()
@@ -144,7 +144,7 @@ async def test_a_slow_client_that_goes_on_reading_is_let_be() -> None:
     reader = SlowReader(0.05)
     reply = Reply(reader.send, "req_1", envelopes.openai_body, told.append)
     reply.write_timeout_s = 0.2
-    await reply.whole(200, [], bytes(PIECE_BYTES * 8))
+    await reply.whole(200, b"", bytes(PIECE_BYTES * 8))
     reply.close()
     assert (told, len(reader.body)) == ([], PIECE_BYTES * 8)
 
@@ -153,7 +153,7 @@ async def test_nobody_is_looked_after_when_all_is_said() -> None:
     told: list[str] = []
     reply = Reply(SlowReader(None).send, "req_1", envelopes.openai_body, told.append)
     reply.write_timeout_s = 0.05
-    sending = asyncio.create_task(reply.start_stream(200, []))
+    sending = asyncio.create_task(reply.start_stream(200, b""))
     await asyncio.sleep(0)
     sending.cancel()
     await asyncio.wait([sending])
@@ -163,7 +163,7 @@ async def test_nobody_is_looked_after_when_all_is_said() -> None:
 
 
 async def test_nothing_goes_out_to_a_client_that_has_left(visit: Visit, reply: Reply) -> None:
-    await reply.start_stream(200, [])
+    await reply.start_stream(200, b"")
     reply.silence()
     await reply.piece(b"a")
     await reply.end(b"b")
@@ -188,10 +188,8 @@ class Tape:
         self.head = status, [*headers]
         self.own = own
 
-    def answer(
-        self, status: int, headers: Iterable[tuple[bytes, bytes]], own: bytes, body: bytes, *, close: bool
-    ) -> None:
-        self.begin(status, headers, own)
+    def answer(self, status: int, told: bytes, own: bytes, body: bytes, *, close: bool) -> None:
+        self.stream(status, told, own)
         self.put(body, more=False)
         self.closing = close
 
@@ -217,9 +215,10 @@ async def unused(_: MutableMapping[str, Any]) -> None:
 async def test_where_there_is_a_wire_it_takes_the_answer_and_no_message_is_made() -> None:
     tape = Tape()
     reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
-    await reply.whole(201, [(b"content-type", b"text/plain")], b"hello")
-    assert tape.head == (201, [(b"content-type", b"text/plain")])
-    assert (tape.own, tape.closing) == (b"x-gproxy-request-id: req_1\r\n", False)
+    await reply.whole(201, b"content-type: text/plain\r\n", b"hello")
+    assert tape.head == (201, [])
+    assert tape.own == b"content-type: text/plain\r\nx-gproxy-request-id: req_1\r\n"
+    assert not tape.closing
     assert tape.body == [(b"hello", False)]
     assert reply.check is None
 
@@ -261,7 +260,7 @@ async def test_nothing_goes_over_the_wire_to_a_client_that_has_left() -> None:
 async def test_what_is_pushed_goes_out_at_once_or_waits_for_the_flow() -> None:
     tape, large = Tape(), bytes(PIECE_BYTES + 1)
     reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
-    await reply.start_stream(200, [(b"content-type", b"text/event-stream")])
+    await reply.start_stream(200, b"content-type: text/event-stream\r\n")
     told = b"content-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
     assert (tape.head[0], tape.own) == (200, told + b"x-gproxy-request-id: req_1\r\n")
     assert reply.push(b"a")
@@ -281,7 +280,7 @@ async def test_by_messages_what_is_pushed_waits_for_the_flow() -> None:
         sent.append(message)
 
     reply = Reply(send, "req_1", envelopes.openai_body)
-    await reply.start_stream(200, [])
+    await reply.start_stream(200, b"")
     assert (b"cache-control", b"no-cache") in sent[0]["headers"]
     assert not reply.push(b"a")
     await reply.flow()

@@ -27,6 +27,14 @@ def test_the_first_header_of_a_name_is_found_in_lower_case() -> None:
     assert size == len(b"X-A1Content-Length5x-a2")
 
 
+def test_some_of_its_headers_make_lines() -> None:
+    told, _, _ = read([(b"X-A", b"1%b"), LENGTH, (b"x-a", b"2")])
+    for names, block in (((b"x-a", b"b"), b"x-a: 1%b\r\nx-a: 2\r\n"), ((b"b",), b"")):
+        picked = told.shape.of(frozenset(names))
+        assert picked is told.shape.of(frozenset(names))
+        assert picked.form % told.under(picked) == block
+
+
 @pytest.mark.parametrize(
     ("coding", "delimited"),
     [(b"chunked", True), (b"gzip, Chunked", True), (b"chunked, gzip", False), (b"identity", False)],

@@ -16,6 +16,10 @@ from gproxy.values import Bound, Claim, Standing
 
 _ENDLESS = 2**63
 
+_CALM = 16
+"""After so many claims that fitted, with nothing else in between, a plan runs ahead: to begin and to give what was
+counted takes as long as two claims that are looked at in each window."""
+
 Added = defaultdict[tuple[str, str], dict[int, int]]
 """By rule and kind: how much was added in which slots."""
 
@@ -36,17 +40,30 @@ def _is_sliding(timed: _Timed) -> bool:
 class Plan:
     """All of it done in the memory's turn. `second` is that of the claim which was looked at last, -1 before any.
 
-    `requests` and `tokens` is what was counted in that second, and `spread` has yet to give to every counter; no more
-    than `unclipped` tokens of a claim are counted alike by all of them.
+    `requests` and `tokens` is what was counted in that second, and `spread` has yet to give to every counter of the
+    store; no more than `unclipped` tokens of a claim are counted alike by all of them.
+
+    Where no other process counts, a plan may run ahead of its windows: in one second, what is counted alike by all of
+    them leaves the same ones the tightest, so that it knows by itself what still fits. Each window stands nowhere
+    meanwhile, and whoever asks it has it given what was counted first (`give`).
     """
 
     __slots__ = (
+        "_ahead",
+        "_bare",
+        "_began",
         "_counted",
         "_days_last",
         "_families",
+        "_fitted",
+        "_free",
+        "_left",
+        "_marks",
         "_memory",
         "_open",
+        "_room",
         "_slots",
+        "_tight",
         "_tokens",
         "bounds",
         "requests",
@@ -65,16 +82,29 @@ class Plan:
         timed = [(it, bound) for it, bound in zip(windows, bounds, strict=True) if it.written]
         self._counted = [(it, it.at + USED, it.at + PLACE, it.by_tokens, bound.most) for it, bound in timed]
         self._tokens = [(it, it.at, it.kind, bound.most) for it, bound in timed if it.by_tokens]
-        self._open = [(it.own, it.at + USED, b.most) for it, b in zip(windows, bounds, strict=True) if it.own]
+        opened = [(it, bound) for it, bound in zip(windows, bounds, strict=True) if it.own]
+        self._open = [(it, it.at, it.own, it.at + USED, bound.most) for it, bound in opened]
         self.unclipped = min([most for *_, most in self._tokens], default=_ENDLESS)
         families: dict[bool, list[_Timed]] = {}
         for it, bound in timed:
             families.setdefault(it.by_tokens, []).append((it, it.at, it.kind, bound.most, bound))
         self._families = [(by_tokens, sorted(them, key=_is_sliding)) for by_tokens, them in families.items()]
         self._days_last = False
+        self._fitted = 0
+        """How many claims in a row fitted plainly, with nothing else in between."""
+        self._ahead = False
+        self._left = self._free = self._room = self._bare = 0
+        """While it is ahead: how many requests, tokens and requests at once still fit, and how many tokens would if a
+        window had none of this second."""
+        self._began = (0, 0, 0)
+        self._tight: list[tuple[bool, Bound, int]] = []
+        self._marks: list[tuple[str, str, int]] = []
 
     def turn(self, second: int, added: Added) -> None:
         """Go to another second."""
+        if self._ahead:
+            self.give()
+            self._fitted = _CALM  # nobody else looked
         self.spread(added)
         self.second, self._slots = second, slots_at(second)
         self._days_last = (second + 2 * WINDOW_S) // DAY_S == second // DAY_S
@@ -84,11 +114,20 @@ class Plan:
         if it may not fit, or it is not so plain, so that each bound is to be weighed. Raises `StoreError`."""
         if tokens > self.unclipped:
             return None
+        told: list[Standing] = []
+        if self._ahead:
+            left, free = self._left - 1, self._free - tokens
+            if left < 0 or free < 0 or self._room < 1:
+                return None
+            for by_tokens, bound, end in self._tight:
+                told.append(Standing(bound, free if by_tokens else left, end - now))
+            return told
         cells, slots = self._memory.cells, self._slots
-        for _, used, most in self._open:
+        for window, at, _, used, most in self._open:
+            if cells[at]:
+                window.look(0)
             if cells[used] >= most:
                 return None
-        told = []
         for by_tokens, windows in self._families:
             need = tokens if by_tokens else 1
             least, tightest = _ENDLESS, windows[0]
@@ -108,11 +147,13 @@ class Plan:
             if need and newest < slot:
                 newest = slot
             told.append(standing(bound, most - least + need, slot, newest, now))
+        self._fitted += 1
         return told
 
     def counts(self, tokens: int) -> list[Count]:
         """How each bound stands, and what a claim needs of it. Raises `StoreError`."""
         cells, slots = self._memory.cells, self._slots
+        self._fitted = 0
         found = []
         for window, bound in zip(self.windows, self.bounds, strict=True):
             at, slot = window.at, slots[window.kind]
@@ -123,6 +164,11 @@ class Plan:
 
     def count(self, tokens: int) -> Sequence[Range]:
         """What was looked at last. Of which counters all but some slots are gone by that."""
+        if self._ahead:
+            self._left -= 1
+            self._free -= tokens
+            self._room -= 1
+            return ()
         cells = self._memory.cells
         gone: list[Range] = []
         for window, used, first, by_tokens, most in self._counted:
@@ -132,10 +178,55 @@ class Plan:
                 cells[used] += need
             elif left := window.begin(self._slots[window.kind], need):
                 gone.append((window.rule, window.kind, *left))
-        for own, used, _ in self._open:
+        for _, _, own, used, _ in self._open:
             cells[own] += 1
             cells[used] += 1
+        if self._fitted > _CALM and self._memory.workers == 1:
+            self._run_ahead()
         return gone
+
+    def _run_ahead(self) -> None:
+        """If each window has begun to count in this second. A claim has just fitted plainly, and is counted."""
+        cells, slots = self._memory.cells, self._slots
+        if not all(cells[first] for _, _, first, _, _ in self._counted):
+            return
+        self._left = self._free = self._room = self._bare = _ENDLESS
+        self._tight = []
+        for by_tokens, windows in self._families:
+            window, at, kind, most, bound = min(windows, key=lambda it: it[3] - cells[it[1] + USED])
+            left = most - cells[at + USED]
+            if by_tokens:
+                self._free = left
+                self._bare = left - 1 + min([cells[cells[it[1] + PLACE]] for it in windows])
+            else:
+                self._left = left
+            end = cells[at + NEWEST] + WINDOW_S if window.sliding else (slots[kind] + 1) * DAY_S
+            self._tight.append((by_tokens, bound, end))
+        if self._open:
+            self._room = min([most - cells[used] for _, _, _, used, most in self._open])
+        self._began = (self._left, self._free, self._room)
+        self._marks = [(it.rule, kind, slots[kind]) for it, _, kind, _ in self._tokens]
+        self._ahead = True
+        for it in self.windows:
+            it.ahead = self.give
+            cells[it.at] = -1
+
+    def give(self) -> None:
+        """Each window what was counted ahead of it: it stands again where it stood."""
+        cells, slots = self._memory.cells, self._slots
+        left, free, room = self._began
+        requests, tokens, opened = left - self._left, free - self._free, room - self._room
+        for _, used, first, by_tokens, _ in self._counted:
+            n = tokens if by_tokens else requests
+            cells[cells[first]] += n
+            cells[used] += n
+        for _, _, own, used, _ in self._open:
+            cells[own] += opened
+            cells[used] += opened
+        for it in self.windows:
+            it.ahead = None
+            cells[it.at] = slots[it.kind]
+        self._ahead, self._fitted = False, 0
 
     def spread(self, added: Added) -> None:
         """Add to each counter of the store what was counted since the last time."""
@@ -149,8 +240,17 @@ class Plan:
     def end(self, claim: Claim, tokens: int, late: bool) -> Sequence[Correction]:
         """Put so many tokens in the place of those of a claim that was counted, which is open no more. What was
         corrected."""
-        cells, slots, reserved = self._memory.cells, slots_at(int(claim.at)), claim.tokens
+        second, reserved = int(claim.at), claim.tokens
         change = tokens - reserved
+        if self._ahead:
+            free = self._free - change
+            if second == self.second and reserved <= self.unclipped and free < self._bare and not late:
+                self._free = free
+                self._room += 1
+                return [(rule, kind, slot, change) for rule, kind, slot in self._marks]
+            self.give()
+        self._fitted = 0
+        cells, slots = self._memory.cells, slots_at(second)
         corrected: list[Correction] = []
         for window, at, kind, most in self._tokens:
             slot = slots[kind]
@@ -163,7 +263,9 @@ class Plan:
             elif not window.correct(slot, by):
                 continue
             corrected.append((window.rule, kind, slot, by))
-        for own, used, _ in self._open:
+        for window, at, own, used, _ in self._open:
+            if cells[at]:
+                window.look(0)
             if cells[own] > 0:
                 cells[own] -= 1
                 cells[used] -= 1

@@ -52,6 +52,8 @@ class Tally:
         self._ask = ask
         self._windows: dict[tuple[str, str], Window] = {}
         self._plans: dict[int, Plan] = {}
+        self._planned_for: list[Sequence[Bound]] = []
+        self._alike: dict[Sequence[Bound], Plan] = {}
         self._counted: list[Plan] = []
         self._purses = Purses(memory, ask)
         self._ended = Ended(memory) if memory.workers > 1 else None
@@ -77,7 +79,7 @@ class Tally:
             if self.late:
                 self._catch_up()
             plan, second = self._plans.get(id(claim.bounds)), int(now)
-            if plan is None or plan.bounds is not claim.bounds:
+            if plan is None:
                 plan = self._planned(claim.bounds)
             if plan.second != second:
                 plan.turn(second, self._added)
@@ -227,6 +229,9 @@ class Tally:
             if not self._stale:
                 self._overtaken = False
                 self._stale = list(self._memory.places())
+            for window in self._windows.values():
+                if window.ahead is not None:
+                    window.ahead()
             for name, at in self._stale[-_MOST_STALE:]:
                 windows.forget(self._memory, name, at)
                 purses.forget(self._memory, name, at)
@@ -256,11 +261,19 @@ class Tally:
             self._memory.written(times)
 
     def _planned(self, bounds: Sequence[Bound]) -> Plan:
-        """Where bounds are counted; the same ones come again and again, and are known by where they are in memory."""
+        """Where bounds are counted; the same ones come again and again, and are known by where they are in memory,
+        where nothing else comes to be as long as they are kept. Those that are alike, of other models or keys, have
+        one plan."""
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()
-        windows = [self._window(it.rule, it.kind) for it in bounds]
-        plan = self._plans[id(bounds)] = Plan(bounds, windows, self._memory)
+            self._planned_for.clear()
+            self._alike.clear()
+        plan = self._alike.get(bounds)
+        if plan is None:
+            windows = [self._window(it.rule, it.kind) for it in bounds]
+            plan = self._alike[bounds] = Plan(bounds, windows, self._memory)
+        self._plans[id(bounds)] = plan
+        self._planned_for.append(bounds)
         return plan
 
     def _window(self, rule: str, kind: str) -> Window:

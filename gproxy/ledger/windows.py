@@ -40,7 +40,7 @@ class Window:
     """One kind of a rule. It is made, and all of it done, in the memory's turn.
 
     `own` is the cell of this process where it counts what is open, else 0. `written`: the store is told of it as it
-    comes.
+    comes. `ahead` gives it what a plan has counted ahead of it, None if none has: then it stands nowhere.
     """
 
     __slots__ = (
@@ -49,6 +49,7 @@ class Window:
         "_back",
         "_mask",
         "_memory",
+        "ahead",
         "at",
         "by_tokens",
         "kind",
@@ -70,6 +71,7 @@ class Window:
         size = self._mask + 1 if self.written else memory.workers
         self.at = memory.place(f"{_PREFIX}{kind} {rule}", _RING + size)
         self.own = 0 if self.written else self.at + _RING + memory.worker
+        self.ahead: Callable[[], object] | None = None
 
     @property
     def unread(self) -> bool:
@@ -79,6 +81,10 @@ class Window:
     def look(self, slot: int) -> None:
         """Make it stand in that slot. Raises `StoreError`."""
         cells, at = self._memory.cells, self.at
+        if self.ahead is not None:
+            self.ahead()
+            if cells[at + NOW] == slot:
+                return
         if cells[at + _STATE] != _WHOLE:
             self._read(slot)
         used, newest = self._sum(slot)
@@ -123,6 +129,8 @@ class Window:
         """Not below 0; whoever looks next sees it. Whether the slot is still kept: one that was forgotten stays so.
         Where the store cannot be asked what it had, an estimate does."""
         cells, at = self._memory.cells, self.at
+        if self.ahead is not None:
+            self.ahead()
         if self.own:
             taken = max(by, -cells[self.own])
             cells[self.own] += taken

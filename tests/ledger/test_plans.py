@@ -1,12 +1,14 @@
 """The short way of a plan gives what the rules give of each bound, and leaves what each window would leave."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from gproxy.ledger import plans as module
 from gproxy.ledger.cells import Own
 from gproxy.ledger.plans import Added, Plan
 from gproxy.ledger.weighing import BY_TOKENS, SLIDING, counted, refusal, slots_at, standings, tightest
@@ -27,8 +29,9 @@ BOUNDS = (
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("go"), st.sampled_from([0.25, 0.75, 1.0, 30.0, 60.0, 61.0, -1.0, -30.0, 86_400.0])),
-        st.tuples(st.just("reserve"), st.integers(0, 3), st.sampled_from([0, 1, 10, 40, 50])),
+        st.tuples(st.just("reserve"), st.integers(0, 5), st.sampled_from([0, 1, 10, 40, 50])),
         st.tuples(st.just("end"), st.integers(0, 9), st.sampled_from([0, 1, 20, 70])),
+        st.tuples(st.just("see"), st.integers(0, 4), st.integers(0, 7)),
     ),
     max_size=40,
 )
@@ -39,12 +42,25 @@ class Side:
 
     def __init__(self) -> None:
         self.memory = Own()
-        windows: dict[Bound, Window] = {}
         self.plans = []
-        for bounds in (BOUNDS, BOUNDS[:5], BOUNDS[:2], BOUNDS[5:]):
-            for it in bounds:
-                windows.setdefault(it, Window(it.rule, it.kind, self.memory, lambda query, values: []))
+        self.windows = [Window(it.rule, it.kind, self.memory, lambda query, values: []) for it in BOUNDS]
+        windows = dict(zip(BOUNDS, self.windows, strict=True))
+        for bounds in (BOUNDS, BOUNDS[:5], BOUNDS[:2], BOUNDS[5:], BOUNDS[2:4], BOUNDS[:5:4]):
             self.plans.append(Plan(bounds, [windows[it] for it in bounds], self.memory))
+
+    def give(self) -> None:
+        """What was counted ahead of any window."""
+        for window in self.windows:
+            if window.ahead:
+                window.ahead()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def calm() -> Iterator[None]:
+    """Plans run ahead with the second claim."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CALM", 1)
+        yield
 
 
 def plain(stands: Sequence[Standing], tokens: int, now: float) -> bool:
@@ -57,8 +73,23 @@ def plain(stands: Sequence[Standing], tokens: int, now: float) -> bool:
     return tokens > 0 and max(ends) <= 61 and now % 86_400 < 86_400 - 122
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=600)
 @given(st.sampled_from([NOON, MIDNIGHT - 130, MIDNIGHT - 30.5]), MOVES)
+@example(
+    NOON, [("reserve", 0, 1)] * 3 + [("end", 0, 20), ("reserve", 0, 10), ("see", 0, 0), ("reserve", 0, 1)]
+)
+@example(
+    NOON, [("reserve", 0, 1)] * 2 + [("end", 0, 0)] * 2 + [("reserve", 0, 0), ("see", 4, 0)]
+)  # to nothing
+@example(
+    NOON, [("reserve", 4, 1)] * 3 + [("end", 0, 70), ("reserve", 4, 0), ("see", 4, 0)]
+)  # beyond what fits
+@example(NOON, [("reserve", 1, 1)] * 2 + [("reserve", 0, 1), ("end", 0, 1), ("reserve", 1, 1), ("see", 4, 0)])
+@example(NOON, [("reserve", 1, 1)] * 2 + [("go", 1.0), ("reserve", 1, 1), ("end", 0, 20), ("reserve", 1, 1)])
+@example(NOON, [("reserve", 2, 50)] + [("reserve", 2, 0)] * 2 + [("end", 0, 20), ("see", 0, 0)])  # one of all
+@example(NOON, [("reserve", 1, 1)] * 3 + [("reserve", 0, 1)])
+@example(NOON, [("reserve", 5, 1)] + [("reserve", 1, 1)] * 2 + [("end", 0, 1), ("reserve", 1, 1)])
+@example(NOON, [("reserve", 2, 1), ("go", -1.0)] + [("reserve", 2, 1)] * 3)
 @example(NOON, [("reserve", 3, 1), ("go", -1.0), ("reserve", 2, 1), ("reserve", 0, 1)])  # a count is ahead
 def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
     now: float, moves: list[tuple[Any, ...]]
@@ -91,7 +122,7 @@ def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
             if told is None:
                 plan.counts(tokens)
             if refused is None:
-                assert plan.count(tokens) == other.count(tokens)
+                assert list(plan.count(tokens)) == list(other.count(tokens))
                 open_now.append((which, its))
                 if tokens <= plan.unclipped:
                     plan.requests, plan.tokens = plan.requests + 1, plan.tokens + tokens
@@ -99,11 +130,20 @@ def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
                         if kind != "concurrency":
                             slots = expected[rule, kind]
                             slots[slot] = slots.get(slot, 0) + n
-        elif open_now:
+        elif what == "end" and open_now:
             which, its = open_now.pop(values[0] % len(open_now))
             corrected = short.plans[which].end(its, values[1], False)
             assert corrected == by_each_window(long.plans[which], its, values[1])
-        assert short.memory.cells == long.memory.cells
+        if (
+            what == "see" and values[0]
+        ):  # what is taken back, or another slot of a window that others count in
+            for side in (short, long):
+                side.windows[values[1]].correct(slots_at(int(now))[BOUNDS[values[1]].kind], -1)
+        elif what == "see":
+            short.give()
+            assert short.memory.cells == long.memory.cells
+    short.give()
+    assert short.memory.cells == long.memory.cells
     for plan in short.plans:
         plan.spread(added)
     assert added == expected

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from gproxy.errors import StoreError
-from gproxy.ledger import spend
+from gproxy.ledger import plans, spend
 from gproxy.ledger import tally as module
 from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Posting
 from gproxy.ledger.cells import Memory, Own
@@ -174,6 +174,14 @@ def both(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
     it.beside.close()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def calm() -> Iterator[None]:
+    """Plans run ahead with the second claim."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, "_CALM", 1)
+        yield
+
+
 MOVES = st.lists(
     st.one_of(
         st.tuples(
@@ -184,7 +192,7 @@ MOVES = st.lists(
         ),
         st.tuples(
             st.just("reserve"),
-            st.integers(0, 127),
+            st.integers(0, 127) | st.sampled_from([31, 127]),
             st.integers(0, 15),
             st.integers(0, 60),
             st.integers(0, 90),
@@ -229,6 +237,9 @@ MOVES = st.lists(
         ("time", 61.0),
         ("reserve", 1, 0, 0, 0),
     ]
+)
+@example(  # a plan is ahead of its windows when another counts in one of them
+    [*[("reserve", 14, 0, 4, 0)] * 3, ("reserve", 2, 0, 0, 0), *[("reserve", 14, 0, 4, 0)] * 3]
 )
 @example(  # what is spent after the store was asked anew is added to what it said
     [
@@ -296,6 +307,25 @@ def test_what_was_undone_counts_nowhere(both: Both) -> None:
     tally.undo("a")
     assert tally.spent("user/a", "total") == Spent(0, 0)
     assert tally.reserve(claim("b", *limits, tokens=20, cost=100)).refused is None
+
+
+def test_what_a_plan_has_counted_ahead_of_its_windows_is_undone_alike(both: Both) -> None:
+    both.clear()
+    limits = (Bound("user/a/*", "rpm", 9), Bound("user/a/*", "tpd", 90), Bound("user/a/*", "concurrency", 5))
+    for name in "abcde":
+        told = both.tally.reserve(claim(name, *limits, tokens=10)).told
+    assert [it.left for it in told] == [4, 40]
+    both.tally.undo("c")
+    told = both.tally.reserve(claim("f", *limits, tokens=10)).told
+    assert [it.left for it in told] == [4, 40]
+    assert both.tally.reserve(claim("g", *limits, tokens=10)).refused == limits[2]
+
+
+def test_bounds_that_are_alike_are_counted_by_one_plan(both: Both) -> None:
+    both.clear()
+    for name in "ab":
+        assert both.tally.reserve(claim(name, Bound("user/a/*", "rpm", 3))).refused is None
+    assert len(set(both.tally._plans.values())) == 1
 
 
 def test_a_request_that_is_not_open_has_nothing_to_settle(both: Both) -> None:
@@ -426,6 +456,20 @@ def test_of_many_some_are_asked_for_anew_at_a_time_and_all_in_the_end(
     assert told == [0, 10, 20, 24]
     stands = 3
     assert {tally.spent(scope, "total").spent_nano for scope in scopes} == {2}
+
+
+def test_what_somebody_has_changed_in_the_store_is_seen_by_a_plan_that_is_ahead_of_its_windows() -> None:
+    rows: list[tuple[int, int]] = []
+    tally = Tally(Own(), lambda query, values: rows)
+    bound, today = Bound("user/a/*", "rpd", 100), int(NOON) // DAY
+    for n in range(5):
+        assert tally.reserve(claim(f"r{n}", bound)).told[0].left == 99 - n
+    rows.append((today, 97))
+    tally.overtaken()
+    tally.reread()
+    for left in (2, 1, 0):
+        assert tally.reserve(claim(f"left {left}", bound)).told[0].left == left
+    assert tally.reserve(claim("last", bound)).refused == bound
 
 
 def test_what_another_has_yet_to_write_is_waited_for_before_the_store_is_asked_anew() -> None:

@@ -82,7 +82,7 @@ def _classes() -> tuple[dict[type, str], type]:
     """What is counted, by what name, and the gateway's. Here, since a server begins as it would by itself."""
     from gproxy.server.app import Gateway
     from gproxy.server.engine import http1, repair
-    from gproxy.server.request.departure import Departure
+    from gproxy.server.request import pipeline
     from gproxy.server.request.incoming import Incoming
     from gproxy.server.request.journal import Journal
     from gproxy.server.request.opened import Opened
@@ -94,7 +94,7 @@ def _classes() -> tuple[dict[type, str], type]:
         h1exchange.Exchange: "h1exchange.Exchange",
         http1.Connection: "http1 connections of clients",
         repair.ClosingTCPServer: "http1 connections of clients",
-        Departure: "departure.Departure",
+        pipeline.Leaving: "departure.Departure",
         Incoming: "incoming.Incoming",
         Journal: "journal.Journal",
         Opened: "opened.Opened",

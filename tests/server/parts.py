@@ -26,8 +26,7 @@ from gproxy.server.app import Gateway
 from gproxy.server.console import LINES
 from gproxy.server.request.asgi import DROP, AsgiRequest
 from gproxy.server.request.callers import authenticate
-from gproxy.server.request.course import Courses
-from gproxy.server.request.edge import Call
+from gproxy.server.request.edge import Call, Pass
 from gproxy.server.request.fields import Fields
 from gproxy.server.request.incoming import Incoming, Receive
 from gproxy.server.tasks import Tasks
@@ -148,16 +147,28 @@ def call(
     started: float = 0.0,
 ) -> Call:
     """A call by alice's key below `/up`, as `edge.read` makes it. `model`: the one in the path."""
+    client = authenticate(((b"x-api-key", KEY.encode()),), "", here, 0)
+    passed = Pass(
+        snapshot=here,
+        client=client,
+        key=KEY,
+        fields=Fields(tuple(headers or ())),
+        protocol=protocol,
+        model=model,
+        scoped="up",
+        query="",
+        coding=None,
+        page=(),
+        at_once=-1,
+    )
     return Call(
         request_id="req_1",
-        client=authenticate(((b"x-api-key", KEY.encode()),), "", here, 0),
+        passed=passed,
+        client=client,
         protocol=protocol,
-        facts=protocol.read(strict.decode(body), model, ""),
-        fields=Fields(tuple(headers or ())),
-        query="",
-        scoped="up",
         snapshot=here,
-        courses=Courses(),
+        facts=protocol.read(strict.decode(body), model, ""),
+        course=None,
         started=started,
         started_at=1_795_612_800.0625,
     )

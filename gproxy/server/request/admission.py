@@ -6,7 +6,6 @@ Which rules apply and what a refusal says is `routing/limits.py`'s, the counting
 import asyncio
 import time
 from dataclasses import replace
-from functools import partial
 
 from msgspec import Struct
 
@@ -83,7 +82,7 @@ class Doorkeeper:
                 given = await asyncio.to_thread(estimate.input_tokens, body.tree, body.tools)
         # From here on there is something to settle, also for a client that leaves.
         journal.claim = claim = _claim(call, plan, given)
-        pending = partial(self._pending, journal, route.targets[0], given, plan.price)
+        pending = _Pending(self._prices, journal, route.targets[0], given, plan.price)
         try:
             admission = await self._accounts.reserve(claim, pending)
         except StoreError:
@@ -134,12 +133,7 @@ class Doorkeeper:
             cost_nano=0,
             at=call.started_at,
         )
-        self._accounts.open(claim, partial(self._pending, journal, plan.targets[0]))
-
-    def _pending(self, journal: Journal, target: Target, given: int = 0, price: Price | None = None) -> bytes:
-        """What was not needed to let it through is estimated, or what is at hand."""
-        given = given or estimate.output_tokens(len(journal.call.facts.body.text))
-        return _pending(journal, target, given, price or self._prices.at_hand(self._snapshot, target))
+        self._accounts.open(claim, _Pending(self._prices, journal, plan.targets[0], 0, None))
 
     async def _priced(self, journal: Journal, route: Route) -> dict[Target, Price | None]:
         """The targets that may be tried, in their order, with their prices: one whose price is unknown is left out,
@@ -197,23 +191,37 @@ def _without_row(journal: Journal, error: GatewayError) -> GatewayError:
     return error
 
 
-def _pending(journal: Journal, target: Target, given: int, price: Price | None) -> bytes:
-    """The row of this request should this process die: what was sent is estimated, and may have been billed."""
-    call = journal.call
-    if not call.snapshot.config.globals.enable_usage:
-        return b""
-    sent = call.protocol.metered and call.protocol.estimable
-    counts = (given, 0) if sent else (None, None)
-    usage = Usage(input_tokens=counts[0], output_tokens=counts[1], service_tier=call.facts.service_tier)
-    cost, source = settle(usage, price, None) if call.protocol.metered else (0, None)
-    return spend.pending(
-        journal.record(cost, source),
-        usage,
-        provider=target.provider,
-        model=target.model,
-        status=503,
-        outcome="interrupted",
-        usage_source="estimated" if sent else "none",
-        maybe_billed=call.protocol.metered,
-        error="the process that served it ended",
-    )
+class _Pending(Struct):
+    """Makes the row of a request should this process die: what was sent is estimated, and may have been billed.
+
+    `given` are its tokens and `price` its first target's, 0 and None if they were not needed to let it through.
+    """
+
+    prices: Prices
+    journal: Journal
+    target: Target
+    given: int
+    price: Price | None
+
+    def __call__(self) -> bytes:
+        journal, target = self.journal, self.target
+        call = journal.call
+        if not call.snapshot.config.globals.enable_usage:
+            return b""
+        given = self.given or estimate.output_tokens(len(call.facts.body.text))
+        price = self.price or self.prices.at_hand(call.snapshot, target)
+        sent = call.protocol.metered and call.protocol.estimable
+        counts = (given, 0) if sent else (None, None)
+        usage = Usage(input_tokens=counts[0], output_tokens=counts[1], service_tier=call.facts.service_tier)
+        cost, source = settle(usage, price, None) if call.protocol.metered else (0, None)
+        return spend.pending(
+            journal.record(cost, source),
+            usage,
+            provider=target.provider,
+            model=target.model,
+            status=503,
+            outcome="interrupted",
+            usage_source="estimated" if sent else "none",
+            maybe_billed=call.protocol.metered,
+            error="the process that served it ended",
+        )

@@ -87,9 +87,9 @@ class Ways:
 
         Raises as `attempt` does.
         """
-        kept = call.fields.derived.get(_KEPT)
+        kept = call.passed.fields.derived.get(_KEPT)
         if kept is None:
-            kept = call.fields.derived[_KEPT] = {}
+            kept = call.passed.fields.derived[_KEPT] = {}
         key = target, access, "" if crossing is None else crossing.protocol.operation
         asked = kept.get(key)
         if asked is None:
@@ -104,7 +104,9 @@ class Ways:
     def _asked(
         self, call: Call, provider: Provider, target: Target, access: Access, crossing: Crossing | None
     ) -> Asked:
-        protocol, query = (call.protocol, call.query) if crossing is None else (crossing.protocol, QUERY)
+        protocol, query = (
+            (call.protocol, call.passed.query) if crossing is None else (crossing.protocol, QUERY)
+        )
         spoken = self.carrier(call, target) if crossing is None else protocol.name
         path = protocol.upstream_path(target.model, query)
         asked = target.provider, target.model, spoken, path, access.secret, access.project

@@ -123,7 +123,7 @@ class Attempts:
         if asked is None or len(call.facts.body.text) > strict.LARGE_BYTES:
             return self._sent(ask)
         body = asking.own_body(call, asked.model, ask.usage)
-        attempt = Attempt(way=asked.way, body=body, settings=asked.settings, deadline=ask.deadline)
+        attempt = Attempt(asked.way, asked.settings, body, ask.deadline)
         trace = None if call.trace is None else _traced(journal, attempt)
         return self.upstream.send(attempt, journal.on_its_way, trace)
 

@@ -4,7 +4,6 @@ How long it may go on, and what is then recorded, is the pipeline's business.
 """
 
 import asyncio
-from collections.abc import Callable
 from types import TracebackType
 
 from msgspec import Struct
@@ -14,32 +13,29 @@ from gproxy.server.request.incoming import ClientLeft, Incoming
 HAS_LEFT = "the client left"
 
 
-def _at_once(_why: str) -> float:
-    return 0.0
-
-
 class Departure(Struct):
     """`with Departure(incoming):` cancels its body when the client leaves, and raises ClientLeft then.
 
     To be entered by the request's own task, once its body has been read. Works as `asyncio.timeout` does: a
-    cancellation from elsewhere passes through as it is. `unheard` is called once, when the client has left, with the
-    reason; it returns for how many seconds the body may go on without it. A body that ends in that time ends as ever.
+    cancellation from elsewhere passes through as it is. It is itself what is called when the client has left.
     """
 
     incoming: Incoming
-    unheard: Callable[[str], float] = _at_once
     _left: bool = False
     _stopped: bool = False
-    _cancelling: int = 0
     _end: asyncio.Handle | None = None
+
+    def unheard(self, why: str) -> float:
+        """The client has left, which is told once: for how many seconds the body may go on without it. One that ends
+        in that time ends as ever."""
+        return 0.0
 
     def __enter__(self) -> None:
         incoming = self.incoming
-        self._cancelling = incoming.request.task.cancelling()
-        incoming.on_cut = leave = self._leave
-        incoming.request.on_leaving(leave)
+        incoming.on_cut = self
+        incoming.request.on_leaving(self)
 
-    def _leave(self, why: str = HAS_LEFT) -> None:
+    def __call__(self, why: str = HAS_LEFT) -> None:
         if self._left:
             return
         self._left = True
@@ -61,7 +57,7 @@ class Departure(Struct):
         if self._end is None:
             return  # it is there still
         self._end.cancel()
-        if not self._stopped or self.incoming.request.task.uncancel() > self._cancelling:
+        if not self._stopped or self.incoming.request.task.uncancel() > 0:
             return  # in the second case, someone else wants this task to end as well
         if kind is not None and issubclass(kind, asyncio.CancelledError):
             raise ClientLeft from error

@@ -31,7 +31,7 @@ from gproxy.protocols.base import Facts, Protocol
 from gproxy.server.request import coding
 from gproxy.server.request.callers import check_expiry, check_name, client_of, keys_of, without_key
 from gproxy.server.request.capture import Trace
-from gproxy.server.request.course import Courses
+from gproxy.server.request.course import Course, Courses
 from gproxy.server.request.fields import Fields, RawHeaders
 from gproxy.server.request.incoming import Incoming
 
@@ -135,36 +135,6 @@ def _scoped(path: str) -> tuple[str | None, str]:
     return (first, f"/{rest}") if slash and first not in RESERVED_NAMES else (None, path)
 
 
-class Call(Struct, frozen=True, kw_only=True):
-    """One request that has passed the door. `query` is the raw query without `key`.
-
-    `snapshot` is the configuration that it is served under to its end. `started` is `time.monotonic()`'s
-    clock, `started_at` seconds since the epoch. `trace` hears of it where requests are logged. Its `fields` and
-    `courses` may be the same for all requests to one address whose heads differ in no more than the length of the
-    body.
-    """
-
-    request_id: str
-    client: Client
-    protocol: Protocol
-    facts: Facts
-    fields: Fields
-    query: str
-    scoped: str | None
-    snapshot: Snapshot
-    courses: Courses
-    started: float
-    started_at: float
-    trace: Trace | None = None
-
-    @property
-    def headers(self) -> RawHeaders:
-        return self.fields.raw
-
-    def __repr__(self) -> str:
-        return f"Call({self.request_id})"  # its headers hold a key
-
-
 class Pass(Struct, kw_only=True):
     """What every request with such a head may go on with, under one snapshot: who asks, and what of which operation.
 
@@ -186,6 +156,33 @@ class Pass(Struct, kw_only=True):
     page: TextHeaders
     at_once: int
     courses: Courses = field(default_factory=Courses)
+
+
+class Call(Struct, frozen=True):
+    """One request that has passed the door, and the pass that it goes by, with the client, the operation and the
+    configuration of that, which it is served under to its end.
+
+    `course` is where it leads, None if none with such a head has asked for that name. `started` is
+    `time.monotonic()`'s clock, `started_at` seconds since the epoch. `trace` hears of it where requests are logged.
+    """
+
+    request_id: str
+    passed: Pass
+    client: Client
+    protocol: Protocol
+    snapshot: Snapshot
+    facts: Facts
+    course: Course | None
+    started: float
+    started_at: float
+    trace: Trace | None = None
+
+    @property
+    def headers(self) -> RawHeaders:
+        return self.passed.fields.raw
+
+    def __repr__(self) -> str:
+        return f"Call({self.request_id})"  # its headers hold a key
 
 
 def guard(scope: Scope, settings: Global, own_id: str) -> Fields:
@@ -294,25 +291,14 @@ async def read(passed: Pass, incoming: Incoming, request_id: str, started: float
         facts = await _facts(passed, await _read_body(passed, incoming))
     else:
         facts = passed.protocol.read(strict.decode(incoming.whole(), False), passed.model, passed.query)
-    if facts.model not in passed.courses:
+    course = passed.courses.get(facts.model)
+    if course is None:
         check_name(facts.model, passed.key, passed.snapshot)
     incoming.model = facts.model
     if trace is not None:
         trace.model = facts.model
-    return Call(
-        request_id=request_id,
-        client=client,
-        protocol=passed.protocol,
-        facts=facts,
-        fields=passed.fields,
-        query=passed.query,
-        scoped=passed.scoped,
-        snapshot=passed.snapshot,
-        courses=passed.courses,
-        started=started,
-        started_at=started_at,
-        trace=trace,
-    )
+    protocol, snapshot = passed.protocol, passed.snapshot
+    return Call(request_id, passed, client, protocol, snapshot, facts, course, started, started_at, trace)
 
 
 async def _facts(passed: Pass, pieces: list[bytes]) -> Facts:

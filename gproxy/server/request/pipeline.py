@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from functools import partial
 
 from gproxy.errors import GatewayError, InternalFault, Unavailable, without_frames
 from gproxy.routing import routes
@@ -51,7 +50,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
     Raises GatewayError while there is no row yet: for a name that means nothing, is not allowed, or not there.
     """
     opener, tree = stages.opener, call.facts.body.tree
-    course = call.courses.get(call.facts.model) or _course(call, opener)
+    course = call.course or _course(call, opener)
     if course.beside or not MEMBERS.isdisjoint(tree):
         routes.allow_others(call.snapshot, call.client, course.route, tree)
     journal = Journal(call, course.route)
@@ -60,7 +59,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
     settlement = stages.settlement
     opened: Opened | None = None
     try:
-        with Departure(incoming, partial(_unheard, journal, reply, stages.drains)):
+        with Leaving(incoming, journal=journal, reply=reply, drains=stages.drains):
             if settlement.failure is not None:
                 raise Unavailable("The usage store cannot be written now; try again later.")
             as_it_is = course.straight or opener.as_it_is(course)
@@ -108,19 +107,26 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
 
 def _course(call: Call, opener: Opener) -> Course:
     """Where such a call leads, remembered with its head. Raises BadRequest, Forbidden or NotFound."""
-    route = routes.find(call.snapshot, call.client, call.facts.model, call.scoped)
-    return call.courses.keep(call.facts.model, opener.course(call, route))
+    route = routes.find(call.snapshot, call.client, call.facts.model, call.passed.scoped)
+    return call.passed.courses.keep(call.facts.model, opener.course(call, route))
 
 
-def _unheard(journal: Journal, reply: Reply, drains: set[str], why: str) -> float:
-    """The client has left: for how many seconds its answer is still read, so as to learn what it cost."""
-    journal.left = why
-    at_work = journal.sent and journal.call.protocol.metered and not journal.settled
-    if not at_work or journal.settings.on_disconnect != "drain" or len(drains) >= MOST_DRAINS:
-        return 0.0
-    drains.add(journal.call.request_id)
-    reply.silence()
-    return DRAIN_SECONDS
+class Leaving(Departure, kw_only=True):
+    """That of a client whose answer may still be read without it, so as to learn what it cost."""
+
+    journal: Journal
+    reply: Reply
+    drains: set[str]
+
+    def unheard(self, why: str) -> float:
+        journal, drains = self.journal, self.drains
+        journal.left = why
+        at_work = journal.sent and journal.call.protocol.metered and not journal.settled
+        if not at_work or journal.settings.on_disconnect != "drain" or len(drains) >= MOST_DRAINS:
+            return 0.0
+        drains.add(journal.call.request_id)
+        self.reply.silence()
+        return DRAIN_SECONDS
 
 
 async def _failed(error: GatewayError, journal: Journal, reply: Reply, settlement: Settlement) -> None:

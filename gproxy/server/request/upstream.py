@@ -68,15 +68,15 @@ class Way:
         return self.ready
 
 
-class Attempt(Struct, frozen=True, kw_only=True):
+class Attempt(Struct, frozen=True):
     """One request to one upstream, by `way`. `offline`: instead of sending, play this.
 
     `deadline` is on the event loop's clock, None for none.
     """
 
     way: Way
-    body: bytes = b""
     settings: schema.Settings
+    body: bytes = b""
     deadline: float | None = None
     offline: Callable[[], DemoAnswer] | None = None
 

@@ -36,6 +36,11 @@ def asked(*protocols: str, more: str = "") -> Call:
     return call(here, BODY, anthropic_messages.MESSAGES, headers=SENT)
 
 
+def under(given: Call, fields: Fields) -> Call:
+    """The same call by another head."""
+    return structs.replace(given, passed=structs.replace(given.passed, fields=fields))
+
+
 def sent(attempt: Attempt) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in (*attempt.way.headers, *attempt.way.further)}
 
@@ -171,8 +176,8 @@ def test_what_is_kept_with_a_head_is_what_would_be_made_for_it(asks: list[Any]) 
     ways, heads = Ways("me"), [Fields(tuple(headers)) for headers, *_ in asks]
     for headers, target, access in asks:
         fields = next(kept for kept in heads if kept.raw == tuple(headers))
-        it = ways.attempt(structs.replace(first, fields=fields), target, access, True, None, None)
-        anew = structs.replace(first, fields=Fields(tuple(headers)))
+        it = ways.attempt(under(first, fields), target, access, True, None, None)
+        anew = under(first, Fields(tuple(headers)))
         fresh = Ways("me").attempt(anew, target, access, True, None, None)
         assert (it.way.url, sent(it), it.body) == (fresh.way.url, sent(fresh), fresh.body)
         assert it.way.form() == fresh.way.form()
@@ -186,7 +191,7 @@ async def test_one_head_leads_to_each_operation_of_another_dialect() -> None:
         first.snapshot, BODY[:-1] + b', "stream": true}', anthropic_messages.MESSAGES, headers=SENT
     )
     for given in (first, streamed, first):
-        given = structs.replace(given, fields=first.fields)
+        given = under(given, first.passed.fields)
         it = ways.attempt(given, UP, Access("sk-up"), True, await cross(given, UP, True), None)
         urls.append(it.way.url.rpartition(":")[2])
     assert urls == ["generateContent", "streamGenerateContent?alt=sse", "generateContent"]
@@ -198,7 +203,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     ways, given = Ways("me"), asked("anthropic_messages")
     for model in "abc":
         ways.attempt(given, Target("up", model), Access("sk-up"), True, None, None)
-    assert len(ways._known) == len(given.fields.derived["asked"]) == 1
+    assert len(ways._known) == len(given.passed.fields.derived["asked"]) == 1
 
 
 def test_nothing_that_is_handed_on_shows_a_secret_where_it_is_printed() -> None:

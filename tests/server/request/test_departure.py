@@ -20,6 +20,15 @@ from tests.server.parts import Visit
 Work = Callable[[], Awaitable[Any]]
 
 
+class Going(Departure, kw_only=True):
+    """One that goes on without its client for as long as `say` says."""
+
+    say: Callable[[str], float]
+
+    def unheard(self, why: str) -> float:
+        return self.say(why)
+
+
 async def steps(count: int) -> None:
     """Give the loop that many turns."""
     for _ in range(count):
@@ -123,7 +132,7 @@ async def test_work_may_go_on_for_a_while_and_end_as_ever(client: Kind) -> None:
 
     incoming = of(visit)
     await incoming.piece()
-    with Departure(incoming, unheard):
+    with Going(incoming, say=unheard):
         visit.leave()
         await steps(10)
         reached = True
@@ -137,7 +146,7 @@ async def test_work_that_outlasts_that_while_is_stopped(client: Kind) -> None:
     loop = asyncio.get_running_loop()
     began = loop.time()
     visit.leave()
-    with pytest.raises(ClientLeft), Departure(incoming, lambda _: 0.1):
+    with pytest.raises(ClientLeft), Going(incoming, say=lambda _: 0.1):
         await asyncio.Event().wait()
     assert 0.09 < loop.time() - began < 2
 
@@ -148,7 +157,7 @@ async def test_what_a_client_has_not_taken_when_it_leaves_is_dropped(seconds: fl
     visit, dropped = Visit(b""), asyncio.Event()
     incoming = parts.incoming(visit.receive, dropped.set)
     await incoming.piece()
-    with contextlib.suppress(ClientLeft), Departure(incoming, lambda _: seconds):
+    with contextlib.suppress(ClientLeft), Going(incoming, say=lambda _: seconds):
         assert not dropped.is_set()
         visit.leave()
         await dropped.wait()
@@ -170,7 +179,7 @@ async def test_a_client_that_is_taken_for_gone_stops_the_work_and_loses_its_conn
         incoming.cut("it reads nothing")
         await asyncio.Event().wait()
 
-    with pytest.raises(ClientLeft), Departure(incoming, unheard):
+    with pytest.raises(ClientLeft), Going(incoming, say=unheard):
         await stall()
     assert (bool(dropped), reasons) == (True, ["it reads nothing"])
 

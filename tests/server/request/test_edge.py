@@ -195,9 +195,14 @@ async def read_at(at: dict[str, Any], visit: Visit, scoped: str | None = None) -
 
 async def test_a_call_holds_what_came() -> None:
     call = await read(query="key=sk-client&beta=true", scoped="up")
-    assert (call.request_id, call.client.user, call.protocol, call.scoped) == ("req_1", "alice", CHAT, "up")
+    assert (call.request_id, call.client.user, call.protocol, call.passed.scoped) == (
+        "req_1",
+        "alice",
+        CHAT,
+        "up",
+    )
     assert call.facts.model == "up/m"
-    assert call.query == "beta=true"
+    assert call.passed.query == "beta=true"
     assert call.snapshot is HERE
 
 

@@ -48,7 +48,6 @@ _SHOWN_CHARS = 40  # of a name out of the body in a message
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ESCAPED_QUOTE = re.compile(rb'\\[\\"]')  # or backslash, behind which a quote is none that is escaped
 _BESIDE_STRUCTURE = bytes(set(range(256)) - set(b'"[]{},'))
-_BESIDE_OPENING = bytes(set(range(256)) - set(b"[{"))
 _ONE_KIND = bytes.maketrans(b"{}", b"[]")
 _PAIR_OR_HALF = re.compile(r"\\u[dD](?:[89abAB]..\\u[dD][c-fC-F]..|([89a-fA-F]..))")
 
@@ -77,8 +76,9 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_integer,
 
 _quick = msgspec.json.Decoder(dict[str, Any]).decode
 _STEP = _LONGEST_INTEGER // 6
-_ROW = re.compile(b"[0-9]{6,}")
-"""Among every `_STEP`th character: a long number has six of them in a row, and little else does."""
+_AS_NINES = bytes.maketrans(b"012345678", b"9" * 9)
+_ROW = re.compile(b"999999+")
+"""Among every `_STEP`th character, digits as nines: a long number has six of them in a row, and little else does."""
 
 _LONG_NUMBER = re.compile(b"(?<![0-9])[0-9]{%d}" % _LONGEST_INTEGER)
 
@@ -199,7 +199,7 @@ def _tools(given: bytes) -> tuple[Any, Weight] | None:
 
 def _holds_long_number(raw: bytes) -> bool:
     """Whether so many digits stand in a row that it may be beyond a finite double."""
-    sample = raw[_STEP - 1 :: _STEP]
+    sample = raw[_STEP - 1 :: _STEP].translate(_AS_NINES)
     if _ROW.search(sample) is None:
         return False
     for row in _ROW.finditer(sample):
@@ -275,8 +275,10 @@ class _Census:
 
 def _is_too_deep(raw: bytes) -> bool:
     """Whether a valid JSON text is nested deeper than may be."""
-    short = len(raw) < _SHORT_BYTES
-    opened = len(raw.translate(None, _BESIDE_OPENING)) if short else _opened(raw, MAX_DEPTH + 1)
+    if len(raw) < _SHORT_BYTES:  # a mark is taken out of so few faster than it is counted
+        opened = len(raw) - len(raw.replace(b"{", b"").replace(b"[", b""))
+    else:
+        opened = _opened(raw, MAX_DEPTH + 1)
     return opened > MAX_DEPTH and _depth(_structure(raw)) > MAX_DEPTH
 
 

@@ -167,9 +167,9 @@ def usage_in_body(answer: bytes) -> Usage | None:
 def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
     """Likewise of the event that begins a message."""
     data = event.data
-    if data is None or b'"usage"' not in data:
+    if data is None or data.find(b'"usage"') < 0:
         return before
-    if before is None and b'"message_start"' in data:
+    if before is None and data.find(b'"message_start"') >= 0:
         try:
             told = _plain_start(data).message.usage
         except (ValueError, RecursionError):
@@ -231,20 +231,20 @@ def restore_body(answer: bytes, client_model: str) -> bytes:
 
 
 def restore_event(event: Event, client_model: str) -> bytes:
-    if event.data is None or b"message_start" not in event.data:
+    if event.data is None or event.data.find(b"message_start") < 0:
         return event.raw
     return replace_in_event(event, _MODEL_IN_EVENT, client_model)
 
 
 def is_terminal(event: Event) -> bool:
-    if event.data is None or b"message_stop" not in event.data:
+    if event.data is None or event.data.find(b"message_stop") < 0:
         return False
     found = _message(event.data)
     return found is not None and found.type == "message_stop"
 
 
 def is_complete(event: Event) -> bool:
-    if event.data is None or b'"stop_reason"' not in event.data:
+    if event.data is None or event.data.find(b'"stop_reason"') < 0:
         return False
     found = _message(event.data)
     return (
@@ -253,7 +253,7 @@ def is_complete(event: Event) -> bool:
 
 
 def error_in_event(event: Event) -> int | None:
-    if event.data is None or b'"error"' not in event.data:
+    if event.data is None or event.data.find(b'"error"') < 0:
         return None
     found = _message(event.data)
     # Some that speak this dialect leave out that it is an error.

@@ -71,7 +71,8 @@ class Event(Struct, frozen=True, gc=False):
     """One event of a stream. `raw` is every byte of it as received, framing included.
 
     `data` is the payload (SSE: the data lines joined by LF; JSON array: the element), None for an event without
-    one, such as a comment. `name` is SSE's event name, empty if it has none.
+    one, such as a comment. `name` is SSE's event name, empty if it has none. What `data` holds is sought by `find`:
+    `in` tries first whether what is sought is a number, and drops an error, at more than the search costs.
     """
 
     raw: bytes

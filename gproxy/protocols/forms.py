@@ -45,6 +45,7 @@ _STAMP, _STAMP_NUMBER = b"gproxy-730811", b"730811025500179"
 _TRIED = (_TEXT, _NUMBER, _COUNT, _STAMP, _STAMP_NUMBER)
 _BLANK = (b"", b"0", b"0", _STAMP, b"0")
 _SPACE = b" \t\r\n"
+_BACKSLASH = ord("\\")
 _ESCAPED_ASCII = rb"\u00"
 _NONE = Usage()
 _SOME = Usage(**dict.fromkeys(set(Usage.__struct_fields__) - {"service_tier"}, 7), service_tier="flex")
@@ -146,7 +147,7 @@ class Known:
         event = found[0]
         output_bytes = 0
         # Of what may stand in a text only an escape, or a letter beyond ASCII, is not one byte of it.
-        if event.isascii() and b"\\" not in event:
+        if event.isascii() and _BACKSLASH not in event:
             for group in self._counted:
                 output_bytes += len(found[group])
         else:

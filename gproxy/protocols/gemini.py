@@ -258,7 +258,7 @@ def _usage_in_any(answer: bytes) -> Usage | None:
 
 
 def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
-    if event.data is None or b'"usageMetadata"' not in event.data:
+    if event.data is None or event.data.find(b'"usageMetadata"') < 0:
         return before
     found = _answer(event.data)
     return before if found is None else usage_of(before, found.usage_metadata)
@@ -279,7 +279,8 @@ def is_terminal(event: Event) -> bool:
 
 def is_complete(event: Event) -> bool:
     """A finish reason, or a prompt that was blocked and so has no candidates."""
-    if event.data is None or not (b'"finishReason"' in event.data or b'"blockReason"' in event.data):
+    data = event.data
+    if data is None or (data.find(b'"finishReason"') < 0 and data.find(b'"blockReason"') < 0):
         return False
     found = _answer(event.data)
     if found is None:
@@ -289,7 +290,7 @@ def is_complete(event: Event) -> bool:
 
 
 def error_in_event(event: Event) -> int | None:
-    if event.data is None or b'"error"' not in event.data:
+    if event.data is None or event.data.find(b'"error"') < 0:
         return None
     found = _answer(event.data)
     return status_of_error(found.error) if found is not None and found.error else None

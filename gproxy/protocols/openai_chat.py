@@ -250,7 +250,7 @@ def is_complete(event: Event) -> bool:
 
 
 def error_in_event(event: Event) -> int | None:
-    if event.data is None or b'"error"' not in event.data:
+    if event.data is None or event.data.find(b'"error"') < 0:
         return None
     chunk = _chunk(event.data)
     return status_of_error(chunk.error) if chunk is not None and chunk.error else None

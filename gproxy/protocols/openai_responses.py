@@ -144,7 +144,7 @@ def usage_in_body(answer: bytes) -> Usage | None:
 def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
     """Likewise: what else the response holds (instructions, tools, all of the output) is passed over."""
     data = event.data
-    if data is None or b'"usage"' not in data:
+    if data is None or data.find(b'"usage"') < 0:
         return before
     try:
         plain = _plain_event(data).response
@@ -159,7 +159,7 @@ def _tells_more(plain: _Plain, data: bytes) -> bool:
     told = plain.usage
     if told is None:
         return False
-    return told.cost is not None or told.cost_in_usd_ticks is not None or b'"web_search_call"' in data
+    return told.cost is not None or told.cost_in_usd_ticks is not None or data.find(b'"web_search_call"') >= 0
 
 
 def _plain_usage(plain: _Plain) -> Usage | None:
@@ -174,7 +174,7 @@ def _usage_in_any(answer: bytes) -> Usage | None:
     found = _answer(answer)
     if found is None:
         return None
-    searched = _output(answer) if b'"web_search_call"' in answer else None
+    searched = _output(answer) if answer.find(b'"web_search_call"') >= 0 else None
     return usage_of(found.usage, found.service_tier, searched.output if searched else None)
 
 
@@ -201,7 +201,9 @@ def is_terminal(event: Event) -> bool:
 
 def error_in_event(event: Event) -> int | None:
     kind = _kind(event)
-    if kind not in ("", "error", "response.failed") or (not kind and b'"error"' not in (event.data or b"")):
+    if kind not in ("", "error", "response.failed") or (
+        not kind and (event.data or b"").find(b'"error"') < 0
+    ):
         return None
     found = _event(event.data)
     if not kind:

@@ -22,6 +22,7 @@ _LINE = re.compile(rb"([^\r\n]*)(\r\n|\r|\n|\Z)")
 _LONGEST_END = 3
 _SHORT_BYTES = 4 * 1024
 _DATA = b"data: "
+_RETURN = ord("\r")
 
 
 class SseFramer:
@@ -104,7 +105,7 @@ class SseFramer:
         if self._first:
             block = raw.removeprefix(_BOM)
             self._first = False
-        if block.startswith(_DATA) and block.find(b"\n") == len(block) - 2 and b"\r" not in block:
+        if block.startswith(_DATA) and block.find(b"\n") == len(block) - 2 and _RETURN not in block:
             return Event(raw, block[len(_DATA) : -2])
         name, lines = b"", []
         for line in block.splitlines():
@@ -144,7 +145,7 @@ def with_data(event: Event, data: bytes) -> bytes:
 
 def _is_single(data: bytes) -> bool:
     """Whether `data` surely is one event and no more, as what comes of a paced stream is."""
-    return data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 > 0 and b"\r" not in data
+    return data.endswith(b"\n\n") and data.find(b"\n\n") == len(data) - 2 > 0 and _RETURN not in data
 
 
 def _after(found: re.Match[bytes] | None) -> int:

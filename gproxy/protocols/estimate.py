@@ -18,7 +18,8 @@ _ADDRESS = re.compile(r"https?://\S{1,2048}")
 _STEP_CHARS = 256 * 1024
 _DIGITS = re.compile(r"[A-Za-z0-9+/_-]*")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]*={0,2}")
-_STARTS = "hd"
+_FIRST = slice(1)
+_STARTS = frozenset("hd")
 """How an address and a `data:` URI begin; most text does not."""
 
 _DATA_URI = re.compile(r"data:[^,;]{0,100}(?:;[^,;]{0,100}){0,5};base64,")
@@ -57,7 +58,7 @@ def weight_of(tree: Mapping[str, Any]) -> Weight:
         for name, value in node.items():
             kind = type(value)
             if kind is str:
-                if (value[:1] not in _STARTS and name not in _ENCODED) or not _is_elsewhere(name, value):
+                if (value[_FIRST] not in _STARTS and name not in _ENCODED) or not _is_elsewhere(name, value):
                     texts.append(value)
             elif kind is dict or kind is list:
                 pending.append(value)

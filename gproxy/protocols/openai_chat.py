@@ -203,8 +203,8 @@ def usage_in_body(answer: bytes) -> Usage | None:
         return _usage_in_any(answer)
     read_tokens, written = told.prompt_tokens, told.completion_tokens
     prompt, completion = told.prompt_tokens_details, told.completion_tokens_details
-    if prompt is None and completion is None and tier is None:
-        return Usage(read_tokens, written)
+    if prompt is None and completion is None:
+        return Usage(read_tokens, written, service_tier=None if tier is None else service_tier(tier))
     return detailed(read_tokens, written, told.total_tokens, prompt, completion, tier)
 
 

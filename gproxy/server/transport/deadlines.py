@@ -5,58 +5,54 @@ Who waits for what, and what it means that it took too long, is decided elsewher
 
 import asyncio
 import math
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 _NOW_SECONDS = 0.001
 """Event loops count in milliseconds: what ends so soon has ended."""
 
 
-class Deadlines:
-    """Of one event loop, to be made inside it. `ends` is until when who waits.
+class Wait(Protocol):
+    """One that may be `late`, at `until` on the loop's clock."""
 
-    A wait costs an entry in a dictionary. The timer is set for the first of them to end, and set again when it fires:
-    nearly all waits are over by then, and have cost none.
+    until: float
+
+    def late(self) -> None:
+        """It has lasted too long, and is none any more."""
+
+
+class Deadlines:
+    """Of one event loop, to be made inside it. `waits` tells those that there are, when it looks at them at `due`.
+
+    A wait that ends before that is to be told by `set`; any other costs a comparison. When the timer fires it is set
+    for the first of those that there are then: nearly all that were before are over.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waits: Callable[[], Iterable[Wait]]) -> None:
         self._loop = asyncio.get_running_loop()
-        self.ends: dict[asyncio.Future[bool], float] = {}
+        self._waits = waits
         self._timer: asyncio.TimerHandle | None = None
-        self._due = math.inf
+        self.due = math.inf
 
-    def wait(self, until: float) -> asyncio.Future[bool]:
-        """To be awaited: False from `end`, True at `until` on the loop's clock. Whoever is cancelled ends it too."""
-        future: asyncio.Future[bool] = self._loop.create_future()
-        self.ends[future] = until
-        if until < self._due:
-            self._set(until)
-        return future
-
-    def end(self, future: asyncio.Future[bool]) -> None:
-        """Nobody needs to wait any more."""
-        if self.ends.pop(future, None) is not None and not future.done():
-            future.set_result(False)
+    def set(self, until: float) -> None:
+        """Look at `until`, which is before `due`."""
+        self.close()
+        self.due = until
+        self._timer = self._loop.call_at(until, self._look)
 
     def close(self) -> None:
         """Nothing waits any more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _set(self, until: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._due = until
-        self._timer = self._loop.call_at(until, self._look)
-
     def _look(self) -> None:
         self._timer = None
-        self._due = math.inf
+        self.due = math.inf
         over = self._loop.time() + _NOW_SECONDS
-        for future in [future for future, until in self.ends.items() if until <= over]:
-            del self.ends[future]
-            if not future.done():
-                future.set_result(
-                    True
-                )  # an exception would refer to who waits, and so to the future that holds it
-        first = min(self.ends.values(), default=math.inf)
-        if first < math.inf:
-            self._set(first)
+        waits = list(self._waits())
+        for wait in waits:
+            if wait.until <= over:
+                wait.late()
+        first = min((wait.until for wait in waits if wait.until > over), default=math.inf)
+        if first < self.due:
+            self.set(first)

@@ -10,7 +10,7 @@ import math
 import re
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
@@ -18,8 +18,7 @@ import httpx
 
 from gproxy.server.transport.deadlines import Deadlines
 from gproxy.server.transport.h1connect import Dialer, Origin, Proxy, origin_of, proxy_of
-from gproxy.server.transport.h1exchange import Connection, Exchange
-from gproxy.server.transport.h1head import Heads
+from gproxy.server.transport.h1exchange import Connection, Exchange, Place
 from gproxy.server.transport.outbox import Outbox
 
 KEEP_ALIVE_SECONDS = 15.0
@@ -141,7 +140,6 @@ class H1Transport(httpx.AsyncBaseTransport):
             if until > deadline:
                 until = deadline
             exchange = connection.start(head, body, bodiless=form.method == "HEAD")
-            exchange.until = until
             try:
                 while not exchange.status:
                     if await exchange.news(until):
@@ -243,26 +241,16 @@ sleepless: Callable[[], float] = (
 """Seconds since some moment, those in which the machine slept among them."""
 
 
-class _Place:
-    """What there is of connections to one origin. `open` is their number, `idle` those of them that nobody uses."""
-
-    def __init__(self, key: _Key) -> None:
-        self.key = key
-        self.open = 0
-        self.idle: list[Connection] = []
-        self.heads = Heads()
-
-
 class Pool:
     """The connections of a transport; of the idle ones to an origin, the last is used first."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._all: dict[Connection, _Place] = {}
-        self._places: dict[_Key, _Place] = {}
+        self._all: set[Connection] = set()
+        self._places: dict[Hashable, Place] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
-        self.deadlines = Deadlines()
+        self.deadlines = Deadlines(self._waits)
         self.outbox = Outbox()
 
     def take(self, key: _Key) -> Connection | None:
@@ -281,16 +269,16 @@ class Pool:
         began = self._loop.time()
         connection = await dialer.connect(*key, lambda: Connection(self))
         connection.way = self._loop.time() - began
-        self._all[connection] = place = self._places.setdefault(key, _Place(key))
+        self._all.add(connection)
+        connection.place = place = self._places.setdefault(key, Place(key))
         place.open += 1
-        connection.heads = place.heads
         if self._closed:
             connection.abort()
             raise httpx.ConnectError("the client is closed")
         return connection
 
     def release(self, connection: Connection) -> None:
-        idle = self._all[connection].idle
+        idle = connection.place.idle
         connection.idle_since = sleepless()
         idle.append(connection)
         if len(idle) > MAX_IDLE:
@@ -299,14 +287,18 @@ class Pool:
             self._sweeper = self._loop.call_later(KEEP_ALIVE_SECONDS, self._sweep)
 
     def forget(self, connection: Connection) -> None:
-        place = self._all.pop(connection, None)
-        if place is None:
+        if connection not in self._all:
             return
+        self._all.remove(connection)
+        place = connection.place
         if connection in place.idle:
             place.idle.remove(connection)
         place.open -= 1
         if not place.open:
             del self._places[place.key]
+
+    def _waits(self) -> list[Exchange]:
+        return [exchange for it in self._all if (exchange := it.awaited) is not None]
 
     def _sweep(self) -> None:
         """Close what has been idle for long enough, and look again when the next one will have been."""

@@ -7,7 +7,7 @@ that come in is an answer in `h1answer.py`.
 import asyncio
 import errno
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Protocol
 
 import httpx
@@ -21,6 +21,17 @@ from gproxy.server.transport.sockets import arrivals, reset
 
 WRITE_BYTES = 64 * 1024
 """A larger body goes out in pieces of this size, as the connection takes them."""
+
+
+class Place:
+    """What there is of connections to one origin. `open` is their number, `idle` those of them that nobody uses;
+    `heads` is how the answers from there begin, `key` what its owner knows it by."""
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+        self.open = 0
+        self.idle: list[Connection] = []
+        self.heads = Heads()
 
 
 class Owner(Protocol):
@@ -41,7 +52,7 @@ Take = Callable[[bytes], bool]
 
 class Exchange(Reading, httpx.AsyncByteStream):
     """One request's answer: its head once it has a `status`, of which `news` may tell, then the body by `read`.
-    `connection` is to be set. `until` is when the head had to be there.
+    `connection` is to be set. `until` is when what was waited for last had to be there.
 
     Everything that belongs to the answer is here and nothing on its connection, which may be serving the next request
     before this body has been taken.
@@ -69,17 +80,18 @@ class Exchange(Reading, httpx.AsyncByteStream):
     def feed(self, data: bytes) -> None:
         """Some of the answer has come in. Afterwards it may be `complete`, or have a `fault`."""
         self.take_in(data)
-        ended = self.complete or self.fault is not None
-        if self.pieces:
-            if self._take is not None:
+        goes_on = not self.complete and self.fault is None
+        if self._take is not None:
+            if self.pieces:
                 self._hand_on(self._take)
-            elif not ended:
-                self._unread += len(data)
-                if self._unread > h1head.MAX_UNREAD_BYTES and not self.paused:
-                    self.paused = True
-                    self.connection.pause()
-        if self._waiter is not None and (ended or self._take is None):
-            self._wake()
+            if goes_on and self._take is not None:
+                return
+        elif goes_on and self.pieces:
+            self._unread += len(data)
+            if self._unread > h1head.MAX_UNREAD_BYTES and not self.paused:
+                self.paused = True
+                self.connection.pause()
+        self._wake()
 
     def _hand_on(self, take: Take) -> None:
         pieces = self.pieces
@@ -114,10 +126,17 @@ class Exchange(Reading, httpx.AsyncByteStream):
             self.fault = fault
             self._wake()
 
-    def _wake(self) -> None:
+    def _wake(self, late: bool = False) -> None:
         waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            self.connection.owner.deadlines.end(waiter)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(late)
+
+    @property
+    def waits(self) -> bool:
+        return self._waiter is not None
+
+    def late(self) -> None:
+        self._wake(True)  # an exception would refer to who waits, and so to the future that holds it
 
     # What the one who asked does.
 
@@ -126,9 +145,12 @@ class Exchange(Reading, httpx.AsyncByteStream):
         nothing will come."""
         if self.fault is not None:
             raise httpx.ReadError(self.fault) from self._lost_by
-        if self._waiter is not None:
-            self._wake()  # whoever has waited and was cancelled
-        self._waiter = waiter = self.connection.owner.deadlines.wait(until)
+        connection = self.connection
+        self._waiter = waiter = connection.loop.create_future()
+        self.until = until
+        deadlines = connection.owner.deadlines
+        if until < deadlines.due:
+            deadlines.set(until)
         return waiter
 
     @property
@@ -197,10 +219,10 @@ class Exchange(Reading, httpx.AsyncByteStream):
 
 
 class Connection(asyncio.Protocol):
-    """One connection. It has at most one exchange, and belongs to `owner` between two of them."""
+    """One connection. It has at most one exchange, and belongs to `owner` between two of them. `place` is for its
+    owner to set."""
 
-    heads: Heads
-    """How those of this upstream look; for its owner to set, as all else about whose it is."""
+    place: Place
     _transport: asyncio.Transport
 
     def __init__(self, owner: Owner) -> None:
@@ -220,40 +242,46 @@ class Connection(asyncio.Protocol):
         self.closing = transport.is_closing
         self.arrived = arrivals(transport)
 
+    @property
+    def awaited(self) -> Exchange | None:
+        """The exchange, if somebody waits for it."""
+        exchange = self._exchange
+        return exchange if exchange is not None and exchange.waits else None
+
     def start(self, head: bytes, body: bytes, *, bodiless: bool = False) -> Exchange:
         """Send a request; `body` is what its head says. `bodiless`: its answer is a head alone, whatever it says."""
         assert self._exchange is None
-        exchange = Exchange(self.heads, bodiless=bodiless)
+        place = self.place
+        exchange = Exchange(place.heads, bodiless=bodiless)
         exchange.connection = self
         if self._lost:
             self.owner.forget(self)
             exchange.lose(self._error)
             return exchange
         self._exchange = exchange
-        if self.owner.deadlines.ends and len(body) <= WRITE_BYTES:  # others are likely to be sent with it
+        if len(body) > WRITE_BYTES:
+            self._held, self._unsent = head, memoryview(body)
+        else:
             self._held = head + body
-            self.owner.outbox.put(self._send_held)
-        elif self._is_asked_for():
-            if len(body) <= WRITE_BYTES:
-                self._transport.write(head + body)
-            else:
-                self._transport.write(head)
-                self._unsent = memoryview(body)
-                self._send()
+            if place.open - len(place.idle) > 1:  # others are likely to be sent with it
+                self.owner.outbox.put(self._send_held)
+                return exchange
+        self._send_held()
         return exchange
 
     def _send_held(self) -> None:
-        if self._held and self._is_asked_for():
-            held, self._held = self._held, b""
-            self._transport.write(held)
-
-    def _is_asked_for(self) -> bool:
-        """Whether what will come now is the answer. What has come already is the connection's end, or would be taken
-        for the answer. Of a new one it may be what TLS begins with."""
+        held = self._held
+        if not held:
+            return  # it was given up
+        # What has come already is the connection's end, or would be taken for the answer. To a new connection it may
+        # be what TLS begins with.
         if self.idle_since and self.arrived():
             self._unasked()
-            return False
-        return True
+            return
+        self._held = b""
+        self._transport.write(held)
+        if self._unsent:
+            self._send()
 
     def _send(self) -> None:
         transport = self._transport

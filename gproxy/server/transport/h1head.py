@@ -28,8 +28,10 @@ _LENGTH, _CODING = b"content-length", b"transfer-encoding"
 _PRINTED = re.compile(rb"[\t\x20-\x7e]*")
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [ -~]*)?")
 _BODILESS = (204, 304)
-# What all agree on: where the value of a header begins and ends, a length, chunks, a connection that goes on.
-_VALUE = rb"([!-~\x80-\xff][\t -~\x80-\xff]*+)(?<![\t ])"
+_NUL, _LF = b"\0\n"
+# What all agree on: where the value of a header begins and ends, a length, chunks, a connection that goes on. What no
+# value holds but CR is seen of all at once: a set of bytes is looked up for each of them.
+_VALUE = rb"([^\t\r\n ][^\r]*+)(?<![\t ])"
 _PLAIN = {_LENGTH: rb"([0-9]{1,15})", _CODING: rb"((?i:chunked))", b"connection": rb"((?i:keep-alive))"}
 _OTHERS_OF_CONNECTION = frozenset((b"proxy-connection", b"upgrade"))
 
@@ -136,7 +138,8 @@ def _is_in_chunks(coding: bytes) -> bool:
 
 
 class _Form(Struct, frozen=True):
-    """How heads look that differ in values alone. `length` is where the body's stands, None if it comes in chunks."""
+    """How heads look that differ in values alone. `length` is where the body's stands, None if it comes in chunks.
+    `match` takes what holds NUL or LF for a value too."""
 
     match: Callable[[bytes, int, int], re.Match[bytes] | None]
     status: int
@@ -162,10 +165,13 @@ class Heads:
             match = form.match(data, 0, MAX_FIELD_BYTES)  # so that it is within all limits
             if match is None:
                 continue
+            values = match.groups()
+            together = b"".join(values)
+            if _NUL in together or _LF in together:
+                return None
             if form is not forms[0]:
                 forms.remove(form)
                 forms.insert(0, form)
-            values = match.groups()
             length = IN_CHUNKS if form.length is None else int(values[form.length])
             return form.status, Told(form.shape, values), length, match.end()
         return None

@@ -10,77 +10,84 @@ from gproxy.server.transport.deadlines import Deadlines
 pytestmark = pytest.mark.both_loops
 
 
-@pytest.fixture
-async def deadlines() -> Deadlines:
-    return Deadlines()
+class Wait:
+    """One that lasts until then, unless it is `over` before; when it was found to be late, if it was."""
+
+    def __init__(self, bench: "Bench", seconds: float) -> None:
+        self.until = bench.began + seconds
+        self.late_after = math.nan
+        self._bench = bench
+        bench.waits.append(self)
+        if self.until < bench.deadlines.due:
+            bench.deadlines.set(self.until)
+
+    def late(self) -> None:
+        self.late_after = self._bench.loop.time() - self._bench.began
+        self.over()
+
+    def over(self) -> None:
+        self._bench.waits.remove(self)
 
 
-class Waits:
-    """Waits on one `Deadlines`, and how long after the beginning each of them ended."""
-
-    def __init__(self, deadlines: Deadlines) -> None:
-        self.deadlines = deadlines
+class Bench:
+    def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.began = self.loop.time()
-        self.over: dict[float, float] = {}
+        self.waits: list[Wait] = []
+        self.deadlines = Deadlines(lambda: self.waits)
 
-    async def out(self, seconds: float) -> None:
-        assert await self.deadlines.wait(self.began + seconds)
-        self.over[seconds] = self.loop.time() - self.began
-
-
-async def test_each_waitends_at_its_time_in_whatever_order_they_began(deadlines: Deadlines) -> None:
-    it = Waits(deadlines)
-    await asyncio.gather(*(it.out(seconds) for seconds in (0.2, 0.05, 0.3, 0.05001, 0.1)))
-    assert list(it.over) == [0.05, 0.05001, 0.1, 0.2, 0.3]
-    assert all(seconds - 0.002 <= took < seconds + 0.5 for seconds, took in it.over.items())
-    assert not deadlines.ends
+    async def empty(self) -> None:
+        async with asyncio.timeout(5):
+            while self.waits:
+                await asyncio.sleep(0.005)
 
 
-async def test_what_is_done_in_timeends_with_it_and_leaves_nothing(deadlines: Deadlines) -> None:
-    it = Waits(deadlines)
-    late = asyncio.create_task(it.out(0.1))
-    early = deadlines.wait(it.began + 0.05)
-    await asyncio.sleep(0)
-    deadlines.end(early)
-    assert not await early
-    assert len(deadlines.ends) == 1
-    await late
-    assert deadlines._timer is None
+@pytest.fixture
+async def bench() -> Bench:
+    return Bench()
 
 
-async def test_one_that_is_cancelled_leaves_the_others(deadlines: Deadlines) -> None:
-    it = Waits(deadlines)
-    gone, ended = deadlines.wait(it.began + 0.02), deadlines.wait(math.inf)
-    late = asyncio.create_task(it.out(0.05))
-    await asyncio.sleep(0)
-    gone.cancel()
-    ended.cancel()
-    deadlines.end(ended)
-    await late
-    assert gone.cancelled()
-    assert not deadlines.ends
+async def test_each_wait_ends_at_its_time_in_whatever_order_they_began(bench: Bench) -> None:
+    times = (0.2, 0.05, 0.3, 0.05001, 0.1)
+    waits = {seconds: Wait(bench, seconds) for seconds in times}
+    await bench.empty()
+    late = {seconds: wait.late_after for seconds, wait in waits.items()}
+    assert sorted(times, key=late.__getitem__) == sorted(times)
+    assert all(seconds - 0.002 <= after < seconds + 0.5 for seconds, after in late.items())
 
 
-async def test_what_has_no_end_needs_no_timer(deadlines: Deadlines) -> None:
-    for_ever = deadlines.wait(math.inf)
-    assert deadlines._timer is None
-    await Waits(deadlines).out(0.02)
-    assert deadlines._timer is None
-    deadlines.end(for_ever)
-    assert not await for_ever
-    deadlines.close()
+async def test_what_is_over_in_time_is_left_alone(bench: Bench) -> None:
+    early, late = Wait(bench, 0.02), Wait(bench, 0.05)
+    early.over()
+    await bench.empty()
+    assert math.isnan(early.late_after)
+    assert late.late_after >= 0.048
+    assert bench.deadlines._timer is None
 
 
-async def test_thousands_of_waits_set_few_timers(
-    deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loop = asyncio.get_running_loop()
+async def test_what_has_no_end_needs_no_timer(bench: Bench) -> None:
+    for_ever = Wait(bench, math.inf)
+    assert bench.deadlines._timer is None
+    late = Wait(bench, 0.02)
+    await asyncio.sleep(0.05)
+    assert late.late_after >= 0.018
+    assert bench.waits == [for_ever]
+    assert bench.deadlines._timer is None
+    assert bench.deadlines.due == math.inf
+
+
+async def test_nothing_is_late_once_it_is_closed(bench: Bench) -> None:
+    wait = Wait(bench, 0.02)
+    bench.deadlines.close()
+    await asyncio.sleep(0.05)
+    assert bench.waits == [wait]
+
+
+async def test_thousands_of_waits_set_few_timers(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     sets: list[float] = []
     monkeypatch.setattr(
-        Deadlines, "_set", lambda self, until: sets.append(until) or setattr(self, "_due", until)
+        Deadlines, "set", lambda self, until: sets.append(until) or setattr(self, "due", until)
     )
-    now = loop.time()
     for number in range(2000):
-        deadlines.end(deadlines.wait(now + 60 + number))
-    assert sets == [now + 60]
+        Wait(bench, 60 + number).over()
+    assert sets == [bench.began + 60]

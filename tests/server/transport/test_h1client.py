@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 import os
 import random
 import socket
@@ -57,11 +56,13 @@ def meeting(number: int) -> Callable[[Seen, asyncio.StreamWriter], object]:
 
 @contextmanager
 def waits(transport: H1Transport) -> Iterator[None]:
-    """As if somebody waited for an upstream, so that requests go by the outbox."""
-    waiter = asyncio.get_running_loop().create_future()
-    transport._pool.deadlines.ends[waiter] = math.inf
+    """As if somebody waited for each of the upstreams, so that requests go by the outbox."""
+    places = tuple(transport._pool._places.values())
+    for place in places:
+        place.open += 1
     yield
-    del transport._pool.deadlines.ends[waiter]
+    for place in places:
+        place.open -= 1
 
 
 async def until(true: Callable[[], bool]) -> None:

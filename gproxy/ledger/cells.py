@@ -25,12 +25,14 @@ class Memory(Protocol):
     """`cells` are 64 bits each, and are to be asked for anew after `place`. All is done inside `turn`, which raises
     `StoreError` if it cannot be had.
 
-    `worker` is the slot of this process, of so many `workers`. `changing` is held inside `turn`, and by another
-    thread of this process that takes what was counted.
+    `worker` is the slot of this process, of so many `workers`; `alone` if there is no other, so that nobody sees a
+    cell but who counts, and he may write later what he knows by himself. `changing` is held inside `turn`, and by
+    another thread of this process that takes what was counted.
     """
 
     worker: int
     workers: int
+    alone: bool
     changing: threading.Lock
 
     @property
@@ -59,7 +61,7 @@ class Own:
     """The memory of a process that counts alone."""
 
     def __init__(self) -> None:
-        self.worker, self.workers = 0, 1
+        self.worker, self.workers, self.alone = 0, 1, True
         self.cells: list[int] = []
         self.turn = self.changing = threading.Lock()
         self._places: dict[str, int] = {}

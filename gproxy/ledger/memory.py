@@ -50,6 +50,8 @@ class Shared:
     descriptor of a file gives up its locks, and to map it anew is to do that.
     """
 
+    alone = False
+
     def __init__(self, workers: int) -> None:
         self.worker, self.workers = 0, workers
         self.changing = threading.Lock()

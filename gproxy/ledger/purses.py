@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 
+from msgspec import Struct
+
 from gproxy.errors import StoreError
 from gproxy.ledger.bulk import MOST_SPENT_NANO
 from gproxy.ledger.cells import Memory
@@ -46,13 +48,27 @@ _MOVED = "purses moved"
 Until then each is where it was found."""
 
 
+class _Charged(Struct):
+    """The cells that a cost is added to, when they were found, and what was not added yet."""
+
+    moved: int
+    places: Sequence[int]
+    owed: int = 0
+
+
 class Purses:
-    """All done in the memory's turn."""
+    """All done in the memory's turn.
+
+    Where one process counts alone, costs are added up (`_owed` all of them), and spent when somebody asks for what
+    is, or a budget may be passed.
+    """
 
     def __init__(self, memory: Memory, ask: Ask) -> None:
         self._memory, self._ask = memory, ask
         self._known: dict[tuple[str, str], Purse] = {}
-        self._charged: dict[tuple[tuple[str, ...], int], tuple[int, Sequence[int]]] = {}
+        self._charged: dict[tuple[tuple[str, ...], int], _Charged] = {}
+        self._owing: list[_Charged] = []
+        self._owed = 0
         self._drawn: dict[int, tuple[Sequence[Budget], int, int, Sequence[Drawn]]] = {}
         self._scopes: dict[str, int] = {}
         self._own = _HOLDERS + memory.worker
@@ -60,6 +76,7 @@ class Purses:
 
     def spent(self, scope: str, period: str) -> Spent:
         """Raises `StoreError` if the store has to be asked, and cannot be."""
+        self.pay()
         at, number = self._known.get((scope, period), _NONE)
         cells = self._memory.cells
         if not number or cells[at] != number or not cells[at + _SPENT]:
@@ -85,17 +102,25 @@ class Purses:
             cells[place] = min(max(found[0][0], 0), MOST_SPENT_NANO) + 1 if found else 1
         return purse
 
-    def room(self, budgets: Sequence[Budget], day: int, nano: int) -> Sequence[Drawn] | None:
-        """Where the budgets are held on a UTC day, if so much fits into each beside what is spent and held; None if
-        that is to be weighed. Raises `StoreError`."""
+    def draw(self, budgets: Sequence[Budget], day: int, nano: int) -> Sequence[Drawn] | None:
+        """Hold so much of each of the budgets on a UTC day, if it fits into each beside what is spent and held: where
+        it is held; None if that is to be weighed. Raises `StoreError`."""
+        owed = self._owed
         of, on, moved, drawn = self._drawn.get(id(budgets), _UNKNOWN)
         cells = self._memory.cells
         if of is not budgets or on != day or moved != cells[self._moved]:
             drawn = self.drawn(budgets, day)
             cells = self._memory.cells
         for at, _, most in drawn:
-            if cells[at + _SPENT] + cells[at + _HELD] + nano > most:
-                return None
+            if cells[at + _SPENT] + cells[at + _HELD] + owed + nano > most:
+                if not owed:
+                    return None
+                self.pay()
+                return self.draw(budgets, day, nano)
+        own = self._own
+        for at, _, _ in drawn:
+            cells[at + own] += nano
+            cells[at + _HELD] += nano
         return drawn
 
     def drawn(self, budgets: Sequence[Budget], day: int) -> Sequence[Drawn]:
@@ -112,7 +137,7 @@ class Purses:
         return drawn
 
     def hold(self, drawn: Iterable[Drawn], nano: int) -> None:
-        """Hold so much more of each; they were found in this turn."""
+        """Hold so much more of each, whether or not it fits; they were found in this turn."""
         cells, own = self._memory.cells, self._own
         for at, _, _ in drawn:
             cells[at + own] += nano
@@ -132,26 +157,42 @@ class Purses:
         """Spend so much of each scope, in every period of that UTC day. What the store cannot be asked for now is
         asked for when it matters, and will have been told."""
         known = self._charged.get((scopes, day))
-        cells = self._memory.cells
-        if known is None or known[0] != cells[self._moved]:
+        if known is None or known.moved != self._memory.cells[self._moved]:
             known = self._found_all(scopes, day)
-            cells = self._memory.cells
-        for place in known[1]:
+        if not self._memory.alone:
+            self._spend(known.places, nano)
+            return
+        if not known.owed:
+            self._owing.append(known)
+        known.owed += nano
+        self._owed += nano
+
+    def pay(self) -> None:
+        """Spend what costs were added up to."""
+        for it in self._owing:
+            self._spend(it.places, it.owed)
+            it.owed = 0
+        self._owing.clear()
+        self._owed = 0
+
+    def _spend(self, places: Sequence[int], nano: int) -> None:
+        cells = self._memory.cells
+        for place in places:
             has = cells[place] + nano
             cells[place] = has if has <= _MOST else _MOST
 
-    def _found_all(self, scopes: tuple[str, ...], day: int) -> tuple[int, Sequence[int]]:
-        """The cells that a cost of that day is added to, and when they were found."""
+    def _found_all(self, scopes: tuple[str, ...], day: int) -> _Charged:
+        """The cells that a cost of that day is added to."""
         pairs = [(scope, period) for scope in scopes for period in periods(day).values()]
         places = []
         for pair in pairs:
             with contextlib.suppress(StoreError):
                 places.append(self.purse(*pair)[0] + _SPENT)
         if len(places) < len(pairs):
-            return 0, places
+            return _Charged(0, places)
         if len(self._charged) >= _MOST_KNOWN:
             self._charged.clear()
-        found = self._charged[scopes, day] = self._moves(), places
+        found = self._charged[scopes, day] = _Charged(self._moves(), places)
         return found
 
     def _moves(self) -> int:
@@ -174,6 +215,7 @@ class Purses:
                 return purse, number
         free = next((purse for purse in purses if not cells[purse + _HELD]), purses[0])
         if cells[free]:
+            self.pay()  # while each place is still where it was found
             cells[self._moved] += 1
         cells[free] = 0  # until it is whole
         for cell in range(free + 1, free + size):

@@ -37,7 +37,7 @@ class Hold(Struct, frozen=True, gc=False):
 
     claim: Claim
     plan: Plan
-    purses: Sequence[Drawn]
+    drawn: Sequence[Drawn]
 
 
 class Tally:
@@ -83,11 +83,10 @@ class Tally:
                 plan = self._planned(claim.bounds)
             if plan.second != second:
                 plan.turn(second, self._added)
-            told, purses = plan.look(tokens, now), None
+            told, drawn, budgets = plan.look(tokens, now), None, claim.budgets
             if told is not None:
-                budgets = claim.budgets
-                purses = self._purses.room(budgets, second // DAY_S, claim.cost_nano) if budgets else ()
-            if told is None or purses is None:
+                drawn = self._purses.draw(budgets, second // DAY_S, claim.cost_nano) if budgets else ()
+            if told is None or drawn is None:
                 counts = plan.counts(tokens)
                 if refused := refusal(self, counts, claim):
                     stands = standings(counts, now)
@@ -95,14 +94,13 @@ class Tally:
                 for count in counts:
                     count.take()
                 told = tightest(standings(counts, now))
-                purses = self._purses.drawn(claim.budgets, second // DAY_S)
+                drawn = self._purses.drawn(budgets, second // DAY_S)
+                self._purses.hold(drawn, claim.cost_nano)
             if self._ended:
                 self._memory.handed()
                 self._times += 1
             for gone in plan.count(tokens):
                 self._forget(gone)
-            if purses:
-                self._purses.hold(purses, claim.cost_nano)
             if tokens > plan.unclipped:
                 self._add(claim)
             else:
@@ -110,7 +108,7 @@ class Tally:
                     self._counted.append(plan)
                 plan.requests += 1
                 plan.tokens += tokens
-        self._open[claim.request_id] = Hold(claim, plan, purses)
+        self._open[claim.request_id] = Hold(claim, plan, drawn)
         return Admission(told)
 
     def _add(self, claim: Claim) -> None:
@@ -170,8 +168,8 @@ class Tally:
         noted = self._ended.note(claim.request_id, TAKEN) if self._ended else 0
         if hold is not None:
             corrected = hold.plan.end(hold.claim, tokens, late)
-            if hold.purses:
-                self._purses.release(hold.purses, hold.claim.cost_nano)
+            if hold.drawn:
+                self._purses.release(hold.drawn, hold.claim.cost_nano)
         if cost_nano:
             self._purses.charge(claim.scopes, int(claim.at) // DAY_S, cost_nano)
         if self._ended:
@@ -199,7 +197,7 @@ class Tally:
             if window.correct(slot, -n) and window.written:
                 slots = self._added[rule, kind]
                 slots[slot] = slots.get(slot, 0) - n
-        self._purses.release(hold.purses, hold.claim.cost_nano)
+        self._purses.release(hold.drawn, hold.claim.cost_nano)
 
     def catch_up(self) -> None:
         """Do what is late, if it can be done now."""
@@ -232,6 +230,7 @@ class Tally:
             for window in self._windows.values():
                 if window.ahead is not None:
                     window.ahead()
+            self._purses.pay()
             for name, at in self._stale[-_MOST_STALE:]:
                 windows.forget(self._memory, name, at)
                 purses.forget(self._memory, name, at)

@@ -89,8 +89,7 @@ class Window:
             self._read(slot)
         used, newest = self._sum(slot)
         cells[at + USED], cells[at + NEWEST] = used, newest
-        place = at + _RING + (slot & self._mask)
-        cells[at + PLACE] = place if newest >= slot and self._has_begun(slot, place) else 0
+        cells[at + PLACE] = self.place_of(slot) if newest >= slot else 0
         cells[at + NOW] = slot
 
     def begin(self, slot: int, need: int) -> tuple[int, int] | None:
@@ -106,6 +105,11 @@ class Window:
             cells[at + NEWEST] = max(cells[at + NEWEST], slot)
         cells[at + PLACE] = place if cells[at + NEWEST] >= slot else 0
         return left
+
+    def place_of(self, slot: int) -> int:
+        """The cell of that slot, 0 if nothing was counted there."""
+        place = self.at + _RING + (slot & self._mask)
+        return place if self._has_begun(slot, place) else 0
 
     def _has_begun(self, slot: int, place: int) -> bool:
         """Whether anything was counted in that slot, whose cell it would be."""

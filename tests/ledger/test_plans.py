@@ -73,24 +73,38 @@ def plain(stands: Sequence[Standing], tokens: int, now: float) -> bool:
     return tokens > 0 and max(ends) <= 61 and now % 86_400 < 86_400 - 122
 
 
+STORIES: tuple[list[tuple[Any, ...]], ...] = (
+    [("reserve", 3, 1), ("go", -1.0), ("reserve", 2, 1), ("reserve", 0, 1)],  # a count is ahead
+    [("reserve", 2, 1), ("go", -1.0), *[("reserve", 2, 1)] * 3],
+    [*[("reserve", 0, 1)] * 3, ("end", 0, 20), ("reserve", 0, 10), ("see", 0, 0), ("reserve", 0, 1)],
+    # All tokens are given back.
+    [*[("reserve", 0, 1)] * 2, *[("end", 0, 0)] * 2, ("reserve", 0, 0), ("see", 4, 0)],
+    [*[("reserve", 2, 1)] * 2, *[("end", 0, 0)] * 2, ("reserve", 2, 0), ("see", 0, 0)],
+    [*[("reserve", 4, 1)] * 2, *[("end", 0, 0)] * 2, ("reserve", 4, 0), ("see", 0, 0)],
+    # More tokens were used than fit, or counted.
+    [*[("reserve", 4, 1)] * 3, ("end", 0, 70), ("reserve", 4, 0), ("see", 4, 0)],
+    [("reserve", 2, 50), *[("reserve", 2, 0)] * 2, ("end", 0, 20), ("see", 0, 0)],
+    # Others count in the same windows, or end.
+    [*[("reserve", 1, 1)] * 2, ("reserve", 0, 1), ("end", 0, 1), ("reserve", 1, 1), ("see", 4, 0)],
+    [*[("reserve", 1, 1)] * 3, ("reserve", 0, 1)],
+    [("reserve", 5, 1), *[("reserve", 1, 1)] * 2, ("end", 0, 1), ("reserve", 1, 1)],
+    # What ends was counted before.
+    [*[("reserve", 1, 1)] * 2, ("go", 1.0), ("reserve", 1, 1), ("end", 0, 20), ("reserve", 1, 1)],
+    [("reserve", 0, 9), ("go", 1.0), *[("reserve", 0, 1)] * 2, ("end", 0, 1), ("reserve", 0, 1)],
+    [("reserve", 2, 1), ("go", 60.0), *[("reserve", 2, 1)] * 2, ("end", 0, 20), ("reserve", 2, 0)],
+    [("reserve", 4, 9), ("go", 1.0), *[("reserve", 4, 1)] * 2, ("end", 0, 1), *[("end", 0, 0)] * 2],
+)
+
+
+def with_stories(test: Any) -> Any:
+    for moves in STORIES:
+        test = example(NOON, moves)(test)
+    return test
+
+
 @settings(deadline=None, max_examples=600)
 @given(st.sampled_from([NOON, MIDNIGHT - 130, MIDNIGHT - 30.5]), MOVES)
-@example(
-    NOON, [("reserve", 0, 1)] * 3 + [("end", 0, 20), ("reserve", 0, 10), ("see", 0, 0), ("reserve", 0, 1)]
-)
-@example(
-    NOON, [("reserve", 0, 1)] * 2 + [("end", 0, 0)] * 2 + [("reserve", 0, 0), ("see", 4, 0)]
-)  # to nothing
-@example(
-    NOON, [("reserve", 4, 1)] * 3 + [("end", 0, 70), ("reserve", 4, 0), ("see", 4, 0)]
-)  # beyond what fits
-@example(NOON, [("reserve", 1, 1)] * 2 + [("reserve", 0, 1), ("end", 0, 1), ("reserve", 1, 1), ("see", 4, 0)])
-@example(NOON, [("reserve", 1, 1)] * 2 + [("go", 1.0), ("reserve", 1, 1), ("end", 0, 20), ("reserve", 1, 1)])
-@example(NOON, [("reserve", 2, 50)] + [("reserve", 2, 0)] * 2 + [("end", 0, 20), ("see", 0, 0)])  # one of all
-@example(NOON, [("reserve", 1, 1)] * 3 + [("reserve", 0, 1)])
-@example(NOON, [("reserve", 5, 1)] + [("reserve", 1, 1)] * 2 + [("end", 0, 1), ("reserve", 1, 1)])
-@example(NOON, [("reserve", 2, 1), ("go", -1.0)] + [("reserve", 2, 1)] * 3)
-@example(NOON, [("reserve", 3, 1), ("go", -1.0), ("reserve", 2, 1), ("reserve", 0, 1)])  # a count is ahead
+@with_stories
 def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
     now: float, moves: list[tuple[Any, ...]]
 ) -> None:
@@ -134,11 +148,8 @@ def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
             which, its = open_now.pop(values[0] % len(open_now))
             corrected = short.plans[which].end(its, values[1], False)
             assert corrected == by_each_window(long.plans[which], its, values[1])
-        if (
-            what == "see" and values[0]
-        ):  # what is taken back, or another slot of a window that others count in
-            for side in (short, long):
-                side.windows[values[1]].correct(slots_at(int(now))[BOUNDS[values[1]].kind], -1)
+        if what == "see" and values[0]:
+            take_back(values[1], int(now), short, long)
         elif what == "see":
             short.give()
             assert short.memory.cells == long.memory.cells
@@ -147,6 +158,13 @@ def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
     for plan in short.plans:
         plan.spread(added)
     assert added == expected
+
+
+def take_back(which: int, second: int, *sides: Side) -> None:
+    """One of what counts in a window, as if it was of a plan that is no more."""
+    kind = BOUNDS[which].kind
+    for side in sides:
+        side.windows[which].correct(slots_at(second)[kind], 0 if kind == "concurrency" else -1)
 
 
 def by_each_window(plan: Plan, its: Claim, tokens: int) -> list[tuple[str, str, int, int]]:

@@ -49,11 +49,13 @@ class Told:
             st.tuples(st.just("hold"), st.integers(-9, 9), st.integers(0, 2), st.integers(0, 9)),
             st.tuples(st.just("release")),
             st.tuples(st.just("forget")),
+            st.tuples(st.just("see")),
         ),
         max_size=40,
     )
 )
 @example(moves=[("charge", 3, 5, True), ("forget",), ("charge", 3, 5, True)] * 2)
+@example(moves=[("charge", 0, 9, False)] * 3)
 def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: list[tuple[Any, ...]]) -> None:
     """Whichever days are asked for in turn, though there are purses for some only."""
     store = Told()
@@ -81,14 +83,16 @@ def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: l
             purses.release([purse], nano)
             held[pair] -= nano
         elif what == "forget":
+            all_purses[-1].pay()
             for name, at in memories[-1].places():
                 forget(memories[-1], name, at)
         for day in (TODAY - 8, TODAY, TODAY + 1):
-            for period in periods(day).values():
+            for purses in all_purses:
+                for cost in (0, 1, 5, 9):
+                    assert_it_draws_what_the_rule_leaves(purses, day, cost, store.spent, held)
+            for period in periods(day).values() if what == "see" else ():
                 expected = Spent(store.spent.get(("a", period), 0), held.get(("a", period), 0))
                 assert all_purses[-1].spent("a", period) == expected
-            for purses in all_purses:
-                assert_room_is_what_the_rule_leaves(purses, day)
     for pair, spent in store.spent.items():
         assert all_purses[0].spent(*pair).spent_nano == spent
     shared.close()
@@ -97,21 +101,30 @@ def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: l
 BUDGETS = (Budget("a", "month", 25), Budget("a", "day", 15, carried_nano=2), Budget("b", "total", 40))
 
 
-def assert_room_is_what_the_rule_leaves(purses: Purses, day: int) -> None:
+def assert_it_draws_what_the_rule_leaves(
+    purses: Purses, day: int, cost: int, spent: dict[tuple[str, str], int], held: dict[tuple[str, str], int]
+) -> None:
     """But for what fits because nothing is held."""
-    for cost in (0, 5, 9):
-        plain = True
-        for budget in BUDGETS:
-            stands = purses.spent(budget.scope, periods(day)[budget.period])
-            plain &= stands.spent_nano + budget.carried_nano + stands.held_nano + cost <= budget.most_nano
-        drawn = purses.room(BUDGETS, day, cost)
-        assert (drawn is not None) == plain
+    pairs = [(it.scope, periods(day)[it.period]) for it in BUDGETS]
+    takes = [spent.get(pair, 0) + held.get(pair, 0) + cost for pair in pairs]
+    plain = all(n + it.carried_nano <= it.most_nano for n, it in zip(takes, BUDGETS, strict=True))
+    drawn = purses.draw(BUDGETS, day, cost)
+    assert (drawn is not None) == plain
+    if drawn is not None:
+        assert [at for at, *_ in drawn] == [purses.purse(*pair)[0] for pair in pairs]
+        purses.release(drawn, cost)
         its = claim("its", *BUDGETS, at=day * DAY_S + 7.0, cost=cost)
-        if drawn is not None:
-            assert refusal(purses, [], its) is None  # type: ignore[arg-type]  # no bound is asked for
-            assert [at for at, *_ in drawn] == [
-                purses.purse(it.scope, periods(day)[it.period])[0] for it in BUDGETS
-            ]
+        assert refusal(Held(spent, held), [], its) is None  # type: ignore[arg-type]  # no bound is asked for
+
+
+class Held:
+    """Where spend stands, of which so much is held."""
+
+    def __init__(self, spent: dict[tuple[str, str], int], held: dict[tuple[str, str], int]) -> None:
+        self._spent, self._held = spent, held
+
+    def spent(self, scope: str, key: str) -> Spent:
+        return Spent(self._spent.get((scope, key), 0), self._held.get((scope, key), 0))
 
 
 @pytest.fixture(params=[1, 2])
@@ -127,20 +140,21 @@ DAILY = (Budget("a", "day", 15),)
 
 def test_a_purse_that_was_given_away_is_not_weighed_for_the_day_that_had_it(of_two: list[Memory]) -> None:
     purses, others = (Purses(memory, lambda query, values: []) for memory in of_two)
-    assert purses.room(DAILY, TODAY, 1)
+    assert purses.draw(DAILY, TODAY, 1)
     for days in range(1, 9):
         others.charge(("a",), TODAY + days, 20)
-    assert purses.room(DAILY, TODAY, 1)
+    others.pay()
+    assert purses.draw(DAILY, TODAY, 1)
 
 
 def test_there_is_no_room_when_what_is_read_anew_leaves_none(of_two: list[Memory]) -> None:
     store = Told()
     purses = Purses(of_two[0], store.ask)
-    assert purses.room(DAILY, TODAY, 1)
+    assert purses.draw(DAILY, TODAY, 1)
     store.charge(("a",), TODAY, 20)
     for name, at in of_two[1].places():
         forget(of_two[1], name, at)
-    assert purses.room(DAILY, TODAY, 1) is None
+    assert purses.draw(DAILY, TODAY, 1) is None
 
 
 def test_the_store_is_asked_once_for_each_period() -> None:

@@ -63,8 +63,8 @@ class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
         return (self.input_tokens or 0) + (self.output_tokens or 0)
 
 
-class Target(Struct, frozen=True, gc=False):
-    """One place that may serve a request: a provider's name and the model id that it knows."""
+class Target(Struct, frozen=True, gc=False, cache_hash=True):
+    """One place that may serve a request: a provider's name and the model id that it knows. Much is kept by it."""
 
     provider: str
     model: str

@@ -16,35 +16,13 @@ from gproxy.ledger.accounts import Accounts
 from gproxy.ledger.pricing import Price, most_nano, settle
 from gproxy.protocols import estimate
 from gproxy.routing import limits
+from gproxy.server.request.course import Course, Terms
 from gproxy.server.request.edge import Call
 from gproxy.server.request.journal import Journal
 from gproxy.server.request.prices import Prices, pricing_command
-from gproxy.values import Bound, Budget, Claim, Route, Target, Usage
+from gproxy.values import Bound, Claim, Route, Target, Usage
 
 _LARGE_BODY = 1024 * 1024
-
-
-Asked = tuple[str, tuple[Target, ...], str | None, str]
-"""Of whom, for which targets, by which alias, and in which operation."""
-
-
-class Plan(Struct, frozen=True):
-    """What is asked of each request of one key for the same targets, in one operation of a dialect.
-
-    `targets` are those that may be tried, fewer than the route has or `all` of it. `scopes` are whose spend it adds
-    to. `free`: nothing limits it. `by_tokens`: its input counts. `price` is the first target's, None if that costs no
-    budget anything, and `prices` those of all that do.
-    """
-
-    targets: tuple[Target, ...]
-    all: bool
-    scopes: tuple[str, ...]
-    bounds: tuple[Bound, ...]
-    budgets: tuple[Budget, ...]
-    free: bool
-    by_tokens: bool
-    price: Price | None
-    prices: tuple[Price, ...]
 
 
 class Doorkeeper:
@@ -55,34 +33,32 @@ class Doorkeeper:
         self._prices = prices
         self._snapshot = snapshot
         self._settings = snapshot.config.globals
-        self._plans: Memory[Asked, Plan] = Memory()
         self._bounds: Memory[tuple[str, Target, str | None], tuple[Bound, ...]] = Memory()
 
-    async def admit(self, journal: Journal, route: Route) -> tuple[Route, bytes]:
-        """Reserve what the request needs, whichever target of the route will serve it; what may be tried, and the
-        lines of a head that tell the client what is left.
+    async def admit(self, journal: Journal, route: Route, course: Course) -> tuple[Route, bytes]:
+        """Reserve what the request needs, whichever target of the route will serve it, which may be tried of its
+        course; what may be tried, and the lines of a head that tell the client what is left.
 
         Raises RateLimited or QuotaExceeded, and then nothing was counted and there is to be no row; Unavailable
         if the store cannot be written.
         """
         call = journal.call
-        asked = call.client.key_id, route.targets, route.alias, call.protocol.operation
-        plan = self._plans.get(asked) or await self._planned(asked, journal, route)
-        if plan.free:
-            self._open(journal, plan)
+        terms = course.terms.get(route.targets) or await self._terms(journal, route, course)
+        if terms.free:
+            self._open(journal, terms)
             return route, b""
-        if not plan.all:
-            route = replace(route, targets=plan.targets)
+        if not terms.all:
+            route = replace(route, targets=terms.targets)
         given = 0
-        if plan.by_tokens:
+        if terms.by_tokens:
             body = call.facts.body
             if len(body.text) < _LARGE_BODY:
                 given = estimate.input_tokens(body.tree, body.tools)
             else:
                 given = await asyncio.to_thread(estimate.input_tokens, body.tree, body.tools)
         # From here on there is something to settle, also for a client that leaves.
-        journal.claim = claim = _claim(call, plan, given)
-        pending = _Pending(self._prices, journal, route.targets[0], given, plan.price)
+        journal.claim = claim = _claim(call, terms, given)
+        pending = _Pending(self._prices, journal, route.targets[0], given, terms.price)
         try:
             admission = await self._accounts.reserve(claim, pending)
         except StoreError:
@@ -93,15 +69,15 @@ class Doorkeeper:
             raise _without_row(journal, error)
         return route, limits.rate_lines(admission)
 
-    async def _planned(self, asked: Asked, journal: Journal, route: Route) -> Plan:
-        """The plan for such a call, remembered if no clock can change it. Raises QuotaExceeded."""
+    async def _terms(self, journal: Journal, route: Route, course: Course) -> Terms:
+        """Those of such a call, remembered if no clock can change them. Raises QuotaExceeded."""
         call = journal.call
         client = call.client
         budgets = client.budgets if call.protocol.metered else ()
         kept = await self._priced(journal, route) if budgets else dict.fromkeys(route.targets)
         targets = tuple(kept)
         bounds = self._bounds_of(client, targets[0], route.alias)
-        plan = Plan(
+        terms = Terms(
             targets=targets,
             all=len(targets) == len(route.targets),
             scopes=(client.user_scope, client.key_scope),
@@ -113,8 +89,8 @@ class Doorkeeper:
             prices=tuple([price for price in kept.values() if price is not None]),
         )
         if not budgets or all(self._prices.lasting(self._snapshot, target) for target in route.targets):
-            self._plans.keep(asked, plan)
-        return plan
+            course.terms.keep(route.targets, terms)
+        return terms
 
     def _bounds_of(self, client: Client, target: Target, alias: str | None) -> tuple[Bound, ...]:
         """What bounds such a request; a thousand rules are matched once for each name, not for each request."""
@@ -122,18 +98,18 @@ class Doorkeeper:
         known = self._bounds.get(asked)
         return self._bounds.keep(asked, limits.bounds_for(client, target, alias)) if known is None else known
 
-    def _open(self, journal: Journal, plan: Plan) -> None:
+    def _open(self, journal: Journal, terms: Terms) -> None:
         call = journal.call
         journal.claim = claim = Claim(
             request_id=call.request_id,
-            scopes=plan.scopes,
+            scopes=terms.scopes,
             bounds=(),
             budgets=(),
             tokens=0,
             cost_nano=0,
             at=call.started_at,
         )
-        self._accounts.open(claim, _Pending(self._prices, journal, plan.targets[0], 0, None))
+        self._accounts.open(claim, _Pending(self._prices, journal, terms.targets[0], 0, None))
 
     async def _priced(self, journal: Journal, route: Route) -> dict[Target, Price | None]:
         """The targets that may be tried, in their order, with their prices: one whose price is unknown is left out,
@@ -167,7 +143,7 @@ def _way_out(snapshot: Snapshot, target: Target, *, by_text: bool) -> str:
     return f"Run `{command}`, or set {keys} for it in [[models]], or allow_unpriced = true in [global]."
 
 
-def _claim(call: Call, plan: Plan, given: int) -> Claim:
+def _claim(call: Call, terms: Terms, given: int) -> Claim:
     """Made when it is counted: a body sent slowly would else put a request into a minute that is over."""
     facts, protocol = call.facts, call.protocol
     tokens = cost = 0
@@ -176,11 +152,11 @@ def _claim(call: Call, plan: Plan, given: int) -> Claim:
         writes = facts.answers if protocol.estimable and protocol.generates else 0
         tokens = given + typical * writes
         calls = 1 if protocol.estimable else facts.answers
-        for price in plan.prices:
+        for price in terms.prices:
             held = most_nano(given, most * writes, facts.service_tier, price) * calls
             if held > cost:
                 cost = held
-    return Claim(call.request_id, plan.scopes, plan.bounds, plan.budgets, tokens, cost, time.time())
+    return Claim(call.request_id, terms.scopes, terms.bounds, terms.budgets, tokens, cost, time.time())
 
 
 def _without_row(journal: Journal, error: GatewayError) -> GatewayError:

@@ -3,17 +3,34 @@
 It is found once, for the first such request, by `pipeline.py` and `opening.py`, and kept with the head (`edge.Pass`).
 """
 
-from msgspec import Struct
+from typing import TypeVar
+
+from msgspec import Struct, field
 
 from gproxy.config.schema import Settings
 from gproxy.config.snapshot import Credential, Provider
+from gproxy.ledger.pricing import Price
 from gproxy.routing.failover import Plan
 from gproxy.server.request.tokens import Access
 from gproxy.server.request.upstream import Way
-from gproxy.values import Route, Target
+from gproxy.values import Bound, Budget, Route, Target
 
-MOST_NAMES = 16
-"""Names that are kept with one head: more have no models that repeat."""
+MOST_KEPT = 16
+"""Names that are kept with one head, and orders of targets with one name: where there are more, few repeat."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Few(dict[K, V]):
+    """What is kept, by what was asked; bounded."""
+
+    def keep(self, asked: K, found: V) -> V:
+        """Remember it. Returns what was found."""
+        if len(self) >= MOST_KEPT:
+            self.clear()
+        self[asked] = found
+        return found
 
 
 class Asked(Struct, frozen=True):
@@ -39,10 +56,30 @@ class Leg(Struct):
     asked: Asked | None = None
 
 
+class Terms(Struct, frozen=True):
+    """What is asked at the door of each request for the same targets.
+
+    `targets` are those that may be tried, fewer than the route has or `all` of it. `scopes` are whose spend it adds
+    to. `free`: nothing limits it. `by_tokens`: its input counts. `price` is the first target's, None if that costs no
+    budget anything, and `prices` those of all that do.
+    """
+
+    targets: tuple[Target, ...]
+    all: bool
+    scopes: tuple[str, ...]
+    bounds: tuple[Bound, ...]
+    budgets: tuple[Budget, ...]
+    free: bool
+    by_tokens: bool
+    price: Price | None
+    prices: tuple[Price, ...]
+
+
 class Course(Struct):
     """`native`: all targets of its route carry the call as it came; `straight`: and there is but one; `in_order`: and
     as long as all credentials are well they are tried as they stand. `beside`: a target's own name names models
-    beside `model`, whatever the body does. `legs` are those that were tried, by their credentials' names."""
+    beside `model`, whatever the body does. `legs` are those that were tried, by their credentials' names. `terms` are
+    those that no clock changes, by the targets that are asked for."""
 
     route: Route
     plan: Plan
@@ -50,15 +87,9 @@ class Course(Struct):
     straight: bool
     in_order: bool
     beside: bool
-    legs: dict[tuple[Target, str], Leg]
+    legs: dict[tuple[Target, str], Leg] = field(default_factory=dict)
+    terms: Few[tuple[Target, ...], Terms] = field(default_factory=Few)
 
 
-class Courses(dict[str, Course]):
-    """Those of one head, by the name that was asked for, which holds no key; bounded."""
-
-    def keep(self, name: str, course: Course) -> Course:
-        """Remember it. Returns the course."""
-        if len(self) >= MOST_NAMES:
-            self.clear()
-        self[name] = course
-        return course
+Courses = Few[str, Course]
+"""Those of one head, by the name that was asked for, which holds no key."""

@@ -31,7 +31,7 @@ from gproxy.protocols.base import Facts, Protocol
 from gproxy.server.request import coding
 from gproxy.server.request.callers import check_expiry, check_name, client_of, keys_of, without_key
 from gproxy.server.request.capture import Trace
-from gproxy.server.request.course import Course, Courses
+from gproxy.server.request.course import Course, Courses, Few
 from gproxy.server.request.fields import Fields, RawHeaders
 from gproxy.server.request.incoming import Incoming
 
@@ -155,7 +155,7 @@ class Pass(Struct, kw_only=True):
     coding: str | None
     page: TextHeaders
     at_once: int
-    courses: Courses = field(default_factory=Courses)
+    courses: Courses = field(default_factory=Few)
 
 
 class Call(Struct, frozen=True):

@@ -67,7 +67,6 @@ class Opener:
             and route.strategy != "weighted"
             and all(self._reachable(call, t) for t in targets),
             beside=any(is_named_in(target.model) for target in targets),
-            legs={},
         )
 
     def _leg(self, call: Call, course: Course, candidate: failover.Candidate) -> Leg:

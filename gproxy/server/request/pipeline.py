@@ -64,7 +64,7 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
                 raise Unavailable("The usage store cannot be written now; try again later.")
             as_it_is = course.straight or opener.as_it_is(course)
             route = course.route if as_it_is else await opener.speakers(journal, course.route)
-            admitted, told = await stages.door.admit(journal, route)
+            admitted, told = await stages.door.admit(journal, route, course)
             reply.lines += told
             opened = await opener.open(journal, admitted, course)
             if opened.answer.idle_s < WRITE_TIMEOUT:

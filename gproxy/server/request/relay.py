@@ -109,15 +109,6 @@ async def _streamed(
     settlement: Settlement,
     tasks: Tasks,
 ) -> None:
-    await _stream(opened, tap, journal, reply, settlement)
-    if not opened.answer.over:
-        opened.closed = True
-        tasks.spawn(_linger(opened))
-
-
-async def _stream(
-    opened: Opened, tap: StreamTap | TranslatingTap, journal: Journal, reply: Reply, settlement: Settlement
-) -> None:
     """A stream. One that is there from its first to its last event goes out at once, as a whole answer does."""
     answer, head = opened.answer, opened.lines()
     held = opened.first if tap.terminal and len(opened.first) <= PIECE_BYTES else None
@@ -156,6 +147,9 @@ async def _stream(
     if held is not None:
         await reply.start_stream(answer.status, head)
     await reply.end((held or b"") + ending)
+    opened.closed = True
+    if not answer.over:
+        tasks.spawn(_linger(opened))
 
 
 async def _events(answer: Answer, tap: StreamTap | TranslatingTap, reply: Reply) -> None:

@@ -26,8 +26,10 @@ from gproxy.protocols.anthropic_messages import COUNT_TOKENS
 from gproxy.protocols.openai_chat import CHAT as CHAT_COMPLETIONS
 from gproxy.protocols.openai_embeddings import EMBEDDINGS
 from gproxy.protocols.passthrough import SPEECH as SPEECH_OF_TEXT
+from gproxy.routing import failover
 from gproxy.routing.limits import bounds_for
-from gproxy.server.request.admission import Asked, Doorkeeper, Plan
+from gproxy.server.request.admission import Doorkeeper
+from gproxy.server.request.course import Course, Terms
 from gproxy.server.request.journal import Journal
 from gproxy.server.request.prices import Prices
 from gproxy.server.tasks import Tasks
@@ -452,18 +454,6 @@ async def test_a_body_that_comes_slowly_counts_when_it_is_through(tmp_path: Path
         assert slot >= began
 
 
-async def test_names_without_end_are_not_remembered_without_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gproxy.config.snapshot.MOST_REMEMBERED", 3)
-    policy = provider("http://127.0.0.1:9", "any", "max_attempts = 1") + limit(rpm=100)
-    async with governed(tmp_path, policy) as (front, _):
-        for number in range(10):
-            await front.chat(f"any/{number}")
-        door: Doorkeeper = front.gateway._version[1].door
-        assert len(door._plans) <= 3
-
-
 async def test_a_request_that_nothing_limits_is_written_down_as_open_only_if_it_stays_so(
     tmp_path: Path,
 ) -> None:
@@ -566,21 +556,20 @@ PLACES = [Target("up", model) for model in ("priced", "m", "voice")]
 TARGETS = [(*PLACES,), (*reversed(PLACES),), *((place,) for place in PLACES), (PLACES[0], PLACES[0])]
 
 
-def asked_by(journal: Journal) -> Asked:
-    route, call = journal.route, journal.call
-    return call.client.key_id, route.targets, route.alias, call.protocol.operation
+def course(route: Route) -> Course:
+    return Course(route, failover.Plan((), 1, 0.0), native=True, straight=False, in_order=True, beside=False)
 
 
-async def until_planned(door: Doorkeeper, journal: Journal) -> Plan | None:
+async def terms_of(door: Doorkeeper, journal: Journal, its: Course) -> Terms | None:
     """What is asked of a request, None if no target is left to it."""
     try:
-        asked = asked_by(journal)
-        return door._plans.get(asked) or await door._planned(asked, journal, journal.route)
+        known = its.terms.get(journal.route.targets)
+        return known or await door._terms(journal, journal.route, its)
     except QuotaExceeded:
         return None
 
 
-async def test_what_is_asked_of_a_request_is_remembered_for_that_key_operation_and_targets_alone() -> None:
+async def test_what_is_asked_of_a_request_is_remembered_with_its_course_for_its_targets() -> None:
     prices = Prices(PriceBook(), Tasks())
 
     def door() -> Doorkeeper:
@@ -590,17 +579,20 @@ async def test_what_is_asked_of_a_request_is_remembered_for_that_key_operation_a
     base = call(snapshot(provider("http://127.0.0.1:9") + ALICE), b'{"model": "m", "messages": []}')
     asked = list(product(CLIENTS, PROTOCOLS, TARGETS, (None, "chat")))
     known = 0
+    courses: dict[tuple[str, str, str | None], Course] = {}
     for client, protocol, targets, alias in (*asked, *reversed(asked)):
         made = structs.replace(base, client=client, protocol=protocol)
         journal = Journal(made, Route("m", targets, alias))
-        known += asked_by(journal) in one._plans
-        plan = await until_planned(one, journal)
-        assert plan == await until_planned(door(), journal)
-        if plan is not None:
-            assert plan.bounds == bounds_for(client, plan.targets[0], alias)
-            if plan.budgets:
-                assert plan.prices == tuple(prices.configured(MANY, target) for target in plan.targets)
-                assert None not in plan.prices
+        fresh = course(journal.route)
+        its = courses.setdefault((client.key_id, protocol.operation, alias), fresh)
+        known += targets in its.terms
+        terms = await terms_of(one, journal, its)
+        assert terms == await terms_of(door(), journal, course(journal.route))
+        if terms is not None:
+            assert terms.bounds == bounds_for(client, terms.targets[0], alias)
+            if terms.budgets:
+                assert terms.prices == tuple(prices.configured(MANY, target) for target in terms.targets)
+                assert None not in terms.prices
     assert known > len(asked) // 2
 
 
@@ -612,13 +604,15 @@ async def test_a_price_that_changes_is_held_by_from_then_on(tmp_path: Path) -> N
     here = snapshot(channel + ALICE + quota(1))
     door = Doorkeeper(None, Prices(book, Tasks()), here)  # type: ignore[arg-type]  # nothing is counted
     made = call(here, b'{"model": "m", "messages": []}')
+    courses = {name: course(Route(name, (Target("up", name),))) for name in ("dear", "cheap")}
 
     async def price(model: str) -> int | None:
         """For a million tokens of input."""
-        plan = await until_planned(door, Journal(made, Route(model, (Target("up", model),))))
-        if plan is None:
+        its = courses[model]
+        terms = await terms_of(door, Journal(made, its.route), its)
+        if terms is None:
             return None
-        (found,) = plan.prices
+        (found,) = terms.prices
         assert found is not None
         return found.rates.tiers[0].input
 

@@ -6,22 +6,20 @@ import pytest
 
 from gproxy.protocols import strict
 from gproxy.routing.failover import Plan
-from gproxy.server.request.course import MOST_NAMES, Course, Courses
+from gproxy.server.request.course import MOST_KEPT, Course, Courses, Few
 from gproxy.values import Route, Target
 from tests.server.opening import BODY, STREAMED, TWO, Opening, Place
 from tests.server.parts import GOOD, always, by_key, http, peer, provider, sse
 
 LARGE = json.dumps({"model": "m", "messages": [], "x": "y" * strict.LARGE_BYTES}).encode()
-TOGETHER = Course(
-    Route("m", ()), Plan((), 1, 0.0), native=True, straight=True, in_order=True, beside=False, legs={}
-)
+TOGETHER = Course(Route("m", ()), Plan((), 1, 0.0), native=True, straight=True, in_order=True, beside=False)
 
 
 def test_no_more_names_are_kept_than_a_client_has_models() -> None:
-    courses = Courses()
-    for n in range(3 * MOST_NAMES):
+    courses: Courses = Few()
+    for n in range(3 * MOST_KEPT):
         courses.keep(f"up/m{n}", TOGETHER)
-        assert len(courses) <= MOST_NAMES
+        assert len(courses) <= MOST_KEPT
         assert f"up/m{n}" in courses
 
 

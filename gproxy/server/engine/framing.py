@@ -244,20 +244,22 @@ class Heads:
         self._known = known
         self._local = local
         self._added = False
-        self._last: Head | None = None
-        self._before = self._after = b""  # of the last one, around its length
+        self._last: tuple[Head, bytes, int, bytes, int] | None = None
 
     def again(self, data: bytes) -> tuple[Head, int, int] | None:
-        """The last head, if `data` begins with it once more, but for its length; that length; where the head ends."""
-        last, before, after = self._last, self._before, self._after
-        if last is None or not data.startswith(before):
+        """The last head, if `data` begins with it once more, but for its length, which is none of 0; where the body
+        begins and ends."""
+        if self._last is None:
             return None
-        start, behind = len(before), len(after)
-        end = data.find(after, start, start + _MOST_DIGITS + behind)
+        head, before, start, after, most = self._last
+        if not data.startswith(before):
+            return None
+        end = data.find(after, start, most)
         length = data[start:end]
-        if end < 0 or not length.isdigit() or (length[0] == _ZERO and length != b"0"):
+        if end < 0 or not length.isdigit() or length[0] == _ZERO:
             return None
-        return last, int(length), end + behind
+        at = end + len(after)
+        return head, at, at + int(length)
 
     def read(self, raw: bytes) -> tuple[Head, Body | None]:
         """As `read_head`."""
@@ -279,7 +281,8 @@ class Heads:
         else:
             body = _sized(found[1])
         self._added = True
-        self._last, self._before, self._after = head, before, after
+        start = len(before)
+        self._last = head, before, start, after, start + _MOST_DIGITS + len(after)
         return head, body
 
 

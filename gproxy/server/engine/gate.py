@@ -38,9 +38,12 @@ class Gate:
         self._waiting.append(begin)
 
     def _next_turn(self) -> None:
-        count = min(MOST_BEGUN, len(self._waiting))
+        waiting = self._waiting
+        if not waiting:
+            self._room = MOST_BEGUN
+            return
+        count = min(MOST_BEGUN, len(waiting))
         self._room = MOST_BEGUN - count
-        if count:
-            self._loop.call_soon(self._next_turn)
+        self._loop.call_soon(self._next_turn)
         for _ in range(count):
-            self._waiting.popleft()()
+            waiting.popleft()()

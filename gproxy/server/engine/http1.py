@@ -91,7 +91,6 @@ class Connection(Sender, asyncio.Protocol):
         self._terms = terms
         self._heads = Heads(terms.known, shared.get("server"))
         self._exchange: Exchange | None = None
-        self._task: asyncio.Task[None] | None = None
         self._buffer = bytearray()  # a head that is not whole yet
         self._kept = bytearray()  # requests that wait for their turn
         self._deaf = False
@@ -190,14 +189,20 @@ class Connection(Sender, asyncio.Protocol):
             data = bytes(self._buffer) + data
             self._buffer.clear()
         elif (again := self._heads.again(data)) is not None:
-            return self._begin(data, *again)
+            head, at, end = again
+            if end > len(data):
+                exchange = Exchange(self, head, Sized(end - at))
+                self._start(exchange, self._terms.answer)
+                return self._take(exchange, data[at:])
+            self._start(Exchange(self, head, None, data[at:end]), self._terms.answer)
+            return data[end:]
         if data.startswith(b"\r\n"):  # some clients end a body with a line that belongs to nothing
             data = EMPTY_LINES.sub(b"", data, count=1)
         end = data.find(b"\r\n\r\n", max(0, start - 3))
         if end + 4 > MAX_HEAD_BYTES or (end < 0 and len(data) > MAX_HEAD_BYTES):
             self._refuse(HeadersTooLarge(f"The head of the request is larger than {MAX_HEAD_BYTES} bytes."))
         elif end >= 0:
-            return self._begin_anew(data[: end + 4], data[end + 4 :])
+            return self._begin(data[: end + 4], data[end + 4 :])
         elif is_hopeless(data, start):
             self._refuse(BadRequest(MALFORMED))
         elif data:
@@ -208,15 +213,7 @@ class Connection(Sender, asyncio.Protocol):
                 )
         return b""
 
-    def _begin(self, data: bytes, head: Head, length: int, at: int) -> bytes:
-        """Begin a request that has the head of the one before, which ends at `at` of `data`. Returns as `_take`."""
-        end = at + length
-        whole = end <= len(data)
-        exchange = Exchange(self, head, None, data[at:end]) if whole else Exchange(self, head, Sized(length))
-        self._start(exchange, self._terms.answer)
-        return data[end:] if whole else self._take(exchange, data[at:])
-
-    def _begin_anew(self, raw: bytes, rest: bytes) -> bytes:
+    def _begin(self, raw: bytes, rest: bytes) -> bytes:
         try:
             head, body = self._heads.read(raw)
         except GatewayError as error:
@@ -236,8 +233,7 @@ class Connection(Sender, asyncio.Protocol):
         self._deadline = math.inf
         self._exchange = exchange
         # With a name of its own for each, as the loop would give it, a task costs a third more.
-        task = asyncio.Task(self._answer(exchange, answer), loop=self.loop, name="request")
-        self._task = exchange.task = task
+        exchange.task = asyncio.Task(self._answer(exchange, answer), loop=self.loop, name="request")
 
     async def _answer(self, exchange: Exchange, answer: Answer) -> None:
         try:
@@ -285,7 +281,7 @@ class Connection(Sender, asyncio.Protocol):
 
     def _finish(self, exchange: Exchange) -> None:
         """Go on with the next request, or close."""
-        self._exchange = self._task = None
+        self._exchange = None
         if exchange.ended and exchange.keep_alive and not (self._left or self.closed or self.draining):
             self._deadline = self.loop.time() + self._terms.idle
             if self.paused or self._kept:
@@ -378,9 +374,10 @@ class Connection(Sender, asyncio.Protocol):
         """Leave nothing behind: neither the connection nor what is being done for it."""
         if not self._lost:
             self.abort()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        if self._exchange is not None:
+            task = self._exchange.task
+            task.cancel()
+            await asyncio.wait({task})
 
 
 async def _tell(error: GatewayError, exchange: Exchange) -> None:

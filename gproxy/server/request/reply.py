@@ -87,7 +87,7 @@ class Wire(Protocol):
     A `stream` is the head of a body whose length is not known. `told` are the lines of headers whose names are in
     lower case and that do not frame the answer, `own` further ones. `close`: nothing more on this connection.
     `blocked`: the client does not take what was put; `taken` returns when it does again, or is gone. `push` puts a
-    piece that others follow: whether the client takes more.
+    piece that others follow. Both it and `answer` say whether the client takes more.
     """
 
     @property
@@ -95,7 +95,7 @@ class Wire(Protocol):
 
     def begin(self, status: int, headers: Headers, own: bytes) -> None: ...
 
-    def answer(self, status: int, told: bytes, own: bytes, body: bytes, *, close: bool) -> None: ...
+    def answer(self, status: int, told: bytes, own: bytes, body: bytes, close: bool) -> bool: ...
 
     def stream(self, status: int, told: bytes, own: bytes) -> None: ...
 
@@ -210,8 +210,7 @@ class Reply(Struct):
         wire = self.wire
         if wire is not None and len(body) <= PIECE_BYTES:
             self.started, self.status = True, status
-            wire.answer(status, told, self._own(), body, close=close)
-            if wire.blocked:
+            if not wire.answer(status, told, self._own(), body, close):
                 await self._while_waiting(wire.taken())
             return
         ending = [(b"connection", b"close")] if close else []

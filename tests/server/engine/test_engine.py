@@ -309,7 +309,7 @@ async def test_nothing_is_left_when_the_server_is_ended_by_force() -> None:
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
         wire = Wire(*await asyncio.open_connection(*server.sockets[0].getsockname()))
         wire.write(request())
-        await until(lambda: any(c._task for c in engine.connections))
+        await until(lambda: any(c._exchange for c in engine.connections))
         serving[0].cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await serving[0]

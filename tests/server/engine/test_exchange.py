@@ -210,3 +210,13 @@ async def test_what_is_there_is_ready_and_nothing_else_is() -> None:
     it.leave()
     with pytest.raises(ClientLeft):
         it.ready()
+
+
+async def test_what_came_before_a_body_broke_is_not_ready_any_more() -> None:
+    it = exchange(Paper(), "transfer-encoding: chunked")
+    it.feed(b"3\r\none\r\n")
+    it.feed(b"nonsense\r\n")
+    with pytest.raises(BadRequest):
+        it.ready()
+    with pytest.raises(ClientLeft):
+        it.ready()

@@ -188,10 +188,11 @@ class Tape:
         self.head = status, [*headers]
         self.own = own
 
-    def answer(self, status: int, told: bytes, own: bytes, body: bytes, *, close: bool) -> None:
+    def answer(self, status: int, told: bytes, own: bytes, body: bytes, close: bool) -> bool:
         self.stream(status, told, own)
         self.put(body, more=False)
         self.closing = close
+        return not self.blocked
 
     def stream(self, status: int, told: bytes, own: bytes) -> None:
         self.head = status, []

@@ -50,6 +50,7 @@ class Plan:
 
     __slots__ = (
         "_ahead",
+        "_alone",
         "_bare",
         "_bare_days",
         "_began",
@@ -76,7 +77,7 @@ class Plan:
 
     def __init__(self, bounds: Sequence[Bound], windows: Sequence[Window], memory: Memory) -> None:
         self.bounds, self.windows = bounds, windows
-        self._memory = memory
+        self._memory, self._alone = memory, memory.alone
         self.second = -1
         self._slots: Mapping[str, int] = {}
         self.requests = self.tokens = 0
@@ -92,7 +93,7 @@ class Plan:
         self._families = [(by_tokens, sorted(them, key=_is_sliding)) for by_tokens, them in families.items()]
         self._days_last = False
         self._fitted = 0
-        """How many claims of this second fitted plainly, with nobody else in between."""
+        """How many claims of this second fitted plainly, with nobody else in between, where it counts alone."""
         self._ahead = False
         self._left = self._free = self._room = 0
         """While it is ahead: how many requests, tokens and requests at once still fit."""
@@ -149,7 +150,6 @@ class Plan:
             if need and newest < slot:
                 newest = slot
             told.append(standing(bound, most - least + need, slot, newest, now))
-        self._fitted += 1
         return told
 
     def counts(self, tokens: int) -> list[Count]:
@@ -183,8 +183,10 @@ class Plan:
         for _, _, own, used, _ in self._open:
             cells[own] += 1
             cells[used] += 1
-        if self._fitted > _CALM and self._memory.alone:
-            self._run_ahead()
+        if self._alone:
+            self._fitted += 1
+            if self._fitted > _CALM:
+                self._run_ahead()
         return gone
 
     def _run_ahead(self) -> None:

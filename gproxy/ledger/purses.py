@@ -65,6 +65,7 @@ class Purses:
 
     def __init__(self, memory: Memory, ask: Ask) -> None:
         self._memory, self._ask = memory, ask
+        self._alone = memory.alone
         self._known: dict[tuple[str, str], Purse] = {}
         self._charged: dict[tuple[tuple[str, ...], int], _Charged] = {}
         self._owing: list[_Charged] = []
@@ -106,9 +107,9 @@ class Purses:
         """Hold so much of each of the budgets on a UTC day, if it fits into each beside what is spent and held: where
         it is held; None if that is to be weighed. Raises `StoreError`."""
         owed = self._owed
-        of, on, moved, drawn = self._drawn.get(id(budgets), _UNKNOWN)
+        _, on, moved, drawn = self._drawn.get(id(budgets), _UNKNOWN)
         cells = self._memory.cells
-        if of is not budgets or on != day or moved != cells[self._moved]:
+        if on != day or moved != cells[self._moved]:
             drawn = self.drawn(budgets, day)
             cells = self._memory.cells
         for at, _, most in drawn:
@@ -133,7 +134,12 @@ class Purses:
         ]
         if len(self._drawn) >= _MOST_KNOWN:
             self._drawn.clear()
-        self._drawn[id(budgets)] = (budgets, day, self._moves(), drawn)
+        self._drawn[id(budgets)] = (
+            budgets,
+            day,
+            self._moves(),
+            drawn,
+        )  # kept, so that no others come to be there
         return drawn
 
     def hold(self, drawn: Iterable[Drawn], nano: int) -> None:
@@ -159,7 +165,7 @@ class Purses:
         known = self._charged.get((scopes, day))
         if known is None or known.moved != self._memory.cells[self._moved]:
             known = self._found_all(scopes, day)
-        if not self._memory.alone:
+        if not self._alone:
             self._spend(known.places, nano)
             return
         if not known.owed:

@@ -48,12 +48,12 @@ def weight_of(tree: Mapping[str, Any]) -> Weight:
         if type(node) is list:
             for value in node:
                 kind = type(value)
-                if kind is str:
-                    texts.append(value)
+                if kind is dict or kind is list:
+                    pending.append(value)
                 elif kind is int:
                     ids += 1
-                elif kind is dict or kind is list:
-                    pending.append(value)
+                elif kind is str:
+                    texts.append(value)
             continue
         for name, value in node.items():
             kind = type(value)

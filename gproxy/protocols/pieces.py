@@ -20,15 +20,17 @@ def _spaced(values: Values) -> bytes:
 
 
 class Pieces(Struct, frozen=True, gc=False):
-    """`join` puts `values` together again; `blank` is 1 if it writes a blank behind colons and commas, else 0."""
+    """`raw` is the object, which its `values` are parts of. `join` puts them together again; `blank` is 1 if it writes
+    a blank behind colons and commas, else 0."""
 
+    raw: bytes
     values: Values
     join: Callable[[Values], bytes]
     blank: int = 0
 
     def changed(self, changes: Values) -> bytes:
         """The object with other values for some of its names."""
-        return self.join({**self.values, **changes})
+        return self.join({**self.values, **changes}) if changes else self.raw
 
     def spans(self) -> dict[str, tuple[int, int]]:
         """The (start, end) of each value in the object's text."""
@@ -50,7 +52,7 @@ def pieces_of(raw: bytes) -> Pieces | None:
     """
     values = _decode(raw)
     if _encode(values) == raw:
-        return Pieces(values, _encode)
+        return Pieces(raw, values, _encode)
     if _spaced(values) == raw:
-        return Pieces(values, _spaced, 1)
+        return Pieces(raw, values, _spaced, 1)
     return None

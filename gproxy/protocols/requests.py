@@ -57,6 +57,8 @@ def piece(value: str) -> Raw:
 
 def encoded(body: Body, edits: Sequence[Edit]) -> bytes:
     """The body as bytes with the edits made; the client's bytes if there are none."""
+    if not edits and body.pieces is not None:
+        return body.pieces.raw
     if len(body.text) > LARGE_BYTES:
         return writing.edited(body.text, edits)
     return (edited(body.text, edits) if edits else body.text).encode()

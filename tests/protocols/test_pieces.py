@@ -43,7 +43,7 @@ def test_pieces_are_the_names_and_values_of_an_object_with_their_places(
     elif pieces is None:
         assert not plain or (style not in STYLES[:2] and fields)
     else:
-        assert pieces.changed({}) == text.encode()
+        assert pieces.changed({}) == pieces.join(pieces.values) == text.encode()
         assert {name: json.loads(text[slice(*place)]) for name, place in pieces.spans().items()} == dict(
             fields
         )

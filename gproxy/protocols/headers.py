@@ -66,7 +66,9 @@ _LONGEST_NAME = 128
 
 _SDK_PREFIX = b"x-stainless-"
 # What no header may hold (RFC 9110, 5.5). Not every server refuses all of it, and no client can send it on.
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL = bytes({*range(32), 127} - {ord("\t")})
+_SHOWN = bytes.maketrans(_CONTROL, b"?" * len(_CONTROL))
+"""Changes what holds some of it, and nothing else; a pattern looks for it ten times as long."""
 
 # HTTP/2 carries names that HTTP/1.1 has no room for.
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -78,8 +80,9 @@ def upstream_headers(client_headers: Sequence[Header], *, across: bool = False) 
     `across`: to an upstream of another dialect. Raises BadRequest if any value holds a line break or another
     control character than a tab.
     """
-    if _CONTROL.search(b"".join([value for _, value in client_headers])):
-        name = next(name.lower() for name, value in client_headers if _CONTROL.search(value))
+    told = b"".join([value for _, value in client_headers])
+    if told.translate(_SHOWN) != told:
+        name = next(name.lower() for name, value in client_headers if value.translate(_SHOWN) != value)
         raise BadRequest(
             f"The header {name.decode('latin-1')} holds a line break or another control character."
         )
@@ -102,14 +105,15 @@ def client_headers(upstream: Sequence[Header], *, across: bool = False) -> list[
         if name in wanted:
             if name == HOP:
                 for_one_hop = for_one_hop or value.lower() not in _HOPS
-            elif not _CONTROL.search(value):
+            elif value.translate(_SHOWN) == value:
                 passed.append((name, value))
     return _unlisted(passed, upstream) if for_one_hop else passed
 
 
 def all_pass(values: Sequence[bytes], hops: Sequence[bytes]) -> bool:
     """Whether an upstream's headers of CLIENT's names all go down. `hops` are the values of its `connection`."""
-    return _CONTROL.search(b"".join(values)) is None and _HOPS.issuperset(hops)
+    told = b"".join(values)
+    return told.translate(_SHOWN) == told and _HOPS.issuperset(hops)
 
 
 @lru_cache(maxsize=1024)

@@ -20,8 +20,8 @@ def _spaced(values: Values) -> bytes:
 
 
 class Pieces(Struct, frozen=True, gc=False):
-    """`raw` is the object, which its `values` are parts of. `join` puts them together again; `blank` is 1 if it writes
-    a blank behind colons and commas, else 0."""
+    """`raw` is the object, and its `values` are parts of it. `join` puts them together again; `blank` is 1 if it
+    writes a blank behind colons and commas, else 0."""
 
     raw: bytes
     values: Values

@@ -106,3 +106,11 @@ def test_where_all_pass_none_is_taken_out(headers: list[tuple[bytes, bytes]]) ->
     passing = [header for header in named if header[0] in CLIENT]
     if all_pass([value for _, value in passing], [value for name, value in named if name == HOP]):
         assert client_headers(headers) == passing
+
+
+@pytest.mark.parametrize("code", range(256))
+def test_each_control_character_but_a_tab_is_found_wherever_it_stands(code: int) -> None:
+    value = bytes((97, code, 98))
+    is_control = (code < 32 or code == 127) and code != ord("\t")
+    assert all_pass([b"a", value], []) is not is_control
+    assert client_headers([(b"request-id", value)]) == ([] if is_control else [(b"request-id", value)])

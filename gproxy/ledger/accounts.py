@@ -15,11 +15,12 @@ from gproxy.ledger.bulk import Bulk, Entry, Posting
 from gproxy.ledger.cells import Memory, Own
 from gproxy.ledger.inline import Inline
 from gproxy.ledger.plans import Correction
+from gproxy.ledger.rows import Line
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.tally import Tally
 from gproxy.ledger.weighing import counted_open, held
 from gproxy.ledger.writer import Writer
-from gproxy.values import Admission, Claim, Record
+from gproxy.values import Admission, Claim
 
 NOTED_AFTER_S = 0.05
 """How long a request is open before that is written: most end before it is worth a row that is taken out again."""
@@ -125,7 +126,7 @@ class Accounts:
         """A request that nothing limits goes on. That it is open is written only if it stays so."""
         self._noting.opened(claim, pending, time.monotonic())
 
-    def settle(self, claim: Claim, tokens: int, cost_nano: int | None, record: Record | None) -> Entry:
+    def settle(self, claim: Claim, tokens: int, cost_nano: int | None, line: Line | None) -> Entry:
         """What is to be written of the end of a request that was opened, for the writer. To be called once.
 
         `cost_nano` is added to the spend; None is a price that is not known.
@@ -134,7 +135,7 @@ class Accounts:
         corrected = tally.settle(claim, tokens, cost_nano or 0) or ()
         if tally.late:
             self._catch_up_soon()
-        return _Closing(tally, claim, corrected, self._noting.ended(claim.request_id), cost_nano, record)
+        return _Closing(tally, claim, corrected, self._noting.ended(claim.request_id), cost_nano, line)
 
     def _look(self, inline: Inline, now: float) -> None:
         """What somebody has changed in the store by hand is seen while nothing waits to be written. Raises
@@ -221,9 +222,10 @@ class _Closing(Entry):
         corrected: Sequence[Correction],
         noted: bool,
         cost_nano: int | None,
-        record: Record | None,
+        line: Line | None,
     ) -> None:
-        Entry.__init__(self, record)  # by name: `super` would take longer than all of it
+        Entry.__init__(self, None)  # by name: `super` would take longer than all of it
+        self.line = line
         self._tally = tally
         self._claim = claim
         self._corrected = corrected
@@ -236,7 +238,7 @@ class _Closing(Entry):
             _hold(bulk, self._claim, -1)
         if self._corrected:
             bulk.correct(self._corrected)
-        spend.charge(bulk, self._claim.scopes, self._claim.at, self._cost_nano, self.record)
+        spend.charge(bulk, self._claim.scopes, self._claim.at, self._cost_nano, self.line)
 
     def committed(self) -> None:
         if not self._written:

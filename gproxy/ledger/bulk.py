@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from gproxy.ledger import rollup
 from gproxy.ledger.adjustments import adjust, forget
 from gproxy.ledger.periods import kept_from, periods
-from gproxy.ledger.rows import DETAILS, INSERT, Row, details_of, row_of
+from gproxy.ledger.rows import DETAILS, INSERT, Line, Row, line_of
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.values import Record
 
@@ -66,12 +66,12 @@ class Bulk:
         self._spends: dict[tuple[str, str], list[int]] = {}
         self._adjustments: dict[tuple[str, str, str, str], int] = defaultdict(int)
 
-    def add_row(self, record: Record) -> None:
+    def add_row(self, line: Line) -> None:
         """One row of `usage`, what a price needs beyond it, and its part in the roll-up."""
-        self._rows.append(row_of(record))
-        details = details_of(record.usage)
+        row, details = line
+        self._rows.append(row)
         if details is not None:
-            self._details.append((*details, record.request_id))
+            self._details.append((*details, row[0]))
 
     def correct(self, corrected: Iterable[tuple[str, str, int, int]]) -> None:
         """Change what is counted in slots, if anything still is, by so much each; never below 0, not by any of
@@ -208,11 +208,11 @@ class Posting:
 class Entry(Posting):
     """The end of a request. Handed over again, because nobody knows whether it was written, it is written once.
 
-    `record` is its row, None for none; another may be put in its place until it is written.
+    `line` is what is kept of it, None for nothing; another may be put in its place until it is written.
     """
 
     def __init__(self, record: Record | None) -> None:
-        self.record = record
+        self.line = None if record is None else line_of(record)
         self._bulk: Bulk | None = None
         self._written = False
 
@@ -223,15 +223,15 @@ class Entry(Posting):
 
     def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         """What is to be written of it."""
-        if self.record is not None:
-            bulk.add_row(self.record)
+        if self.line is not None:
+            bulk.add_row(self.line)
 
     def forgo(self, fault: Exception) -> str | None:
         """The row: what it cost is spent all the same. Where it is there already, so is that."""
-        if self.record is None or _IS_THERE in str(fault):
+        if self.line is None or _IS_THERE in str(fault):
             return None
-        forgone, self.record, self._bulk = self.record, None, None
-        return f"the row of {forgone.request_id}"
+        (row, _), self.line, self._bulk = self.line, None, None
+        return f"the row of {row[0]}"
 
     def committed(self) -> None:
         self._written = True

@@ -13,7 +13,7 @@ from gproxy.values import Usage
 
 NANO = 1_000_000_000
 MILLION = 1_000_000
-_LESS_THAN_HALF = MILLION // 2 - 1
+_HALF = MILLION // 2
 
 MOST_NANO = 10**15
 """A million dollars for one request: beyond it a count is nonsense. So bounded, sums stay within 64 bits."""
@@ -121,36 +121,23 @@ def cost_nano(usage: Usage, price: Price) -> int:
     Counts that contradict each other never lower it: cached tokens beyond the input count as input too,
     one-hour writes beyond the writes as writes, and reasoning beyond the output as output.
     """
-    rates = price.rates if usage.service_tier is None else price.of(usage.service_tier)
-    total = rates.per_call * MILLION
-    if usage.web_searches:
-        total += rates.per_search * _count(usage.web_searches) * MILLION
+    given, answered, rates = usage.input_tokens or 0, usage.output_tokens or 0, price.rates
     tiers = rates.tiers
-    if tiers:
-        whole, output = usage.input_tokens or 0, usage.output_tokens or 0
-        read = write = write_1h = 0
-        if (
-            usage.cache_read_tokens
-            or usage.cache_write_tokens
-            or usage.cache_write_1h_tokens
-            or usage.reasoning_tokens
-            or whole < 0
-            or output < 0
-        ):
-            read = _count(usage.cache_read_tokens)
-            write_1h = _count(usage.cache_write_1h_tokens)
-            write = max(usage.cache_write_tokens or 0, write_1h)
-            whole = max(whole, read + write)
-            output = max(output, usage.reasoning_tokens or 0, 0)
-        tier = tiers[0] if len(tiers) == 1 else rates.tier(whole)
-        fresh = whole - read - write
-        total += fresh * tier.input + output * tier.output
-        if read or write:
-            total += read * tier.cache_read
-            total += (write - write_1h) * tier.cache_write + write_1h * tier.cache_write_1h
-        if tier.apart is not None:
-            total += _differences(usage, tier, tier.apart, fresh=fresh, read=read, output=output)
-    return _rounded(total)
+    if (
+        len(tiers) != 1
+        or tiers[0].apart is not None
+        or usage.cache_read_tokens
+        or usage.cache_write_tokens
+        or usage.cache_write_1h_tokens
+        or usage.reasoning_tokens
+        or usage.web_searches
+        or usage.service_tier
+        or given < 0
+        or answered < 0
+    ):
+        return _rounded(_in_all(usage, price.of(usage.service_tier)))
+    # Of what there is nothing else to is one price of what was given, and one of what was answered.
+    return _rounded(rates.per_call * MILLION + given * tiers[0].input + answered * tiers[0].output)
 
 
 def most_nano(input_tokens: int, output_tokens: int, service_tier: str | None, price: Price) -> int:
@@ -189,6 +176,23 @@ def settle(usage: Usage, configured: Price | None, builtin: Price | None) -> tup
     if usage.input_tokens is None and not (usage.reported or price.of(usage.service_tier).per_call):
         return None, None
     return cost_nano(usage, price), price.source
+
+
+def _in_all(usage: Usage, rates: Rates) -> int:
+    """What any usage costs, in millionths of a nano-dollar."""
+    total = (rates.per_call + rates.per_search * _count(usage.web_searches)) * MILLION
+    if not rates.tiers:
+        return total
+    read, write_1h = _count(usage.cache_read_tokens), _count(usage.cache_write_1h_tokens)
+    write = max(usage.cache_write_tokens or 0, write_1h)
+    whole = max(usage.input_tokens or 0, read + write)
+    output = max(usage.output_tokens or 0, usage.reasoning_tokens or 0, 0)
+    tier, fresh = rates.tier(whole), whole - read - write
+    total += fresh * tier.input + output * tier.output + read * tier.cache_read
+    total += (write - write_1h) * tier.cache_write + write_1h * tier.cache_write_1h
+    if tier.apart is not None:
+        total += _differences(usage, tier, tier.apart, fresh=fresh, read=read, output=output)
+    return total
 
 
 def _differences(usage: Usage, tier: Tier, apart: Apart, *, fresh: int, read: int, output: int) -> int:
@@ -245,6 +249,8 @@ def _count(tokens: int | None) -> int:
 
 
 def _rounded(millionths: int) -> int:
-    """In nano-dollars, half-even: half a nano-dollar more makes one of an odd number alone."""
-    nano = (millionths + _LESS_THAN_HALF + (millionths // MILLION & 1)) // MILLION
+    """In nano-dollars, half-even."""
+    nano, rest = divmod(millionths, MILLION)
+    if rest >= _HALF and (rest > _HALF or nano & 1):
+        nano += 1
     return nano if nano < MOST_NANO else MOST_NANO

@@ -159,7 +159,7 @@ def _summed(status: int, measured: Sequence[Row]) -> tuple[int, ...]:
         len(measured),
         len(measured) - (0 if status >= 400 else outcomes.count("ok")),
         *[sum(filter(None, counts)) - NULL * counts.count(NULL) for counts in tokens],
-        sum([round(dollars * 1e9) for dollars in costs if dollars]),
+        sum(filter(None, costs)),
         sum([round(dollars * 1e9) for dollars in extras if dollars != NULL]),
         costs.count(None),
         sources.count("estimated") + sources.count("partial"),

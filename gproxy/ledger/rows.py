@@ -3,6 +3,8 @@
 from operator import attrgetter
 from typing import Any
 
+from msgspec.structs import astuple
+
 from gproxy.values import Record, Usage
 
 NANO = 1_000_000_000
@@ -24,7 +26,10 @@ DETAILS = (
 
 
 Row = tuple[Any, ...]
-"""The values of the columns of `usage` in order, without `id`, as `INSERT` takes them."""
+"""The values of the columns of `usage` in order, without `id`, as `INSERT` takes them: `cost_usd` in nano-dollars."""
+
+Line = tuple[Row, Row | None]
+"""What is kept of a request: its row, and its `details_of`."""
 
 NULL = -1
 """In the place of None in the columns that are NULL most often, where a statement makes one of it: Python's module
@@ -35,7 +40,10 @@ OR_NULL = f"nullif(?, {NULL})"
 _OFTEN_NULL = (9, 18, 19, 20, 21, 25, 30)
 """The places of `alias`, of the counts that not every dialect has, of `extra_attempt_cost_usd` and of `error`."""
 
+_COST = 24
+
 _VALUES = [OR_NULL if place in _OFTEN_NULL else "?" for place in range(31)]
+_VALUES[_COST] = "? / 1e9"
 INSERT = f"INSERT INTO usage VALUES (NULL, {', '.join(_VALUES)})"  # noqa: S608 - constants alone
 
 _details_of = attrgetter(*DETAILS)
@@ -44,37 +52,85 @@ _WELL_WITHIN = 2**38
 """Of counts whose bits together are below this none is beyond `MOST_TOKENS`, nor is the sum of two."""
 
 
-def row_of(record: Record) -> Row:
-    """What stands in the table of a record."""
-    usage, cost, extra = record.usage, record.cost_nano, record.extra_attempt_cost_nano
+def line_of(record: Record) -> Line:
+    """What is kept of a request that left this record."""
+    return line(*astuple(record))
+
+
+def line(
+    request_id: str,
+    started_at: str,
+    user: str,
+    key_label: str,
+    key_id: str,
+    requested_model: str,
+    dialect: str,
+    route: str,
+    stream: bool,
+    status: int,
+    outcome: str,
+    attempts: int,
+    latency_ms: int,
+    provider: str | None,
+    credential: str | None,
+    model: str | None,
+    alias: str | None,
+    usage: Usage,
+    usage_source: str,
+    cost_nano: int | None,
+    extra_nano: int | None,
+    maybe_billed: bool,
+    price_source: str | None,
+    ttft_ms: int | None,
+    error: str | None,
+) -> Line:
+    """The same, of the values of a record in their order, for who need not make one."""
+    asked = (
+        request_id,
+        started_at,
+        user,
+        key_label,
+        key_id,
+        provider,
+        credential,
+        model,
+        requested_model,
+        NULL if alias is None else alias,
+        dialect,
+        route,
+        1 if stream else 0,
+        status,
+        outcome,
+        attempts,
+    )
+    became = (
+        usage_source,
+        cost_nano,
+        NULL if extra_nano is None else extra_nano / NANO,
+        1 if maybe_billed else 0,
+        price_source,
+        latency_ms,
+        ttft_ms,
+        NULL if error is None else error,
+    )
+    # Of more than thirty values at once Python makes a list first.
+    return asked + _counts_of(usage) + became, details_of(usage)
+
+
+def _counts_of(usage: Usage) -> Row:
+    """From `input_tokens` to `total_tokens`."""
     given, answered = usage.input_tokens, usage.output_tokens
     read, written = usage.cache_read_tokens, usage.cache_write_tokens
     written_1h, reasoning = usage.cache_write_1h_tokens, usage.reasoning_tokens
     total = None if given is None and answered is None else (given or 0) + (answered or 0)
-    bits = (
-        (given or 0) | (answered or 0) | (read or 0) | (written or 0) | (written_1h or 0) | (reasoning or 0)
-    )
+    bits = (given or 0) | (answered or 0)
+    if read or written or written_1h or reasoning:
+        bits |= (read or 0) | (written or 0) | (written_1h or 0) | (reasoning or 0)
     if not 0 <= bits < _WELL_WITHIN:
         given, answered, read, written, written_1h, reasoning, total = _bounded(
             (given, answered, read, written, written_1h, reasoning, total)
         )
     return (
-        record.request_id,
-        record.started_at,
-        record.user,
-        record.key_label,
-        record.key_id,
-        record.provider,
-        record.credential,
-        record.model,
-        record.requested_model,
-        NULL if record.alias is None else record.alias,
-        record.dialect,
-        record.route,
-        1 if record.stream else 0,
-        record.status,
-        record.outcome,
-        record.attempts,
         given,
         answered,
         NULL if read is None else read,
@@ -82,14 +138,6 @@ def row_of(record: Record) -> Row:
         NULL if written_1h is None else written_1h,
         NULL if reasoning is None else reasoning,
         total,
-        record.usage_source,
-        None if cost is None else cost / NANO,
-        NULL if extra is None else extra / NANO,
-        1 if record.maybe_billed else 0,
-        record.price_source,
-        record.latency_ms,
-        record.ttft_ms,
-        NULL if record.error is None else record.error,
     )
 
 

@@ -18,7 +18,7 @@ from gproxy.errors import StoreError
 from gproxy.ledger import adjustments, sqlite, weighing
 from gproxy.ledger.bulk import Bulk, Entry
 from gproxy.ledger.periods import DAY_S, period_key, periods
-from gproxy.ledger.rows import MOST_TOKENS
+from gproxy.ledger.rows import MOST_TOKENS, Line
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.store import Store, open_store
@@ -118,7 +118,7 @@ class Settling(Entry):
         bulk.correct((rule, kind, slot, -n) for rule, kind, slot, n in hold.taken if kind == "concurrency")
         for scope, period in hold.held:
             bulk.add_spend(scope, period, 0, -hold.cost_nano)
-        charge(bulk, hold.scopes, hold.at, self._cost_nano, self.record)
+        charge(bulk, hold.scopes, hold.at, self._cost_nano, self.line)
 
     def left(self, hold: str) -> Left | None:
         """What this comes to for a request that holds that, None if it cannot be read."""
@@ -134,30 +134,29 @@ class Settling(Entry):
         ]
 
 
-def charge(
-    bulk: Bulk, scopes: tuple[str, ...], at: float, cost_nano: int | None, record: Record | None
-) -> None:
+def charge(bulk: Bulk, scopes: tuple[str, ...], at: float, cost_nano: int | None, line: Line | None) -> None:
     """Add a cost to the spend, and the row."""
     if cost_nano:
         day = int(at) // DAY_S
         bulk.charge(scopes, day, cost_nano)
-        if record is None or not record.started_at.startswith(periods(day)["day"]):
-            _account(bulk, scopes, day, cost_nano, record)
-    if record is not None:
-        bulk.add_row(record)
+        began = None if line is None else line[0][1]
+        if began is None or not began.startswith(periods(day)["day"]):
+            _account(bulk, scopes, day, cost_nano, began)
+    if line is not None:
+        bulk.add_row(line)
 
 
-def _account(bulk: Bulk, scopes: Iterable[str], day: int, cost_nano: int, record: Record | None) -> None:
-    """Note where a charge and the row for it come apart: there is no row, or it is of another day."""
+def _account(bulk: Bulk, scopes: Iterable[str], day: int, cost_nano: int, began: str | None) -> None:
+    """Note where a charge and the row for it come apart: there is no row, or it is of another day, as it began."""
     keys = periods(day)
     for scope in scopes:
         for period in keys.values():
-            if record is None:
+            if began is None:
                 midnight = f"{keys['day']}T00:00:00.000Z"
                 bulk.adjust(scope, period, adjustments.UNRECORDED, cost_nano, midnight)
-            elif period != "total" and period != (began := record.started_at[: len(period)]):
-                bulk.adjust(scope, period, adjustments.MIDNIGHT, cost_nano, record.started_at)
-                bulk.adjust(scope, began, adjustments.MIDNIGHT, -cost_nano, record.started_at)
+            elif period != "total" and period != (of_row := began[: len(period)]):
+                bulk.adjust(scope, period, adjustments.MIDNIGHT, cost_nano, began)
+                bulk.adjust(scope, of_row, adjustments.MIDNIGHT, -cost_nano, began)
 
 
 class Heir(Protocol):

@@ -87,4 +87,4 @@ class Charging(Entry):
         self._charge = (scopes, at, cost_nano)
 
     def add(self, db: sqlite3.Connection, bulk: Bulk) -> None:
-        charge(bulk, *self._charge, self.record)
+        charge(bulk, *self._charge, self.line)

@@ -20,6 +20,7 @@ from gproxy.ledger import accounts
 from gproxy.ledger import memory as module
 from gproxy.ledger.accounts import Accounts
 from gproxy.ledger.memory import Shared
+from gproxy.ledger.rows import line_of
 from gproxy.ledger.sqlite import connect_read_only
 from gproxy.ledger.store import open_store
 from gproxy.ledger.succession import succeed
@@ -83,7 +84,7 @@ async def asked(path: Path, memory: Shared, worker: int, told: int, name: str, *
             if end:
                 started = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
                 row = record(asking.request_id, cost_nano=100, started_at=started)
-                await writer.run(books.settle(asking, 10, 100, row))
+                await writer.run(books.settle(asking, 10, 100, line_of(row)))
 
     for first in range(0, 60, 5):
         await asyncio.gather(*(one(number) for number in range(first, first + 5)))

@@ -18,6 +18,7 @@ from gproxy.ledger.accounts import Accounts, Noting
 from gproxy.ledger.inline import MOST_WORKS
 from gproxy.ledger.memory import Shared
 from gproxy.ledger.periods import DAY_S
+from gproxy.ledger.rows import line_of
 from gproxy.ledger.spend import pending, recover_store, spent
 from gproxy.ledger.sqlite import connect, connect_read_only
 from gproxy.ledger.tally import Tally
@@ -86,7 +87,7 @@ OPEN = "SELECT request_id, worker FROM reservations"
 
 def finished(name: str, cost: int) -> Any:
     started = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
-    return record(name, cost_nano=cost, started_at=started)
+    return line_of(record(name, cost_nano=cost, started_at=started))
 
 
 @BOTH

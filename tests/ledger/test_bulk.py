@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gproxy.errors import StoreError
 from gproxy.ledger import rollup
 from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Entry, Posting
+from gproxy.ledger.rows import line_of
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.store import Store, open_store
 from gproxy.values import Usage
@@ -102,16 +103,15 @@ def test_a_row_of_sums_is_what_each_by_itself_would_have_left(
     for number, (what, *values) in enumerate(added):
         if what == "add_row":
             usage, status, cost, began, source = values
-            values = [
-                record(
-                    str(number),
-                    usage=usage,
-                    status=status,
-                    cost_nano=cost,
-                    started_at=began,
-                    usage_source=source,
-                )
-            ]
+            row = record(
+                str(number),
+                usage=usage,
+                status=status,
+                cost_nano=cost,
+                started_at=began,
+                usage_source=source,
+            )
+            values = [line_of(row)]
         works.append(Adding(what, *values))
     assert one.run(works) == [None] * len(works)
     for work in works:
@@ -178,7 +178,7 @@ def test_what_is_refused_takes_nothing_with_it_and_is_not_told_that_it_was_writt
     stores: tuple[Store, Store],
 ) -> None:
     store, _ = stores
-    twice = [Adding("add_row", record("a")), Adding("add_row", record("a")), Adding("add_row", record("b"))]
+    twice = [Adding("add_row", line_of(record(name))) for name in "aab"]
     outcomes = store.run(twice)
     assert [isinstance(outcome, StoreError) for outcome in outcomes] == [False, True, False]
     assert [work.times for work in twice] == [1, 0, 1]

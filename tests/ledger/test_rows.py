@@ -1,20 +1,29 @@
+from contextlib import closing
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.ledger import rollup
 from gproxy.ledger.bulk import Entry
-from gproxy.ledger.rows import DETAILS, MOST_TOKENS, NULL, details_of, row_of
+from gproxy.ledger.rows import DETAILS, INSERT, MOST_TOKENS, NULL, details_of, line_of
+from gproxy.ledger.schema import STEPS
+from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.store import open_store
 from gproxy.values import Usage
 from tests.ledger.rows import record
 from tests.ledger.test_store import COLUMNS
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**15))
 def test_nano_dollars_come_back_from_dollars_exactly(nano: int) -> None:
-    cost_usd = row_of(record("req-1", cost_nano=nano))[COLUMNS.index("cost_usd") - 1]
+    with closing(sqlite3.connect(":memory:")) as db:
+        for statements in dict(STEPS)["usage"]:
+            db.execute(statements)
+        db.execute(INSERT, line_of(record("req-1", cost_nano=nano))[0])
+        ((cost_usd,),) = db.execute("SELECT cost_usd FROM usage")
+    assert cost_usd == nano / 1e9
     assert round(cost_usd * 1e9) == nano
 
 
@@ -36,7 +45,8 @@ edges = st.sampled_from([0, 2**38 - 1, 2**38, 2**39, MOST_TOKENS, MOST_TOKENS + 
 )
 def test_any_count_of_an_upstream_fits_its_column_and_is_kept_where_it_does(counts: list[int | None]) -> None:
     usage = Usage(**dict(zip(COUNTS, counts, strict=True)))
-    row = row_of(record("req-1", usage=usage))
+    row, details = line_of(record("req-1", usage=usage))
+    assert details is None
     for name in (*COUNTS, "total_tokens"):
         count = getattr(usage, name)
         fits = None if count is None else min(max(count, 0), MOST_TOKENS)
@@ -46,13 +56,16 @@ def test_any_count_of_an_upstream_fits_its_column_and_is_kept_where_it_does(coun
 
 @given(st.sampled_from(DETAILS), st.integers(1, 100))
 def test_one_detail_is_enough_to_be_kept(name: str, count: int) -> None:
-    kept = details_of(Usage(**{name: count}))
+    usage = Usage(**{name: count})
+    kept = details_of(usage)
     assert kept == (None, *[count if it == name else None for it in DETAILS])
+    assert line_of(record("req-1", usage=usage))[1] == kept
 
 
 def test_details_are_kept_where_there_is_more_than_a_count_of_nothing() -> None:
     assert details_of(Usage(input_tokens=5, input_audio_tokens=0)) is None
-    assert details_of(Usage(service_tier="flex")) == ("flex", *[None] * len(DETAILS))
+    _, details = line_of(record("req-1", usage=Usage(service_tier="flex", tool_tokens=5)))
+    assert details == details_of(Usage(service_tier="flex")) == ("flex", *[None] * len(DETAILS))
     assert details_of(Usage(web_searches=2)) == (None, *[None] * (len(DETAILS) - 1), 2)
 
 

@@ -84,8 +84,8 @@ class Settlement:
         error = Unavailable("The usage record cannot be written now; try again later.")
         journal.ended(journal.status if begun else error.status, "error", error.message)
         if journal.claim is not None or self._writer.waiting < MOST_WAITING:
-            if entry.record is not None:
-                entry.record = journal.record(cost, source)
+            if entry.line is not None:
+                entry.line = journal.line(cost, source)
             self._writer.put(entry)
         elif not self._told_of_loss:
             self._told_of_loss = True
@@ -119,10 +119,10 @@ class Settlement:
     def _entry(self, journal: Journal, cost: int | None, source: str | None) -> Entry | None:
         """What is to be written of a request that has ended, None if nothing is."""
         wanted = journal.call.snapshot.config.globals.enable_usage
-        record = journal.record(cost, source) if wanted else None
         if journal.claim is not None:
-            return self._accounts.settle(journal.claim, journal.usage.total_tokens or 0, cost, record)
-        return None if record is None else Entry(record)
+            line = journal.line(cost, source) if wanted else None
+            return self._accounts.settle(journal.claim, journal.usage.total_tokens or 0, cost, line)
+        return Entry(journal.record(cost, source)) if wanted else None
 
     def _known(self, journal: Journal) -> Cost | None:
         """What it has cost, if nothing has to be looked up or estimated for that."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from gproxy.ledger.rows import line_of
 from gproxy.protocols import anthropic_messages, gemini, openai_chat, passthrough
 from gproxy.protocols.base import Protocol
 from gproxy.routing.failover import Tried
@@ -58,6 +59,8 @@ async def test_a_record_says_who_asked_for_what_and_what_answered() -> None:
         latency_ms=record.latency_ms,
         ttft_ms=it.ttft_ms,
     )
+    it.settle()
+    assert it.line(1500, "config") == line_of(it.record(1500, "config"))
 
 
 async def test_a_request_that_was_never_sent_names_no_provider() -> None:

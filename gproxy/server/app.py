@@ -35,7 +35,7 @@ from gproxy.server.request import accesslog, cors, edge, pipeline
 from gproxy.server.request.admission import Doorkeeper
 from gproxy.server.request.asgi import AsgiRequest
 from gproxy.server.request.asking import Ways
-from gproxy.server.request.capture import Recorder, own_secrets, recorder
+from gproxy.server.request.capture import own_secrets, recorder
 from gproxy.server.request.health import HealthBook
 from gproxy.server.request.incoming import ClientLeft, Incoming, Receive, Request
 from gproxy.server.request.journal import CLIENT_CLOSED
@@ -157,11 +157,11 @@ class Gateway:
         lead: edge.Lead = kept.get(_LEAD) or kept.setdefault(_LEAD, edge.lead(request.scope()))
         passed, found = lead.passed, lead.found
         request_id = new_request_id()
-        incoming = Incoming(request)
-        if self._recorder is None:
-            reply = Reply(request.send, request_id, lead.error_body, incoming.cut, request.wire)
+        incoming, wire = Incoming(request), request.wire
+        if wire is not None and self._recorder is None:
+            reply = Reply(request_id, lead.error_body, incoming, wire)
         else:
-            reply = self._recorded(self._recorder, request, lead, request_id, incoming)
+            reply = self._replying(request, lead, request_id, incoming)
         began = time.monotonic()
         journal = None
         if found is not None:
@@ -203,15 +203,15 @@ class Gateway:
             path = without_hashed(path, snapshot.clients, snapshot.config)
             accesslog.write(self._style, lead.method, path, reply.status, milliseconds, None, incoming)
 
-    def _recorded(
-        self, recording: Recorder, request: Request, lead: edge.Lead, request_id: str, incoming: Incoming
-    ) -> Reply:
-        """The answer, where requests are logged: the log hears of messages, and of what comes in."""
-        trace = None if lead.long else recording.trace(request.scope(), request_id)
-        if trace is None:
-            return Reply(request.send, request_id, lead.error_body, incoming.cut, request.wire)
-        incoming.trace = trace
-        return Reply(trace.sending(request.send), request_id, lead.error_body, incoming.cut)
+    def _replying(self, request: Request, lead: edge.Lead, request_id: str, incoming: Incoming) -> Reply:
+        """The answer, to whichever engine; where requests are logged, the log hears of messages, and of what comes
+        in."""
+        wire, send, recording = request.wire, request.send, self._recorder
+        if recording is not None and not lead.long:
+            incoming.trace = trace = recording.trace(request.scope(), request_id)
+            if trace is not None:
+                wire, send = None, trace.sending(send)
+        return Reply(request_id, lead.error_body, incoming, wire, send)
 
     def _is_told(self, lead: edge.Lead, incoming: Incoming) -> bool:
         """Whether a request that has no row is told of in any log."""
@@ -321,5 +321,5 @@ async def _refuse_websocket(scope: Any, receive: Receive, send: Send) -> None:
     async def send_as_http(message: MutableMapping[str, Any]) -> None:
         await send({**message, "type": f"websocket.{message['type']}"})
 
-    reply = Reply(send_as_http, new_request_id(), edge.shape_of(scope).error_body)
+    reply = Reply(new_request_id(), edge.shape_of(scope).error_body, send=send_as_http)
     await reply.error(NotFound("There is no such route."), close=True)

@@ -382,5 +382,5 @@ class Connection(Sender, asyncio.Protocol):
 
 async def _tell(error: GatewayError, exchange: Exchange) -> None:
     """Answer what is no request."""
-    with contextlib.closing(Reply(exchange.send, new_request_id(), OPENAI.error_body)) as reply:
+    with contextlib.closing(Reply(new_request_id(), OPENAI.error_body, wire=exchange)) as reply:
         await reply.error(error, close=True)

@@ -106,24 +106,31 @@ class Wire(Protocol):
     async def taken(self) -> None: ...
 
 
-def _untold(_why: str) -> None:
-    pass
+class Client(Protocol):
+    """Who is answered."""
+
+    def cut(self, why: str) -> None:
+        """It is taken for gone."""
+
+
+async def _to_nobody(_: MutableMapping[str, Any]) -> None:
+    """ASGI's `send` for a client that has left."""
 
 
 class Reply(Struct):
     """One answer. `error_body` makes an error's body in the dialect of the route that was called.
 
-    `streaming`: events are going out, so that an error can still be told as one. `stalled` is called with the reason
-    when the client has taken nothing for `write_timeout_s`. `wire` is used in the place of `send`, if there is one.
+    `streaming`: events are going out, so that an error can still be told as one. The `client` is cut when it has
+    taken nothing for `write_timeout_s`. `wire` takes the answer, or ASGI's `send` where there is none.
     `lines` are those of headers of ours that are to go out with the answer, whatever it is.
     `check` is the timer that looks for that, once something was waited for: then there is something to close.
     """
 
-    send: Send
     request_id: str
     error_body: Callable[[GatewayError, str], bytes]
-    stalled: Callable[[str], None] = _untold
+    client: Client | None = None
     wire: Wire | None = None
+    send: Send = _to_nobody
     started: bool = False
     streaming: bool = False
     status: int = 0
@@ -248,9 +255,5 @@ class Reply(Struct):
         waited = 0.0 if self._waiting_since is None else now - self._waiting_since
         if waited < self.write_timeout_s:
             self._look_in(self.write_timeout_s - waited)
-        else:
-            self.stalled(f"the client took nothing for {self.write_timeout_s:g} s")
-
-
-async def _to_nobody(_: MutableMapping[str, Any]) -> None:
-    """ASGI's `send` for a client that has left."""
+        elif self.client is not None:
+            self.client.cut(f"the client took nothing for {self.write_timeout_s:g} s")

@@ -135,10 +135,10 @@ async def test_a_wholeanswer_that_is_never_taken_is_given_up_in_time(
         if scope["type"] != "http":
             return
         incoming = Incoming(AsgiRequest(scope, receive, send))
-        reply = Reply(send, "req_1", OPENAI.error_body, incoming.cut)
+        reply = Reply("req_1", OPENAI.error_body, incoming, send=send)
         reply.write_timeout_s = 0.2
         try:
-            await reply.whole(200, [], b"an answer")
+            await reply.whole(200, b"", b"an answer")
         finally:
             ended.set()
 

@@ -2,7 +2,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 import pytest
@@ -13,6 +13,16 @@ from gproxy.server.request.reply import PIECE_BYTES, Reply, new_request_id
 from tests.server.parts import Visit
 
 
+class Patient:
+    """A client that hears why it is cut."""
+
+    def __init__(self, hear: Callable[[str], object]) -> None:
+        self.hear = hear
+
+    def cut(self, why: str) -> None:
+        self.hear(why)
+
+
 @pytest.fixture
 def visit() -> Visit:
     return Visit()
@@ -20,7 +30,7 @@ def visit() -> Visit:
 
 @pytest.fixture
 def reply(visit: Visit) -> Reply:
-    return Reply(visit.send, "req_1", envelopes.anthropic_body)
+    return Reply("req_1", envelopes.anthropic_body, send=visit.send)
 
 
 async def test_a_whole_answer_has_its_length_and_its_request_id(visit: Visit, reply: Reply) -> None:
@@ -107,7 +117,7 @@ async def test_nothing_is_written_in_larger_pieces_than_a_slow_client_can_take(
 async def test_a_client_that_takes_nothing_is_told_of_in_time() -> None:
     loop = asyncio.get_running_loop()
     stalled: asyncio.Future[str] = loop.create_future()
-    reply = Reply(SlowReader(None).send, "req_1", envelopes.openai_body, stalled.set_result)
+    reply = Reply("req_1", envelopes.openai_body, Patient(stalled.set_result), send=SlowReader(None).send)
     reply.write_timeout_s = 0.2
     began = loop.time()
     sending = asyncio.create_task(reply.start_stream(200, b""))
@@ -123,7 +133,7 @@ async def test_it_is_the_last_piece_whose_time_counts() -> None:
     loop = asyncio.get_running_loop()
     stalled: asyncio.Future[str] = loop.create_future()
     reader = SlowReader(0.0)
-    reply = Reply(reader.send, "req_1", envelopes.openai_body, stalled.set_result)
+    reply = Reply("req_1", envelopes.openai_body, Patient(stalled.set_result), send=reader.send)
     reply.write_timeout_s = 0.2
     await reply.start_stream(200, b"")
     await asyncio.sleep(0.3)
@@ -142,7 +152,7 @@ async def test_it_is_the_last_piece_whose_time_counts() -> None:
 async def test_a_slow_client_that_goes_on_reading_is_let_be() -> None:
     told: list[str] = []
     reader = SlowReader(0.05)
-    reply = Reply(reader.send, "req_1", envelopes.openai_body, told.append)
+    reply = Reply("req_1", envelopes.openai_body, Patient(told.append), send=reader.send)
     reply.write_timeout_s = 0.2
     await reply.whole(200, b"", bytes(PIECE_BYTES * 8))
     reply.close()
@@ -151,7 +161,7 @@ async def test_a_slow_client_that_goes_on_reading_is_let_be() -> None:
 
 async def test_nobody_is_looked_after_when_all_is_said() -> None:
     told: list[str] = []
-    reply = Reply(SlowReader(None).send, "req_1", envelopes.openai_body, told.append)
+    reply = Reply("req_1", envelopes.openai_body, Patient(told.append), send=SlowReader(None).send)
     reply.write_timeout_s = 0.05
     sending = asyncio.create_task(reply.start_stream(200, b""))
     await asyncio.sleep(0)
@@ -215,7 +225,7 @@ async def unused(_: MutableMapping[str, Any]) -> None:
 
 async def test_where_there_is_a_wire_it_takes_the_answer_and_no_message_is_made() -> None:
     tape = Tape()
-    reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
+    reply = Reply("req_1", envelopes.openai_body, wire=tape, send=unused)
     await reply.whole(201, b"content-type: text/plain\r\n", b"hello")
     assert tape.head == (201, [])
     assert tape.own == b"content-type: text/plain\r\nx-gproxy-request-id: req_1\r\n"
@@ -226,7 +236,7 @@ async def test_where_there_is_a_wire_it_takes_the_answer_and_no_message_is_made(
 
 async def test_what_an_application_sends_goes_over_the_wire_too() -> None:
     tape = Tape()
-    reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
+    reply = Reply("req_1", envelopes.openai_body, wire=tape, send=unused)
     await reply.send_with_id({"type": "http.response.start", "status": 200, "headers": []})
     await reply.send_with_id({"type": "http.response.body", "body": b"a", "more_body": True})
     await reply.send_with_id({"type": "http.response.body"})
@@ -236,7 +246,7 @@ async def test_what_an_application_sends_goes_over_the_wire_too() -> None:
 
 async def test_a_wire_that_is_blocked_is_waited_for_and_the_time_is_counted() -> None:
     tape, stalled = Tape(), asyncio.Event()
-    reply = Reply(unused, "req_1", envelopes.openai_body, lambda _: stalled.set(), tape)
+    reply = Reply("req_1", envelopes.openai_body, Patient(lambda _: stalled.set()), tape, unused)
     reply.write_timeout_s = 0.05
     await reply.start(200, [])
     tape.blocked = True
@@ -250,7 +260,7 @@ async def test_a_wire_that_is_blocked_is_waited_for_and_the_time_is_counted() ->
 
 async def test_nothing_goes_over_the_wire_to_a_client_that_has_left() -> None:
     tape = Tape()
-    reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
+    reply = Reply("req_1", envelopes.openai_body, wire=tape, send=unused)
     await reply.start(200, [])
     reply.silence()
     await reply.end(b"a")
@@ -260,7 +270,7 @@ async def test_nothing_goes_over_the_wire_to_a_client_that_has_left() -> None:
 
 async def test_what_is_pushed_goes_out_at_once_or_waits_for_the_flow() -> None:
     tape, large = Tape(), bytes(PIECE_BYTES + 1)
-    reply = Reply(unused, "req_1", envelopes.openai_body, wire=tape)
+    reply = Reply("req_1", envelopes.openai_body, wire=tape, send=unused)
     await reply.start_stream(200, b"content-type: text/event-stream\r\n")
     told = b"content-type: text/event-stream\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
     assert (tape.head[0], tape.own) == (200, told + b"x-gproxy-request-id: req_1\r\n")
@@ -280,7 +290,7 @@ async def test_by_messages_what_is_pushed_waits_for_the_flow() -> None:
     async def send(message: MutableMapping[str, Any]) -> None:
         sent.append(message)
 
-    reply = Reply(send, "req_1", envelopes.openai_body)
+    reply = Reply("req_1", envelopes.openai_body, send=send)
     await reply.start_stream(200, b"")
     assert (b"cache-control", b"no-cache") in sent[0]["headers"]
     assert not reply.push(b"a")
@@ -292,7 +302,7 @@ async def test_by_messages_what_is_pushed_waits_for_the_flow() -> None:
 
 async def test_a_wire_that_was_blocked_by_a_push_is_waited_for() -> None:
     tape, stalled = Tape(), asyncio.Event()
-    reply = Reply(unused, "req_1", envelopes.openai_body, lambda _: stalled.set(), tape)
+    reply = Reply("req_1", envelopes.openai_body, Patient(lambda _: stalled.set()), tape, unused)
     reply.write_timeout_s = 0.05
     await reply.start(200, [])
     await reply.flow()

@@ -35,10 +35,9 @@ from gproxy.protocols.answers import (
 from gproxy.protocols.base import Body, Event, Facts, Protocol
 from gproxy.protocols.forms import varying
 from gproxy.protocols.requests import read_limited, token_limit, with_model
-from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.protocols.splice import replace_in_answer, replace_in_event
 from gproxy.values import Usage
 
-_MODEL_IN_BODY = ("model",)
 _MODEL_IN_EVENT = ("message", "model")
 _PASSED_PARAMETERS = frozenset({"beta"})
 _MOST_QUERY_CHARS = 2048
@@ -227,7 +226,7 @@ def _usage_in_any_event(data: bytes, before: Usage | None) -> Usage | None:
 
 
 def restore_body(answer: bytes, client_model: str) -> bytes:
-    return replace_value(answer, _MODEL_IN_BODY, client_model)
+    return replace_in_answer(answer, "model", client_model)
 
 
 def restore_event(event: Event, client_model: str) -> bytes:

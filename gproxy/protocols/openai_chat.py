@@ -40,7 +40,7 @@ from gproxy.protocols.requests import (
     read_limited,
     token_limit,
 )
-from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.protocols.splice import replace_in_answer, replace_in_event
 from gproxy.protocols.steps import again
 from gproxy.values import Usage
 
@@ -224,7 +224,7 @@ def usage_in_event(event: Event, before: Usage | None) -> Usage | None:
 
 
 def restore_body(answer: bytes, client_model: str) -> bytes:
-    return replace_value(answer, _MODEL, client_model)
+    return replace_in_answer(answer, "model", client_model)
 
 
 def restore_event(event: Event, client_model: str) -> bytes:

@@ -25,6 +25,10 @@ _MOST_MEMBERS = 10_000  # of an object on the path; one with more is left as it 
 _ESCAPED_ASCII = rb"\u00"
 """How a name could be written that is then not found as it is."""
 
+_LONGEST_FRONT = 1024
+_FLAT = bytes.maketrans(b"{[\\", b"???")
+"""Changes what begins something nested or escaped, and nothing else."""
+
 _PLAIN_STRING_MEMBER = re.compile(rb'[ \t\n\r]*:[ \t\n\r]*("[^"\\\x00-\x1f]*")')
 
 
@@ -52,6 +56,20 @@ def replace_value(data: bytes, path: Path, value: str) -> bytes:
     return b"".join((view[:start], _quoted(value), view[end:]))
 
 
+def replace_in_answer(answer: bytes, name: str, value: str) -> bytes:
+    """As `replace_value` of a path of one name, in less time, for what has been read as JSON.
+
+    There a name is one, and what follows it its value, where nothing is nested or escaped before the end of both.
+    """
+    named, begun = _written(name)
+    at = answer.find(begun)
+    end = answer.find(b'"', at + len(begun))
+    front = answer[1:end] if 0 < end < _LONGEST_FRONT else b"{"
+    if at < 0 or front.translate(_FLAT) != front or answer.find(named, end) >= 0:
+        return replace_value(answer, (name,), value)
+    return b"".join((answer[:at], named, b":", _quoted(value), memoryview(answer)[end + 1 :]))
+
+
 def replace_in_event(event: Event, path: Path, value: str) -> bytes:
     """The event's raw bytes with `replace_value` done to its data."""
     if event.data is None:
@@ -63,6 +81,12 @@ def replace_in_event(event: Event, path: Path, value: str) -> bytes:
 @lru_cache(maxsize=256)
 def _quoted(value: str) -> bytes:
     return json.dumps(value).encode()
+
+
+@lru_cache(maxsize=16)
+def _written(name: str) -> tuple[bytes, bytes]:
+    """A name as it is written, and with the beginning of a string behind it, as most write that."""
+    return b'"%b"' % name.encode(), b'"%b":"' % name.encode()
 
 
 @lru_cache(maxsize=16)

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gproxy.protocols.base import Event
-from gproxy.protocols.splice import replace_in_event, replace_value
+from gproxy.protocols.splice import replace_in_answer, replace_in_event, replace_value
 from gproxy.protocols.sse import SseFramer
 
 names = st.sampled_from(["model", "message", "response", "mod\\el", 'a"model', "x"])
@@ -43,6 +43,32 @@ def test_a_splice_equals_decode_change_encode(
     marked = encode(_changed(tree, path, mark))
     expected = marked.replace(json.dumps(mark).encode(), json.dumps(value).encode())
     assert replace_value(encode(tree), path, value) == expected
+
+
+@given(
+    st.dictionaries(names, values | st.text(), max_size=5),
+    st.sampled_from(["model", "x"]),
+    st.text(),
+    st.sampled_from([(",", ":"), (", ", ": "), (", ", ":")]),
+    st.booleans(),
+)
+@example({"a": "b", "model": "a"}, "model", "", (",", ":"), True)
+@example({'a"model': "a"}, "model", "b", (",", ":"), True)
+@example({"model": 'a"b'}, "model", "b", (",", ":"), True)
+@example({"x": "\\", "model": "a"}, "model", "b", (",", ":"), True)
+@example({"x": "model", "model": "a"}, "model", "b", (",", ":"), True)
+@example({"x": '"model":"x"', "model": "a"}, "model", "b", (",", ":"), True)
+@example({"x": {"model": "a"}}, "model", "b", (",", ":"), True)
+@example({"model": "a", "x": [{"model": "a"}]}, "model", "b", (",", ":"), True)
+@example({"x": "y" * 2000, "model": "a"}, "model", "b", (",", ":"), True)
+@example({"model": "a" * 2000}, "model", "b", (",", ":"), True)
+def test_a_splice_of_what_is_json_is_that_of_anything(
+    tree: dict[str, Any], name: str, value: str, separators: tuple[str, str], ascii_only: bool
+) -> None:
+    for whole in (tree, [tree], [name]):
+        answer = json.dumps(whole, separators=separators, ensure_ascii=ascii_only).encode()
+        for spaced in (answer, b" " + answer):
+            assert replace_in_answer(spaced, name, value) == replace_value(spaced, (name,), value)
 
 
 @pytest.mark.parametrize(

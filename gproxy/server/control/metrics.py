@@ -7,13 +7,14 @@ to those that are like it as it is settled, and these are counted a moment later
 import asyncio
 import logging
 import time
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from operator import attrgetter
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import GatewayError
@@ -75,11 +76,52 @@ class _Kind(NamedTuple):
     begun: bool  # it has a time to its first byte
 
 
-_Measures = tuple[Usage, int | None, int, int | None]
-"""Of one request: what it used, what it cost, and the milliseconds of it all and to its first byte. None of it holds
-a request's body."""
+class _Alike(Struct):
+    """What so many requests of a kind come to: their tokens, what they cost as far as that is known, and how many
+    milliseconds each took, and took to its first byte."""
 
-_tokens_of = attrgetter(*(f"{word}_tokens" for word in _TOKENS))
+    requests: int = 0
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    unpriced: int = 0
+    cost_nano: int = 0
+    durations: list[int] = []
+    ttfts: list[int] = []
+
+    def add(self, usage: Usage, cost_nano: int | None, duration: int, ttft: int | None) -> None:
+        """One more."""
+        self.requests += 1
+        if counted := usage.input_tokens:
+            self.input += counted
+        if counted := usage.output_tokens:
+            self.output += counted
+        if counted := usage.cache_read_tokens:
+            self.cache_read += counted
+        if counted := usage.cache_write_tokens:
+            self.cache_write += counted
+        if counted := usage.reasoning_tokens:
+            self.reasoning += counted
+        if cost_nano is None:
+            self.unpriced += 1
+        else:
+            self.cost_nano += cost_nano
+        self.durations.append(duration)
+        if ttft is not None:
+            self.ttfts.append(ttft)
+
+
+def buckets(ends: Sequence[int], times: list[int]) -> Iterator[tuple[int, int]]:
+    """Which buckets the times fall in, and how many in each. `ends` are the upper ones; one bucket more takes what is
+    above. There must be times; they are sorted by this."""
+    times.sort()
+    begin = 0
+    for bucket, end in enumerate((*ends, times[-1])):
+        if n := bisect_right(times, end, begin) - begin:
+            yield bucket, n
+            begin += n
 
 
 class Metrics:
@@ -94,7 +136,7 @@ class Metrics:
         self.reload_failed = False
         self._writer = writer
         self._counts: Counter[Key] = Counter(metricfiles.counts_of(self.folder, self.slot))
-        self._ended: dict[tuple[Any, ...], list[_Measures]] = {}  # by the values of a `_Kind`
+        self._ended: dict[tuple[Any, ...], _Alike] = {}  # by the values of a `_Kind`
         self._in_flight = 0
         self._dropped = 0
         self._refused = 0
@@ -152,11 +194,11 @@ class Metrics:
         )
         alike = self._ended.get(kind)
         if alike is None:
-            alike = self._ended[kind] = []
+            alike = self._ended[kind] = _Alike()
             if len(self._ended) == _AT_ONCE:
                 asyncio.get_running_loop().call_soon(self._add_up)
-        alike.append((journal.usage, cost_nano, journal.latency_ms, journal.ttft_ms))
-        if len(alike) == _MOST_OF_A_KIND:
+        alike.add(journal.usage, cost_nano, journal.latency_ms, journal.ttft_ms)
+        if alike.requests == _MOST_OF_A_KIND:
             self._add(_Kind(*kind), self._ended.pop(kind))
         if self._timer is None:
             self._arm()
@@ -211,25 +253,21 @@ class Metrics:
                 logger.warning("The metrics of this process cannot be written (%s).", error.strerror)
             self._complained = True
 
-    def _add(self, kind: _Kind, alike: Sequence[_Measures]) -> None:
-        counts = self._counts
+    def _add(self, kind: _Kind, alike: _Alike) -> None:
+        counts, n = self._counts, alike.requests
         provider, model = pair = self._pair(kind.target)
-        counts["requests", kind.dialect, provider, model, f"{kind.status // 100}xx", kind.outcome] += len(
-            alike
-        )
-        self._add_attempts(kind, len(alike), provider)
-        usages, costs, durations, ttfts = zip(*alike, strict=True)
-        for word, tokens in zip(_TOKENS, zip(*map(_tokens_of, usages), strict=True), strict=True):
-            if of_all := sum(filter(None, tokens)):
-                counts["tokens", *pair, word] += of_all
-        unpriced = costs.count(None)
-        if unpriced:
-            counts["unpriced", *pair] += unpriced
-        if unpriced < len(alike):
-            counts["cost", *pair] += sum(filter(None, costs))
-        self._time("duration", pair, DURATION_MS, durations)
+        counts["requests", kind.dialect, provider, model, f"{kind.status // 100}xx", kind.outcome] += n
+        self._add_attempts(kind, n, provider)
+        for word in _TOKENS:
+            if tokens := getattr(alike, word):
+                counts["tokens", *pair, word] += tokens
+        if alike.unpriced:
+            counts["unpriced", *pair] += alike.unpriced
+        if alike.unpriced < n:
+            counts["cost", *pair] += alike.cost_nano
+        self._time("duration", pair, DURATION_MS, alike.durations)
         if kind.begun:
-            self._time("ttft", pair, TTFT_MS, ttfts)
+            self._time("ttft", pair, TTFT_MS, alike.ttfts)
 
     def _add_attempts(self, kind: _Kind, n: int, provider: str) -> None:
         """Each attempt by how it ended; a failover is one that failed and had another after it."""
@@ -253,9 +291,9 @@ class Metrics:
         ):  # asked again by the same key: with a new token, or without a field that it does not know
             counts["attempts", provider, "repeated"] += left * n
 
-    def _time(self, name: str, pair: tuple[str, str], ends: Sequence[int], times: Sequence[int]) -> None:
-        for milliseconds, n in Counter(times).items():
-            self._counts[f"{name}_bucket", *pair, str(bisect_left(ends, milliseconds))] += n
+    def _time(self, name: str, pair: tuple[str, str], ends: Sequence[int], times: list[int]) -> None:
+        for bucket, n in buckets(ends, times):
+            self._counts[f"{name}_bucket", *pair, str(bucket)] += n
         self._counts[f"{name}_sum", *pair] += sum(times)
 
     def _pair(self, target: Target | None) -> tuple[str, str]:

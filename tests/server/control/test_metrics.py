@@ -1,9 +1,13 @@
 """What is counted of requests, from served ones."""
 
+from bisect import bisect_left
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from gproxy import errors
@@ -31,6 +35,16 @@ from tests.server.parts import (
 
 ADMIN = '[[users]]\nname = "root"\nis_admin = true\n[[users.keys]]\napi_key = "sk-admin"\n'
 LISTED = '[[models]]\nprovider_name = "up"\nmodel_id = "m"\nprice_each_call = 0.5\n'
+
+
+times = st.integers(0, 700_000) | st.sampled_from(metrics.DURATION_MS)
+
+
+@given(st.lists(times, min_size=1))
+def test_a_time_is_in_the_first_bucket_whose_end_it_does_not_pass(times: list[int]) -> None:
+    ends = metrics.DURATION_MS
+    found = Counter(bisect_left(ends, it) for it in times)
+    assert list(metrics.buckets(ends, times)) == sorted(found.items())
 
 
 async def scraped(front: Front) -> dict[str, dict[frozenset[str], float]]:

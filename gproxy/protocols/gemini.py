@@ -50,6 +50,7 @@ MAX_NESTED_NAMES = 10_000
 _MODEL = re.compile(r"[A-Za-z0-9._:@/-]*")
 _NESTED = re.compile(r"(?:[^/]+/)?models/")
 _PREFIX = "models/"
+_NO_PARTS = frozenset({"", ".", ".."})
 _VERSION = ("modelVersion",)
 _NESTED_REQUESTS = ("generateContentRequest", "generate_content_request")
 _NAMING = frozenset({"model", "requests", *_NESTED_REQUESTS})
@@ -103,7 +104,7 @@ def checked_path_model(name: str) -> str:
     model = name.removeprefix(_PREFIX)
     if not _MODEL.fullmatch(model):
         raise BadRequest("The model in the path must be made of letters, digits and . _ : @ / - only.")
-    if any(part in ("", ".", "..") for part in model.split("/")):
+    if not _NO_PARTS.isdisjoint(model.split("/")):
         raise BadRequest('A part of the model in the path, between its slashes, is empty, "." or "..".')
     return model
 

@@ -45,7 +45,7 @@ def replace_value(data: bytes, path: Path, value: str) -> bytes:
             return _replace_exactly(data, path, value)
     else:
         at = data.find(key)
-        if at < 0 and _ESCAPED_ASCII not in data:
+        if at < 0 and data.find(_ESCAPED_ASCII) < 0:
             return data
         if at > 0 and data.find(key, at + 1) < 0 and _stands_at(data, path, at):
             found = _PLAIN_STRING_MEMBER.match(data, at + len(key))
@@ -116,7 +116,7 @@ def _stands_at(data: bytes, path: Path, at: int) -> bool:
     """
     return (
         data[max(0, at - _LONGEST_SPACE) : at].rstrip(_SPACE)[-1:] in (b",", b"{")
-        and _ESCAPED_ASCII not in data
+        and data.find(_ESCAPED_ASCII) < 0
         and _has_string(path, data)
         and is_utf8(data)
     )

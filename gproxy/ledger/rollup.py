@@ -4,11 +4,11 @@ It changes in the transaction that changes a row. What is inserted is summed up 
 once; triggers see to rows that change (a price is corrected) or go. Reading it is `report.py`'s.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from operator import itemgetter
 from typing import Any
 
-from gproxy.ledger.rows import NULL, OR_NULL, Row
+from gproxy.ledger.rows import COLUMNS, NULL, OR_NULL, Row
 from gproxy.ledger.sqlite import sqlite3
 
 GROUP = (
@@ -132,18 +132,18 @@ _DAY = f"""
 
 _GROUP = f"INSERT INTO usage_groups ({', '.join(GROUP)}) VALUES ({', '.join(_GROUP_VALUES)})"  # noqa: S608 - constants alone
 
-_group_of = itemgetter(4, 8, 13, 2, 3, 5, 6, 7, 9, 10)
-_measured_of = itemgetter(14, 16, 17, 18, 19, 21, 22, 24, 25, 23)
-"""Of a row, the values of `GROUP`, and what `_summed` takes."""
+_GROUP_OF = slice(COLUMNS.index(GROUP[0]), COLUMNS.index(GROUP[-1]) + 1)
+_MEASURED = slice(COLUMNS.index("outcome"), COLUMNS.index("total_tokens") + 1)
+"""Where a row has the values of `GROUP`, and what `_summed` takes."""
 
 _STATUS = GROUP.index("status")
 
 
 def write(cursor: sqlite3.Cursor, rows: Iterable[Row]) -> None:
     """Bring rows into the roll-up, in the transaction that inserts them."""
-    groups: dict[tuple[str, Sequence[Any]], list[Row]] = {}
+    groups: dict[tuple[str, Sequence[Any]], list[Row]] = defaultdict(list)
     for row in rows:
-        groups.setdefault((row[1][:10], _group_of(row)), []).append(_measured_of(row))
+        groups[row[1][:10], row[_GROUP_OF]].append(row[_MEASURED])
     for (day, group), measured in groups.items():
         values = (day, *_summed(group[_STATUS], measured), *group)
         # The group is looked for each time: another process may have dropped one that no day referred to.
@@ -154,11 +154,18 @@ def write(cursor: sqlite3.Cursor, rows: Iterable[Row]) -> None:
 
 def _summed(status: int, measured: Sequence[Row]) -> tuple[int, ...]:
     """The measures of `SUMS`, as `values_of` has them."""
-    outcomes, *tokens, costs, extras, sources = zip(*measured, strict=True)
+    outcomes, sources, costs, extras, given, answered, read, written, _, reasoning, totals = zip(
+        *measured, strict=True
+    )
     return (
         len(measured),
         len(measured) - (0 if status >= 400 else outcomes.count("ok")),
-        *[sum(filter(None, counts)) - NULL * counts.count(NULL) for counts in tokens],
+        sum(filter(None, given)),
+        sum(filter(None, answered)),
+        sum(read) - NULL * read.count(NULL),
+        sum(written) - NULL * written.count(NULL),
+        sum(reasoning) - NULL * reasoning.count(NULL),
+        sum(filter(None, totals)),
         sum(filter(None, costs)),
         sum([round(dollars * 1e9) for dollars in extras if dollars != NULL]),
         costs.count(None),

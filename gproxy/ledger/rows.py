@@ -25,8 +25,43 @@ DETAILS = (
 """The counts of `Usage` that have their columns in the table `usage_details`, behind `usage_id, service_tier`."""
 
 
+COLUMNS = (
+    "request_id",
+    "started_at",
+    "key_id",
+    "requested_model",
+    "status",
+    "user",
+    "key_label",
+    "provider",
+    "credential",
+    "model",
+    "alias",
+    "dialect",
+    "outcome",
+    "usage_source",
+    "cost_usd",
+    "extra_attempt_cost_usd",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "total_tokens",
+    "price_source",
+    "maybe_billed",
+    "route",
+    "stream",
+    "attempts",
+    "latency_ms",
+    "ttft_ms",
+    "error",
+)
+"""Those of `usage` without `id`, so that what a roll-up groups by stands together, and what it sums up does."""
+
 Row = tuple[Any, ...]
-"""The values of the columns of `usage` in order, without `id`, as `INSERT` takes them: `cost_usd` in nano-dollars."""
+"""The values of `COLUMNS`, as `INSERT` takes them: `cost_usd` in nano-dollars."""
 
 Line = tuple[Row, Row | None]
 """What is kept of a request: its row, and its `details_of`."""
@@ -37,14 +72,19 @@ takes longer over a None than over any number."""
 
 OR_NULL = f"nullif(?, {NULL})"
 
-_OFTEN_NULL = (9, 18, 19, 20, 21, 25, 30)
-"""The places of `alias`, of the counts that not every dialect has, of `extra_attempt_cost_usd` and of `error`."""
-
-_COST = 24
-
-_VALUES = [OR_NULL if place in _OFTEN_NULL else "?" for place in range(31)]
-_VALUES[_COST] = "? / 1e9"
-INSERT = f"INSERT INTO usage VALUES (NULL, {', '.join(_VALUES)})"  # noqa: S608 - constants alone
+_WRITTEN = {
+    "alias": OR_NULL,
+    "cost_usd": "? / 1e9",
+    "extra_attempt_cost_usd": OR_NULL,
+    "cache_read_tokens": OR_NULL,
+    "cache_write_tokens": OR_NULL,
+    "cache_write_1h_tokens": OR_NULL,
+    "reasoning_tokens": OR_NULL,
+    "error": OR_NULL,
+}
+INSERT = (
+    f"INSERT INTO usage ({', '.join(COLUMNS)}) VALUES ({', '.join(_WRITTEN.get(it, '?') for it in COLUMNS)})"  # noqa: S608 - constants alone
+)
 
 _details_of = attrgetter(*DETAILS)
 
@@ -85,36 +125,36 @@ def line(
     error: str | None,
 ) -> Line:
     """The same, of the values of a record in their order, for who need not make one."""
-    asked = (
+    told = (
         request_id,
         started_at,
+        key_id,
+        requested_model,
+        status,
         user,
         key_label,
-        key_id,
         provider,
         credential,
         model,
-        requested_model,
         NULL if alias is None else alias,
         dialect,
-        route,
-        1 if stream else 0,
-        status,
         outcome,
-        attempts,
-    )
-    became = (
         usage_source,
         cost_nano,
         NULL if extra_nano is None else extra_nano / NANO,
-        1 if maybe_billed else 0,
+    )
+    beside = (
         price_source,
+        1 if maybe_billed else 0,
+        route,
+        1 if stream else 0,
+        attempts,
         latency_ms,
         ttft_ms,
         NULL if error is None else error,
     )
     # Of more than thirty values at once Python makes a list first.
-    return asked + _counts_of(usage) + became, details_of(usage)
+    return told + _counts_of(usage) + beside, details_of(usage)
 
 
 def _counts_of(usage: Usage) -> Row:

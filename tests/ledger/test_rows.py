@@ -6,13 +6,12 @@ from hypothesis import strategies as st
 
 from gproxy.ledger import rollup
 from gproxy.ledger.bulk import Entry
-from gproxy.ledger.rows import DETAILS, INSERT, MOST_TOKENS, NULL, details_of, line_of
+from gproxy.ledger.rows import COLUMNS, DETAILS, INSERT, MOST_TOKENS, NULL, details_of, line_of
 from gproxy.ledger.schema import STEPS
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.store import open_store
 from gproxy.values import Usage
 from tests.ledger.rows import record
-from tests.ledger.test_store import COLUMNS
 
 
 @settings(deadline=None)
@@ -25,6 +24,15 @@ def test_nano_dollars_come_back_from_dollars_exactly(nano: int) -> None:
         ((cost_usd,),) = db.execute("SELECT cost_usd FROM usage")
     assert cost_usd == nano / 1e9
     assert round(cost_usd * 1e9) == nano
+
+
+def test_a_row_has_every_column_and_what_a_roll_up_groups_by_side_by_side(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "gproxy.db")
+    of_table = {name for _, name, *_ in store.ask("PRAGMA table_info(usage)", ())}
+    store.close()
+    assert sorted(COLUMNS) == sorted(of_table - {"id"})
+    first = COLUMNS.index(rollup.GROUP[0])
+    assert COLUMNS[first : first + len(rollup.GROUP)] == rollup.GROUP
 
 
 COUNTS = (
@@ -50,7 +58,7 @@ def test_any_count_of_an_upstream_fits_its_column_and_is_kept_where_it_does(coun
     for name in (*COUNTS, "total_tokens"):
         count = getattr(usage, name)
         fits = None if count is None else min(max(count, 0), MOST_TOKENS)
-        kept = row[COLUMNS.index(name) - 1]
+        kept = row[COLUMNS.index(name)]
         assert (None if kept == NULL else kept) == fits
 
 

@@ -207,8 +207,7 @@ class Exchange:
         if kind == "http.response.start":
             self.begin(message["status"], message["headers"])
         elif kind == "http.response.body":
-            self.put(message.get("body", b""), message.get("more_body", False))
-            if self.blocked:
+            if not self.put(message.get("body", b""), message.get("more_body", False)):
                 await self.taken()
         else:
             raise RuntimeError(f"{kind} is no part of an answer")
@@ -222,14 +221,17 @@ class Exchange:
     async def taken(self) -> None:
         await self._link.flow.wait()
 
-    def put(self, body: bytes, more: bool) -> None:
+    def put(self, body: bytes, more: bool) -> bool:
         if not self.started or self.ended:
             raise RuntimeError("a body out of its turn")
+        link = self._link
         if data := self._framed(body, more):
-            self._link.write(data)
+            link.write(data)
         if not more:
             self.ended = True
-            self._wake()
+            if self._waiter is not None:
+                self._wake()
+        return not link.blocked
 
     def begin(self, status: int, headers: Headers, own: bytes = b"") -> None:
         self._begin(status)
@@ -252,9 +254,8 @@ class Exchange:
         link = self._link
         if self._chunked and body and not (self._block or self.ended):
             link.write(b"%x\r\n%b\r\n" % (len(body), body))
-        else:
-            self.put(body, more=True)
-        return not link.blocked
+            return not link.blocked
+        return self.put(body, more=True)
 
     def answer(self, status: int, told: bytes, own: bytes, body: bytes, close: bool) -> bool:
         self._begin(status)

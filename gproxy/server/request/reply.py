@@ -87,7 +87,7 @@ class Wire(Protocol):
     A `stream` is the head of a body whose length is not known. `told` are the lines of headers whose names are in
     lower case and that do not frame the answer, `own` further ones. `close`: nothing more on this connection.
     `blocked`: the client does not take what was put; `taken` returns when it does again, or is gone. `push` puts a
-    piece that others follow. Both it and `answer` say whether the client takes more.
+    piece that others follow. What puts some of the body says whether the client takes more.
     """
 
     @property
@@ -99,7 +99,7 @@ class Wire(Protocol):
 
     def stream(self, status: int, told: bytes, own: bytes) -> None: ...
 
-    def put(self, body: bytes, more: bool) -> None: ...
+    def put(self, body: bytes, more: bool) -> bool: ...
 
     def push(self, body: bytes) -> bool: ...
 
@@ -235,8 +235,7 @@ class Reply(Struct):
             message = {"type": "http.response.body", "body": data, "more_body": more}
             await self._while_waiting(self.send(message))
             return
-        self.wire.put(data, more)
-        if self.wire.blocked:
+        if not self.wire.put(data, more):
             await self._while_waiting(self.wire.taken())
 
     async def _while_waiting(self, taking: Awaitable[None]) -> None:

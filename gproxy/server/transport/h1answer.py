@@ -98,18 +98,20 @@ class Reading:
             self.keep = False
             if not self.complete:
                 self.fault = f"malformed: {error}"
+                self._parser = None
+                return
         if self.complete:
             self._parser = None
             if len(pieces) > self._most_pieces:
                 del pieces[self._most_pieces :]
                 self.keep = False
-            return
-        self._empty = 0 if len(pieces) > before else self._empty + len(data)
-        most = h1head.MAX_EMPTY_BYTES if self.status else h1head.MAX_HEAD_BYTES
-        if self._empty > most and self.fault is None:
-            self.fault = "it goes on without a body" if self.status else "the head is too large"
-        if self.fault is not None:
-            self._parser = None
+        elif len(pieces) > before:
+            self._empty = 0
+        else:
+            self._empty += len(data)
+            if self._empty > (h1head.MAX_EMPTY_BYTES if self.status else h1head.MAX_HEAD_BYTES):
+                self.fault = "it goes on without a body" if self.status else "the head is too large"
+                self._parser = None
 
     # What llhttp finds.
 

@@ -303,7 +303,14 @@ class Connection(asyncio.Protocol):
             return
         exchange.feed(data)
         if exchange.complete:
-            self._end(exchange)
+            if not exchange.keep or self._unsent or self._transport.get_write_buffer_size():
+                self.abort()
+                return
+            self._exchange = None
+            if exchange.paused:
+                exchange.paused = False
+                self.resume()
+            self.owner.release(self)
         elif exchange.fault is not None:
             self.abort()
         elif len(data) > h1head.MAX_UNREAD_BYTES and not exchange.paused:
@@ -315,16 +322,6 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.unsent = self._exchange.unanswered = True
         self.abort()
-
-    def _end(self, exchange: Exchange) -> None:
-        if exchange.keep and not self._unsent and not self._transport.get_write_buffer_size():
-            self._exchange = None
-            if exchange.paused:
-                exchange.paused = False
-                self.resume()
-            self.owner.release(self)
-        else:
-            self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._lost = True

@@ -208,12 +208,12 @@ class Tape:
         self.head = status, []
         self.own = told + own
 
-    def put(self, body: bytes, more: bool) -> None:
+    def put(self, body: bytes, more: bool) -> bool:
         self.body.append((body, more))
+        return not self.blocked
 
     def push(self, body: bytes) -> bool:
-        self.put(body, more=True)
-        return not self.blocked
+        return self.put(body, more=True)
 
     async def taken(self) -> None:
         await self.flow.wait()

@@ -3,6 +3,7 @@
 Which target and credential it is for is `opening.py`'s, what a target of another dialect is told `crossing.py`'s.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -66,7 +67,7 @@ class Ways:
         access: Access,
         ask: bool,
         crossing: Crossing | None,
-        deadline: float | None,
+        deadline: float = math.inf,
     ) -> Attempt:
         """What is sent to a target: `crossing`, or the client's own request where that is None.
 
@@ -170,7 +171,7 @@ def _offline(
     target: Target,
     ask: bool,
     crossing: Crossing | None,
-    deadline: float | None,
+    deadline: float,
 ) -> Attempt:
     protocol, facts = call.protocol if crossing is None else crossing.protocol, call.facts
     sent = own_body(call, target.model, ask) if crossing is None else crossing.body

@@ -42,7 +42,7 @@ class Ask(Struct, frozen=True):
     access: Access
     usage: bool
     crossing: Crossing | None
-    deadline: float | None
+    deadline: float
 
     @property
     def for_us(self) -> bool:
@@ -71,7 +71,7 @@ class Attempts:
         """Whether it has not refused just that."""
         return not self.no_usage or self.no_usage.get(target, 0) <= self.upstream.now()
 
-    async def access(self, call: Call, leg: Leg, deadline: float | None) -> Access:
+    async def access(self, call: Call, leg: Leg, deadline: float) -> Access:
         """A token, for a credential that is none itself. Raises as `Tokens.access`."""
         by = asking.proxy(call, leg.provider)
         return await self.tokens.access(leg.provider, leg.credential, by, deadline)

@@ -5,6 +5,7 @@ found in `opened.py`, what a target is sent made in `asking.py`; sending the ans
 `relay.py`'s.
 """
 
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -192,7 +193,7 @@ class Opener:
         snapshot = journal.call.snapshot
         plan = course.plan if route is course.route else self._plan(snapshot, route)
         left = plan.candidates or failover.candidates(snapshot, route, self.keyless, journal.seed)
-        deadline = self.upstream.now() + plan.total_s if plan.total_s else None
+        deadline = self.upstream.now() + plan.total_s if plan.total_s else math.inf
         refusal: BadRequest | None = None
         most = plan.most
         while most:
@@ -222,9 +223,7 @@ class Opener:
                 del refusal
         raise failover.exhausted(journal.tried, journal.passed, untried=len(left) > len(journal.passed))
 
-    async def _try(
-        self, journal: Journal, course: Course, turn: Turn, deadline: float | None
-    ) -> Opened | None:
+    async def _try(self, journal: Journal, course: Course, turn: Turn, deadline: float) -> Opened | None:
         """One attempt, from its beginning to its answer; None if it failed, as journal and health then know.
 
         Raises _Unsayable, and then none was made.
@@ -273,12 +272,12 @@ class Opener:
         fault: UpstreamFault | None,
         spent: Usage | None,
         began: float,
-        deadline: float | None,
+        deadline: float,
     ) -> None:
         """The attempt came to nothing."""
         target, credential = turn.candidate
         now = self.upstream.now()
-        late = deadline is not None and now >= deadline
+        late = now >= deadline
         if late:
             self.health.untouched(turn)  # the time that it had was what others had left of it
         retry_s = None if late else self.health.failed(turn, failure)

@@ -6,6 +6,7 @@ developers.google.com/identity/protocols/oauth2/service-account has it.
 """
 
 import asyncio
+import math
 import re
 import time
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class Tokens:
         return known
 
     async def access(
-        self, provider: Provider, credential: Credential, proxy: str, deadline: float | None = None
+        self, provider: Provider, credential: Credential, proxy: str, deadline: float = math.inf
     ) -> Access:
         """What to send for `credential`. Raises CredentialRefused, ConnectFailed and ConnectTimedOut where a token
         cannot be had; nothing that its endpoint said is in them."""
@@ -118,7 +119,7 @@ class Tokens:
             task = self._asking[secret] = self._tasks.spawn(self._exchange(secret, provider.settings, proxy))
             task.add_done_callback(lambda _: self._asking.pop(secret, None))
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(deadline if deadline < math.inf else None):
                 outcome = await asyncio.shield(task)
         except TimeoutError:
             raise ConnectTimedOut("no access token in time") from None

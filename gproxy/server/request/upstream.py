@@ -71,13 +71,13 @@ class Way:
 class Attempt(Struct, frozen=True):
     """One request to one upstream, by `way`. `offline`: instead of sending, play this.
 
-    `deadline` is on the event loop's clock, None for none.
+    `deadline` is on the event loop's clock.
     """
 
     way: Way
     settings: schema.Settings
     body: bytes = b""
-    deadline: float | None = None
+    deadline: float = math.inf
     offline: Callable[[], DemoAnswer] | None = None
 
     def __repr__(self) -> str:
@@ -122,7 +122,7 @@ class Answer(Struct):
     _source: Source
     _now: Callable[[], float]
     _first_byte_until: float
-    _deadline: float | None
+    _deadline: float
     trace: AttemptTrace | None = None
     _decoder: coding.Decoder | None = None
 
@@ -155,9 +155,7 @@ class Answer(Struct):
 
     async def _next(self, first: bool) -> bytes:
         now = self._now()
-        until = self._first_byte_until if first else now + self.idle_s
-        if self._deadline is not None:
-            until = min(until, self._deadline)
+        until = min(self._first_byte_until if first else now + self.idle_s, self._deadline)
         try:
             if now >= until:
                 raise TimeoutError  # an upstream that always has something ready would else be read on for ever
@@ -195,7 +193,7 @@ class Answer(Struct):
         source, loop = self._source, asyncio.get_running_loop()
         source.heard = loop.time()
         while True:
-            until = _earlier(source.heard + self.idle_s, self._deadline)
+            until = min(source.heard + self.idle_s, self._deadline)
             try:
                 if loop.time() >= until:
                     raise TimeoutError
@@ -277,8 +275,7 @@ class Upstream:
         """
         if trace is not None:
             return await self._told(attempt, on_its_way, trace)
-        settings, way = attempt.settings, attempt.way
-        deadline = math.inf if attempt.deadline is None else attempt.deadline
+        settings, way, deadline = attempt.settings, attempt.way, attempt.deadline
         source: Source
         if attempt.offline is not None:
             on_its_way()
@@ -306,7 +303,7 @@ class Upstream:
             source,
             self.now,
             until,
-            attempt.deadline,
+            deadline,
         )
         if b"content-encoding" in source.told.shape.at:
             answer.decode()
@@ -349,10 +346,6 @@ def _fault(error: httpx.TransportError) -> GatewayError | UpstreamFault:
 
 def _too_large(cap: int) -> AnswerBroken:
     return AnswerBroken(f"the answer is larger than {cap} bytes")
-
-
-def _earlier(moment: float, deadline: float | None) -> float:
-    return moment if deadline is None else min(moment, deadline)
 
 
 class _Played:

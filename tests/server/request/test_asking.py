@@ -47,7 +47,7 @@ def sent(attempt: Attempt) -> dict[str, str]:
 
 def test_the_clients_own_request_goes_up_with_its_own_headers() -> None:
     given = asked("anthropic_messages")
-    it = Ways("me").attempt(given, UP, Access("sk-up"), True, None, None)
+    it = Ways("me").attempt(given, UP, Access("sk-up"), True, None)
     assert (carrier(given, UP), it.way.url) == ("anthropic_messages", "http://x/v1/messages")
     assert it.body == BODY.replace(b'"alias"', b'"target"')
     headers = sent(it)
@@ -59,7 +59,7 @@ def test_the_clients_own_request_goes_up_with_its_own_headers() -> None:
 async def test_a_translated_request_goes_to_the_targets_path_without_the_clients_dialect() -> None:
     given = asked("openai_chat")
     assert carrier(given, UP) == ""
-    it = Ways("me").attempt(given, UP, Access("sk-up"), True, await cross(given, UP, True), None)
+    it = Ways("me").attempt(given, UP, Access("sk-up"), True, await cross(given, UP, True))
     assert it.way.url == "http://x/v1/chat/completions"
     assert json.loads(it.body)["model"] == "target"
     assert sent(it) == {
@@ -80,7 +80,7 @@ AZURE = (
 async def test_a_deployment_in_the_address_is_named_in_the_body_where_no_path_does() -> None:
     here = snapshot(AZURE + ALICE)
     responses = call(here, b'{"model": "alias", "input": "Hi"}', openai_responses.RESPONSES)
-    it = Ways("me").attempt(responses, UP, Access("sk-up"), True, None, None)
+    it = Ways("me").attempt(responses, UP, Access("sk-up"), True, None)
     assert (it.way.url, json.loads(it.body)["model"]) == (
         "https://r.openai.azure.com/openai/v1/responses",
         "X",
@@ -94,7 +94,7 @@ def test_a_providers_own_headers_and_proxy_are_used() -> None:
     given = asked("anthropic_messages", more='headers = { X-Team = "t" }, proxy = "http://p:1"')
     up = given.snapshot.providers["up"]
     assert proxy(given, up) == "http://p:1"
-    it = Ways("me").attempt(given, UP, Access("sk-up"), True, None, None)
+    it = Ways("me").attempt(given, UP, Access("sk-up"), True, None)
     assert (it.way.proxy, sent(it)["x-team"]) == ("http://p:1", "t")
 
 
@@ -107,7 +107,7 @@ def test_thinking_that_another_provider_signed_is_kept_from_anthropic() -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
     tree = {"model": "alias", "max_tokens": 9, "messages": messages}
     given = call(here, json.dumps(tree).encode(), anthropic_messages.MESSAGES)
-    it = Ways("me").attempt(given, UP, Access("sk-up"), True, None, None)
+    it = Ways("me").attempt(given, UP, Access("sk-up"), True, None)
     assert json.loads(it.body)["messages"][1]["content"] == said[1:]
     assert json.loads(it.body)["model"] == "target"
 
@@ -133,9 +133,9 @@ def test_reasoning_that_another_provider_signed_is_kept_from_openai_and_gemini()
 def test_what_is_kept_of_one_request_is_not_the_next_clients() -> None:
     ways = Ways("me")
     first = asked("anthropic_messages")
-    one = ways.attempt(first, UP, Access("sk-up"), True, None, None)
+    one = ways.attempt(first, UP, Access("sk-up"), True, None)
     other = call(first.snapshot, BODY, anthropic_messages.MESSAGES, headers=[(b"user-agent", b"other")])
-    two = ways.attempt(other, UP, Access("sk-up"), True, None, None)
+    two = ways.attempt(other, UP, Access("sk-up"), True, None)
     assert len(ways._known) == 1
     assert sent(two) == {
         "x-api-key": "sk-up",
@@ -145,16 +145,16 @@ def test_what_is_kept_of_one_request_is_not_the_next_clients() -> None:
         "anthropic-version": "2023-06-01",
         "x-gproxy-via": "me",
     }
-    assert ways.attempt(first, UP, Access("sk-2"), True, None, None).way is not one.way
-    assert ways.attempt(first, Target("up", "b"), Access("sk-up"), True, None, None).way is not one.way
+    assert ways.attempt(first, UP, Access("sk-2"), True, None).way is not one.way
+    assert ways.attempt(first, Target("up", "b"), Access("sk-up"), True, None).way is not one.way
 
 
 def test_requests_with_one_head_are_sent_one_way() -> None:
     ways, first = Ways("me"), asked("anthropic_messages")
     other = BODY.replace(b"Hi", b"Ho")
     second = structs.replace(first, facts=call(first.snapshot, other, anthropic_messages.MESSAGES).facts)
-    one = ways.attempt(first, UP, Access("sk-up"), True, None, None)
-    two = ways.attempt(second, UP, Access("sk-up"), True, None, None)
+    one = ways.attempt(first, UP, Access("sk-up"), True, None)
+    two = ways.attempt(second, UP, Access("sk-up"), True, None)
     assert two.way is one.way
     assert two.body == other.replace(b'"alias"', b'"target"')
 
@@ -176,9 +176,9 @@ def test_what_is_kept_with_a_head_is_what_would_be_made_for_it(asks: list[Any]) 
     ways, heads = Ways("me"), [Fields(tuple(headers)) for headers, *_ in asks]
     for headers, target, access in asks:
         fields = next(kept for kept in heads if kept.raw == tuple(headers))
-        it = ways.attempt(under(first, fields), target, access, True, None, None)
+        it = ways.attempt(under(first, fields), target, access, True, None)
         anew = under(first, Fields(tuple(headers)))
-        fresh = Ways("me").attempt(anew, target, access, True, None, None)
+        fresh = Ways("me").attempt(anew, target, access, True, None)
         assert (it.way.url, sent(it), it.body) == (fresh.way.url, sent(fresh), fresh.body)
         assert it.way.form() == fresh.way.form()
 
@@ -192,7 +192,7 @@ async def test_one_head_leads_to_each_operation_of_another_dialect() -> None:
     )
     for given in (first, streamed, first):
         given = under(given, first.passed.fields)
-        it = ways.attempt(given, UP, Access("sk-up"), True, await cross(given, UP, True), None)
+        it = ways.attempt(given, UP, Access("sk-up"), True, await cross(given, UP, True))
         urls.append(it.way.url.rpartition(":")[2])
     assert urls == ["generateContent", "streamGenerateContent?alt=sse", "generateContent"]
 
@@ -202,7 +202,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "_MOST_OF_A_HEAD", 2)
     ways, given = Ways("me"), asked("anthropic_messages")
     for model in "abc":
-        ways.attempt(given, Target("up", model), Access("sk-up"), True, None, None)
+        ways.attempt(given, Target("up", model), Access("sk-up"), True, None)
     assert len(ways._known) == len(given.passed.fields.derived["asked"]) == 1
 
 
@@ -215,7 +215,7 @@ def test_nothing_that_is_handed_on_shows_a_secret_where_it_is_printed() -> None:
     )
     it = call(here, BODY, headers=[(b"authorization", f"Bearer {KEY}".encode())])
     ways = Ways("id")
-    attempt = ways.attempt(it, UP, Access("canary-provider"), False, None, None)
+    attempt = ways.attempt(it, UP, Access("canary-provider"), False, None)
     for each in (
         here,
         here.config,

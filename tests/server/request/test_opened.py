@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import math
 import time
 from collections.abc import AsyncIterator
 
@@ -177,5 +178,5 @@ VALUES = st.sampled_from([b"a", b"%b", b"request-id, x-a", b"keep-alive", b"clos
 @given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=6))
 def test_lines_of_a_head_are_those_of_the_headers(headers: list[tuple[bytes, bytes]]) -> None:
     told, _, _ = h1head.read([name for name, _ in headers], [value for _, value in headers])
-    opened = Opened(Answer(200, told, (), 1.0, Exchange(Heads(), bodiless=False), float, 0.0, None))
+    opened = Opened(Answer(200, told, (), 1.0, Exchange(Heads(), bodiless=False), float, 0.0, math.inf))
     assert opened.lines() == lines(opened.headers())

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import math
 import socket
 import zlib
 from collections.abc import AsyncIterator
@@ -37,7 +38,7 @@ async def client() -> AsyncIterator[Upstream]:
     await it.close()
 
 
-def attempt(url: str, *, deadline: float | None = None, **settings: Any) -> Attempt:
+def attempt(url: str, *, deadline: float = math.inf, **settings: Any) -> Attempt:
     return Attempt(
         way=Way(url, [(b"x-a", b"1")]), body=b"{}", settings=Settings(**settings), deadline=deadline
     )

@@ -33,10 +33,19 @@ def stamp(moment: datetime) -> str:
     return f"{moment.astimezone(UTC).isoformat(timespec='milliseconds')[:23]}Z"
 
 
+_last = (0, "1970-01-01T00:00:00")
+"""The second of the last stamp, and its text: most that are asked for side by side are of one second."""
+
+
 def stamp_at(seconds: float) -> str:
     """The same of a time in seconds since the epoch."""
-    second = int(seconds)
-    return _second(second) + _MILLISECONDS[int((seconds - second) * 1000)]
+    global _last
+    second, text = _last
+    if not 0 <= seconds - second < 1:
+        second = int(seconds)
+        text = _second(second)
+        _last = second, text
+    return text + _MILLISECONDS[int((seconds - second) * 1000)]
 
 
 @lru_cache(maxsize=64)

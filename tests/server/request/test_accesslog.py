@@ -1,6 +1,7 @@
 """The line that a request leaves on stderr: what it says, and what it must never do to a terminal."""
 
 import json
+import time
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -42,6 +43,19 @@ def test_json_is_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     fields = json.loads(written(capsys))
     assert fields.pop("time").endswith("Z")
     assert fields == {"method": "POST", "path": "/v1/messages", "status": 404, "ms": 12}
+
+
+def test_a_line_begins_with_the_time_of_day(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = 1_795_698_000
+    moments = [second, 0.5, second + 0.999, second + 1, second + 61, second - 1, second]
+    for moment in moments:
+        monkeypatch.setattr(time, "time", lambda moment=moment: moment)
+        accesslog.write("text", "GET", "/", 200, 1, None)
+    monkeypatch.undo()
+    found = [line.split()[0] for line in written(capsys).splitlines()]
+    assert found == [time.strftime("%H:%M:%S", time.localtime(moment)) for moment in moments]
 
 
 @pytest.mark.parametrize("style", ["text", "json"])

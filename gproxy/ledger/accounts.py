@@ -236,8 +236,8 @@ class _Closing(Entry):
         if self._noted:
             bulk.close(self._claim.request_id)
             _hold(bulk, self._claim, -1)
-        if self._corrected:
-            bulk.correct(self._corrected)
+        for slots, by in self._corrected:
+            bulk.correct(slots, by)
         spend.charge(bulk, self._claim.scopes, self._claim.at, self._cost_nano, self.line)
 
     def committed(self) -> None:

@@ -4,7 +4,9 @@ What an operation adds is `spend.py`'s and `tally.py`'s to say; transactions are
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
 
 from gproxy.ledger import rollup
 from gproxy.ledger.adjustments import adjust, forget
@@ -48,6 +50,14 @@ Slot = tuple[str, str, int]
 Counts = dict[Slot, int]
 
 
+class _Correction(Struct):
+    """Changes of the same slots, one behind the other: each then has `least` at least, and so much more."""
+
+    slots: Sequence[Slot]
+    least: int = 0
+    by: int = 0
+
+
 class Bulk:
     """Gathers, and writes what it has gathered in the caller's transaction."""
 
@@ -58,7 +68,7 @@ class Bulk:
         """Forget what was gathered."""
         self._rows: list[Row] = []
         self._details: list[Row] = []
-        self._corrections: dict[Slot, tuple[int, int]] = {}
+        self._corrections: list[_Correction] = []
         self._forgotten: list[tuple[str, str, int, int]] = []
         self._counts: Counts = defaultdict(int)
         self._closed: list[tuple[str]] = []
@@ -73,15 +83,16 @@ class Bulk:
         if details is not None:
             self._details.append((*details, row[0]))
 
-    def correct(self, corrected: Iterable[tuple[str, str, int, int]]) -> None:
-        """Change what is counted in slots, if anything still is, by so much each; never below 0, not by any of
-        several changes."""
+    def correct(self, slots: Sequence[Slot], by: int) -> None:
+        """Change what is counted in each of the slots, if anything still is, by so much; never below 0, not by any of
+        several changes. Those of requests that are alike are the same ones, and are added up first."""
         corrections = self._corrections
-        for rule, kind, slot, by in corrected:
-            place = (rule, kind, slot)
-            least, so_far = corrections.get(place, (0, 0))
-            least += by
-            corrections[place] = (least if least > 0 else 0, so_far + by)
+        if not corrections or corrections[-1].slots is not slots:
+            corrections.append(_Correction(slots))
+        last = corrections[-1]
+        least = last.least + by
+        last.least = least if least > 0 else 0
+        last.by += by
 
     def count(self, rule: str, kind: str, slot: int, by: int) -> None:
         """Count in a slot, whether or not anything was; never below 0."""
@@ -90,9 +101,14 @@ class Bulk:
     def forget_beside(self, rule: str, kind: str, first: int, last: int) -> None:
         """What was counted in other slots than those from the first to the last is gone; what comes after begins
         anew."""
-        for slots in (self._counts, self._corrections):
-            for slot in [it for it in slots if it[:2] == (rule, kind) and not first <= it[2] <= last]:
-                del slots[slot]
+
+        def gone(slot: Slot) -> bool:
+            return slot[:2] == (rule, kind) and not first <= slot[2] <= last
+
+        for slot in [it for it in self._counts if gone(it)]:
+            del self._counts[slot]
+        for correction in self._corrections:
+            correction.slots = [it for it in correction.slots if not gone(it)]
         self._forgotten.append((rule, kind, first, last))
 
     def close(self, request_id: str) -> None:
@@ -130,16 +146,17 @@ class Bulk:
         if self._forgotten:
             cursor.executemany(_FORGET, self._forgotten)
             self._forgotten.clear()
+        corrected = _of_each(self._corrections)
+        self._corrections.clear()
         if self._counts:
             counted = []
             for slot, n in self._counts.items():
-                least, by = self._corrections.pop(slot, (0, 0))
+                least, by = corrected.pop(slot, (0, 0))
                 counted.append((*slot, least, n + by))
             cursor.executemany(_COUNT, counted)
             self._counts.clear()
-        if self._corrections:
-            cursor.executemany(_CORRECT, [(*by, *slot) for slot, by in self._corrections.items()])
-            self._corrections.clear()
+        if corrected:
+            cursor.executemany(_CORRECT, [(*by, *slot) for slot, by in corrected.items()])
         if self._closed:
             cursor.executemany(_CLOSE, self._closed)
             self._closed.clear()
@@ -158,6 +175,16 @@ class Bulk:
             for (scope, period, reason, at), delta in self._adjustments.items():
                 adjust(db, scope, period, reason, delta, at)
             self._adjustments.clear()
+
+
+def _of_each(corrections: Iterable[_Correction]) -> dict[Slot, tuple[int, int]]:
+    """What all of them make of each slot: the least that is left, and how much more."""
+    found: dict[Slot, tuple[int, int]] = {}
+    for it in corrections:
+        for slot in it.slots:
+            least, by = found.get(slot, (0, 0))
+            found[slot] = (max(it.least, least + it.by), by + it.by)
+    return found
 
 
 def _spend(db: sqlite3.Connection, cursor: sqlite3.Cursor, spends: dict[tuple[str, str], list[int]]) -> None:

@@ -8,6 +8,7 @@ what `weighing.py` says of each bound, which is asked whenever it is not so plai
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from gproxy.ledger.bulk import Slot
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.periods import DAY_S
 from gproxy.ledger.weighing import WINDOW_S, Count, need_of, slots_at, standing
@@ -26,8 +27,8 @@ Added = defaultdict[tuple[str, str], dict[int, int]]
 Range = tuple[str, str, int, int]
 """Rule, kind, and the first and the last slot of a counter."""
 
-Correction = tuple[str, str, int, int]
-"""Rule, kind, slot, and how much more counts in it."""
+Correction = tuple[Sequence[Slot], int]
+"""Slots, and how much more counts in each."""
 
 
 _Timed = tuple[Window, int, str, int, Bound]
@@ -101,7 +102,7 @@ class Plan:
         """How many tokens would, if a window of minutes, or of days, had none in the slot of this second."""
         self._began = (0, 0, 0)
         self._tight: list[tuple[bool, Bound, int]] = []
-        self._marks: list[tuple[str, str, int]] = []
+        self._marks: Sequence[Slot] = ()
 
     def turn(self, second: int, added: Added) -> None:
         """Go to another second."""
@@ -215,11 +216,15 @@ class Plan:
         if self._open:
             self._room = min([most - cells[used] for _, _, _, used, most in self._open])
         self._began = (self._left, self._free, self._room)
-        self._marks = [(it.rule, kind, slots[kind]) for it, _, kind, _ in self._tokens]
+        self._marks = self._marks_at(slots)
         self._ahead = True
         for each in self.windows:
             each.ahead = self.give
             cells[each.at] = -1
+
+    def _marks_at(self, slots: Mapping[str, int]) -> Sequence[Slot]:
+        """Where tokens are counted."""
+        return [(it.rule, kind, slots[kind]) for it, _, kind, _ in self._tokens]
 
     def give(self) -> None:
         """Each window what was counted ahead of it: it stands again where it stood."""
@@ -258,10 +263,9 @@ class Plan:
             if alike and second == self.second and free < self._bare and free < self._bare_days:
                 self._free = free
                 self._room += 1
-                return [(rule, kind, slot, change) for rule, kind, slot in self._marks]
+                return [(self._marks, change)]
             if alike and second < self.second and self._end_before(second, change):
-                slots = slots_at(second)
-                return [(it.rule, kind, slots[kind], change) for it, _, kind, _ in self._tokens]
+                return [(self._marks_at(slots_at(second)), change)]
             self.give()
         cells, slots = self._memory.cells, slots_at(second)
         corrected: list[Correction] = []
@@ -275,7 +279,7 @@ class Plan:
                 continue  # the store, which will be read, may have it already
             elif not window.correct(slot, by):
                 continue
-            corrected.append((window.rule, kind, slot, by))
+            corrected.append(([(window.rule, kind, slot)], by))
         for window, at, own, used, _ in self._open:
             if cells[at]:
                 window.look(0)

@@ -114,8 +114,9 @@ class Settling(Entry):
         if not found:
             return
         hold = _HELD.decode(found[0][0])
-        bulk.correct(self._corrected(hold))
-        bulk.correct((rule, kind, slot, -n) for rule, kind, slot, n in hold.taken if kind == "concurrency")
+        ended = [(rule, kind, slot, -n) for rule, kind, slot, n in hold.taken if kind == "concurrency"]
+        for rule, kind, slot, by in (*self._corrected(hold), *ended):
+            bulk.correct([(rule, kind, slot)], by)
         for scope, period in hold.held:
             bulk.add_spend(scope, period, 0, -hold.cost_nano)
         charge(bulk, hold.scopes, hold.at, self._cost_nano, self.line)

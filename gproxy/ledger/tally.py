@@ -157,7 +157,9 @@ class Tally:
         if hold is None:
             return None
         return [
-            (rule, kind, slot, tokens - n) for rule, kind, slot, n in counted(hold.claim) if kind in BY_TOKENS
+            ([(rule, kind, slot)], tokens - n)
+            for rule, kind, slot, n in counted(hold.claim)
+            if kind in BY_TOKENS
         ]
 
     def _end(

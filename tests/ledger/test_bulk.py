@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
@@ -61,6 +61,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, St
 SCOPES, PERIODS = st.sampled_from(["user/a", "key/b"]), st.sampled_from(["total", "2026-11-24", "2026-11-25"])
 NANO = st.integers(0, 10**15)
 DAY = 20_782  # 2026-11-25
+SLOTS = tuple(("user/a/*", "tpm", slot) for slot in range(3))
 ADDED = st.one_of(
     st.tuples(
         st.just("add_row"),
@@ -72,9 +73,8 @@ ADDED = st.one_of(
     ),
     st.tuples(
         st.just("correct"),
-        st.lists(
-            st.tuples(st.just("user/a/*"), st.just("tpm"), st.integers(0, 2), st.integers(-5, 9)), max_size=3
-        ),
+        st.sampled_from([(), SLOTS, SLOTS[:1], SLOTS[1:]]),
+        st.integers(-70, 9),
     ),
     st.tuples(st.just("add_spend"), SCOPES, PERIODS, NANO, st.integers(-8, 10)),
     st.tuples(st.just("charge"), st.sampled_from([("user/a", "key/b"), ("key/b",)]), st.just(DAY), NANO),
@@ -125,10 +125,12 @@ def test_a_row_of_sums_is_what_each_by_itself_would_have_left(
 @given(
     had=st.none() | st.integers(0, 9),
     counted=st.none() | st.integers(0, 9),
-    corrected=st.lists(st.integers(-20, 9), max_size=4),
+    corrected=st.lists(st.tuples(st.integers(0, 2), st.integers(-20, 9)), max_size=6),
 )
+@example(had=2, counted=None, corrected=[(0, -20), (0, 5), (1, 3)])
+@example(had=2, counted=None, corrected=[(0, -20), (1, 5)])
 def test_what_is_counted_and_corrected_in_one_commit_is_as_in_several(
-    shared: tuple[Store, Store], had: int | None, counted: int | None, corrected: list[int]
+    shared: tuple[Store, Store], had: int | None, counted: int | None, corrected: list[tuple[int, int]]
 ) -> None:
     one, other = shared
     for store in shared:
@@ -136,14 +138,35 @@ def test_what_is_counted_and_corrected_in_one_commit_is_as_in_several(
         if had is not None:
             store._connection.execute("INSERT INTO counters VALUES ('user/a/*', 'tpm', 1, ?)", (had,))
     works = [] if counted is None else [Adding("count", "user/a/*", "tpm", 1, counted)]
-    works += [Adding("correct", [("user/a/*", "tpm", 1, by)]) for by in corrected]
+    slot, other_slot = ("user/a/*", "tpm", 1), ("user/a/*", "tpd", 1)
+    plans = [(slot,), (other_slot, slot), (other_slot,)]
+    works += [Adding("correct", plans[which], by) for which, by in corrected]
     assert one.run(works) == [None] * len(works)
     left = None if had is counted is None else (had or 0) + (counted or 0)
     for work in works:
         assert other.run([work]) == [None]
-    for by in corrected:
-        left = None if left is None else max(0, left + by)
+    for which, by in corrected:
+        left = left if left is None or slot not in plans[which] else max(0, left + by)
     expected = [] if left is None else [("user/a/*", "tpm", 1, left)]
+    assert tables(one)["counters"] == tables(other)["counters"] == expected
+
+
+def test_what_is_counted_where_all_was_forgotten_is_not_corrected_by_what_was_before(
+    stores: tuple[Store, Store],
+) -> None:
+    one, other = stores
+    slots = [("user/a/*", "tpm", 1), ("user/a/*", "tpm", 99)]
+    works = [
+        *(Adding("count", *slot, 20) for slot in slots),
+        Adding("correct", slots, -5),
+        Adding("forget_beside", "user/a/*", "tpm", 90, 110),
+        Adding("count", *slots[0], 7),
+        Adding("correct", slots, -1),
+    ]
+    assert one.run(works) == [None] * len(works)
+    for work in works:
+        assert other.run([work]) == [None]
+    expected = [(*slots[0], 6), (*slots[1], 14)]
     assert tables(one)["counters"] == tables(other)["counters"] == expected
 
 

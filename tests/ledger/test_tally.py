@@ -17,7 +17,6 @@ from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Posting
 from gproxy.ledger.cells import Memory, Own
 from gproxy.ledger.memory import Shared
 from gproxy.ledger.periods import kept_from
-from gproxy.ledger.plans import Range
 from gproxy.ledger.sqlite import sqlite3
 from gproxy.ledger.store import Store, open_store
 from gproxy.ledger.tally import Changes, Tally
@@ -63,11 +62,12 @@ class Charge(Posting):
 class Correction(Posting):
     """What a request's tokens came to, as its entry writes it."""
 
-    def __init__(self, tally: Tally, corrected: Sequence[Range]) -> None:
+    def __init__(self, tally: Tally, corrected: Sequence[plans.Correction]) -> None:
         self.tally, self.corrected = tally, corrected
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
-        bulk.correct(self.corrected)
+        for slots, by in self.corrected:
+            bulk.correct(slots, by)
 
     def committed(self) -> None:
         self.tally.written()
@@ -508,7 +508,7 @@ def test_what_one_could_not_count_off_yet_is_not_counted_off_twice_for_what_the_
     with monkeypatch.context() as patched:
         patched.setattr(Shared, "turn", property(lambda memory: Stopped()))
         settled = one.settle(its, 40, 0)
-    assert settled == [("user/a/*", "tpd", today, -20)]
+    assert settled == [([("user/a/*", "tpd", today)], -20)]
     rows[0] = (today, 40)
     one.written()
     if forgotten == "after":

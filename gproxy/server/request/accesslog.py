@@ -16,7 +16,7 @@ from gproxy.server.request.journal import Journal
 _MOST_CHARACTERS = 200
 """Of a name that is nobody's here, and of a cause."""
 
-_shown = (-1, "")
+_shown = (-1.0, "")
 """The second of the last line, and its time of day."""
 
 
@@ -108,8 +108,8 @@ def _clock() -> str:
     global _shown
     now = time.time()
     second, text = _shown
-    if not 0 <= now - second < 1:
-        second = int(now)
+    if not 0.0 <= now - second < 1.0:
+        second = float(int(now))
         text = time.strftime("%H:%M:%S", time.localtime(second))
         _shown = second, text
     return text

@@ -219,7 +219,7 @@ class Plan:
         self._marks = self._marks_at(slots)
         self._ahead = True
         for each in self.windows:
-            each.ahead = self.give
+            each.ahead = self
             cells[each.at] = -1
 
     def _marks_at(self, slots: Mapping[str, int]) -> Sequence[Slot]:
@@ -241,7 +241,12 @@ class Plan:
         for it in self.windows:
             it.ahead = None
             cells[it.at] = slots[it.kind]
-        self._ahead, self._fitted = False, 0
+        self._ahead = False
+
+    def give_way(self) -> None:
+        """The same where it may not: if it came to no more than a few claims each time, it would not be worth it."""
+        self.give()
+        self._fitted = 0
 
     def spread(self, added: Added) -> None:
         """Add to each counter of the store what was counted since the last time."""
@@ -266,7 +271,7 @@ class Plan:
                 return [(self._marks, change)]
             if alike and second < self.second and self._end_before(second, change):
                 return [(self._marks_at(slots_at(second)), change)]
-            self.give()
+            self.give_way()
         cells, slots = self._memory.cells, slots_at(second)
         corrected: list[Correction] = []
         for window, at, kind, most in self._tokens:

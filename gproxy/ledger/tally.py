@@ -231,7 +231,7 @@ class Tally:
                 self._stale = list(self._memory.places())
             for window in self._windows.values():
                 if window.ahead is not None:
-                    window.ahead()
+                    window.ahead.give()
             self._purses.pay()
             for name, at in self._stale[-_MOST_STALE:]:
                 windows.forget(self._memory, name, at)

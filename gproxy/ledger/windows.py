@@ -9,7 +9,7 @@ import contextlib
 from array import array
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from gproxy.errors import StoreError
 from gproxy.ledger.cells import Memory
@@ -36,11 +36,21 @@ _NOTHING = array("q", bytes(128 * 8))
 _MOST = 2**62
 
 
+class Ahead(Protocol):
+    """Who has counted ahead of a window, which stands nowhere meanwhile."""
+
+    def give(self) -> None:
+        """Have the window, and all it was ahead of, stand again with what was counted."""
+
+    def give_way(self) -> None:
+        """The same, since somebody else counts there."""
+
+
 class Window:
     """One kind of a rule. It is made, and all of it done, in the memory's turn.
 
     `own` is the cell of this process where it counts what is open, else 0. `written`: the store is told of it as it
-    comes. `ahead` gives it what a plan has counted ahead of it, None if none has: then it stands nowhere.
+    comes. `ahead` is who counts ahead of it.
     """
 
     __slots__ = (
@@ -71,7 +81,7 @@ class Window:
         size = self._mask + 1 if self.written else memory.workers
         self.at = memory.place(f"{_PREFIX}{kind} {rule}", _RING + size)
         self.own = 0 if self.written else self.at + _RING + memory.worker
-        self.ahead: Callable[[], object] | None = None
+        self.ahead: Ahead | None = None
 
     @property
     def unread(self) -> bool:
@@ -82,7 +92,7 @@ class Window:
         """Make it stand in that slot. Raises `StoreError`."""
         cells, at = self._memory.cells, self.at
         if self.ahead is not None:
-            self.ahead()
+            self.ahead.give_way()
             if cells[at + NOW] == slot:
                 return
         if cells[at + _STATE] != _WHOLE:
@@ -134,7 +144,7 @@ class Window:
         Where the store cannot be asked what it had, an estimate does."""
         cells, at = self._memory.cells, self.at
         if self.ahead is not None:
-            self.ahead()
+            self.ahead.give_way()
         if self.own:
             taken = max(by, -cells[self.own])
             cells[self.own] += taken

@@ -52,7 +52,7 @@ class Side:
         """What was counted ahead of any window."""
         for window in self.windows:
             if window.ahead:
-                window.ahead()
+                window.ahead.give()
 
 
 @pytest.fixture(autouse=True, scope="module")

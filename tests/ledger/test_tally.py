@@ -469,6 +469,7 @@ def test_what_somebody_has_changed_in_the_store_is_seen_by_a_plan_that_is_ahead_
     tally.reread()
     for left in (2, 1, 0):
         assert tally.reserve(claim(f"left {left}", bound)).told[0].left == left
+        assert tally._window("user/a/*", "rpd").ahead, "it runs ahead at once again"
     assert tally.reserve(claim("last", bound)).refused == bound
 
 

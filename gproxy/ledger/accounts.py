@@ -224,7 +224,6 @@ class _Closing(Entry):
         cost_nano: int | None,
         line: Line | None,
     ) -> None:
-        Entry.__init__(self, None)  # by name: `super` would take longer than all of it
         self.line = line
         self._tally = tally
         self._claim = claim

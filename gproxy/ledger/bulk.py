@@ -5,8 +5,7 @@ What an operation adds is `spend.py`'s and `tally.py`'s to say; transactions are
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 from gproxy.ledger import rollup
 from gproxy.ledger.adjustments import adjust, forget
@@ -50,12 +49,22 @@ Slot = tuple[str, str, int]
 Counts = dict[Slot, int]
 
 
-class _Correction(Struct):
+@dataclass(slots=True)
+class _Correction:
     """Changes of the same slots, one behind the other: each then has `least` at least, and so much more."""
 
     slots: Sequence[Slot]
     least: int = 0
     by: int = 0
+
+
+@dataclass(slots=True)
+class _Charge:
+    """What is spent of each of the scopes on a day."""
+
+    scopes: tuple[str, ...]
+    day: int
+    cost_nano: int
 
 
 class Bulk:
@@ -72,7 +81,7 @@ class Bulk:
         self._forgotten: list[tuple[str, str, int, int]] = []
         self._counts: Counts = defaultdict(int)
         self._closed: list[tuple[str]] = []
-        self._charges: dict[tuple[tuple[str, ...], int], int] = {}
+        self._charges: list[_Charge] = []
         self._spends: dict[tuple[str, str], list[int]] = {}
         self._adjustments: dict[tuple[str, str, str, str], int] = defaultdict(int)
 
@@ -116,9 +125,13 @@ class Bulk:
         self._closed.append((request_id,))
 
     def charge(self, scopes: tuple[str, ...], day: int, cost_nano: int) -> None:
-        """Spend so much of each scope, in every period that a UTC day (so many after 1970-01-01) is in."""
-        whose = (scopes, day)
-        self._charges[whose] = self._charges.get(whose, 0) + cost_nano
+        """Spend so much of each scope, in every period that a UTC day (so many after 1970-01-01) is in. What requests
+        that are alike spend is added up first."""
+        charges = self._charges
+        if charges and (last := charges[-1]).scopes is scopes and last.day == day:
+            last.cost_nano += cost_nano
+        else:
+            charges.append(_Charge(scopes, day, cost_nano))
 
     def add_spend(self, scope: str, period: str, spent_nano: int, held_nano: int) -> None:
         """Spend more, and hold more or (below 0) less, of a period of a scope."""
@@ -162,9 +175,9 @@ class Bulk:
             self._closed.clear()
         if self._charges:
             costs: dict[tuple[str, int], int] = defaultdict(int)
-            for (scopes, day), cost_nano in self._charges.items():
-                for scope in scopes:
-                    costs[scope, day] += cost_nano
+            for charge in self._charges:
+                for scope in charge.scopes:
+                    costs[scope, charge.day] += charge.cost_nano
             for (scope, day), cost_nano in costs.items():
                 _charge(db, cursor, scope, day, cost_nano)
             self._charges.clear()
@@ -238,10 +251,13 @@ class Entry(Posting):
     `line` is what is kept of it, None for nothing; another may be put in its place until it is written.
     """
 
+    line: Line | None = None
+    _bulk: Bulk | None = None
+    _written = False
+
     def __init__(self, record: Record | None) -> None:
-        self.line = None if record is None else line_of(record)
-        self._bulk: Bulk | None = None
-        self._written = False
+        if record is not None:
+            self.line = line_of(record)
 
     def post(self, db: sqlite3.Connection, bulk: Bulk) -> None:
         if not self._written and self._bulk is not bulk:

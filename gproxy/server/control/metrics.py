@@ -11,10 +11,9 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
-
-from msgspec import Struct
 
 from gproxy.config.snapshot import Snapshot
 from gproxy.errors import GatewayError
@@ -76,7 +75,8 @@ class _Kind(NamedTuple):
     begun: bool  # it has a time to its first byte
 
 
-class _Alike(Struct):
+@dataclass(slots=True)
+class _Alike:
     """What so many requests of a kind come to: their tokens, what they cost as far as that is known, and how many
     milliseconds each took, and took to its first byte."""
 
@@ -88,8 +88,8 @@ class _Alike(Struct):
     reasoning: int = 0
     unpriced: int = 0
     cost_nano: int = 0
-    durations: list[int] = []
-    ttfts: list[int] = []
+    durations: list[int] = field(default_factory=list)
+    ttfts: list[int] = field(default_factory=list)
 
     def add(self, usage: Usage, cost_nano: int | None, duration: int, ttft: int | None) -> None:
         """One more."""

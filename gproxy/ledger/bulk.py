@@ -96,9 +96,10 @@ class Bulk:
         """Change what is counted in each of the slots, if anything still is, by so much; never below 0, not by any of
         several changes. Those of requests that are alike are the same ones, and are added up first."""
         corrections = self._corrections
-        if not corrections or corrections[-1].slots is not slots:
-            corrections.append(_Correction(slots))
-        last = corrections[-1]
+        last = corrections[-1] if corrections else None
+        if last is None or last.slots is not slots:
+            last = _Correction(slots)
+            corrections.append(last)
         least = last.least + by
         last.least = least if least > 0 else 0
         last.by += by

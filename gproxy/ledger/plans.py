@@ -244,7 +244,7 @@ class Plan:
         self._ahead = False
 
     def give_way(self) -> None:
-        """The same where it may not: if it came to no more than a few claims each time, it would not be worth it."""
+        """The same, and it is not ahead again at once: for a few claims each time it would not be worth it."""
         self.give()
         self._fitted = 0
 

@@ -244,11 +244,11 @@ class Exchange:
             if key == b"content-length":
                 self._owed = int(value)
             passed.append((key, value))
-        self._open(status, lines(passed), own, closing=closing)
+        self._open(status, lines(passed), own, closing)
 
     def stream(self, status: int, told: bytes, own: bytes) -> None:
         self._begin(status)
-        self._open(status, told, own, closing=False)
+        self._open(status, told, own, False)
 
     def push(self, body: bytes) -> bool:
         link = self._link
@@ -278,7 +278,7 @@ class Exchange:
         if not self.whole or self._link.draining:
             self.keep_alive = False
 
-    def _open(self, status: int, told: bytes, own: bytes, *, closing: bool) -> None:
+    def _open(self, status: int, told: bytes, own: bytes, closing: bool) -> None:
         """Have the head go out with the first of the body."""
         if self._owed is None and not self._silent:
             if self._head.version == "1.1":

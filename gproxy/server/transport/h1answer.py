@@ -33,7 +33,7 @@ class Reading:
     _empty = 0  # of what has come since the last of the body: extensions of chunks, trailers
     _parser: httptools.HttpResponseParser | None = None
 
-    def __init__(self, heads: Heads, *, bodiless: bool) -> None:
+    def __init__(self, heads: Heads, bodiless: bool) -> None:
         # What every answer is asked for: to find it in the class takes ten times as long as to set it.
         self.status, self.told = 0, NOTHING
         self.begun = self.complete = False

@@ -139,7 +139,7 @@ class H1Transport(httpx.AsyncBaseTransport):
             until = began + answer_s
             if until > deadline:
                 until = deadline
-            exchange = connection.start(head, body, bodiless=form.method == "HEAD")
+            exchange = connection.start(head, body, form.method == "HEAD")
             try:
                 while not exchange.status:
                     if await exchange.news(until):

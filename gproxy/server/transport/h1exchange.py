@@ -248,11 +248,11 @@ class Connection(asyncio.Protocol):
         exchange = self._exchange
         return exchange if exchange is not None and exchange.waits else None
 
-    def start(self, head: bytes, body: bytes, *, bodiless: bool = False) -> Exchange:
+    def start(self, head: bytes, body: bytes, bodiless: bool = False) -> Exchange:
         """Send a request; `body` is what its head says. `bodiless`: its answer is a head alone, whatever it says."""
         assert self._exchange is None
         place = self.place
-        exchange = Exchange(place.heads, bodiless=bodiless)
+        exchange = Exchange(place.heads, bodiless)
         exchange.connection = self
         if self._lost:
             self.owner.forget(self)

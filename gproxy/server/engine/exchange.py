@@ -22,7 +22,6 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BODILESS = frozenset((204, 304))
 _CLOSE = b"connection: close\r\n"
 _CHUNKED = b"transfer-encoding: chunked\r\n"
-_ANSWER = b"%b%bcontent-length: %d\r\n%b%b\r\n%b"
 
 
 class Link(Protocol):
@@ -263,7 +262,8 @@ class Exchange:
             self.keep_alive = False
         end, sent = b"" if self.keep_alive else _CLOSE, b"" if self._silent else body
         link = self._link
-        link.write(_ANSWER % (_opening(status, int(time.time())), told, len(body), own, end, sent))
+        opening = _opening(status, int(time.time()))
+        link.write(b"".join((opening, told, b"content-length: %d\r\n" % len(body), own, end, b"\r\n", sent)))
         self.ended = True  # whoever waits for more of the request is told
         if self._waiter is not None:
             self._wake()

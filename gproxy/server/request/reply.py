@@ -26,8 +26,7 @@ stopped; larger, and a slow one would."""
 
 _LINE = b"%b: %b\r\n".__mod__
 
-_OWN_LINES = b"x-gproxy-request-id: %b\r\n%b"
-"""Of every head: the request's id, then further lines."""
+_REQUEST_ID = b"x-gproxy-request-id: "
 
 STREAM_HEADERS = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 
@@ -150,7 +149,8 @@ class Reply(Struct):
         self.lines += lines([(name.encode(), value.encode()) for name, value in headers])
 
     def _own(self) -> bytes:
-        return _OWN_LINES % (self.request_id.encode(), self.lines)
+        """Lines of every head: the request's id, then further ones."""
+        return _REQUEST_ID + self.request_id.encode() + b"\r\n" + self.lines
 
     async def send_with_id(self, message: MutableMapping[str, Any]) -> None:
         """ASGI's `send` for an answer that is made elsewhere: it gets the request's id too."""
@@ -212,7 +212,7 @@ class Reply(Struct):
         if self.check is not None:
             self.check.cancel()
 
-    async def whole(self, status: int, told: bytes, body: bytes, *, close: bool = False) -> None:
+    async def whole(self, status: int, told: bytes, body: bytes, close: bool = False) -> None:
         """`told` as for `start_stream`. `close`: nothing more on this connection."""
         wire = self.wire
         if wire is not None and len(body) <= PIECE_BYTES:

@@ -196,7 +196,8 @@ class Gateway:
     # The ledger.
 
     def change(self, statement: str, *values: object) -> None:
-        """Change the store by hand, and return when the next request is sure to be decided by that."""
+        """Change the store by hand, and return when the next request looks for it, as a rule: how long a busy machine
+        took to look the last time, no test can know."""
         with closing(sqlite3.connect(self.database, isolation_level=None)) as db:
             db.execute(statement, values)
         time.sleep(LOOK_S)  # a process that counts in memory looks no more often

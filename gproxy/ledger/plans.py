@@ -264,8 +264,8 @@ class Plan:
         change = tokens - reserved
         if self._ahead:
             free = self._free - change
-            alike = reserved <= self.unclipped and not late
-            if alike and second == self.second and free < self._bare and free < self._bare_days:
+            alike = reserved <= self.unclipped and not late and free < self._bare_days
+            if alike and second == self.second and free < self._bare:
                 self._free = free
                 self._room += 1
                 return [(self._marks, change)]

@@ -29,7 +29,7 @@ BOUNDS = (
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("go"), st.sampled_from([0.25, 0.75, 1.0, 30.0, 60.0, 61.0, -1.0, -30.0, 86_400.0])),
-        st.tuples(st.just("reserve"), st.integers(0, 5), st.sampled_from([0, 1, 10, 40, 50])),
+        st.tuples(st.just("reserve"), st.integers(0, 6), st.sampled_from([0, 1, 10, 40, 50])),
         st.tuples(st.just("end"), st.integers(0, 9), st.sampled_from([0, 1, 20, 70])),
         st.tuples(st.just("see"), st.integers(0, 4), st.integers(0, 7)),
     ),
@@ -45,7 +45,7 @@ class Side:
         self.plans = []
         self.windows = [Window(it.rule, it.kind, self.memory, lambda query, values: []) for it in BOUNDS]
         windows = dict(zip(BOUNDS, self.windows, strict=True))
-        for bounds in (BOUNDS, BOUNDS[:5], BOUNDS[:2], BOUNDS[5:], BOUNDS[2:4], BOUNDS[:5:4]):
+        for bounds in (BOUNDS, BOUNDS[:5], BOUNDS[:2], BOUNDS[5:], BOUNDS[2:4], BOUNDS[:5:4], BOUNDS[3:4]):
             self.plans.append(Plan(bounds, [windows[it] for it in bounds], self.memory))
 
     def give(self) -> None:
@@ -93,6 +93,7 @@ STORIES: tuple[list[tuple[Any, ...]], ...] = (
     [("reserve", 0, 9), ("go", 1.0), *[("reserve", 0, 1)] * 2, ("end", 0, 1), ("reserve", 0, 1)],
     [("reserve", 2, 1), ("go", 60.0), *[("reserve", 2, 1)] * 2, ("end", 0, 20), ("reserve", 2, 0)],
     [("reserve", 4, 9), ("go", 1.0), *[("reserve", 4, 1)] * 2, ("end", 0, 1), *[("end", 0, 0)] * 2],
+    [("reserve", 6, 9), ("go", 1.0), *[("reserve", 6, 9)] * 2, *[("end", 1, 0)] * 3, ("reserve", 6, 0)],
 )
 
 

@@ -62,10 +62,10 @@ def replace_in_answer(answer: bytes, name: str, value: str) -> bytes:
     There a name is one, and what follows it its value, where nothing is nested or escaped before the end of both.
     """
     named, begun = _written(name)
-    at = answer.find(begun)
-    end = answer.find(b'"', at + len(begun))
+    at = answer.find(named)
+    end = answer.find(b'"', at + len(begun)) if answer.startswith(begun, at) else -1
     front = answer[1:end] if 0 < end < _LONGEST_FRONT else b"{"
-    if at < 0 or front.translate(_FLAT) != front or answer.find(named, end) >= 0:
+    if front.translate(_FLAT) != front or answer.find(named, end) >= 0:
         return replace_value(answer, (name,), value)
     return b"".join((answer[:at], named, b":", _quoted(value), memoryview(answer)[end + 1 :]))
 

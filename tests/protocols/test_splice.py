@@ -72,6 +72,22 @@ def test_a_splice_of_what_is_json_is_that_of_anything(
 
 
 @pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (b'{"model":"a","model":"b"}', b'{"model":"NEW","model":"NEW"}'),
+        (b'{"model": "a","model":"b"}', b'{"model": "NEW","model":"NEW"}'),
+        (b'{"model":"a","model" :"b"}', b'{"model":"NEW","model" :"NEW"}'),
+        (b'{"model":5,"model":"b"}', b'{"model":5,"model":"NEW"}'),
+        (b'{"x":"model","model":"b"}', b'{"x":"model","model":"NEW"}'),
+    ],
+)
+def test_a_name_that_an_answer_repeats_is_changed_each_time_however_it_is_written(
+    answer: bytes, expected: bytes
+) -> None:
+    assert replace_in_answer(answer, "model", "NEW") == expected
+
+
+@pytest.mark.parametrize(
     ("data", "expected"),
     [
         (b'{"model":"a"}', b'{"model":"NEW"}'),

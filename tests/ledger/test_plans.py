@@ -81,6 +81,8 @@ STORIES: tuple[list[tuple[Any, ...]], ...] = (
     [*[("reserve", 0, 1)] * 2, *[("end", 0, 0)] * 2, ("reserve", 0, 0), ("see", 4, 0)],
     [*[("reserve", 2, 1)] * 2, *[("end", 0, 0)] * 2, ("reserve", 2, 0), ("see", 0, 0)],
     [*[("reserve", 4, 1)] * 2, *[("end", 0, 0)] * 2, ("reserve", 4, 0), ("see", 0, 0)],
+    # None was reserved.
+    [*[("reserve", 2, 0)] * 3, ("see", 0, 0)],
     # More tokens were used than fit, or counted.
     [*[("reserve", 4, 1)] * 3, ("end", 0, 70), ("reserve", 4, 0), ("see", 4, 0)],
     [("reserve", 2, 50), *[("reserve", 2, 0)] * 2, ("end", 0, 20), ("see", 0, 0)],

@@ -86,7 +86,7 @@ def test_each_period_has_what_was_spent_and_is_held_in_it(workers: int, moves: l
             all_purses[-1].pay()
             for name, at in memories[-1].places():
                 forget(memories[-1], name, at)
-        for day in (TODAY - 8, TODAY, TODAY + 1):
+        for day in (TODAY, TODAY - 8, TODAY + 1)[: 3 if what == "see" else 1]:  # those move others
             for purses in all_purses:
                 for cost in (0, 1, 5, 9):
                     assert_it_draws_what_the_rule_leaves(purses, day, cost, store.spent, held)
@@ -159,9 +159,9 @@ def test_there_is_no_room_when_what_is_read_anew_leaves_none(of_two: list[Memory
 
 def test_the_store_is_asked_once_for_each_period() -> None:
     store, purses = Told(), Purses(Own(), lambda query, values: store.ask(query, values))
-    for _ in range(3):
+    for times in (1, 2, 3):
         purses.charge(("a", "b"), TODAY, 5)
-        assert purses.spent("a", "total").spent_nano % 5 == 0
+        assert purses.spent("a", "total").spent_nano == 5 * times
     assert store.asked == 6
 
 

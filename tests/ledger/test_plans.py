@@ -26,10 +26,11 @@ BOUNDS = (
     Bound("key/k", "tpm", 40),
     Bound("key/k", "concurrency", 2),
 )
+PARTS = (slice(5), slice(2), slice(5, 8), slice(2, 4), slice(0, 5, 4), slice(3, 4), slice(1, 7, 5))
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("go"), st.sampled_from([0.25, 0.75, 1.0, 30.0, 60.0, 61.0, -1.0, -30.0, 86_400.0])),
-        st.tuples(st.just("reserve"), st.integers(0, 6), st.sampled_from([0, 1, 10, 40, 50])),
+        st.tuples(st.just("reserve"), st.integers(0, 7), st.sampled_from([0, 1, 10, 40, 50])),
         st.tuples(st.just("end"), st.integers(0, 9), st.sampled_from([0, 1, 20, 70])),
         st.tuples(st.just("see"), st.integers(0, 4), st.integers(0, 7)),
     ),
@@ -45,7 +46,7 @@ class Side:
         self.plans = []
         self.windows = [Window(it.rule, it.kind, self.memory, lambda query, values: []) for it in BOUNDS]
         windows = dict(zip(BOUNDS, self.windows, strict=True))
-        for bounds in (BOUNDS, BOUNDS[:5], BOUNDS[:2], BOUNDS[5:], BOUNDS[2:4], BOUNDS[:5:4], BOUNDS[3:4]):
+        for bounds in (BOUNDS, *(BOUNDS[it] for it in PARTS)):
             self.plans.append(Plan(bounds, [windows[it] for it in bounds], self.memory))
 
     def give(self) -> None:
@@ -90,12 +91,35 @@ STORIES: tuple[list[tuple[Any, ...]], ...] = (
     [*[("reserve", 1, 1)] * 2, ("reserve", 0, 1), ("end", 0, 1), ("reserve", 1, 1), ("see", 4, 0)],
     [*[("reserve", 1, 1)] * 3, ("reserve", 0, 1)],
     [("reserve", 5, 1), *[("reserve", 1, 1)] * 2, ("end", 0, 1), ("reserve", 1, 1)],
+    [("reserve", 3, 10), ("end", 0, 10), *[("reserve", 7, 1)] * 2, *[("end", 0, 0)] * 2, ("see", 0, 0)],
     # What ends was counted before.
     [*[("reserve", 1, 1)] * 2, ("go", 1.0), ("reserve", 1, 1), ("end", 0, 20), ("reserve", 1, 1)],
     [("reserve", 0, 9), ("go", 1.0), *[("reserve", 0, 1)] * 2, ("end", 0, 1), ("reserve", 0, 1)],
     [("reserve", 2, 1), ("go", 60.0), *[("reserve", 2, 1)] * 2, ("end", 0, 20), ("reserve", 2, 0)],
     [("reserve", 4, 9), ("go", 1.0), *[("reserve", 4, 1)] * 2, ("end", 0, 1), *[("end", 0, 0)] * 2],
     [("reserve", 6, 9), ("go", 1.0), *[("reserve", 6, 9)] * 2, *[("end", 1, 0)] * 3, ("reserve", 6, 0)],
+    [("reserve", 5, 1), ("go", 1.0), *[("reserve", 5, 1)] * 2, ("end", 0, 1), ("reserve", 5, 1)],
+    [
+        ("reserve", 2, 1),
+        ("go", 1.0),
+        *[("reserve", 2, 1)] * 2,
+        ("end", 0, 20),
+        *[("end", 0, 0)] * 2,
+        ("see", 0, 0),
+    ],
+    [
+        ("reserve", 2, 1),
+        ("go", -90.0),
+        ("reserve", 2, 1),
+        ("go", 91.0),
+        *[("reserve", 2, 1)] * 2,
+        ("end", 0, 20),
+    ],
+    [("reserve", 6, 9), ("go", -86_400.0), *[("reserve", 6, 1)] * 2, ("end", 0, 20), ("reserve", 6, 1)],
+    [
+        *(("reserve", 2, 1), ("go", -61.0), ("reserve", 2, 9), ("go", 61.0)),
+        *([("reserve", 2, 1)] * 2 + [("end", 1, 20), ("reserve", 2, 1)]),
+    ],
 )
 
 

@@ -328,6 +328,17 @@ def test_bounds_that_are_alike_are_counted_by_one_plan(both: Both) -> None:
     assert len(set(both.tally._plans.values())) == 1
 
 
+def test_what_one_process_has_counted_the_others_see_at_once() -> None:
+    shared = Shared(2)
+    here, there = (Tally(as_seen_by(shared, it), lambda query, values: []) for it in range(2))
+    limits = (Bound("user/a/*", "rpm", 9), Bound("user/a/*", "tpd", 90), Bound("user/a/*", "concurrency", 9))
+    for name in "abcde":
+        here.reserve(claim(name, *limits, tokens=10))
+    here.settle(claim("a", *limits, tokens=10), 20, 0)
+    assert [it.left for it in there.reserve(claim("f", *limits, tokens=10)).told] == [3, 20]
+    shared.close()
+
+
 def test_a_request_that_is_not_open_has_nothing_to_settle(both: Both) -> None:
     both.clear()
     both.tally.reserve(claim("a", *BOUNDS, cost=5))

@@ -339,6 +339,21 @@ def test_what_one_process_has_counted_the_others_see_at_once() -> None:
     shared.close()
 
 
+def test_nothing_comes_to_be_where_limits_are_that_are_known_by_their_place() -> None:
+    """As after a reload, which makes all limits anew, most of them alike: what nobody keeps makes room for others."""
+    tally = Tally(Own(), lambda query, values: [])
+    places: set[int] = set()
+    for _ in range(100):
+        bounds, budgets = (Bound("user/a/*", "rpm", 999),), (Budget("user/a", "day", 999),)
+        asked = structs.replace(claim("a"), bounds=bounds, budgets=budgets)
+        assert tally.reserve(asked).refused is None
+        tally.settle(asked, 0, 0)
+        places |= {id(bounds), id(budgets)}
+        del bounds, budgets, asked
+    others = [(Bound("key/k", "rpm", 999),) for _ in range(1000)]
+    assert places.isdisjoint(map(id, others))
+
+
 def test_a_request_that_is_not_open_has_nothing_to_settle(both: Both) -> None:
     both.clear()
     both.tally.reserve(claim("a", *BOUNDS, cost=5))

@@ -2,7 +2,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -31,6 +31,7 @@ amounts = st.integers(0, 100_000_000_000)
 aparts = st.builds(Apart, *[amounts] * 7)
 tiers = st.builds(Tier, st.none() | st.integers(0, 1_000_000), *[amounts] * 5, st.none() | aparts)
 rates = st.builds(Rates, st.lists(tiers, max_size=3).map(tuple), amounts, amounts)
+text = st.builds(Rates, st.tuples(st.builds(Tier, st.none(), *[amounts] * 5)), amounts, amounts)
 prices = st.builds(
     Price, st.just("config"), rates, st.dictionaries(st.sampled_from(["flex", "priority"]), rates)
 )
@@ -119,6 +120,17 @@ def test_the_cost_is_the_exact_one_rounded_half_even_once_and_never_negative(
     cost = cost_nano(usage, price)
     assert cost == min(round(reference(usage, price)), MOST_NANO)
     assert 0 <= cost <= MOST_NANO
+
+
+@pytest.mark.parametrize("name", [it for it in Usage.__struct_fields__ if it != "cost_nano"])
+@settings(max_examples=40)
+@given(usages, text, st.dictionaries(st.just("flex"), text))
+def test_what_is_counted_beside_nothing_but_text_costs_what_it_does_beside_all(
+    name: str, usage: Usage, ordinary: Rates, classes: dict[str, Rates]
+) -> None:
+    names = ("input_tokens", "output_tokens", name)
+    usage, price = Usage(**{it: getattr(usage, it) for it in names}), Price("config", ordinary, classes)
+    assert cost_nano(usage, price) == min(round(reference(usage, price)), MOST_NANO)
 
 
 @given(st.integers(0, MOST_NANO), st.sampled_from([0, 1, 499_999, 500_000, 500_001, 999_999]))

@@ -1,8 +1,10 @@
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gproxy.ledger import rollup
 from gproxy.ledger.bulk import Entry
@@ -35,6 +37,24 @@ def test_a_row_has_every_column_and_what_a_roll_up_groups_by_side_by_side(tmp_pa
     assert COLUMNS[first : first + len(rollup.GROUP)] == rollup.GROUP
 
 
+def test_each_value_of_a_record_is_in_the_column_of_its_name(tmp_path: Path) -> None:
+    told: dict[str, Any] = dict(zip(TEXTS, TEXTS, strict=True))
+    told |= {"status": 2, "attempts": 3, "latency_ms": 4, "ttft_ms": 5, "stream": True, "maybe_billed": False}
+    usage = Usage(**{it: place for place, it in enumerate(COUNTS, 10)})
+    row = structs.replace(record("a"), usage=usage, cost_nano=5, extra_attempt_cost_nano=7, **told)
+    store = open_store(tmp_path / "gproxy.db")
+    assert store.run([Entry(row)]) == [None]
+    ((*found,),) = store.ask(f"SELECT {', '.join(COLUMNS)} FROM usage", ())  # noqa: S608 - our own names
+    store.close()
+    counts = {it: getattr(usage, it) for it in COUNTS} | {"total_tokens": usage.total_tokens}
+    costs = {"cost_usd": 5e-9, "extra_attempt_cost_usd": 7e-9}
+    assert dict(zip(COLUMNS, found, strict=True)) == told | counts | costs
+
+
+TEXTS = (
+    *("request_id", "started_at", "user", "key_label", "key_id", "requested_model", "dialect", "route"),
+    *("outcome", "usage_source", "provider", "credential", "model", "alias", "price_source", "error"),
+)
 COUNTS = (
     "input_tokens",
     "output_tokens",

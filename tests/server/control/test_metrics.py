@@ -224,7 +224,10 @@ async def test_a_client_that_leaves_is_counted_when_its_accounts_are_closed(tmp_
 
 
 async def test_counts_are_those_of_the_rows(tmp_path: Path) -> None:
-    answers = {"ok": GOOD, "no": http(b'{"error": {"message": "no"}}', 400), "bad": http(status=500)}
+    given = '"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 30, "cache_write_tokens": 20}'
+    answered = '"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 8}'
+    good = http(f'{{"usage": {{{given}, {answered}}}}}'.encode())
+    answers = {"ok": good, "no": http(b'{"error": {"message": "no"}}', 400), "bad": http(status=500)}
 
     async def script(seen: Seen, writer: Any) -> None:
         writer.write(answers[seen.json()["model"]])
@@ -240,8 +243,9 @@ async def test_counts_are_those_of_the_rows(tmp_path: Path) -> None:
         rows = await front.rows()
     assert len(rows) > 100
     assert sum(found["gproxy_requests_total"].values()) == len(rows)
-    for kind in ("input", "output"):
+    for kind in ("input", "output", "cache_read", "cache_write", "reasoning"):
         counted = sum(n for labels, n in found["gproxy_tokens_total"].items() if kind in labels)
+        assert counted > 0
         assert counted == sum(row[f"{kind}_tokens"] or 0 for row in rows)
     assert (
         sum(found["gproxy_attempts_total"].values()) == sum(row["attempts"] for row in rows) == len(up.seen)

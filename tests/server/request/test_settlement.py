@@ -264,6 +264,22 @@ async def test_with_usage_switched_off_there_are_no_rows(tmp_path: Path) -> None
         assert await it.rows() == []
 
 
+async def test_with_usage_switched_off_a_store_that_fails_gets_no_row_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_MS", 20)
+    journal = answered()
+    journal.call = call(SILENT, b'{"model": "m", "messages": []}')
+    journal.claim = claim_of(journal)
+    async with books(tmp_path) as it:
+        with closing(connect(it.path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(Unavailable):
+                await it.settlement.settle(journal)
+            other.execute("ROLLBACK")
+        assert await it.rows() == []
+
+
 BILLED = Tried("up", "up#1", "no answer in time", 9, maybe_billed=True, model="priced")
 
 

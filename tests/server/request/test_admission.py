@@ -279,6 +279,37 @@ async def test_a_model_without_a_price_is_served_if_that_is_allowed(tmp_path: Pa
         await nothing_held(front)
 
 
+def chat(first: str, then: str) -> str:
+    """An alias of two, tried one after the other."""
+    head = f'[[model_aliases]]\nalias = "chat"\nprovider_name = "up"\nmodel_id = "{first}"\n'
+    return f'{head}targets = [{{ provider_name = "up", model_id = "{then}" }}]\n'
+
+
+@pytest.mark.parametrize("models", [("priced", "m"), ("m", "priced")])
+async def test_a_model_without_a_price_is_no_way_on_under_a_quota(
+    tmp_path: Path, models: tuple[str, str]
+) -> None:
+    script = always(http(b"{}", 500))
+    async with governed(tmp_path, quota(1) + chat(*models), script=script) as (front, up):
+        assert (await front.chat("chat", **BODY)).status == 502
+        assert {seen.json()["model"] for seen in up.seen} == {"priced"}
+        await nothing_held(front)
+
+
+@pytest.mark.parametrize("models", [("priced", "cheap"), ("cheap", "priced")])
+async def test_what_is_held_is_enough_for_the_dearest_that_may_serve(
+    tmp_path: Path, models: tuple[str, str]
+) -> None:
+    cheap = '[[models]]\nprovider_name = "up"\nmodel_id = "cheap"\nprice_each_call = 0.000001\n'
+    async with governed(tmp_path, quota(1) + cheap + chat(*models), script=silent) as (front, _):
+        task = asyncio.create_task(front.chat("chat", **BODY))
+        await held(front)
+        assert spend_of(front).held_nano > 10 * 1_000_000
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await nothing_held(front)
+
+
 async def test_a_count_of_tokens_is_free_of_the_quota_and_still_a_request(tmp_path: Path) -> None:
     script = always(http(b'{"input_tokens": 3}'))
     async with governed(tmp_path, quota(1, "cost_used = 1.0") + limit(rpm=1), script=script) as (front, _):

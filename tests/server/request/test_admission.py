@@ -525,6 +525,17 @@ async def test_what_is_left_of_a_killed_request_tells_its_input_and_its_cost_wha
     assert told["price_source"] == "config"
 
 
+async def test_nothing_is_kept_of_an_open_request_but_what_it_holds_where_usage_is_switched_off(
+    tmp_path: Path,
+) -> None:
+    async with governed(tmp_path, quota(1.0), silent, "enable_usage = false") as (front, _):
+        asked = asyncio.create_task(front.chat("up/priced", **BODY))
+        await held(front)
+        assert table(front.path, "SELECT record FROM reservations") == [(b"",)]
+        asked.cancel()
+        await asyncio.wait([asked])
+
+
 SPEECH = "/v1/audio/speech"
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from gproxy.errors import QuotaExceeded
+from gproxy.errors import QuotaExceeded, StoreError, Unavailable
 from gproxy.ledger import sqlite, writer
 from gproxy.ledger.pricebook import RETRY_S, PriceBook
 from gproxy.ledger.spend import spent
@@ -636,6 +636,36 @@ async def test_what_is_asked_of_a_request_is_remembered_with_its_course_for_its_
                 assert terms.prices == tuple(prices.configured(MANY, target) for target in terms.targets)
                 assert None not in terms.prices
     assert known > len(asked) // 2
+
+
+class Counting:
+    """Accounts that keep the claims and cannot write them."""
+
+    def __init__(self) -> None:
+        self.claims: list[Claim] = []
+
+    async def reserve(self, claim: Claim, _pending: object) -> None:
+        self.claims.append(claim)
+        raise StoreError("it cannot be written")
+
+
+async def test_a_route_in_another_order_than_its_course_has_is_counted_by_its_own_first_target() -> None:
+    accounts, prices = Counting(), Prices(PriceBook(), Tasks())
+    door = Doorkeeper(accounts, prices, MANY)  # type: ignore[arg-type]  # no more is asked of them
+    base = call(snapshot(provider("http://127.0.0.1:9") + ALICE), b'{"model": "m", "messages": []}')
+    found: list[tuple[Bound, ...]] = []
+    for client in CLIENTS:
+        made = structs.replace(base, client=client)
+        routes = [Route("m", (PLACES[0], PLACES[1]), None), Route("m", (PLACES[1], PLACES[0]), None)]
+        if client.budgets or not all(bounds_for(client, route.targets[0], None) for route in routes):
+            continue
+        its = course(routes[0])
+        for route in (*routes, *routes):
+            with pytest.raises(Unavailable):
+                await door.admit(Journal(made, route), route, its)
+            assert accounts.claims[-1].bounds == bounds_for(client, route.targets[0], None)
+            found.append(accounts.claims[-1].bounds)
+    assert len(set(found)) > 1
 
 
 async def test_a_price_that_changes_is_held_by_from_then_on(tmp_path: Path) -> None:

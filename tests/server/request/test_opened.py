@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gproxy.errors import AnswerBroken, AnswerRefused
@@ -176,6 +176,8 @@ VALUES = st.sampled_from([b"a", b"%b", b"request-id, x-a", b"keep-alive", b"clos
 
 
 @given(headers=st.lists(st.tuples(NAMES, VALUES), max_size=6))
+@example([(b"Request-Id", b"a"), (b"Connection", b"request-id, x-a")])
+@example([(b"connection", b"close"), (b"Request-Id", b"a"), (b"Connection", b"request-id, x-a")])
 def test_lines_of_a_head_are_those_of_the_headers(headers: list[tuple[bytes, bytes]]) -> None:
     told, _, _ = h1head.read([name for name, _ in headers], [value for _, value in headers])
     opened = Opened(Answer(200, told, (), 1.0, Exchange(Heads(), bodiless=False), float, 0.0, math.inf))

@@ -258,6 +258,19 @@ async def test_a_wire_that_is_blocked_is_waited_for_and_the_time_is_counted() ->
     reply.close()
 
 
+async def test_a_whole_answer_that_is_not_taken_is_waited_for_too() -> None:
+    tape, stalled = Tape(), asyncio.Event()
+    reply = Reply("req_1", envelopes.openai_body, Patient(lambda _: stalled.set()), tape, unused)
+    reply.write_timeout_s = 0.05
+    tape.blocked = True
+    sending = asyncio.create_task(reply.whole(200, b"", b"a"))
+    await asyncio.wait_for(stalled.wait(), 5)
+    assert not sending.done()
+    tape.flow.set()
+    await sending
+    reply.close()
+
+
 async def test_nothing_goes_over_the_wire_to_a_client_that_has_left() -> None:
     tape = Tape()
     reply = Reply("req_1", envelopes.openai_body, wire=tape, send=unused)

@@ -130,6 +130,16 @@ def raw(line: str, fields: list[tuple[str, str]], body: str) -> bytes:
     cuts=[],
     bodiless=False,
 )
+@example(
+    line="HTTP/1.1 200 OK",
+    before=[],
+    framing=[("Content-Length", "3")],
+    after=[("X-One", "a")],
+    changed={1: "a\nX-Two: b"},
+    body="abc",
+    cuts=[],
+    bodiless=False,
+)
 @given(
     line=st.sampled_from(LINES),
     before=FIELDS,

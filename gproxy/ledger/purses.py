@@ -118,10 +118,7 @@ class Purses:
                     return None
                 self.pay()
                 return self.draw(budgets, day, nano)
-        own = self._own
-        for at, _, _ in drawn:
-            cells[at + own] += nano
-            cells[at + _HELD] += nano
+        self.hold(drawn, nano)
         return drawn
 
     def drawn(self, budgets: Sequence[Budget], day: int) -> Sequence[Drawn]:
@@ -134,12 +131,8 @@ class Purses:
         ]
         if len(self._drawn) >= _MOST_KNOWN:
             self._drawn.clear()
-        self._drawn[id(budgets)] = (
-            budgets,
-            day,
-            self._moves(),
-            drawn,
-        )  # kept, so that no others come to be there
+        # The budgets are kept, so that no others come to be where they are.
+        self._drawn[id(budgets)] = (budgets, day, self._moves(), drawn)
         return drawn
 
     def hold(self, drawn: Iterable[Drawn], nano: int) -> None:

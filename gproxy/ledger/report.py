@@ -14,7 +14,8 @@ from typing import Any
 
 from gproxy.errors import StoreError
 from gproxy.ledger.latency import LATENCY, Latencies
-from gproxy.ledger.rollup import GROUP, SUMS, values_of
+from gproxy.ledger.rollup import SUMS, values_of
+from gproxy.ledger.rows import GROUP
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.when import stamp
 

@@ -15,7 +15,7 @@ from typing import Any
 from gproxy.errors import StoreError
 from gproxy.ledger.adjustments import REPRICED, RowChange, adjust_rows
 from gproxy.ledger.pricing import Price, settle
-from gproxy.ledger.rows import DETAILS, NANO
+from gproxy.ledger.rows import COUNTS, DETAILS, NANO
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 from gproxy.ledger.store import open_store
 from gproxy.ledger.when import stamp
@@ -29,14 +29,6 @@ PriceAt = Callable[[str, str, float], tuple[Price | None, Price | None] | None]
 """(provider, model, seconds since the epoch) -> the configured and the built-in price, as `pricing.settle` takes
 them; None for a provider of which nothing is known any more."""
 
-_COUNTS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-)
 _COLUMNS = (
     "id",
     "user",
@@ -141,7 +133,7 @@ def reprice(
 def _change(row: dict[str, Any], price_at: PriceAt, outcome: Outcome) -> _Change | None:
     """What becomes of a row, None if it stays as it is."""
     prices = price_at(row["provider"], row["model"], datetime.fromisoformat(row["started_at"]).timestamp())
-    counts = {name: row[name] for name in (*_COUNTS, *DETAILS)}
+    counts = {name: row[name] for name in (*COUNTS, *DETAILS)}
     usage = Usage(service_tier=row["service_tier"], **counts)
     cost, source = (None, None) if prices is None else settle(usage, *prices)
     if cost is None or source is None:
@@ -215,7 +207,7 @@ def _steps(
 ) -> Iterator[list[dict[str, Any]]]:
     where, values = _where(selection)
     kept = "" if selection.reported else " AND price_source IS NOT 'upstream'"
-    names = (*_COLUMNS, *_COUNTS, *DETAILS)
+    names = (*_COLUMNS, *COUNTS, *DETAILS)
     query = (
         f"SELECT {', '.join(names)} FROM usage LEFT JOIN usage_details ON usage_id = id "  # noqa: S608 - as above
         f"WHERE id BETWEEN :first AND :last AND {where}{kept} ORDER BY id LIMIT {STEP_ROWS}"

@@ -8,22 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from gproxy.ledger.rows import COLUMNS, NULL, OR_NULL, Row
+from gproxy.ledger.rows import COLUMNS, GROUP, NULL, OR_NULL, Row
 from gproxy.ledger.sqlite import sqlite3
-
-GROUP = (
-    "key_id",
-    "requested_model",
-    "status",
-    "user",
-    "key_label",
-    "provider",
-    "credential",
-    "model",
-    "alias",
-    "dialect",
-)
-"""The columns of `usage_groups`: what tells rows apart most comes first in its index."""
 
 SUMS = (
     "requests",

@@ -24,10 +24,7 @@ DETAILS = (
 )
 """The counts of `Usage` that have their columns in the table `usage_details`, behind `usage_id, service_tier`."""
 
-
-COLUMNS = (
-    "request_id",
-    "started_at",
+GROUP = (
     "key_id",
     "requested_model",
     "status",
@@ -38,16 +35,28 @@ COLUMNS = (
     "model",
     "alias",
     "dialect",
-    "outcome",
-    "usage_source",
-    "cost_usd",
-    "extra_attempt_cost_usd",
+)
+"""The columns of `usage_groups`: what tells rows apart most comes first in its index."""
+
+COUNTS = (
     "input_tokens",
     "output_tokens",
     "cache_read_tokens",
     "cache_write_tokens",
     "cache_write_1h_tokens",
     "reasoning_tokens",
+)
+"""The counts of `Usage` that have their columns in `usage`, as `total_tokens` has that follows from them."""
+
+COLUMNS = (
+    "request_id",
+    "started_at",
+    *GROUP,
+    "outcome",
+    "usage_source",
+    "cost_usd",
+    "extra_attempt_cost_usd",
+    *COUNTS,
     "total_tokens",
     "price_source",
     "maybe_billed",

@@ -13,7 +13,7 @@ from pathlib import Path
 from gproxy.errors import StoreError
 from gproxy.ledger import rollup
 from gproxy.ledger.bulk import MOST_SPENT_NANO
-from gproxy.ledger.rows import MOST_TOKENS
+from gproxy.ledger.rows import COUNTS, MOST_TOKENS
 from gproxy.ledger.sqlite import connect_read_only, remedy, sqlite3
 
 OUTCOMES = ("ok", "upstream_error", "client_closed", "interrupted", "refused", "error")
@@ -21,17 +21,11 @@ USAGE_SOURCES = ("upstream", "partial", "estimated", "none")
 ROUTES = ("aggregated", "scoped")
 """What these columns of `usage` may hold, as docs/ledger.md has it."""
 
-_TOKENS = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-    "total_tokens",
-)
 _IMPOSSIBLE = {
-    **{f"rows with {name} out of bounds": f"{name} NOT BETWEEN 0 AND {MOST_TOKENS}" for name in _TOKENS},
+    **{
+        f"rows with {name} out of bounds": f"{name} NOT BETWEEN 0 AND {MOST_TOKENS}"
+        for name in (*COUNTS, "total_tokens")
+    },
     "rows whose total is not that of input and output": f"""
         total_tokens IS NOT min(
             {MOST_TOKENS},

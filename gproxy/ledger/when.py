@@ -33,21 +33,12 @@ def stamp(moment: datetime) -> str:
     return f"{moment.astimezone(UTC).isoformat(timespec='milliseconds')[:23]}Z"
 
 
-_last = (0.0, "1970-01-01T00:00:00")
-"""The second of the last stamp, and its text: most that are asked for side by side are of one second."""
-
-
 def stamp_at(seconds: float) -> str:
     """The same of a time in seconds since the epoch."""
-    global _last
-    second, text = _last
-    part = seconds - second
-    if not 0.0 <= part < 1.0:
-        second, text = _last = _second(int(seconds))
-        part = seconds - second
-    return text + _MILLISECONDS[int(part * 1000.0)]
+    second = int(seconds)
+    return _second(second) + _MILLISECONDS[int((seconds - second) * 1000)]
 
 
 @lru_cache(maxsize=64)
-def _second(since_epoch: int) -> tuple[float, str]:
-    return float(since_epoch), datetime.fromtimestamp(since_epoch, UTC).isoformat()[:19]
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).isoformat()[:19]

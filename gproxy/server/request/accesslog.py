@@ -5,6 +5,7 @@ The ledger has the figures for good; this is for a person who watches, or a log 
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from gproxy.config.printable import json_text, printable
 from gproxy.config.strays import without_lookalikes
@@ -15,9 +16,6 @@ from gproxy.server.request.journal import Journal
 
 _MOST_CHARACTERS = 200
 """Of a name that is nobody's here, and of a cause."""
-
-_shown = (-1.0, "")
-"""The second of the last line, and its time of day."""
 
 
 def write(
@@ -66,7 +64,7 @@ def _json(
 def _text(
     method: str, path: str, status: int, milliseconds: int, journal: Journal | None, incoming: Incoming | None
 ) -> str:
-    clock = _clock()
+    clock = _clock(int(time.time()))
     if journal is None:
         line = f"{clock} {method} {path} {status} {milliseconds} ms"
         if incoming is not None:
@@ -103,16 +101,10 @@ def _cause(journal: Journal) -> str:
     return without_lookalikes(cause, journal.call.snapshot.secrets)[:_MOST_CHARACTERS]
 
 
-def _clock() -> str:
-    """The time of day."""
-    global _shown
-    now = time.time()
-    second, text = _shown
-    if not 0.0 <= now - second < 1.0:
-        second = float(int(now))
-        text = time.strftime("%H:%M:%S", time.localtime(second))
-        _shown = second, text
-    return text
+@lru_cache(maxsize=1)
+def _clock(second: int) -> str:
+    """The time of day; `second` is since the epoch."""
+    return time.strftime("%H:%M:%S", time.localtime(second))
 
 
 def _served_by(journal: Journal) -> str | None:

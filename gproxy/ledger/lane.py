@@ -4,11 +4,13 @@ When its turn comes is `writer.py`'s to say. What the work is, its callers'.
 """
 
 import logging
+import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gproxy.errors import StoreError
@@ -242,3 +244,9 @@ class Lane:
             self.dropped += 1
         if entry.done is not None:
             entry.done(None)
+
+
+def measure(folder: Path) -> tuple[int, int]:
+    """A `Measure` of the file system of a folder: what is free there for this user."""
+    usage = shutil.disk_usage(folder)
+    return usage.free, usage.total

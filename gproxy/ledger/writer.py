@@ -9,7 +9,6 @@ wait for a moment of leisure, and be lost, goes by `lane.py`.
 import asyncio
 import contextlib
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from gproxy.errors import StoreError, without_frames
 from gproxy.ledger.checkpoint import Checkpointer
 from gproxy.ledger.handed import Handed, resolve, tell
 from gproxy.ledger.inline import MOST_WORKS, Busy, Inline
-from gproxy.ledger.lane import GATHER_S, Lane, Prepare
+from gproxy.ledger.lane import GATHER_S, Lane, Prepare, measure
 from gproxy.ledger.presence import Presence
 from gproxy.ledger.sqlite import known_fault
 from gproxy.ledger.store import Store, Work, open_store
@@ -99,7 +98,7 @@ class Writer:
         self._lane = Lane(
             lambda: self._queue.put(_NUDGE),
             self._checkpointer.wrote,
-            partial(_free_and_total, path.parent),
+            partial(measure, path.parent),
             GATHER_S,
         )
         self._stores: list[Store] = []
@@ -108,12 +107,18 @@ class Writer:
         self._lost = 0
         self._failure: str | None = None
         self._presence: Presence | None = None
+        self._said = False
 
     @property
     def failure(self) -> str | None:
-        """Why the last write failed, or the next one will: the files are not there. None if neither: a reason not to
-        be ready."""
-        return self._failure or self.missing()
+        """Why the last write failed, or the next one will: the files are not there, which the log is told likewise.
+        None if neither: a reason not to be ready."""
+        fault = self._failure or self.missing()
+        if fault is None:
+            self._said = False
+        else:
+            self._say(fault)
+        return fault
 
     def missing(self) -> str | None:
         """Why the files at the store's path are not those that are open, None if they are."""
@@ -360,9 +365,8 @@ class Writer:
             failed = without_frames(
                 error if isinstance(error, StoreError) else StoreError(f"The usage store failed: {error!r}.")
             )
-            before, self._failure = self._failure, str(failed)
-            if before is None:
-                logger.error("%s", self._failure)
+            self._failure = str(failed)
+            self._say(self._failure)
             kept: list[Handed] = []
             told: list[Handed] = []
             for entry in batch:
@@ -373,11 +377,18 @@ class Writer:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     entry.waiter.get_loop().call_soon_threadsafe(self._fail, entry, failed)
             return kept
-        self._failure = None
+        if self._failure is not None:
+            self._failure, self._said = None, False
         self._count(batch)
         self._written(len(batch))
         tell(batch, outcomes)
         return []
+
+    def _say(self, fault: str) -> None:
+        """To the log, once until all is well again. From any thread: two may say it at once."""
+        if not self._said:
+            self._said = True
+            logger.error("%s", fault)
 
     def _fail(self, entry: Handed, failed: StoreError) -> None:
         """On the loop of who waits, who may have been cancelled meanwhile: then it is as if it had been `put`."""
@@ -385,9 +396,3 @@ class Writer:
             self.put(entry.work)
         elif entry.waiter is not None:
             entry.waiter.set_exception(failed)
-
-
-def _free_and_total(folder: Path) -> tuple[int, int]:
-    """Bytes of the file system: those that are free for this user, and all."""
-    usage = shutil.disk_usage(folder)
-    return usage.free, usage.total

@@ -255,6 +255,23 @@ def test_a_row_put_twice_is_written_once_and_said_so(path: Path, caplog: pytest.
     assert "UNIQUE" in caplog.text
 
 
+async def test_a_store_that_was_moved_away_is_said_once_though_nothing_is_written(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writing(path) as it:
+        await it.run(Entry(record("a")))
+        for _ in range(2):
+            away = path.rename(path.with_name("away"))
+            async with asyncio.timeout(5):
+                while it.failure is None:
+                    await asyncio.sleep(0.01)
+            assert it.failure is not None
+            away.rename(path)
+            assert it.failure is None
+    said = [line.getMessage() for line in caplog.records]
+    assert ["was removed or replaced" in line for line in said] == [True, True]
+
+
 @pytest.mark.usefixtures("impatient")
 async def test_a_locked_store_fails_commits_keeps_what_was_put_and_recovers(path: Path) -> None:
     with writing(path) as it:

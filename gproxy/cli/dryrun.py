@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -100,7 +101,7 @@ def dry_run(
     """
     run = DryRun(snapshot, caller)
     try:
-        run.route = resolve.resolve(snapshot, model)
+        run.route = resolve.resolve(snapshot, model, told=partial(access.allowed, caller.client, alias=None))
     except GatewayError as error:
         run.error = _who(caller, now) or error
         return run
@@ -189,7 +190,9 @@ def _weighed(
     elif provider is not None and not provider.enabled:
         dropped = "its provider is disabled"
     elif not resolve.serves(snapshot, target):
-        dropped = "not among its provider's [[models]]"
+        listed = {(row.provider_name, row.model_id) for row in snapshot.config.models}
+        off = (target.provider, target.model) in listed
+        dropped = "disabled in [[models]]" if off else "not among its provider's [[models]]"
     elif dialect is not None and dialect not in speaks and not translated_to:
         dropped = f"does not speak {dialect}"
     return Weighed(target, tuple(sorted(speaks)), translated_to, dropped, lacks)

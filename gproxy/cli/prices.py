@@ -168,7 +168,7 @@ def _named(snapshot: "Snapshot", names: list[str]) -> "list[Target]":
     """What names of models stand for. Raises a GatewayError for one that stands for nothing."""
     from gproxy.routing.resolve import resolve
 
-    return [target for name in names for target in resolve(snapshot, name).targets]
+    return [target for name in names for target in resolve(snapshot, name, told=lambda _: True).targets]
 
 
 def _found(snapshot: "Snapshot", targets: "list[Target]") -> dict[str, dict[str, Any] | None]:

@@ -3,17 +3,21 @@
 Whether the client may use it is `access.py`'s to say; which attempt comes first is `failover.py`'s.
 """
 
+from collections.abc import Callable
+
 from gproxy.config.snapshot import Alias, Snapshot
 from gproxy.errors import BadRequest, NotFound
 from gproxy.values import Route, Target
 
 
-def resolve(snapshot: Snapshot, name: str, scoped: str | None = None) -> Route:
+def resolve(
+    snapshot: Snapshot, name: str, scoped: str | None = None, told: Callable[[Target], bool] | None = None
+) -> Route:
     """The route for `name` as sent, under `/{scoped}` or aggregated.
 
     Raises BadRequest if an aggregated name has no provider prefix or no model behind it, is no alias and is not
     listed by exactly one provider; NotFound if `scoped` names no provider. That a target exists is checked by
-    `available`, after permission.
+    `available`, after permission. `told` says which of several that list it a refusal may name; without it, none.
     """
     if scoped is not None:
         if scoped not in snapshot.providers:
@@ -37,9 +41,11 @@ def resolve(snapshot: Snapshot, name: str, scoped: str | None = None) -> Route:
         what = "no model follows its provider prefix"
     else:
         what = f'there is no provider "{shown(prefix)}"'
+    ways = [f'"{owner}/{shown(name)}"' for owner in owners if told and told(Target(owner, name))]
+    way = " or ".join(ways) or '"provider/model"'
     raise BadRequest(
         f'The model "{shown(name)}" leads nowhere: {what}, and it is no alias. '
-        'Write it as "provider/model", define an alias for it with `gproxy alias set`, or list it in [[models]] '
+        f"Write it as {way}, define an alias for it with `gproxy alias set`, or list it in [[models]] "
         "of one provider alone."
     )
 

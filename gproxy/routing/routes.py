@@ -4,6 +4,7 @@ What a name stands for is `resolve.py`'s, who may use what `access.py`'s; this p
 """
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from gproxy.config.snapshot import Client, Snapshot
@@ -20,8 +21,8 @@ def find(snapshot: Snapshot, client: Client, name: str, scoped: str | None = Non
     known = snapshot.routes.get(asked)
     if known is not None:
         return known
-    permitted = access.permit(client, resolve.resolve(snapshot, name, scoped))
-    return snapshot.routes.keep(asked, resolve.available(snapshot, permitted))
+    meant = resolve.resolve(snapshot, name, scoped, partial(access.allowed, client, alias=None))
+    return snapshot.routes.keep(asked, resolve.available(snapshot, access.permit(client, meant)))
 
 
 def allow_others(snapshot: Snapshot, client: Client, route: Route, tree: Mapping[str, Any]) -> None:

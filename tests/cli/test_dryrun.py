@@ -183,6 +183,28 @@ def test_a_key_s_list_narrows(world: World) -> None:
     assert run.charged == BIG
 
 
+def test_a_model_that_is_switched_off_is_told_from_one_that_is_not_listed(tmp_path: Path) -> None:
+    row = '[[models]]\nprovider_name = "two"\nmodel_id = "old"\nenabled = false\n'
+    world = World(tmp_path, FILE + row)
+    for model, dropped in [
+        ("two/old", "disabled in [[models]]"),
+        ("two/none", "not among its provider's [[models]]"),
+    ]:
+        run = world.run(model)
+        assert refused(run)[0] == 404
+        assert [w.dropped for w in run.targets] == [dropped]
+
+
+def test_a_bare_name_of_several_is_told_whose_those_are_that_the_key_may_use(tmp_path: Path) -> None:
+    row = '[[models]]\nprovider_name = "one"\nmodel_id = "big"\n'
+    grant = '[[permissions]]\nuser_name = "alice"\nprovider_name = "one"\nmodel_pattern = "*"\n'
+    world = World(tmp_path, FILE + row + grant)
+    status, said = refused(world.run("big"))
+    assert status == 400
+    assert 'Write it as "one/big" or "two/big", ' in said
+    assert 'Write it as "two/big", ' in refused(world.run("big", "alice/laptop"))[1]
+
+
 @pytest.mark.parametrize(
     ("model", "name", "dialect", "status", "said"),
     [

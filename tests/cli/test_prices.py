@@ -94,6 +94,15 @@ def test_a_name_that_stands_for_nothing_fails_and_says_so(run: Run) -> None:
     assert "nope" in ran.err
 
 
+@pytest.mark.usefixtures("priced")
+def test_a_bare_name_that_several_providers_list_is_told_whose_it_is(run: Run, file: Path) -> None:
+    rows = [f'[[models]]\nprovider_name = "{name}"\nmodel_id = "both"\n' for name in ("main", "local")]
+    file.write_text("\n".join([MINIMAL + PRICED, *rows]))
+    ran = run("models", "prices", "both")
+    assert (ran.code, ran.out) == (1, "")
+    assert '"local/both" or "main/both"' in " ".join(ran.err.split())
+
+
 def test_a_file_that_names_no_model_says_how_to_ask(run: Run, file: Path) -> None:
     ran = run("models", "prices")
     assert (ran.code, ran.out) == (0, "")

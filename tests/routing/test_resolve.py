@@ -1,5 +1,6 @@
 """What a name means, step by step, and against a reference that is written from the contract's sentence."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,9 +102,22 @@ def test_a_bare_name_with_a_slash_is_one_too() -> None:
     assert targets("vendor/m", here=snapshot(LISTED)) == ["listed:vendor/m"]
 
 
-def test_a_bare_name_that_two_providers_list_is_refused() -> None:
-    with pytest.raises(BadRequest):
-        resolve(snapshot(LISTED, provider("b"), model("b", "m")), "m")
+@pytest.mark.parametrize(
+    ("told", "ways"),
+    [
+        (lambda _: True, '"listed/m" or "b/m"'),
+        (lambda target: target == Target("b", "m"), '"b/m"'),
+        (lambda _: False, '"provider/model"'),
+        (None, '"provider/model"'),
+    ],
+)
+def test_a_bare_name_that_two_providers_list_is_refused_by_those_that_may_be_told(
+    told: Callable[[Target], bool] | None, ways: str
+) -> None:
+    here = snapshot(LISTED, provider("b"), model("b", "m"))
+    with pytest.raises(BadRequest) as refused:
+        resolve(here, "m", told=told)
+    assert f"Write it as {ways}, define an alias" in refused.value.message
 
 
 def test_a_bare_name_is_not_lost_to_a_provider_that_is_off() -> None:

@@ -67,6 +67,17 @@ def test_what_leads_nowhere_is_refused_each_time(here: Snapshot, name: str, erro
     assert not here.routes
 
 
+def test_a_bare_name_of_several_providers_is_told_each_key_by_what_it_may_use() -> None:
+    here = snapshot('[[models]]\nprovider_name = "a"\nmodel_id = "m"\n' + FILE)
+    said = {}
+    for client in here.clients.values():
+        with pytest.raises(BadRequest) as refused:
+            find(here, client, "m")
+        said[client.user] = refused.value.message
+    assert 'Write it as "a/m" or "b/m", ' in said["wide"]
+    assert 'Write it as "b/m", ' in said["narrow"]
+
+
 @pytest.mark.parametrize("field", ["models", "fallbacks"])
 def test_what_an_upstream_is_to_fall_back_to_has_to_be_allowed_and_there_too(
     here: Snapshot, field: str

@@ -15,7 +15,7 @@ from gproxy.ledger.writer import Writer
 from gproxy.protocols.models import ModelEntry
 from gproxy.providers import demo
 from gproxy.providers.catalog import CHANNELS
-from gproxy.routing import access, resolve
+from gproxy.routing import access, resolve, routes
 from gproxy.server.control import listing
 from gproxy.server.request.tokens import Tokens
 from gproxy.server.request.upstream import Upstream
@@ -84,8 +84,7 @@ class ModelLists:
     async def single(self, snapshot: Snapshot, client: Client, name: str, scoped: str | None) -> ModelEntry:
         """One model by the name a client would send. Raises as a request for it would, and NotFound if its
         provider's own list does not have it."""
-        named = resolve.resolve(snapshot, name, scoped)
-        route = resolve.available(snapshot, access.permit(client, named))
+        route = routes.find(snapshot, client, name, scoped)
         target = route.targets[0]
         if route.alias is not None:
             return ModelEntry(name, route.alias, target.provider)

@@ -77,6 +77,26 @@ def note_environment(warnings: "Iterable[Problem]") -> None:
         output.note("Judged by this terminal's environment: a running server may have others.")
 
 
+def note_strays(config: Path | None, patterns: Iterable[str]) -> None:
+    """Say which patterns for models begin with a name and a slash of which nothing in the file is known: either the
+    provider is misspelt, or an upstream's own ids are meant."""
+    from gproxy.config.patterns import Pattern
+    from gproxy.config.problems import suggestion
+
+    begun = {each: each.partition("/")[0] for each in patterns if "/" in each}
+    plain = {each: first for each, first in begun.items() if {"*", "?"}.isdisjoint(first)}
+    if not plain:
+        return
+    found = read(find(config))
+    providers = [row.name for row in found.providers]
+    names = [*(row.alias for row in found.model_aliases), *(row.model_id for row in found.models)]
+    for pattern, first in plain.items():
+        if first not in providers and not any(map(Pattern(pattern).matches, names)):
+            near = suggestion(first, providers)
+            nobody = f"There is no provider {first}{f', {near}' if near else '.'}"
+            output.note(f"{nobody} {pattern} matches only models whose own ids begin with {first}/.")
+
+
 def read_bytes(path: Path) -> bytes:
     """The file as it is; raises ConfigError if it cannot be read."""
     try:

@@ -73,6 +73,7 @@ def create(
     }
     expires_at = None if expires is None else expiry(expires)
     made = make(config, user, label, {"expires_at": expires_at} | policy)
+    files.note_strays(config, model or ())
     if as_json:
         found = {"key": made.key, "id": key_id(hash_key(made.key)), "user": made.user, "label": made.label}
         output.show_json(found | {"expires_at": _iso(expires_at)} | policy)

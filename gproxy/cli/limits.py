@@ -42,6 +42,7 @@ def set_limit(
     new = files.edit(config, lambda document: bounds.set_limit(document, user, pattern, given))
     told = ", ".join(f"{name} {most or 'none'}" for name, most in given.items())
     output.note(f"{user} {'has' if new else 'now has'} for {pattern}: {told}.")
+    files.note_strays(config, [pattern])
 
 
 def list_limits(

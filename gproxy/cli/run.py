@@ -60,6 +60,7 @@ def run(
     path = files.find(config)
     found = files.read(path)
     directory = path.resolve().parent
+    files.note_strays(path, model or ())
     policy: dict[str, object] = {
         "expires_at": keys.expiry(expires),
         "models": model or None,

@@ -79,6 +79,8 @@ def allow(
     new = files.edit(config, lambda document: changes.allow(document, user, pattern, provider))
     meant = _meant(pattern, provider)
     output.note(f"{user} may use {meant}." if new else f"{user} might use {meant} already.")
+    if provider is None:
+        files.note_strays(config, [pattern])
 
 
 def list_permissions(

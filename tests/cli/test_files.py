@@ -43,6 +43,38 @@ def test_what_is_wrong_with_options_alone_does_not_blame_the_file() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("permissions", "allow", "alice", "PATTERN"),
+        ("limits", "set", "alice", "PATTERN", "--rpm", "1"),
+        ("keys", "create", "--model", "local/*", "--model", "PATTERN"),
+    ],
+)
+def test_a_pattern_for_a_provider_that_is_not_there_is_told_of(
+    run: Run, file: Path, command: tuple[str, ...]
+) -> None:
+    def told(pattern: str) -> str:
+        ran = run(*(pattern if word == "PATTERN" else word for word in command))
+        assert ran.code == 0
+        return ran.err
+
+    assert (
+        'There is no provider locl, did you mean "local"? locl/* matches only models whose own ids begin '
+        "with locl/.\n" in told("locl/*")
+    )
+    assert "There is no provider openai. openai/gpt-5 matches only" in told("openai/gpt-5")
+    table = '\n[[model_aliases]]\nalias = "team/chat"\nprovider_name = "local"\nmodel_id = "m"\n'
+    table += '\n[[models]]\nprovider_name = "local"\nmodel_id = "vendor/m"\n'
+    file.write_text(file.read_text() + table)
+    for known in ("local/x", "team/c*", "vendor/*", "loc*/x", "gpt-*"):
+        assert "no provider" not in told(known)
+
+
+def test_a_permission_at_one_provider_is_for_ids_of_its_own(run: Run, file: Path) -> None:
+    assert "no provider" not in run("permissions", "allow", "alice", "a/*", "--provider", "local").err
+
+
 @pytest.mark.skipif(os.name == "nt", reason="has no such modes")
 def test_an_edit_says_that_it_took_the_file_from_others(run: Run, file: Path) -> None:
     file.chmod(0o644)

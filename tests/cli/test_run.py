@@ -58,8 +58,9 @@ def test_a_command_calls_with_its_own_key_and_its_cost_and_code_are_told(gateway
 
 
 def test_its_key_may_do_what_it_was_made_for_alone(gateway: Gateway) -> None:
-    done = ran(gateway, "--model", "other-*", "--quota", "0.5", sys.executable, "-c", ASK, "demo/echo-1")
+    done = ran(gateway, "--model", "other/*", "--quota", "0.5", sys.executable, "-c", ASK, "demo/echo-1")
     assert (done.returncode, done.stdout) == (3, "403\n"), done.stderr
+    assert "There is no provider other. " in done.stderr
     assert "gproxy: no requests; " in done.stderr
 
 

@@ -11,6 +11,7 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption
+from gproxy.cli.providers import ProtocolOption
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def init(
         bool, typer.Option("--keyring", help="Its key is asked for, or piped in, and kept in the OS keyring.")
     ] = False,
     literal: Annotated[bool, typer.Option("--literal", help="The same, and kept in the file.")] = False,
+    protocol: ProtocolOption = None,
     alias: Annotated[
         str | None, typer.Option(metavar="NAME=PROVIDER/MODEL", help="A name of your own for a model.")
     ] = None,
@@ -49,7 +51,7 @@ def init(
     from gproxy.config.keys import make_key
     from gproxy.providers.catalog import CHANNELS
 
-    described = (name, base_url, env, keyring or None, literal or None)
+    described = (name, base_url, env, keyring or None, literal or None, protocol)
     if sum((demo, yes, channel is not None)) > 1:
         raise typer.BadParameter("give one of --demo, --yes and --channel")
     if channel is None and any(described):
@@ -58,7 +60,10 @@ def init(
     if path.exists():
         raise ConfigError(f"{path} exists: change it by `gproxy config edit`, or give --config")
     if channel is not None:
-        taken = [offers.given(channel, name, base_url, env=env, keyring=keyring, literal=literal)]
+        spoken = tuple(protocol or ())
+        taken = [
+            offers.given(channel, name, base_url, env=env, keyring=keyring, literal=literal, protocols=spoken)
+        ]
     else:
         taken = [] if demo else _found() if yes else offers.asked(path)
     if alias is None and taken and not yes and channel is None and sys.stdin.isatty():

@@ -33,13 +33,15 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One provider, where its key is, and the ids of its models as far as it told them."""
+    """One provider, where its key is, the ids of its models as far as it told them, and what it speaks if that is not
+    its channel's to say."""
 
     name: str
     channel: str
     base_url: str | None = None
     secret: Secret | None = None
     models: tuple[str, ...] = ()
+    protocols: tuple[str, ...] = ()
 
     @property
     def called(self) -> str:
@@ -49,7 +51,7 @@ class Offer:
     @property
     def table(self) -> str:
         """As it stands in the file."""
-        return templates.provider(self.name, self.channel, self.base_url, self.secret)
+        return templates.provider(self.name, self.channel, self.base_url, self.secret, self.protocols)
 
     @property
     def key(self) -> str | None:
@@ -129,7 +131,14 @@ def _is_ours(url: str) -> bool:
 
 
 def given(
-    channel: str, name: str | None, base_url: str | None, *, env: str | None, keyring: bool, literal: bool
+    channel: str,
+    name: str | None,
+    base_url: str | None,
+    *,
+    env: str | None,
+    keyring: bool,
+    literal: bool,
+    protocols: tuple[str, ...] = (),
 ) -> Offer:
     """That of the options; its key is asked for, or read from standard input."""
     if channel not in catalog.CHANNELS:
@@ -138,7 +147,7 @@ def given(
     if not (env or keyring or literal) and catalog.CHANNELS[channel].needs_key:
         env = key_variable(channel)
     secret = ask_secret(name, channel, env=env, keyring=keyring, entry=None, literal=literal)
-    return Offer(name, channel, base_url, secret)
+    return Offer(name, channel, base_url, secret, protocols=protocols)
 
 
 def asked(path: Path) -> list[Offer]:

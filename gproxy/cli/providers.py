@@ -28,6 +28,13 @@ EntryOption = Annotated[
     typer.Option("--keyring-entry", metavar="NAME", help="The same, under this name in the keyring."),
 ]
 LiteralOption = Annotated[bool, typer.Option("--literal", help="Ask for its key and write it to the file.")]
+ProtocolOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PROTOCOL",
+        help=f"What a custom one speaks, if more than chat and embeddings: {', '.join(PROTOCOLS)}.",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +116,7 @@ def add(
     keyring: KeyringOption = False,
     entry: EntryOption = None,
     literal: LiteralOption = False,
-    protocol: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PROTOCOL",
-            help=f"What a custom one speaks, if more than chat and embeddings: {', '.join(PROTOCOLS)}.",
-        ),
-    ] = None,
+    protocol: ProtocolOption = None,
     config: ConfigOption = None,
 ) -> None:
     """Add a provider; its key is never an argument, but asked for, piped in, or named."""

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 
 from gproxy.cli.providers import Secret
 from gproxy.config.document import render
@@ -82,11 +83,14 @@ def demo_file(key: str) -> str:
     return f"{DEMO_PROVIDER}\n{_user(key)}\n{_PERMISSION}"
 
 
-def provider(name: str, channel: str, base_url: str | None, secret: Secret | None) -> str:
+def provider(
+    name: str, channel: str, base_url: str | None, secret: Secret | None, protocols: Sequence[str] = ()
+) -> str:
     """A `[[providers]]` table."""
     lines = [f"name = {render(name)}", f"channel = {render(channel)}"]
-    if base_url:
-        lines.append(f"settings = {render({'base_url': base_url})}")
+    settings = {"base_url": base_url, "protocols": list(protocols)}
+    if given := {key: value for key, value in settings.items() if value}:
+        lines.append(f"settings = {render(given)}")
     if secret:
         lines.append(f"credentials = {render([{secret.form: secret.value}])}")
     return "\n".join(["[[providers]]", *lines, ""])

@@ -252,6 +252,16 @@ def test_options_describe_a_provider_and_its_key_is_tried(run: Run, tmp_path: Pa
     assert "sk-piped-canary" not in ran.out + ran.err
 
 
+def test_what_a_custom_provider_speaks_is_written_too(run: Run, tmp_path: Path) -> None:
+    spoken = ("--protocol", "anthropic_messages", "--protocol", "gemini")
+    tree = made(
+        tmp_path / "gproxy.toml", run("init", "--channel", "custom", "--base-url", "http://h:1", *spoken)
+    )
+    settings = {"base_url": "http://h:1", "protocols": ["anthropic_messages", "gemini"]}
+    assert tree["providers"] == [{"name": "custom", "channel": "custom", "settings": settings}]
+    assert run("check").code == 0
+
+
 def test_a_key_that_fails_its_test_is_exit_1_and_the_file_is_there(run: Run, tmp_path: Path) -> None:
     with Upstream() as up:
         up.lists(Script(status=401, body=b"{}"))
@@ -267,6 +277,7 @@ def test_a_key_that_fails_its_test_is_exit_1_and_the_file_is_there(run: Run, tmp
     [
         ("--demo", "--yes"),
         ("--yes", "--name", "x"),
+        ("--demo", "--protocol", "gemini"),
         ("--channel", "nope"),
         ("--demo", "--alias", "chat"),
     ],

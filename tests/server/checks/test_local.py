@@ -48,10 +48,13 @@ def test_a_server_is_reached_and_takes_its_keys(tmp_path: Path) -> None:
         local.wait_for_key(gateway.url, KEY)
 
 
-def test_a_key_that_is_not_taken_is_told_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_TAKES_UP_S", 0.2)
+def test_a_key_that_is_not_taken_is_told_in_time_and_not_asked_with_before_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_TAKES_UP_S", 0.5)
     with Gateway(tmp_path, CONFIG) as gateway, pytest.raises(ConfigError, match="does not take a new key"):
         local.wait_for_key(gateway.url, "op_other")
+    assert gateway.stderr.count("GET /user/quota 401") == 1
 
 
 def test_nobody_there_says_what_starts_a_server() -> None:

@@ -11,7 +11,7 @@ import typer
 
 from gproxy.cli import files, output
 from gproxy.cli.options import ConfigOption
-from gproxy.cli.providers import ProtocolOption
+from gproxy.cli.providers import EnvOption, KeyringOption, LiteralOption, ProtocolOption
 from gproxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ def init(
     ] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="What that is called here.")] = None,
     base_url: Annotated[str | None, typer.Option(metavar="URL", help="Its address, if not its own.")] = None,
-    env: Annotated[str | None, typer.Option(metavar="VARIABLE", help="Its key is in this variable.")] = None,
-    keyring: Annotated[
-        bool, typer.Option("--keyring", help="Its key is asked for, or piped in, and kept in the OS keyring.")
-    ] = False,
-    literal: Annotated[bool, typer.Option("--literal", help="The same, and kept in the file.")] = False,
+    env: EnvOption = None,
+    keyring: KeyringOption = False,
+    literal: LiteralOption = False,
     protocol: ProtocolOption = None,
     alias: Annotated[
         str | None, typer.Option(metavar="NAME=PROVIDER/MODEL", help="A name of your own for a model.")
@@ -60,10 +58,7 @@ def init(
     if path.exists():
         raise ConfigError(f"{path} exists: change it by `gproxy config edit`, or give --config")
     if channel is not None:
-        spoken = tuple(protocol or ())
-        taken = [
-            offers.given(channel, name, base_url, env=env, keyring=keyring, literal=literal, protocols=spoken)
-        ]
+        taken = [offers.given(channel, name, base_url, protocol, env=env, keyring=keyring, literal=literal)]
     else:
         taken = [] if demo else _found() if yes else offers.asked(path)
     if alias is None and taken and not yes and channel is None and sys.stdin.isatty():

@@ -134,11 +134,11 @@ def given(
     channel: str,
     name: str | None,
     base_url: str | None,
+    protocols: Sequence[str] | None,
     *,
     env: str | None,
     keyring: bool,
     literal: bool,
-    protocols: tuple[str, ...] = (),
 ) -> Offer:
     """That of the options; its key is asked for, or read from standard input."""
     if channel not in catalog.CHANNELS:
@@ -147,7 +147,7 @@ def given(
     if not (env or keyring or literal) and catalog.CHANNELS[channel].needs_key:
         env = key_variable(channel)
     secret = ask_secret(name, channel, env=env, keyring=keyring, entry=None, literal=literal)
-    return Offer(name, channel, base_url, secret, protocols=protocols)
+    return Offer(name, channel, base_url, secret, protocols=tuple(protocols or ()))
 
 
 def asked(path: Path) -> list[Offer]:

@@ -84,6 +84,7 @@ class Gateway:
         self._accounts = Accounts(writer, memory)
         self.settlement = Settlement(writer, self._accounts, self.prices, tasks, self.metrics.settled)
         self.draining = False
+        self._ended = False
         self.reload_failure: str | None = None
         self._loop = asyncio.get_running_loop()
         self._tasks = tasks
@@ -134,10 +135,12 @@ class Gateway:
         return len(self._serving)
 
     def cut_off(self) -> None:
-        """End every request that is still being served; each tells its client and leaves its row.
+        """End every request that is being served, and those that still begin; each tells its client and leaves its
+        row.
 
         Once for each: a second time, it would be kept from telling.
         """
+        self._ended = True
         for task in tuple(self._serving):
             if not task.cancelling():
                 task.cancel()
@@ -167,6 +170,8 @@ class Gateway:
         if found is not None:
             self.metrics.begun()
         self._serving.add(task)
+        if self._ended:
+            task.cancel()
         try:
             snapshot, stages = self._version  # one version, from the first check to the row
             if passed is None or passed.snapshot is not snapshot:

@@ -183,6 +183,15 @@ async def test_what_is_being_served_is_cut_off_and_what_is_over_is_left_alone(tm
         assert running.cancelled()
 
 
+async def test_what_begins_when_all_was_cut_off_ends_so_too(tmp_path: Path) -> None:
+    async with peer(always(http(b"{}"))) as up, serving(TEXT + provider(up.url), tmp_path) as front:
+        front.gateway.cut_off()
+        running = asyncio.create_task(front.chat("up/m"))
+        await asyncio.wait([running])
+        assert running.cancelled()
+        assert [row["outcome"] for row in await front.rows()] == ["interrupted"]
+
+
 async def test_a_new_configuration_holds_from_the_next_request_on(tmp_path: Path) -> None:
     async with serving(TEXT, tmp_path) as front:
         assert (await front.ask(CHAT, BODY)).status == 200

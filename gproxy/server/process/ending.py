@@ -51,13 +51,14 @@ class Ending:
         seconds = self._gateway.snapshot.config.globals.drain_seconds
         loop = asyncio.get_running_loop()
         self._end = min(self._end, loop.time() + seconds)
-        self._tell(f"waits up to {seconds:g} s for {{}} to finish; a second signal ends it at once")
+        text = f"waits up to {seconds:g} s for {{}} to finish; a second signal ends it at once"
         while not serving.done() and (left := self._end - loop.time()) > 0:
+            self._tell(text)
             await asyncio.wait({serving}, timeout=min(left, TELL_SECONDS))
-            if (left := self._end - loop.time()) > 0:
-                self._tell(f"still waits for {{}}, {left:.0f} s at most")
+            text = f"still waits for {{}}, {self._end - loop.time():.0f} s at most"
         if not serving.done():
-            self._cut_off()
+            if self._end:
+                self._cut_off()
             await asyncio.wait({serving}, timeout=FORCED_END_SECONDS)
 
     def close(self) -> None:

@@ -73,6 +73,8 @@ def test_two_signals_in_one_moment_cut_it_off_and_it_is_told_so(
         assert it.code(8) == 0
         stream.join(5)
     assert "overloaded_error" in texts[0]
+    assert it.said.count("cuts off 1 request") == 1
+    assert workers > 1 or "waits up to" not in it.said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

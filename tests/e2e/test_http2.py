@@ -67,6 +67,28 @@ def test_a_server_ends_without_the_goodbye_of_clients_that_read_nothing(
         assert time.monotonic() - began < SOON_S + repair.LINGER_SECONDS
 
 
+@pytest.mark.parametrize("reads", [True, False])
+def test_streams_that_the_end_cuts_off_leave_their_rows(
+    tmp_path: Path, upstream: Upstream, reads: bool
+) -> None:
+    """Also where the client lets nothing more come: its connection is then ended, without a traceback."""
+    certificate(tmp_path)
+    files = 'tls_certificate = "tls.pem"\ntls_key = "tls.pem"\ndrain_seconds = 0\n'
+    config = everything(upstream.url).replace("[global]\n", f"[global]\n{files}")
+    script = Script(stop_after=2, then="hang") if reads else Script(chunks=(BIG,) * 2000)
+    models = [upstream.model(script) for _ in range(3)]
+    with Gateway(tmp_path, config) as gateway, Client(gateway) as client:
+        streams = [client.ask(STREAM, model) for model in models]
+        for model in models:
+            upstream.wait_for(model)
+        client.sock.recv(1024)
+        gateway.stop()
+        if reads:
+            assert {type(end) for end in client.ended(3).values()} == {StreamEnded}
+    assert streams == [1, 3, 5]
+    assert {row["model"]: row["outcome"] for row in gateway.rows()} == dict.fromkeys(models, "interrupted")
+
+
 class Client:
     """One HTTP/2 connection; use as a context manager."""
 

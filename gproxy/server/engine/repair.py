@@ -57,7 +57,9 @@ class ClosingTCPServer(tcp_server.TCPServer):
         self.app = cast(AppWrapper, with_drop)
         _open.add(self)
         try:
-            await super().run()
+            # Cancelled at the end of the process, which asyncio's streams would tell as a fault on Python 3.11.
+            with contextlib.suppress(asyncio.CancelledError):
+                await super().run()
         finally:
             _open.discard(self)
 

@@ -39,6 +39,9 @@ class Cause(enum.Enum):
     TROUBLE = enum.auto()
 
 
+HOLDING = frozenset({Cause.RATE_LIMITED, Cause.BILLING})
+"""The causes that put a credential out."""
+
 WHOLE = frozenset({Cause.BILLING, Cause.BAD_KEY, Cause.NO_CONNECTION})
 """The causes that say something of the credential as a whole; the others do of it and the model asked."""
 
@@ -67,7 +70,7 @@ def after_failure(health: Health, failure: Failure, *, began: float, now: float)
         return told
     if failure.cause is Cause.BAD_KEY:
         return replace(told, state="disabled", held="", until=0.0)
-    held = "out" if failure.cause in (Cause.RATE_LIMITED, Cause.BILLING) else "back"
+    held = "out" if failure.cause in HOLDING else "back"
     cooling = health.state == "cooling" and left(health, now) > 0
     if cooling and health.held == "out" and held == "back":
         return told

@@ -16,7 +16,7 @@ from gproxy.config.snapshot import Memory, Snapshot
 from gproxy.errors import BadRequest, GatewayError, UpstreamFault, without_frames
 from gproxy.providers.demo_wire import DemoAnswer
 from gproxy.routing import failover, verdicts
-from gproxy.routing.credentials import Condition, Failure
+from gproxy.routing.credentials import HOLDING, Condition, Failure
 from gproxy.routing.failover import Tried
 from gproxy.routing.named import is_named_in
 from gproxy.server.request import crossing as crossings
@@ -281,12 +281,13 @@ class Opener:
         if late:
             self.health.untouched(turn)  # the time that it had was what others had left of it
         retry_s = None if late else self.health.failed(turn, failure)
+        by_others = retry_s is not None and failure.cause not in HOLDING
         journal.failed(
             Tried(
                 provider=target.provider,
                 credential=credential.name,
                 model=target.model,
-                reason=failure.reason,
+                reason=failure.reason + (", and its credential held off by then" if by_others else ""),
                 milliseconds=round((now - began) * 1000),
                 status=failure.status,
                 timed_out=fault is not None and fault.timed_out,

@@ -314,6 +314,32 @@ async def test_a_limited_credential_is_left_out_and_in_the_end_nobody_is_called(
     assert (alone.journal.attempts, len(alone.journal.passed)) == (0, 1)
 
 
+async def test_a_failure_beside_anothers_rate_limit_says_what_the_client_has_to_wait_for(
+    place: Place,
+) -> None:
+    go = asyncio.Event()
+
+    async def first_slowly(_: Seen, writer: asyncio.StreamWriter) -> None:
+        if len(up.seen) == 1:
+            await go.wait()
+            writer.write(http(status=500))
+        else:
+            writer.write(http(status=429, more=("retry-after: 30",)))
+
+    async with peer(first_slowly) as up:
+        text = provider(up.url)
+        slow, limited = Opening(place, text), Opening(place, text)
+        opening = asyncio.create_task(slow.failed(RateLimited))
+        while not up.seen:
+            await asyncio.sleep(0)
+        await limited.failed(RateLimited)
+        go.set()
+        error = await opening
+    assert "(up#1): status 500, and its credential held off by then, " in error.message
+    assert slow.journal.tried[-1].reason == "status 500, and its credential held off by then"
+    assert limited.journal.tried[-1].reason == "status 429"
+
+
 async def test_nobody_is_sent_away_for_long_while_another_credential_could_be_asked(place: Place) -> None:
     limited = http(status=429, more=("retry-after: 60",))
     async with peer(by_key({TWO[0]: limited, TWO[1]: limited})) as up:

@@ -107,7 +107,7 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 def test_a_malformed_request_is_refused_or_translated(client: str) -> None:
     valid = DIALECTS[client].write_request(CONVERSATION, TargetFacts(model="m")).tree
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(damaged(valid))
     def holds(tree: Any) -> None:
         for target in NAMES:
@@ -123,7 +123,7 @@ def test_a_malformed_request_is_refused_or_translated(client: str) -> None:
 def test_a_malformed_answer_is_broken_or_translated(target: str) -> None:
     valid = DIALECTS[target].write_answer(WHOLE, CLIENT)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(damaged(valid))
     def holds(tree: Any) -> None:
         for client in NAMES:
@@ -141,7 +141,7 @@ def test_a_malformed_stream_is_broken_or_translated(target: str) -> None:
     events = SseFramer().feed(stream)
     trees = [json.loads(event.data or b"") for event in events if event.data != b"[DONE]"]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=150, deadline=None)
     @given(damaged(trees))
     def holds(told: Any) -> None:
         for client in NAMES:

@@ -120,7 +120,7 @@ async def test_a_long_path_of_a_stranger_holds_nobody_up(tmp_path: Path, kind: s
     path, query = LONG[kind]
     whole = await cost(tmp_path / "whole", path, query)
     assert whole < 3 * await cost(tmp_path / "few", path, query, models="")
-    assert whole < 3 * await cost(tmp_path / "half", path[: len(path) // 2 + 1], query[: len(query) // 2])
+    assert whole < 8 * await cost(tmp_path / "quarter", path[: len(path) // 4 + 1], query[: len(query) // 4])
 
 
 async def test_a_path_that_is_too_long_is_not_looked_through(tmp_path: Path) -> None:

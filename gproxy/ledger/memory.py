@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from gproxy.errors import StoreError
-from gproxy.ledger import purses, windows
+from gproxy.ledger import ahead, purses, windows
 
 if sys.platform != "win32":
     import fcntl
@@ -131,7 +131,10 @@ class Shared:
 
     def _mend(self) -> None:
         """Somebody was killed in his turn: make anew what follows from the rest."""
-        for name, at in self.places():
+        places = self.places()
+        for name, at in places:
+            ahead.mend(self, name, at)
+        for name, at in places:
             windows.mend(self, name, at)
             purses.mend(self, name, at)
 

@@ -8,14 +8,16 @@ what `weighing.py` says of each bound, which is asked whenever it is not so plai
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from gproxy.ledger import ahead
+from gproxy.ledger.ahead import BARE, BARE_DAYS, FITTED, FREE, LEFT, NEWEST, OPEN, PLACE, ROOM, TURN, USED
 from gproxy.ledger.bulk import Slot
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.periods import DAY_S
 from gproxy.ledger.weighing import WINDOW_S, Count, need_of, slots_at, standing
-from gproxy.ledger.windows import NEWEST, PLACE, USED, Window
+from gproxy.ledger.windows import Window
 from gproxy.values import Bound, Claim, Standing
 
-_ENDLESS = 2**63
+_ENDLESS = 2**61
 
 _CALM = 8
 """After so many claims of one second that fitted, with nobody else in between, a plan runs ahead. To begin it, and to
@@ -44,27 +46,23 @@ class Plan:
     `requests` and `tokens` is what was counted in that second, and `spread` has yet to give to every counter of the
     store; no more than `unclipped` tokens of a claim are counted alike by all of them.
 
-    Where it counts alone, a plan may run ahead of its windows: in one second, what is counted alike by all of
-    them leaves the same ones the tightest, so that it knows by itself what still fits. Each window stands nowhere
-    meanwhile, and whoever asks it has it given what was counted first (`give`).
+    A plan may run ahead of its windows: in one second, what is counted alike by all of them leaves the same ones the
+    tightest, so that it is known without them what still fits (`ahead.py`). It does so in the memory, together with
+    the plans of the same bounds in other processes.
     """
 
     __slots__ = (
-        "_ahead",
-        "_alone",
-        "_bare",
-        "_bare_days",
-        "_began",
+        "_at",
         "_counted",
+        "_days",
         "_days_last",
         "_families",
-        "_fitted",
-        "_free",
-        "_left",
+        "_joined",
         "_marks",
         "_memory",
+        "_of",
         "_open",
-        "_room",
+        "_own",
         "_slots",
         "_tight",
         "_tokens",
@@ -77,8 +75,10 @@ class Plan:
     )
 
     def __init__(self, bounds: Sequence[Bound], windows: Sequence[Window], memory: Memory) -> None:
+        """Raises `StoreError`."""
         self.bounds, self.windows = bounds, windows
-        self._memory, self._alone = memory, memory.alone
+        self._memory = memory
+        self._at = ahead.place(memory, repr(bounds), len(windows))
         self.second = -1
         self._slots: Mapping[str, int] = {}
         self.requests = self.tokens = 0
@@ -93,23 +93,17 @@ class Plan:
             families.setdefault(it.by_tokens, []).append((it, it.at, it.kind, bound.most, bound))
         self._families = [(by_tokens, sorted(them, key=_is_sliding)) for by_tokens, them in families.items()]
         self._days_last = False
-        self._fitted = 0
-        """How many claims of this second fitted plainly, with nobody else in between, where it counts alone."""
-        self._ahead = False
-        self._left = self._free = self._room = 0
-        """While it is ahead: how many requests, tokens and requests at once still fit."""
-        self._bare = self._bare_days = 0
-        """How many tokens would, if a window of minutes, or of days, had none in the slot of this second."""
-        self._began = (0, 0, 0)
+        self._days = [nth for nth, (it, *_) in enumerate(self._counted) if it.by_tokens and not it.sliding]
+        self._own = self._at + OPEN + memory.worker
+        self._joined = self._of = 0
+        """When it was ahead, and in which second, if what follows from that is known."""
         self._tight: list[tuple[bool, Bound, int]] = []
         self._marks: Sequence[Slot] = ()
 
     def turn(self, second: int, added: Added) -> None:
         """Go to another second."""
-        if self._ahead:
-            self.give()
         self.spread(added)
-        self._fitted = 0
+        self._memory.cells[self._at + FITTED] = 0
         self.second, self._slots = second, slots_at(second)
         self._days_last = (second + 2 * WINDOW_S) // DAY_S == second // DAY_S
 
@@ -119,14 +113,17 @@ class Plan:
         if tokens > self.unclipped:
             return None
         told: list[Standing] = []
-        if self._ahead:
-            left, free = self._left - 1, self._free - tokens
-            if left < 0 or free < 0 or self._room < 1:
-                return None
-            for by_tokens, bound, end in self._tight:
-                told.append(Standing(bound, free if by_tokens else left, end - now))
-            return told
-        cells, slots = self._memory.cells, self._slots
+        cells, slots, here = self._memory.cells, self._slots, self._at
+        if turn := cells[here + TURN]:
+            if turn != self._joined:
+                self._join(turn)
+            if self._of == self.second:
+                left, free = cells[here + LEFT] - 1, cells[here + FREE] - tokens
+                if left < 0 or free < 0 or cells[here + ROOM] < 1:
+                    return None
+                for by_tokens, bound, end in self._tight:
+                    told.append(Standing(bound, free if by_tokens else left, end - now))
+                return told
         for window, at, _, used, most in self._open:
             if cells[at]:
                 window.look(0)
@@ -156,7 +153,7 @@ class Plan:
     def counts(self, tokens: int) -> list[Count]:
         """How each bound stands, and what a claim needs of it. Raises `StoreError`."""
         cells, slots = self._memory.cells, self._slots
-        self._fitted = 0
+        cells[self._at + FITTED] = 0
         found = []
         for window, bound in zip(self.windows, self.bounds, strict=True):
             at, slot = window.at, slots[window.kind]
@@ -167,12 +164,13 @@ class Plan:
 
     def count(self, tokens: int) -> Sequence[Range]:
         """What was looked at last. Of which counters all but some slots are gone by that."""
-        if self._ahead:
-            self._left -= 1
-            self._free -= tokens
-            self._room -= 1
+        cells, here = self._memory.cells, self._at
+        if cells[here + TURN]:
+            cells[here + LEFT] -= 1
+            cells[here + FREE] -= tokens
+            cells[here + ROOM] -= 1
+            cells[self._own] += 1
             return ()
-        cells = self._memory.cells
         gone: list[Range] = []
         for window, used, first, by_tokens, most in self._counted:
             need = (tokens if tokens < most else most) if by_tokens else 1
@@ -184,69 +182,48 @@ class Plan:
         for _, _, own, used, _ in self._open:
             cells[own] += 1
             cells[used] += 1
-        if self._alone:
-            self._fitted += 1
-            if self._fitted > _CALM:
-                self._run_ahead()
+        cells[here + FITTED] = fitted = cells[here + FITTED] + 1
+        if fitted > _CALM:
+            self._run_ahead()
         return gone
 
     def _run_ahead(self) -> None:
         """If each window has begun to count in this second. A claim has just fitted plainly, and is counted."""
-        cells, slots = self._memory.cells, self._slots
-        if not all(cells[first] for _, _, first, _, _ in self._counted):
+        cells, here, slots = self._memory.cells, self._at, self._slots
+        if not self.windows or not all(cells[first] for _, _, first, _, _ in self._counted):
             return
-        self._left = self._free = self._room = _ENDLESS
-        self._bare = self._bare_days = 2 * _ENDLESS
+        cells[here + LEFT] = cells[here + FREE] = cells[here + ROOM] = _ENDLESS
+        bare = {True: 2 * _ENDLESS, False: 2 * _ENDLESS}
+        for by_tokens, windows in self._families:
+            least = min([most - cells[at + USED] for _, at, _, most, _ in windows])
+            cells[here + (FREE if by_tokens else LEFT)] = least
+            for window, at, *_ in windows if by_tokens else ():
+                bare[window.sliding] = min(bare[window.sliding], least + cells[cells[at + PLACE]] - 1)
+        cells[here + BARE], cells[here + BARE_DAYS] = bare[True], bare[False]
+        if self._open:
+            cells[here + ROOM] = min([most - cells[used] for _, _, _, used, most in self._open])
+        led = [
+            (it.at, ahead.TOKENS if it.by_tokens else ahead.REQUESTS, slots[it.kind], cells[first])
+            for it, _, first, _, _ in self._counted
+        ]
+        led += [(at, ahead.OPENED, 0, own - self._memory.worker) for _, at, own, _, _ in self._open]
+        ahead.begin(self._memory, here, self.second, led)
+
+    def _join(self, turn: int) -> None:
+        """What follows from being ahead."""
+        cells = self._memory.cells
+        self._joined, self._of = turn, ahead.second_of(turn)
+        slots = slots_at(self._of)
         self._tight = []
         for by_tokens, windows in self._families:
-            window, at, kind, most, bound = min(windows, key=lambda it: it[3] - cells[it[1] + USED])
-            left = most - cells[at + USED]
-            if by_tokens:
-                self._free = left
-                for other, place, *_ in windows:
-                    bare = left + cells[cells[place + PLACE]] - 1
-                    if other.sliding:
-                        self._bare = min(self._bare, bare)
-                    else:
-                        self._bare_days = min(self._bare_days, bare)
-            else:
-                self._left = left
+            window, at, kind, _, bound = min(windows, key=lambda it: it[3] - cells[it[1] + USED])
             end = cells[at + NEWEST] + WINDOW_S if window.sliding else (slots[kind] + 1) * DAY_S
             self._tight.append((by_tokens, bound, end))
-        if self._open:
-            self._room = min([most - cells[used] for _, _, _, used, most in self._open])
-        self._began = (self._left, self._free, self._room)
         self._marks = self._marks_at(slots)
-        self._ahead = True
-        for each in self.windows:
-            each.ahead = self
-            cells[each.at] = -1
 
     def _marks_at(self, slots: Mapping[str, int]) -> Sequence[Slot]:
         """Where tokens are counted."""
         return [(it.rule, kind, slots[kind]) for it, _, kind, _ in self._tokens]
-
-    def give(self) -> None:
-        """Each window what was counted ahead of it: it stands again where it stood."""
-        cells, slots = self._memory.cells, self._slots
-        left, free, room = self._began
-        requests, tokens, opened = left - self._left, free - self._free, room - self._room
-        for _, used, first, by_tokens, _ in self._counted:
-            n = tokens if by_tokens else requests
-            cells[cells[first]] += n
-            cells[used] += n
-        for _, _, own, used, _ in self._open:
-            cells[own] += opened
-            cells[used] += opened
-        for it in self.windows:
-            it.ahead = None
-            cells[it.at] = slots[it.kind]
-        self._ahead = False
-
-    def give_way(self) -> None:
-        """The same, and it is not ahead again at once: for a few claims each time it would not be worth it."""
-        self.give()
-        self._fitted = 0
 
     def spread(self, added: Added) -> None:
         """Add to each counter of the store what was counted since the last time."""
@@ -262,17 +239,20 @@ class Plan:
         corrected."""
         second, reserved = int(claim.at), claim.tokens
         change = tokens - reserved
-        if self._ahead:
-            free = self._free - change
-            alike = reserved <= self.unclipped and not late and free < self._bare_days
-            if alike and second == self.second and free < self._bare:
-                self._free = free
-                self._room += 1
+        cells, here = self._memory.cells, self._at
+        if turn := cells[here + TURN]:
+            if turn != self._joined:
+                self._join(turn)
+            free = cells[here + FREE] - change
+            alike = reserved <= self.unclipped and not late and free < cells[here + BARE_DAYS]
+            if alike and second == self._of and free < cells[here + BARE]:
+                cells[here + FREE] = free
+                cells[here + ROOM] += 1
+                cells[self._own] -= 1
                 return [(self._marks, change)]
-            if alike and second < self.second and self._end_before(second, change):
+            if alike and second < self._of and self._end_before(second, change):
                 return [(self._marks_at(slots_at(second)), change)]
-            self.give_way()
-        cells, slots = self._memory.cells, slots_at(second)
+        slots = slots_at(second)
         corrected: list[Correction] = []
         for window, at, kind, most in self._tokens:
             slot = slots[kind]
@@ -295,19 +275,18 @@ class Plan:
 
     def _end_before(self, second: int, change: int) -> bool:
         """End a claim of an earlier second while it is ahead, if all windows still count that second."""
-        cells, slots = self._memory.cells, slots_at(second)
+        memory, here = self._memory, self._at
+        cells, slots, now = memory.cells, slots_at(second), slots_at(self._of)
         places = []
         for window, at, kind, _ in self._tokens:
             place = window.place_of(slots[kind])
-            over = self._slots[kind] - slots[kind] >= (WINDOW_S if window.sliding else 1)
+            over = now[kind] - slots[kind] >= (WINDOW_S if window.sliding else 1)
             if over or not place or cells[place] + change <= 1:
                 return False
             places += [place, at + USED]
         for place in places:
             cells[place] += change
-        left, free, room = self._began
-        self._began = left, free - change, room
-        self._free -= change
-        self._bare -= change  # in those of days that slot is this one
-        self._room += 1
+        ahead.correct_before(memory, here, self._days, change)
+        cells[here + ROOM] += 1
+        cells[self._own] -= 1
         return True

@@ -229,9 +229,6 @@ class Tally:
             if not self._stale:
                 self._overtaken = False
                 self._stale = list(self._memory.places())
-            for window in self._windows.values():
-                if window.ahead is not None:
-                    window.ahead.give()
             self._purses.pay()
             for name, at in self._stale[-_MOST_STALE:]:
                 windows.forget(self._memory, name, at)

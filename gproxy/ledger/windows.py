@@ -9,9 +9,10 @@ import contextlib
 from array import array
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any
 
 from gproxy.errors import StoreError
+from gproxy.ledger.ahead import LEADER, NEWEST, NOW, PLACE, USED, give, give_way
 from gproxy.ledger.cells import Memory
 from gproxy.ledger.weighing import BY_TOKENS, SLIDING, kept_of, slots_of
 
@@ -20,12 +21,9 @@ Ask = Callable[[str, tuple[str, ...]], list[Any]]
 
 _COUNTERS = "SELECT slot, n FROM counters WHERE rule = ? AND kind = ?"
 
-NOW, USED, NEWEST, PLACE = 0, 1, 2, 3
-"""The slot in which it stands (-1: none), what counts there, and the last slot in which anything does (-1: none).
-`PLACE` is the cell of that slot, 0 if the slot has to begin first, or nothing counts in it or later. All follow from
-the rest."""
+_BEGUN, _STATE, RING = range(LEADER + 1, LEADER + 4)
+"""Behind what `ahead.py` lays out: a slot that was begun, by which the others are kept; what is known; the ring."""
 
-_BEGUN, _STATE, _RING = 4, 5, 6
 _UNREAD, _WHOLE, _PARTIAL = 0, 1, 2
 """Partial: the store has slots for which the ring has no place. Nothing is counted then before a slot begins, which
 ends those."""
@@ -36,21 +34,11 @@ _NOTHING = array("q", bytes(128 * 8))
 _MOST = 2**62
 
 
-class Ahead(Protocol):
-    """Who has counted ahead of a window, which stands nowhere meanwhile."""
-
-    def give(self) -> None:
-        """Have the window, and all it was ahead of, stand again with what was counted."""
-
-    def give_way(self) -> None:
-        """The same, since somebody else counts there."""
-
-
 class Window:
     """One kind of a rule. It is made, and all of it done, in the memory's turn.
 
     `own` is the cell of this process where it counts what is open, else 0. `written`: the store is told of it as it
-    comes. `ahead` is who counts ahead of it.
+    comes.
     """
 
     __slots__ = (
@@ -59,7 +47,6 @@ class Window:
         "_back",
         "_mask",
         "_memory",
-        "ahead",
         "at",
         "by_tokens",
         "kind",
@@ -79,9 +66,8 @@ class Window:
         first, self._ahead = kept_of(kind, 0)
         self._back = -first
         size = self._mask + 1 if self.written else memory.workers
-        self.at = memory.place(f"{_PREFIX}{kind} {rule}", _RING + size)
-        self.own = 0 if self.written else self.at + _RING + memory.worker
-        self.ahead: Ahead | None = None
+        self.at = memory.place(f"{_PREFIX}{kind} {rule}", RING + size)
+        self.own = 0 if self.written else self.at + RING + memory.worker
 
     @property
     def unread(self) -> bool:
@@ -91,8 +77,8 @@ class Window:
     def look(self, slot: int) -> None:
         """Make it stand in that slot. Raises `StoreError`."""
         cells, at = self._memory.cells, self.at
-        if self.ahead is not None:
-            self.ahead.give_way()
+        if leader := cells[at + LEADER]:
+            give_way(self._memory, leader)
             if cells[at + NOW] == slot:
                 return
         if cells[at + _STATE] != _WHOLE:
@@ -107,7 +93,7 @@ class Window:
         count, nor will if the clock is set back by hours. Which are left, from the first to the last, if any was
         ended."""
         cells, at = self._memory.cells, self.at
-        place = at + _RING + (slot & self._mask)
+        place = at + RING + (slot & self._mask)
         left = None if self._has_begun(slot, place) else self._end_beside(slot)
         cells[place] = (cells[place] or 1) + need
         if need:
@@ -118,7 +104,7 @@ class Window:
 
     def place_of(self, slot: int) -> int:
         """The cell of that slot, 0 if nothing was counted there."""
-        place = self.at + _RING + (slot & self._mask)
+        place = self.at + RING + (slot & self._mask)
         return place if self._has_begun(slot, place) else 0
 
     def _has_begun(self, slot: int, place: int) -> bool:
@@ -143,8 +129,8 @@ class Window:
         """Not below 0; whoever looks next sees it. Whether the slot is still kept: one that was forgotten stays so.
         Where the store cannot be asked what it had, an estimate does."""
         cells, at = self._memory.cells, self.at
-        if self.ahead is not None:
-            self.ahead.give_way()
+        if leader := cells[at + LEADER]:
+            give_way(self._memory, leader)
         if self.own:
             taken = max(by, -cells[self.own])
             cells[self.own] += taken
@@ -153,7 +139,7 @@ class Window:
         if cells[at + _STATE] == _UNREAD:
             with contextlib.suppress(StoreError):
                 self._read(slot)
-        place = at + _RING + (slot & self._mask)
+        place = at + RING + (slot & self._mask)
         if not -self._back <= slot - cells[at + _BEGUN] <= self._ahead:
             return cells[at + _STATE] == _PARTIAL  # the store may have it
         if not (had := cells[place]):
@@ -187,7 +173,7 @@ class Window:
 
     def _places(self, first: int, last: int) -> Sequence[slice]:
         """Where the slots between the two are, as far as they are kept."""
-        ring, begun = self.at + _RING, self._memory.cells[self.at + _BEGUN]
+        ring, begun = self.at + RING, self._memory.cells[self.at + _BEGUN]
         first, last = max(first, begun - self._back), min(last, begun + self._ahead)
         if first > last:
             return ()
@@ -212,7 +198,7 @@ class Window:
     def _read(self, slot: int) -> None:
         """As the store has it: all of it if it has a place, else as far as it is kept around that slot."""
         rows = self._ask(_COUNTERS, (self.rule, self.kind))
-        cells, at, ring = self._memory.cells, self.at, self.at + _RING
+        cells, at, ring = self._memory.cells, self.at, self.at + RING
         cells[at + NOW], cells[at + _STATE] = -1, _UNREAD  # until all of it is here
         cells[ring : ring + self._mask + 1] = _NOTHING[: self._mask + 1]
         begun = slot
@@ -230,18 +216,21 @@ class Window:
 
 
 def mend(memory: Memory, name: str, at: int) -> None:
-    """Make anew what follows from the rest, where a process was killed between the two."""
+    """Make anew what follows from the rest, where a process was killed between the two. No plan is ahead."""
+    cells = memory.cells
     if name.startswith(_OPEN):
-        cells = memory.cells
-        cells[at + USED] = sum(cells[at + _RING : at + _RING + memory.workers])
+        cells[at + USED] = sum(cells[at + RING : at + RING + memory.workers])
+        cells[at + NOW] = cells[at + LEADER] = 0
     elif name.startswith(_PREFIX):
-        memory.cells[at + NOW] = -1
+        cells[at + NOW], cells[at + LEADER] = -1, 0
 
 
 def strike(memory: Memory, name: str, at: int) -> None:
     """Nothing of this process is open."""
     if name.startswith(_OPEN):
-        cells, own = memory.cells, at + _RING + memory.worker
+        cells, own = memory.cells, at + RING + memory.worker
+        if leader := cells[at + LEADER]:
+            give(memory, leader)
         cells[at + USED] -= cells[own]
         cells[own] = 0
 
@@ -249,4 +238,7 @@ def strike(memory: Memory, name: str, at: int) -> None:
 def forget(memory: Memory, name: str, at: int) -> None:
     """It is to be read anew, but for what is open: that is so here, and nowhere else."""
     if name.startswith(_PREFIX) and not name.startswith(_OPEN):
-        memory.cells[at + _STATE], memory.cells[at + NOW] = _UNREAD, -1
+        cells = memory.cells
+        if leader := cells[at + LEADER]:
+            give(memory, leader)
+        cells[at + _STATE], cells[at + NOW] = _UNREAD, -1

@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
 from gproxy.ledger import memory as module
+from gproxy.ledger.ahead import USED
 from gproxy.ledger.memory import Shared
+from gproxy.ledger.windows import RING
 from tests.kit.gateway import ROOT
 from tests.ledger.memories import Killed, Mortal, as_seen_by
 from tests.ledger.racing import HANGS_S, LIMITS, STOPPED_S
@@ -167,14 +169,14 @@ def test_others_have_their_turns_while_much_is_struck_out() -> None:
     dying, other = as_seen_by(memory, 0), as_seen_by(memory, 1)
     for number in range(3000):
         with dying.turn:
-            at = dying.place(f"window concurrency {number}", 8)
-            dying.cells[at + 1], dying.cells[at + 6], dying.cells[at + 7] = 3, 1, 2
+            at = dying.place(f"window concurrency {number}", RING + 2)
+            dying.cells[at + USED], dying.cells[at + RING], dying.cells[at + RING + 1] = 3, 1, 2
     turns: list[int] = []
     pause = module.time.sleep
 
     def meanwhile(seconds: float) -> None:
         with other.turn:
-            turns.append(sum(other.cells[at + 1] for _, at in other.places()))
+            turns.append(sum(other.cells[at + USED] for _, at in other.places()))
         pause(seconds)
 
     with pytest.MonkeyPatch.context() as patched:
@@ -187,15 +189,15 @@ def test_others_have_their_turns_while_much_is_struck_out() -> None:
 def test_what_fails_in_the_midst_of_a_turn_is_made_anew_by_the_next() -> None:
     memory = Shared(2)
     with memory.turn:
-        at = memory.place("window concurrency rule", 8)
+        at = memory.place("window concurrency rule", RING + 2)
     in_turn = contextlib.ExitStack()
     in_turn.enter_context(memory.turn)
-    memory.cells[at + 6] = 3  # of the first worker, and not yet in the sum
+    memory.cells[at + RING] = 3  # of the first worker, and not yet in the sum
     fault = LookupError()
     with pytest.raises(LookupError), in_turn:
         raise fault
     with memory.turn:
-        assert memory.cells[at + 1] == 3
+        assert memory.cells[at + USED] == 3
     memory.close()
 
 

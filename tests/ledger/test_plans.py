@@ -9,12 +9,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gproxy.ledger import plans as module
+from gproxy.ledger.ahead import LEADER, give
 from gproxy.ledger.cells import Own
+from gproxy.ledger.memory import Shared
 from gproxy.ledger.plans import Added, Plan
 from gproxy.ledger.weighing import BY_TOKENS, SLIDING, counted, refusal, slots_at, standings, tightest
-from gproxy.ledger.windows import Window
+from gproxy.ledger.windows import RING, Window
 from gproxy.values import Bound, Claim, Standing
 from tests.ledger.claims import claim
+from tests.ledger.memories import as_seen_by
 from tests.ledger.test_weighing import Books
 
 NOON = 1_795_608_000.25
@@ -30,30 +33,44 @@ PARTS = (slice(5), slice(2), slice(5, 8), slice(2, 4), slice(0, 5, 4), slice(3, 
 MOVES = st.lists(
     st.one_of(
         st.tuples(st.just("go"), st.sampled_from([0.25, 0.75, 1.0, 30.0, 60.0, 61.0, -1.0, -30.0, 86_400.0])),
-        st.tuples(st.just("reserve"), st.integers(0, 7), st.sampled_from([0, 1, 10, 40, 50])),
+        st.tuples(st.just("reserve"), st.integers(0, 15), st.sampled_from([0, 1, 10, 40, 50])),
         st.tuples(st.just("end"), st.integers(0, 9), st.sampled_from([0, 1, 20, 70])),
         st.tuples(st.just("see"), st.integers(0, 4), st.integers(0, 7)),
     ),
     max_size=40,
 )
+"""What is reserved is of one of eight plans of the first process, or of the second, if there are two."""
 
 
 class Side:
-    """A memory, and plans of bounds of which some are the same."""
+    """A memory as each process sees it, with plans of bounds of which some are the same; those of all processes, one
+    behind the other."""
 
-    def __init__(self) -> None:
-        self.memory = Own()
-        self.plans = []
-        self.windows = [Window(it.rule, it.kind, self.memory, lambda query, values: []) for it in BOUNDS]
-        windows = dict(zip(BOUNDS, self.windows, strict=True))
-        for bounds in (BOUNDS, *(BOUNDS[it] for it in PARTS)):
-            self.plans.append(Plan(bounds, [windows[it] for it in bounds], self.memory))
+    def __init__(self, processes: int) -> None:
+        memory = Shared(processes) if processes > 1 else Own()
+        seen = [as_seen_by(memory, worker) for worker in range(processes)] if memory.workers > 1 else [memory]
+        self.memory = seen[0]
+        self.close = memory.close if memory.workers > 1 else lambda: None
+        self.plans: list[Plan] = []
+        for each in seen:
+            windows = {it: Window(it.rule, it.kind, each, lambda query, values: []) for it in BOUNDS}
+            self.windows = list(windows.values())
+            for bounds in (BOUNDS, *(BOUNDS[it] for it in PARTS)):
+                self.plans.append(Plan(bounds, [windows[it] for it in bounds], each))
 
     def give(self) -> None:
         """What was counted ahead of any window."""
         for window in self.windows:
-            if window.ahead:
-                window.ahead.give()
+            if leader := self.memory.cells[window.at + LEADER]:
+                give(self.memory, leader)
+
+    def counted(self) -> list[list[int]]:
+        """All that is in windows."""
+        cells, found = self.memory.cells, []
+        for it in self.windows:
+            kept = 128 if it.sliding else 8 if it.written else self.memory.workers
+            found.append([*cells[it.at : it.at + RING + kept]])
+        return found
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -77,7 +94,37 @@ def plain(stands: Sequence[Standing], tokens: int, now: float) -> bool:
 STORIES: tuple[list[tuple[Any, ...]], ...] = (
     [("reserve", 3, 1), ("go", -1.0), ("reserve", 2, 1), ("reserve", 0, 1)],  # a count is ahead
     [("reserve", 2, 1), ("go", -1.0), *[("reserve", 2, 1)] * 3],
+    # Another process is ahead with these, or of some of these windows, in this second or another.
+    [
+        *[("reserve", 0, 1)] * 2,
+        ("reserve", 8, 9),
+        ("end", 0, 2),
+        ("end", 1, 2),
+        ("see", 0, 0),
+        ("reserve", 8, 1),
+    ],
+    [*[("reserve", 2, 1)] * 2, ("reserve", 8, 1), ("reserve", 10, 1), ("reserve", 2, 1)],
+    [*[("reserve", 10, 1)] * 3, ("end", 0, 0), ("go", 1.0), ("end", 0, 0), ("reserve", 2, 1), ("end", 0, 0)],
+    [
+        ("reserve", 10, 1),
+        ("go", 1.0),
+        *[("reserve", 2, 1)] * 2,
+        ("end", 0, 1),
+        ("reserve", 10, 1),
+        ("end", 1, 9),
+    ],
+    [
+        ("reserve", 3, 10),
+        ("reserve", 11, 10),
+        ("go", 1.0),
+        *[("reserve", 11, 1)] * 2,
+        ("end", 0, 9),
+        ("see", 0, 0),
+    ],
     [*[("reserve", 0, 1)] * 3, ("end", 0, 20), ("reserve", 0, 10), ("see", 0, 0), ("reserve", 0, 1)],
+    # Others are ahead once more than this one knows, in another second, or where other windows are the tightest.
+    [*[("reserve", 15, 5)] * 3, ("go", 1.0), *[("reserve", 7, 5)] * 2, ("end", 0, 1), ("see", 0, 0)],
+    [*[("reserve", 15, 1)] * 3, ("reserve", 3, 5), *[("reserve", 7, 1)] * 2, ("reserve", 15, 1)],
     # All tokens are given back.
     [*[("reserve", 0, 1)] * 2, *[("end", 0, 0)] * 2, ("reserve", 0, 0), ("see", 4, 0)],
     [*[("reserve", 2, 1)] * 2, *[("end", 0, 0)] * 2, ("reserve", 2, 0), ("see", 0, 0)],
@@ -125,17 +172,18 @@ STORIES: tuple[list[tuple[Any, ...]], ...] = (
 
 def with_stories(test: Any) -> Any:
     for moves in STORIES:
-        test = example(NOON, moves)(test)
+        test = example(now=NOON, moves=moves)(test)
     return test
 
 
 @settings(deadline=None, max_examples=600)
-@given(st.sampled_from([NOON, MIDNIGHT - 130, MIDNIGHT - 30.5]), MOVES)
+@given(now=st.sampled_from([NOON, MIDNIGHT - 130, MIDNIGHT - 30.5]), moves=MOVES)
 @with_stories
+@pytest.mark.parametrize("processes", [1, 2])
 def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
-    now: float, moves: list[tuple[Any, ...]]
+    processes: int, now: float, moves: list[tuple[Any, ...]]
 ) -> None:
-    short, long = Side(), Side()
+    short, long = Side(processes), Side(processes)
     added: Added = defaultdict(dict)
     expected: Added = defaultdict(dict)
     number = 0
@@ -144,7 +192,7 @@ def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
         if what == "go":
             now += values[0]
         elif what == "reserve":
-            which, tokens = values
+            which, tokens = values[0] % len(short.plans), values[1]
             plan, other = short.plans[which], long.plans[which]
             for it in (plan, other):
                 if it.second != int(now):
@@ -180,12 +228,14 @@ def test_what_is_plain_is_told_and_corrected_as_the_rules_say_of_each_bound(
             take_back(values[1], int(now), short, long)
         elif what == "see":
             short.give()
-            assert short.memory.cells == long.memory.cells
+            assert short.counted() == long.counted()
     short.give()
-    assert short.memory.cells == long.memory.cells
+    assert short.counted() == long.counted()
     for plan in short.plans:
         plan.spread(added)
     assert added == expected
+    short.close()
+    long.close()
 
 
 def take_back(which: int, second: int, *sides: Side) -> None:
@@ -204,3 +254,40 @@ def by_each_window(plan: Plan, its: Claim, tokens: int) -> list[tuple[str, str, 
         elif kind in BY_TOKENS and window.correct(slot, tokens - n):
             corrected.append((rule, kind, slot, tokens - n))
     return corrected
+
+
+@pytest.fixture
+def of_one() -> Iterator[Side]:
+    side = Side(1)
+    yield side
+    side.close()
+
+
+def is_ahead(side: Side) -> bool:
+    return any(side.memory.cells[it.at + LEADER] for it in side.windows)
+
+
+def counts(side: Side, which: int, second: int) -> None:
+    plan = side.plans[which]
+    if plan.second != second:
+        plan.turn(second, defaultdict(dict))
+    assert plan.look(1, float(second)) is not None
+    plan.count(1)
+
+
+def test_a_plan_is_ahead_only_after_several_claims_of_a_second_that_fitted(of_one: Side) -> None:
+    for second in range(3):
+        counts(of_one, 2, int(NOON) + second)
+        assert not is_ahead(of_one)
+    counts(of_one, 2, int(NOON) + 2)
+    assert is_ahead(of_one)
+
+
+def test_a_plan_that_gave_way_to_another_is_not_ahead_again_at_once(of_one: Side) -> None:
+    for _ in range(2):
+        counts(of_one, 4, int(NOON))
+    assert is_ahead(of_one)
+    counts(of_one, 1, int(NOON))
+    assert not is_ahead(of_one)
+    counts(of_one, 4, int(NOON))
+    assert not is_ahead(of_one)

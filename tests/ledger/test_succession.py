@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
-from gproxy.ledger import spend
+from gproxy.ledger import plans, spend
 from gproxy.ledger.memory import Shared
 from gproxy.ledger.spend import pending
 from gproxy.ledger.store import Store, open_store
@@ -63,11 +63,19 @@ TOKENS, REAL = 10, 4
     st.integers(0, 5),
     st.one_of(st.integers(0, 60), st.integers(0, 700)),
     st.booleans(),
+    st.sampled_from([0, 1, 8]),
 )
 def test_a_kill_before_any_write_leaves_a_request_counted_or_not_and_nothing_open_or_held(
-    later: float | None, others: int, writes: int, first: bool
+    later: float | None, others: int, writes: int, first: bool, calm: int
 ) -> None:
-    """Of one that is reserved, or (None) settled. `first`: none was before, so that it names what it counts."""
+    """Of one that is reserved, or (None) settled. `first`: none was before, so that it names what it counts. With
+    more than `calm` others, plans are ahead of their windows."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(plans, "_CALM", calm)
+        killed(later, others, writes, first)
+
+
+def killed(later: float | None, others: int, writes: int, first: bool) -> None:
     shared = Shared(2)
     dying, living = as_seen_by(shared, 0), as_seen_by(shared, 1)
     tallies = [Tally(memory, lambda query, values: []) for memory in (dying, living)]

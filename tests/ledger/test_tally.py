@@ -13,6 +13,7 @@ from msgspec import structs
 from gproxy.errors import StoreError
 from gproxy.ledger import plans, spend
 from gproxy.ledger import tally as module
+from gproxy.ledger.ahead import LEADER
 from gproxy.ledger.bulk import MOST_SPENT_NANO, Bulk, Posting
 from gproxy.ledger.cells import Memory, Own
 from gproxy.ledger.memory import Shared
@@ -486,7 +487,8 @@ def test_of_many_some_are_asked_for_anew_at_a_time_and_all_in_the_end(
 
 def test_what_somebody_has_changed_in_the_store_is_seen_by_a_plan_that_is_ahead_of_its_windows() -> None:
     rows: list[tuple[int, int]] = []
-    tally = Tally(Own(), lambda query, values: rows)
+    memory = Own()
+    tally = Tally(memory, lambda query, values: rows)
     bound, today = Bound("user/a/*", "rpd", 100), int(NOON) // DAY
     for n in range(5):
         assert tally.reserve(claim(f"r{n}", bound)).told[0].left == 99 - n
@@ -495,7 +497,7 @@ def test_what_somebody_has_changed_in_the_store_is_seen_by_a_plan_that_is_ahead_
     tally.reread()
     for left in (2, 1, 0):
         assert tally.reserve(claim(f"left {left}", bound)).told[0].left == left
-        assert tally._window("user/a/*", "rpd").ahead, "it runs ahead at once again"
+        assert memory.cells[memory.place("window rpd user/a/*", 0) + LEADER], "it runs ahead at once again"
     assert tally.reserve(claim("last", bound)).refused == bound
 
 

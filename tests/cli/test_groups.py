@@ -1,7 +1,9 @@
 """How groups find their commands, and that a command starts with no more than it needs."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,43 +13,63 @@ from gproxy.cli.tree import TREE
 from tests.cli.conftest import Run
 from tests.cli.reference import commands
 
-GROUPS = [name for name, entry in TREE.commands.items() if isinstance(entry, Branch)]
-
 PROGRAM = """\
-import sys, typer.main
+import json, os, sys, typer.main
 before = set(sys.modules)
-from gproxy.cli.main import main
-main(sys.argv[1:])
-print(*sorted(set(sys.modules) - before), sep="\\n", file=sys.stderr)
+for argv in json.loads(sys.argv[1]):
+    if not os.fork():
+        told, sys.stdout = sys.stdout, sys.stderr
+        from gproxy.cli.main import main
+        main(argv)
+        print(json.dumps([argv, sorted(set(sys.modules) - before)]), file=told, flush=True)
+        os._exit(0)
+    if os.wait()[1]:
+        sys.exit(f"{argv} has failed")
 """
 
 
-def imported(*argv: str) -> set[str]:
-    """The modules that `gproxy …` imports beyond Typer's, which are some 230."""
-    told = subprocess.run([sys.executable, "-c", PROGRAM, *argv], capture_output=True, text=True, check=True)
-    return set(told.stderr.split())
+def imports(*commands: Sequence[str]) -> dict[tuple[str, ...], set[str]]:
+    """The modules that each `gproxy …` imports beyond Typer's, which are some 230 and imported once for all."""
+    program = [sys.executable, "-c", PROGRAM, json.dumps(commands)]
+    told = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    return {tuple(argv): set(modules) for argv, modules in map(json.loads, told.splitlines())}
 
 
-@pytest.mark.parametrize("path", [path[1:] for path, _ in commands()], ids=" ".join)
-def test_help_imports_hardly_more_than_typer(path: tuple[str, ...]) -> None:
+HELPED = [path[1:] for path, _ in commands()]
+GROUPS = [(), *((name,) for name, entry in TREE.commands.items() if isinstance(entry, Branch))]
+
+
+@pytest.fixture(scope="module")
+def helped() -> dict[tuple[str, ...], set[str]]:
+    """What the help of each command and group imports."""
+    return imports(*((*path, "--help") for path in (*HELPED, *GROUPS)))
+
+
+@pytest.mark.parametrize("path", HELPED, ids=" ".join)
+def test_help_imports_hardly_more_than_typer(
+    path: tuple[str, ...], helped: dict[tuple[str, ...], set[str]]
+) -> None:
     """So it starts within twice the time of `import typer`: with pydantic alone, 150 modules, it would not."""
-    found = imported(*path, "--help")
+    found = helped[*path, "--help"]
     assert len(found) < 40
     assert "gproxy.providers.catalog" not in found
 
 
-@pytest.mark.parametrize("path", [(), *((name,) for name in GROUPS)], ids=" ".join)
-def test_help_of_a_group_imports_no_command_but_its_default(path: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("path", GROUPS, ids=" ".join)
+def test_help_of_a_group_imports_no_command_but_its_default(
+    path: tuple[str, ...], helped: dict[tuple[str, ...], set[str]]
+) -> None:
     entry = TREE.commands[path[0]] if path else TREE
     assert isinstance(entry, Branch)
-    found = {name for name in imported(*path, "--help") if name.startswith("gproxy.cli.")}
+    found = {name for name in helped[*path, "--help"] if name.startswith("gproxy.cli.")}
     assert bool(entry.default) == (found != {"gproxy.cli.main", "gproxy.cli.tree", "gproxy.cli.groups"})
 
 
 def test_a_command_with_text_paths_and_numbers_needs_no_pydantic(tmp_path: Path) -> None:
     file = tmp_path / "gproxy.toml"
     file.write_text("")
-    found = imported("logs", "list", "--user", "a", "--config", str(file))
+    command = ("logs", "list", "--user", "a", "--config", str(file))
+    found = imports(command)[command]
     assert "gproxy.cli.logs" in found
     assert not {"pydantic", "gproxy.cli.usage", "gproxy.cli.serve"} & found
 

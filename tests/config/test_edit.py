@@ -1,7 +1,6 @@
 """An edit is whole or nothing, loses no other edit, and keeps every byte that it is not about."""
 
 import contextlib
-import multiprocessing
 import os
 import stat
 import subprocess
@@ -39,6 +38,17 @@ def write(folder: Path, text: str = FILE) -> Path:
     path.write_bytes(text.encode())
     path.chmod(0o600)
     return path
+
+
+ADDING = """
+import sys
+from pathlib import Path
+from gproxy.config.edit import edit
+from gproxy.providers.catalog import CHANNELS
+name = sys.argv[2]
+edit(Path(sys.argv[1]), lambda it: it.add(("users",), {"name": name}), channels=CHANNELS, environ={})
+"""
+"""The same in a process of its own."""
 
 
 def add_user(path: Path, name: str) -> None:
@@ -223,13 +233,11 @@ def test_edits_of_parallel_threads_lose_nothing(tmp_path: Path) -> None:
 def test_edits_of_parallel_processes_lose_nothing(tmp_path: Path) -> None:
     path = write(tmp_path)
     names = [f"p{n}" for n in range(8)]
-    spawned = multiprocessing.get_context("spawn")
-    processes = [spawned.Process(target=add_user, args=(path, name)) for name in names]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0] * 8
+    processes = [
+        subprocess.Popen([sys.executable, "-c", ADDING, path, name], env=os.environ | {"PYTHONPATH": ROOT})
+        for name in names
+    ]
+    assert [process.wait() for process in processes] == [0] * 8
     assert users(path) == {"alice", *names}
 
 

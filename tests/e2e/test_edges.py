@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.kit.calls import BY_ID, Call
+from tests.kit.calls import BY_ID
 from tests.kit.gateway import KEY, UPSTREAM_KEY, Gateway
 from tests.kit.settings import alias, free_port, model, provider, user
 from tests.kit.upstream import Script, Upstream
@@ -118,10 +118,7 @@ def test_a_model_that_could_change_the_path_goes_nowhere(gateway: Gateway, name:
     assert answer.status_code in (400, 404), answer.text
 
 
-@pytest.mark.parametrize("scope", ["all", "own"])
-def test_a_configured_proxy_is_used_for_requests_and_lists(
-    scope: str, upstream: Upstream, tmp_path: Path
-) -> None:
+def test_a_configured_proxy_is_used_for_requests_and_lists(upstream: Upstream, tmp_path: Path) -> None:
     """The scripted upstream plays the proxy: it is the only one that can answer for a name that does not exist."""
     nowhere = "http://upstream.invalid"
     text = (
@@ -131,26 +128,30 @@ def test_a_configured_proxy_is_used_for_requests_and_lists(
         + user("alice", KEY, "*")
     )
     with Gateway(tmp_path, text) as gateway:
-        name = upstream.model()
-        answer = gateway.post(f"/{scope}/v1/chat/completions", CHAT.fields(name))
-        assert answer.status_code == 200, answer.text
-        assert upstream.only(name).headers["host"] == "upstream.invalid"
-        assert "listed-a" in gateway.get(f"/{scope}/v1/models").text
+        for scope in ("all", "own"):
+            name = upstream.model()
+            answer = gateway.post(f"/{scope}/v1/chat/completions", CHAT.fields(name))
+            assert answer.status_code == 200, answer.text
+            assert upstream.only(name).headers["host"] == "upstream.invalid"
+            assert "listed-a" in gateway.get(f"/{scope}/v1/models").text
 
 
-@pytest.mark.parametrize("call", [CHAT, BY_ID["messages-stream"]], ids=["same dialect", "translated"])
-def test_a_loop_through_ourselves_ends_at_once(tmp_path: Path, call: Call) -> None:
+LOOPING = (CHAT, BY_ID["messages-stream"])
+"""In the dialect of the upstream, and translated."""
+
+
+def test_a_loop_through_ourselves_ends_at_once(tmp_path: Path) -> None:
     port = free_port()
     text = provider("self", "custom", f"http://127.0.0.1:{port}/up", protocols=["openai_chat"])
     text += provider("up", "custom", f"http://127.0.0.1:{port}/self", protocols=["openai_chat"])
     with Gateway(tmp_path, text + user("me", UPSTREAM_KEY, "*"), "--port", str(port)) as gateway:
-        answer = gateway.post(call.url("m", "self"), call.fields("m"), key=UPSTREAM_KEY)
-        assert answer.status_code == 508, answer.text
-        assert [row["status"] for row in gateway.rows()] == [508]
+        for call in LOOPING:
+            answer = gateway.post(call.url("m", "self"), call.fields("m"), key=UPSTREAM_KEY)
+            assert answer.status_code == 508, answer.text
+        assert [row["status"] for row in gateway.rows()] == [508, 508]
 
 
-@pytest.mark.parametrize("call", [CHAT, BY_ID["messages-stream"]], ids=["same dialect", "translated"])
-def test_a_loop_through_another_proxy_ends_at_once(tmp_path: Path, call: Call) -> None:
+def test_a_loop_through_another_proxy_ends_at_once(tmp_path: Path) -> None:
     ports = free_port(), free_port()
     a_key, b_key = KEY, UPSTREAM_KEY
     (tmp_path / "a").mkdir()
@@ -163,9 +164,10 @@ def test_a_loop_through_another_proxy_ends_at_once(tmp_path: Path, call: Call) -
         Gateway(tmp_path / "a", to_b + user("me", a_key, "*"), "--port", str(ports[0])) as a,
         Gateway(tmp_path / "b", to_a + user("me", b_key, "*"), "--port", str(ports[1])) as b,
     ):
-        answer = a.post(call.url("m", "on"), call.fields("m"), key=a_key)
-        assert answer.status_code == 508, answer.text
-        assert [len(proxy.rows()) for proxy in (a, b)] == [1, 1]
+        for number, call in enumerate(LOOPING, 1):
+            answer = a.post(call.url("m", "on"), call.fields("m"), key=a_key)
+            assert answer.status_code == 508, answer.text
+            assert [len(proxy.rows()) for proxy in (a, b)] == [number, number]
 
 
 def test_keys_and_users_that_are_off_expired_or_narrowed(upstream: Upstream, tmp_path: Path) -> None:

@@ -1,12 +1,10 @@
 """Edits of a running server: in force within two seconds, with no request lost; a bad edit changes nothing."""
 
-import json
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
@@ -172,43 +170,49 @@ CHANGES = {
 }
 
 
+@pytest.fixture(scope="module")
+def changing(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A server with a user and a model of theirs for each change; in the end its books are in order."""
+    text = "[global]\n" + provider("oa", "openai", upstream.url)
+    for change in CHANGES:
+        text += model("oa", change, PRICE) + f'[[users]]\nname = "{change}"\n'
+        text += f'[[users.keys]]\nlabel = "k"\napi_key = "sk-{change}"\nquota = 5.0\n'
+        text += f'[[permissions]]\nuser_name = "{change}"\nmodel_pattern = "*"\n'
+    with Gateway(tmp_path_factory.mktemp("changing"), text) as gateway:
+        yield gateway
+        gateway.cli("usage", "verify")
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_request_under_way_ends_by_the_policy_that_it_began_with(
-    upstream: Upstream, tmp_path: Path, change: str
+    upstream: Upstream, changing: Gateway, change: str
 ) -> None:
     """The next one meets the new one; what the first has cost is charged, and nothing stays held."""
     command, status_then = CHANGES[change]
-    name = upstream.model(Script(stop_after=1, then="gate"))
-    text = "[global]\n" + provider("oa", "openai", upstream.url) + model("oa", name, PRICE)
-    text += f'[[users]]\nname = "{change}"\n'
-    with Gateway(tmp_path, text) as gateway:
-        gateway.cli("permissions", "allow", change, "*")
-        made = gateway.cli("keys", "create", "--user", change, "--label", "k", "--quota", "5", "--json")
-        key = json.loads(made)["key"]
-        in_force(lambda: gateway.get("/user/quota", key=key).status_code == 200, "the new key")
-        asked = CHAT.fields(f"oa/{name}")
-        with gateway.client(key) as client:
-            with client.stream("POST", "/v1/chat/completions", json=asked | {"stream": True}) as answer:
-                events = answer.iter_raw()
-                got = next(events)
-                gateway.cli(*command.replace("NAME", change).split())
+    name = upstream.model(Script(stop_after=1, then="gate"), change)
+    asked, key = CHAT.fields(f"oa/{name}"), f"sk-{change}"
+    with changing.client(key) as client:
+        with client.stream("POST", "/v1/chat/completions", json=asked | {"stream": True}) as answer:
+            events = answer.iter_raw()
+            got = next(events)
+            changing.cli(*command.replace("NAME", change).split())
 
-                def status_now() -> bool:
-                    return gateway.post("/v1/chat/completions", asked, key=key).status_code == status_then
+            def status_now() -> bool:
+                return changing.post("/v1/chat/completions", asked, key=key).status_code == status_then
 
-                upstream.model(Script(), name)
-                poll(status_now, f"{status_then} for the next")
-                upstream.open_gate(name)
-                got += b"".join(events)
-            assert got.endswith(b"data: [DONE]\n\n")
-        row = gateway.wait_row(key_label="k", stream=1)
-        assert (row["user"], row["status"], row["outcome"], row["usage_source"]) == (
-            change,
-            200,
-            "ok",
-            "upstream",
-        )
-        assert row["cost_usd"] > 0
-        gateway.cli("usage", "verify")
-        with closing(sqlite3.connect(f"file:{gateway.database}?mode=ro", uri=True)) as store:
-            assert store.execute("SELECT count(*) FROM reservations").fetchone() == (0,)
+            upstream.model(Script(), name)
+            poll(status_now, f"{status_then} for the next")
+            upstream.open_gate(name)
+            got += b"".join(events)
+        assert got.endswith(b"data: [DONE]\n\n")
+    row = changing.wait_row(model=name, stream=1)
+    assert (row["user"], row["key_label"], row["status"], row["outcome"], row["usage_source"]) == (
+        change,
+        "k",
+        200,
+        "ok",
+        "upstream",
+    )
+    assert row["cost_usd"] > 0
+    with closing(sqlite3.connect(f"file:{changing.database}?mode=ro", uri=True)) as store:
+        assert store.execute("SELECT count(*) FROM reservations").fetchone() == (0,)

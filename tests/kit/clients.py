@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from anthropic import Anthropic
@@ -61,6 +62,25 @@ def ask(dialect: str, url: str, key: str, model: str, wants: Wants, *, stream: b
     return _ASK[dialect](url, key, model, wants, stream)
 
 
+# The clients themselves: one for all that is asked at an address, since to make one takes longer than to ask.
+
+
+@cache
+def _openai(url: str, key: str) -> OpenAI:
+    return OpenAI(api_key=key, base_url=f"{url}/v1", max_retries=0)
+
+
+@cache
+def _anthropic(url: str, key: str) -> Anthropic:
+    return Anthropic(api_key=key, base_url=url, max_retries=0, timeout=60)
+
+
+@cache
+def _google(url: str, key: str) -> genai.Client:
+    options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=1))
+    return genai.Client(api_key=key, vertexai=False, http_options=options)
+
+
 # Chat completions.
 
 _CHAT_FINISH = {"tool_calls": "tools", "content_filter": "refused"}
@@ -97,12 +117,11 @@ def _ask_chat(url: str, key: str, model: str, wants: Wants, stream: bool) -> Got
         body["response_format"] = {"type": "json_schema", "json_schema": wanted}
     if wants.thinks:
         body |= {"reasoning_effort": "high", "max_completion_tokens": 32000}
-    with OpenAI(api_key=key, base_url=f"{url}/v1", max_retries=0) as client:
-        if not stream:
-            return _chat_whole(client.chat.completions.create(**body))
-        options = {"include_usage": True}
-        chunks = client.chat.completions.create(**body, stream=True, stream_options=options)
-        return _chat_stream(wants.watching(chunks))
+    asking = _openai(url, key).chat.completions
+    if not stream:
+        return _chat_whole(asking.create(**body))
+    chunks = asking.create(**body, stream=True, stream_options={"include_usage": True})
+    return _chat_stream(wants.watching(chunks))
 
 
 def _chat_whole(answer: Any) -> Got:
@@ -168,10 +187,10 @@ def _ask_responses(url: str, key: str, model: str, wants: Wants, stream: bool) -
         body["text"] = {"format": wanted}
     if wants.thinks:
         body |= {"reasoning": {"effort": "high", "summary": "auto"}, "max_output_tokens": 32000}
-    with OpenAI(api_key=key, base_url=f"{url}/v1", max_retries=0) as client:
-        if not stream:
-            return _response(client.responses.create(**body))
-        return _response_stream(wants.watching(client.responses.create(**body, stream=True)))
+    asking = _openai(url, key).responses
+    if not stream:
+        return _response(asking.create(**body))
+    return _response_stream(wants.watching(asking.create(**body, stream=True)))
 
 
 def _response(answer: Any) -> Got:
@@ -232,13 +251,13 @@ def _ask_messages(url: str, key: str, model: str, wants: Wants, stream: bool) ->
         body["extra_body"] = {"output_config": {"format": {"type": "json_schema", "schema": wants.schema}}}
     if wants.thinks:
         body |= {"max_tokens": 20000, "thinking": {"type": "enabled", "budget_tokens": 10000}}
-    with Anthropic(api_key=key, base_url=url, max_retries=0, timeout=60) as client:
-        if not stream:
-            return _message(client.messages.create(**body))
-        with client.messages.stream(**body) as events:
-            for _ in wants.watching(events):
-                pass
-            return _message(events.get_final_message())
+    asking = _anthropic(url, key).messages
+    if not stream:
+        return _message(asking.create(**body))
+    with asking.stream(**body) as events:
+        for _ in wants.watching(events):
+            pass
+        return _message(events.get_final_message())
 
 
 def _message(answer: Any) -> Got:
@@ -285,15 +304,11 @@ def _ask_gemini(url: str, key: str, model: str, wants: Wants, stream: bool) -> G
     if wants.thinks:
         config.thinking_config = types.ThinkingConfig(thinking_budget=10000, include_thoughts=True)
         config.max_output_tokens = 32000
-    options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=1))
-    client = genai.Client(api_key=key, vertexai=False, http_options=options)
     asked: dict[str, Any] = {"model": f"models/{model}", "contents": contents, "config": config}
-    try:
-        if not stream:
-            return _gemini([client.models.generate_content(**asked)])
-        return _gemini(wants.watching(client.models.generate_content_stream(**asked)))
-    finally:
-        client.close()
+    asking = _google(url, key).models
+    if not stream:
+        return _gemini([asking.generate_content(**asked)])
+    return _gemini(wants.watching(asking.generate_content_stream(**asked)))
 
 
 def _gemini(answers: Iterable[Any]) -> Got:

@@ -3,6 +3,7 @@
 What the upstream behind it says is `upstream.py`'s.
 """
 
+import json
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -43,6 +44,13 @@ _NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """Trusts nobody. To read whom this machine trusts takes each client longer than all that it is for."""
 
 _COMMAND = (sys.executable, "-m", "gproxy.cli.main")
+_EACH = """
+import json, sys
+from gproxy.cli.main import main
+for command in json.loads(sys.argv[1]):
+    main([*command, *sys.argv[2:]])
+    print(end="\\0", flush=True)
+"""
 _LISTENING = re.compile(r"listening on (https?://127\.0\.0\.1:\d+)")
 
 
@@ -189,6 +197,22 @@ class Gateway:
         assert code is None or done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout + done.stderr if both else done.stdout
+
+    def cli_each(self, commands: Iterable[Sequence[str]]) -> list[str]:
+        """Runs commands one after another in one process, since most of what one takes is its start; what each has
+        said on both its streams, whatever its exit code."""
+        done = subprocess.run(
+            (sys.executable, "-c", _EACH, json.dumps([*commands]), "--config", str(self.path)),
+            cwd=self.folder,
+            env=self._env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DEADLINE_S * 2,
+        )
+        assert done.returncode == 0, done.stdout
+        assert "Traceback" not in done.stdout, done.stdout
+        return done.stdout.split("\0")[:-1]
 
     def edit(self, change: Callable[[str], str]) -> None:
         """Rewrites gproxy.toml as an editor would: a new file renamed over the old one."""

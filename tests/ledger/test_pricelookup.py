@@ -1,6 +1,7 @@
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import genai_prices
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 from gproxy.ledger.pricebook import price_of
 from gproxy.ledger.pricelookup import CLASSES, answers, countable, look_up, next_change, prices_of, rates_of
-from gproxy.ledger.pricing import cost_nano
+from gproxy.ledger.pricing import Price, cost_nano
 from gproxy.values import Usage
 
 ANY = ClauseContains("")
@@ -79,21 +80,29 @@ def theirs(usage: Usage, provider: Provider, model: ModelInfo) -> Decimal:
     return calculated.total_price * 1_000_000_000
 
 
+@cache
+def counted(provider_id: str) -> list[tuple[ModelInfo, Price]]:
+    """The models of a provider whose units we count, each with its price."""
+    (provider,) = (each for each in providers if each.id == provider_id)
+    found = []
+    for model in provider.models:
+        prices = prices_of(model.get_prices(NOW))
+        kinds = [unit for unit in prices if unit not in ("web_searches_kcount", "requests_kcount")]
+        if countable(prices) and not any(part in unit for unit in kinds for part in UNCOUNTED):
+            classes = {
+                name: rates_of(prices_of(model.get_prices(NOW, context))) for name, context in CLASSES.items()
+            }
+            found.append((model, price_of({"source": "", "rates": rates_of(prices), "classes": classes})))
+    return found
+
+
 @pytest.mark.parametrize("provider", providers, ids=lambda provider: provider.id)
 @settings(deadline=None, max_examples=25)  # an example is all models of a provider
 @given(usage=consistent_usages())
 def test_a_cost_is_that_of_genai_prices_for_every_model_whose_units_we_count(
     provider: Provider, usage: Usage
 ) -> None:
-    for model in provider.models:
-        prices = prices_of(model.get_prices(NOW))
-        kinds = [unit for unit in prices if unit not in ("web_searches_kcount", "requests_kcount")]
-        if not countable(prices) or any(part in unit for unit in kinds for part in UNCOUNTED):
-            continue
-        classes = {
-            name: rates_of(prices_of(model.get_prices(NOW, context))) for name, context in CLASSES.items()
-        }
-        price = price_of({"source": "", "rates": rates_of(prices), "classes": classes})
+    for model, price in counted(provider.id):
         assert abs(cost_nano(usage, price) - theirs(usage, provider, model)) <= 1, model.id
 
 

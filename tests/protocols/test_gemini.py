@@ -17,7 +17,7 @@ from gproxy.protocols.gemini import (
 )
 from gproxy.protocols.strict import decode
 from gproxy.values import Usage
-from tests.kit.stalls import longest_hold
+from tests.kit.stalls import holds_up_for_less
 
 
 @pytest.mark.parametrize(("model", "said"), [("alpha/", "is empty"), ("", "is empty"), ("a b", "letters")])
@@ -115,8 +115,8 @@ def test_one_large_request_of_a_batch_is_read_in_steps() -> None:
     part = r"\n\u00e9" * 12_000_000
     text = f'{{"requests":[{{"model":"m","content":{{"parts":[{{"text":"{part}"}}]}}}}]}}'
     body = Body(text, json.loads(text), {"requests": (text.index("["), len(text) - 1)})
-    worst = min(longest_hold(lambda: BATCH_EMBED.read(body, "m", "")) for _ in range(3))
-    assert worst < 0.1, "at once it is 0.2 s and more"
+    # At once it is 0.2 s and more.
+    assert holds_up_for_less(0.1, lambda: BATCH_EMBED.read(body, "m", ""))
 
 
 def test_a_batch_has_a_bound_and_so_have_the_names_in_it() -> None:

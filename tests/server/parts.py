@@ -30,6 +30,7 @@ from gproxy.server.request.edge import Call, Pass
 from gproxy.server.request.fields import Fields
 from gproxy.server.request.incoming import Incoming, Receive
 from gproxy.server.tasks import Tasks
+from tests.kit.fresh import begin
 
 KEY = "sk-client"
 SECRET = "sk-upstream-secret-1"
@@ -302,7 +303,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 @asynccontextmanager
 async def serving(text: str, folder: Path) -> AsyncIterator[Front]:
     """A gateway under the configuration `text`."""
-    path = folder / "gproxy.db"
+    path = begin(folder / "gproxy.db")
     writer = Writer(path)
     writer.start()
     tasks = Tasks()

@@ -9,12 +9,13 @@ from gproxy.ledger.writer import Writer
 from gproxy.server.request.health import HealthBook
 from gproxy.server.request.upstream import Upstream
 from gproxy.server.tasks import Tasks
+from tests.kit.fresh import begin
 from tests.server.opening import Place
 
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    writer, tasks, upstream = Writer(tmp_path / "gproxy.db"), Tasks(), Upstream()
+    writer, tasks, upstream = Writer(begin(tmp_path / "gproxy.db")), Tasks(), Upstream()
     writer.start()
     it = Place(upstream, HealthBook(writer), tasks, writer.path)
     yield it

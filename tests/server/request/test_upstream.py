@@ -252,12 +252,12 @@ async def test_silence_is_counted_anew_for_each_piece(client: Upstream) -> None:
     async def slowly(_: Seen, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n")
         for _number in range(10):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.08)
             writer.write(b"x")
             await writer.drain()
 
     async with peer(slowly) as up:
-        answer = await client.send(attempt(up.url, idle_timeout_s=0.15))
+        answer = await client.send(attempt(up.url, idle_timeout_s=0.6))
         assert await answer.whole() == b"x" * 10
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.test_leaving import connect, leave_after
 from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import Gateway, poll
-from tests.kit.settings import everything
+from tests.kit.settings import chatting
 from tests.kit.upstream import SOON_S, Script, Upstream
 from tests.server.parts import full_listener
 
@@ -120,7 +120,7 @@ def test_too_much_behind_a_request_ends_it(gateway: Gateway, upstream: Upstream)
 
 
 def test_leaving_while_the_upstream_does_not_take_the_connection(tmp_path: Path) -> None:
-    with full_listener() as port, Gateway(tmp_path, everything(f"http://127.0.0.1:{port}")) as gateway:
+    with full_listener() as port, Gateway(tmp_path, chatting(f"http://127.0.0.1:{port}")) as gateway:
         before = len(connections(port))
         with connect(gateway, CHAT, "m"):
             poll(lambda: len(connections(port)) > before, "it is connecting")
@@ -239,7 +239,7 @@ def test_an_answer_is_read_on_though_its_client_had_stopped_reading(
 
 def test_a_server_that_stops_ends_what_it_reads_on(upstream: Upstream, tmp_path: Path) -> None:
     model = upstream.model(Script(stop_after=1, then="hang"))
-    text = everything(upstream.url).replace("[global]\n", "[global]\ndrain_seconds = 1\n")
+    text = chatting(upstream.url, "drain_seconds = 1\n")
     with Gateway(tmp_path, text) as gateway:
         with connect(gateway, STREAM, model, "drain-oa") as sock:
             assert sock.recv(65536)
@@ -252,7 +252,7 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_end_of_the_server(
     upstream: Upstream, tmp_path: Path
 ) -> None:
     model = upstream.model(Script(chunks=(BIG,) * 2000))
-    text = everything(upstream.url).replace("[global]\n", "[global]\ndrain_seconds = 1\n")
+    text = chatting(upstream.url, "drain_seconds = 1\n")
     with Gateway(tmp_path, text) as gateway, connect(gateway, STREAM, model):
         held(upstream, model)
         began = time.monotonic()
@@ -264,7 +264,7 @@ def test_a_client_that_reads_nothing_does_not_hold_up_the_end_of_the_server(
 def test_leaving_while_the_upstream_does_not_read_the_request(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        text = everything(f"http://127.0.0.1:{port}").replace("max_body_bytes = 1000000", "")
+        text = chatting(f"http://127.0.0.1:{port}").replace("max_body_bytes = 1000000", "")
         large = replace(CHAT, body=CHAT.body | {"x": "y" * 20_000_000})
         with Gateway(tmp_path, text) as gateway:
             with connect(gateway, large, "m") as sock, listener.accept()[0]:  # and nothing is read there

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import KEY, Gateway
-from tests.kit.settings import everything
+from tests.kit.settings import chatting
 from tests.kit.upstream import Upstream
 
 pytestmark = pytest.mark.skipif(
@@ -190,7 +190,7 @@ def test_what_the_other_engine_cannot_read_is_told_in_json_as_well(
 ) -> None:
     """It reads some of these otherwise, but none is an empty answer or a 5xx."""
     body = json.dumps(CHAT.fields("m")).encode()
-    with Gateway(tmp_path, everything(upstream.url), "--http-engine", "hypercorn") as served:
+    with Gateway(tmp_path, chatting(upstream.url), "--http-engine", "hypercorn") as served:
         for id in (
             "coded",
             "coded-unknown",

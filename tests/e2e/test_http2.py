@@ -21,7 +21,7 @@ from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, Stream
 from gproxy.server.engine import repair
 from tests.kit.calls import BY_ID, Call
 from tests.kit.gateway import KEY, Gateway
-from tests.kit.settings import everything
+from tests.kit.settings import chatting, everything
 from tests.kit.upstream import SOON_S, Script, Upstream
 
 CHAT, STREAM, SPEECH = BY_ID["chat"], BY_ID["chat-stream"], BY_ID["speech"]
@@ -57,7 +57,7 @@ def test_a_server_ends_without_the_goodbye_of_clients_that_read_nothing(
     """As those do that keep a connection for later: TLS would be waited for 30 s, and its end leave a traceback."""
     certificate(tmp_path)
     files = 'tls_certificate = "tls.pem"\ntls_key = "tls.pem"\n'
-    config = everything(upstream.url).replace("[global]\n", f"[global]\n{files}")
+    config = chatting(upstream.url, files)
     with Gateway(tmp_path, config) as gateway, Client(gateway) as client:
         client.flush()
         if asks:
@@ -74,7 +74,7 @@ def test_streams_that_the_end_cuts_off_leave_their_rows(
     """Also where the client lets nothing more come: its connection is then ended, without a traceback."""
     certificate(tmp_path)
     files = 'tls_certificate = "tls.pem"\ntls_key = "tls.pem"\ndrain_seconds = 0\n'
-    config = everything(upstream.url).replace("[global]\n", f"[global]\n{files}")
+    config = chatting(upstream.url, files)
     script = Script(stop_after=2, then="hang") if reads else Script(chunks=(BIG,) * 2000)
     models = [upstream.model(script) for _ in range(3)]
     with Gateway(tmp_path, config) as gateway, Client(gateway) as client:

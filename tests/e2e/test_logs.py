@@ -14,7 +14,7 @@ from gproxy.ledger.logs import listed as read
 from gproxy.ledger.retention import clear
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import KEY, Gateway, poll
-from tests.kit.settings import everything, user
+from tests.kit.settings import chatting, everything, user
 from tests.kit.upstream import Script, Upstream
 from tests.ledger.entries import attempt, request, write
 
@@ -45,7 +45,7 @@ def shown(gateway: Gateway, request_id: str) -> dict[str, Any]:
 
 def test_an_edit_switches_logs_on_for_the_requests_that_follow(upstream: Upstream, tmp_path: Path) -> None:
     model = upstream.model()
-    with Gateway(tmp_path, everything(upstream.url)) as gateway:
+    with Gateway(tmp_path, chatting(upstream.url)) as gateway:
         assert gateway.post("/oa/v1/chat/completions", CHAT.fields(model)).status_code == 200
         gateway.edit(on)
 
@@ -152,7 +152,7 @@ def test_every_request_of_many_at_once_is_logged_with_its_attempts(
     upstream: Upstream, tmp_path: Path, workers: str
 ) -> None:
     good, busy = upstream.model(), upstream.model(Script(status=503))
-    with Gateway(tmp_path, on(everything(upstream.url)), "--workers", workers) as gateway:
+    with Gateway(tmp_path, on(chatting(upstream.url)), "--workers", workers) as gateway:
 
         def ask(number: int) -> tuple[str, int]:
             fields = CHAT.fields(busy if number % 4 == 0 else good) | {"stream": number % 2 == 1}
@@ -166,7 +166,7 @@ def test_every_request_of_many_at_once_is_logged_with_its_attempts(
         tried = listed(gateway, "--attempts")
         for row in gateway.rows():
             assert sum(each["request_id"] == row["request_id"] for each in tried) == row["attempts"]
-    with Gateway(tmp_path, on(everything(upstream.url)), "--workers", workers) as gateway:
+    with Gateway(tmp_path, on(chatting(upstream.url)), "--workers", workers) as gateway:
         assert len(listed(gateway)) == 80, "logs outlive a restart"
 
 
@@ -184,7 +184,7 @@ def test_what_is_too_old_goes_while_the_server_runs_and_the_file_shrinks(
     write(path, request("young", started_at="2999-01-01T00:00:00.000Z"))
     full = path.stat().st_size
     assert full > 10_000_000
-    with Gateway(tmp_path, everything(upstream.url), "--workers", "2") as gateway:
+    with Gateway(tmp_path, chatting(upstream.url), "--workers", "2") as gateway:
         poll(lambda: [row["request_id"] for row in logged(gateway)] == ["young"], "only the young entry left")
         assert gateway.post("/oa/v1/chat/completions", CHAT.fields(upstream.model())).status_code == 200
     clear(path, "2000")  # nothing more; the write-ahead log is brought home
@@ -193,7 +193,7 @@ def test_what_is_too_old_goes_while_the_server_runs_and_the_file_shrinks(
 
 def test_logs_are_cleared_beside_a_server(upstream: Upstream, tmp_path: Path) -> None:
     model = upstream.model()
-    with Gateway(tmp_path, on(everything(upstream.url))) as gateway:
+    with Gateway(tmp_path, on(chatting(upstream.url))) as gateway:
         for _ in range(5):
             gateway.post("/oa/v1/chat/completions", CHAT.fields(model))
         poll(lambda: len(logged(gateway)) == 5, "all requests in the logs")
@@ -206,7 +206,7 @@ def test_logs_are_cleared_beside_a_server(upstream: Upstream, tmp_path: Path) ->
 
 def test_what_a_stopping_server_has_served_is_in_the_logs(upstream: Upstream, tmp_path: Path) -> None:
     model = upstream.model()
-    with Gateway(tmp_path, on(everything(upstream.url))) as gateway:
+    with Gateway(tmp_path, on(chatting(upstream.url))) as gateway:
         for _ in range(20):
             gateway.post("/oa/v1/chat/completions", CHAT.fields(model))
         gateway.stop()

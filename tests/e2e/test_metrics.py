@@ -48,7 +48,7 @@ def test_each_worker_tells_of_all_and_no_count_goes_down_when_one_dies(
     model = upstream.model(Script())
     with served(tmp_path, upstream) as gateway:
         for _ in range(REQUESTS):
-            assert gateway.post(CHAT.url(model, "plain"), CHAT.fields(model)).status_code == 200
+            assert gateway.post(CHAT.url(model, "oa"), CHAT.fields(model)).status_code == 200
         poll(lambda: scraped(gateway).get("gproxy_requests_total") == REQUESTS, "all is counted")
         told = [scraped(gateway) for _ in range(10)]
         assert {each["gproxy_requests_total"] for each in told} == {REQUESTS}
@@ -59,7 +59,7 @@ def test_each_worker_tells_of_all_and_no_count_goes_down_when_one_dies(
             assert after["gproxy_requests_total"] >= REQUESTS
             assert after["gproxy_workers"] <= 2
         poll(lambda: scraped(gateway)["gproxy_workers"] == 2, "another has taken its place")
-        gateway.post(CHAT.url(model, "plain"), CHAT.fields(model))
+        gateway.post(CHAT.url(model, "oa"), CHAT.fields(model))
         poll(lambda: scraped(gateway)["gproxy_requests_total"] == REQUESTS + 1, "it is counted too")
 
 

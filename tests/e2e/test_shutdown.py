@@ -11,7 +11,7 @@ import pytest
 from tests.kit.answers import Told
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import Gateway, poll
-from tests.kit.settings import everything
+from tests.kit.settings import chatting
 from tests.kit.upstream import Script, Upstream
 
 pytestmark = pytest.mark.both_engines
@@ -20,7 +20,7 @@ CALL = BY_ID["chat-stream"]
 
 
 def test_an_idle_server_ends_at_once(upstream: Upstream, tmp_path: Path) -> None:
-    with Gateway(tmp_path, everything(upstream.url)) as gateway:
+    with Gateway(tmp_path, chatting(upstream.url)) as gateway:
         # A connection that is kept alive is no reason to wait.
         with gateway.client() as client:
             assert client.get("/health").text == "OK"
@@ -31,7 +31,7 @@ def test_an_idle_server_ends_at_once(upstream: Upstream, tmp_path: Path) -> None
 
 def test_a_running_stream_finishes_after_sigterm(upstream: Upstream, tmp_path: Path) -> None:
     model = upstream.model(Script(stop_after=2, then="gate"))
-    with Gateway(tmp_path, everything(upstream.url)) as gateway:
+    with Gateway(tmp_path, chatting(upstream.url)) as gateway:
         with (
             gateway.client() as client,
             client.stream("POST", CALL.url(model, "oa"), json=CALL.fields(model)) as answer,
@@ -60,7 +60,7 @@ def refuses(url: str) -> bool:
 
 def test_a_stream_that_outlasts_the_drain_is_ended_in_its_dialect(upstream: Upstream, tmp_path: Path) -> None:
     model = upstream.model(Script(stop_after=2, then="hang"))
-    text = everything(upstream.url).replace("[global]\n", "[global]\ndrain_seconds = 1\n")
+    text = chatting(upstream.url, "drain_seconds = 1\n")
     with Gateway(tmp_path, text) as gateway:
         with (
             gateway.client() as client,
@@ -81,7 +81,7 @@ def test_a_stream_that_outlasts_the_drain_is_ended_in_its_dialect(upstream: Upst
 def test_a_killed_process_loses_no_answered_request(upstream: Upstream, tmp_path: Path) -> None:
     models = [upstream.model() for _ in range(60)]
     answered: list[str] = []
-    with Gateway(tmp_path, everything(upstream.url)) as gateway:
+    with Gateway(tmp_path, chatting(upstream.url)) as gateway:
 
         def work(mine: list[str]) -> None:
             with gateway.client() as client:

@@ -18,7 +18,7 @@ import pytest
 
 from tests.kit.calls import BY_ID
 from tests.kit.gateway import ROOT, Gateway, poll
-from tests.kit.settings import alias, everything, provider
+from tests.kit.settings import alias, chatting, provider
 from tests.kit.upstream import SOON_S, Script, Upstream
 
 CHAT, STREAM = BY_ID["chat"], BY_ID["chat-stream"]
@@ -27,9 +27,7 @@ OPEN = 16
 
 
 def two(folder: Path, upstream: Upstream, *flags: str) -> Gateway:
-    # No built-in price belongs to it: a look-up, on a busy machine, can outlast what an end leaves it.
-    plain = provider("plain", "custom", f"{upstream.url}/v1", protocols=["openai_chat"])
-    return Gateway(folder, everything(upstream.url) + plain, "--workers", "2", *flags)
+    return Gateway(folder, chatting(upstream.url), "--workers", "2", *flags)
 
 
 def workers(gateway: Gateway) -> list[int]:
@@ -64,7 +62,7 @@ class Streams:
         try:
             with (
                 self._gateway.client() as client,
-                client.stream("POST", STREAM.url(model, "plain"), json=STREAM.fields(model)) as answer,
+                client.stream("POST", STREAM.url(model, "oa"), json=STREAM.fields(model)) as answer,
             ):
                 for piece in answer.iter_bytes():
                     self.got[model] += piece
@@ -163,7 +161,7 @@ def test_a_worker_that_is_killed_takes_only_its_own_requests_along(
 
 @pytest.mark.parametrize("count", ["1", "2"])
 def test_a_second_server_on_one_store_is_refused(upstream: Upstream, tmp_path: Path, count: str) -> None:
-    with Gateway(tmp_path, everything(upstream.url), "--workers", count) as gateway:
+    with Gateway(tmp_path, chatting(upstream.url), "--workers", count) as gateway:
         done = subprocess.run(
             (sys.executable, "-m", "gproxy", "serve", "--config", str(gateway.path), "--port", "0"),
             env={**os.environ, "PYTHONPATH": ROOT},

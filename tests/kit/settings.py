@@ -75,6 +75,22 @@ def quota(user_name: str, dollars: float, period: str = "total", more: str = "")
     return f'\n[[quotas]]\nuser_name = "{user_name}"\nquota = {dollars}\nperiod = "{period}"\n{more}'
 
 
+def chatting(upstream: str, more: str = "") -> str:
+    """A file for chat alone, of `oa`, `drain-oa` and the alias `chat-default`; `more` are lines of `[global]`.
+
+    Nothing there can have a built-in price: to look for one takes a process half as much as all of its start.
+    """
+    chat = ["openai_chat"]
+    parts = [
+        f"[global]\nmax_body_bytes = 1000000\n{more}",
+        provider("oa", "custom", f"{upstream}/v1", protocols=chat),
+        provider("drain-oa", "custom", f"{upstream}/v1", protocols=chat, on_disconnect="drain"),
+        alias("chat-default", "oa", "alias-target"),
+        user("alice", KEY, "*"),
+    ]
+    return "".join(parts)
+
+
 def everything(upstream: str) -> str:
     """The whole file, for an upstream whose root is `upstream`."""
     refused = f"http://127.0.0.1:{closed_port()}"

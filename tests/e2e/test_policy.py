@@ -25,6 +25,7 @@ FORMS = [
     for id in ("chat", "chat-stream", "responses", "embeddings", "messages", "messages-stream", "generate")
 ] + [BY_ID["stream-sse"], BY_ID["stream-array"]]
 UNBOUND = "sk-unbound"
+OPENAIS = ["openai_chat", "openai_responses", "openai_embeddings"]
 
 
 def config(url: str) -> str:
@@ -50,9 +51,10 @@ def config(url: str) -> str:
     return "".join(
         [
             "# Limits.\n[global]\nmax_body_bytes = 1000000\n",
-            provider("oa", "openai", url),
-            provider("an", "anthropic", url),
-            provider("ge", "gemini", url),
+            # Models that no built-in price is looked for.
+            provider("oa", "custom", url, protocols=OPENAIS),
+            provider("an", "custom", url, protocols=["anthropic_messages"]),
+            provider("ge", "custom", url, protocols=["gemini"]),
             alias("roundabout", "oa", "gpt-5"),
             alias("via-alias", "oa", "other"),
             user("unbound", UNBOUND, "*"),
@@ -375,7 +377,7 @@ def test_an_edited_limit_holds_from_then_on_and_forgets_nothing(exact: Gateway, 
 async def test_a_day_s_count_survives_a_stop_and_a_kill(
     upstream: Upstream, tmp_path: Path, workers: int
 ) -> None:
-    text = provider("oa", "openai", upstream.url) + user("daily", "sk-daily", "*")
+    text = provider("oa", "custom", upstream.url, protocols=OPENAIS) + user("daily", "sk-daily", "*")
     text += limit("daily", rpd=12, max_concurrency=5)
     flags = ("--workers", str(workers))
     model = upstream.model()
@@ -407,7 +409,7 @@ async def test_a_day_s_count_survives_a_stop_and_a_kill(
 
 
 async def test_limits_hold_without_usage_rows(upstream: Upstream, tmp_path: Path) -> None:
-    text = "[global]\nenable_usage = false\n" + provider("oa", "openai", upstream.url)
+    text = "[global]\nenable_usage = false\n" + provider("oa", "custom", upstream.url, protocols=OPENAIS)
     text += user("quiet", "sk-quiet", "*") + limit("quiet", rpm=7)
     with Gateway(tmp_path, text) as gateway:
         answers = await at_once(gateway, chats(upstream.model(), "sk-quiet", 50))

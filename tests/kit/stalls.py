@@ -114,15 +114,16 @@ def _run(gateway: Gateway, arguments: tuple[str, ...]) -> None:
 
 
 def longest_hold(work: Callable[[], object]) -> float:
-    """For how long a thread that does `work` kept this one from going on, at most, in seconds."""
+    """For how long a thread that does `work` kept this one from going on, at most, in seconds of CPU: what other
+    processes take from both is no doing of its."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)
     thread = threading.Thread(target=work)
-    worst, last = 0.0, time.perf_counter()
+    worst, last = 0.0, time.process_time()
     thread.start()
     while thread.is_alive():
         time.sleep(0.0005)
-        now = time.perf_counter()
+        now = time.process_time()
         worst, last = max(worst, now - last), now
     sys.setswitchinterval(before)
     return worst

@@ -87,6 +87,7 @@ class Shared:
         except OSError as error:
             self._wait(error)
         try:
+            self._follow()
             if self.cells[_DIRTY]:
                 self._mend()
         except StoreError:
@@ -169,11 +170,15 @@ class Shared:
         self._read_on()
         return list(self._places.items())
 
+    def _follow(self) -> None:
+        """Map what others have added: a plan that is ahead of a window here may be one of them."""
+        if self.cells[_END] > len(self.cells):
+            self._map()
+
     def _read_on(self) -> None:
         """What names others have added."""
+        self._follow()
         end = self.cells[_END]
-        if end > len(self.cells):
-            self._map()
         while self._read < end:
             at = self._read
             size, length = self.cells[at], self.cells[at + 1]

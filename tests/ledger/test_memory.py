@@ -77,6 +77,17 @@ def test_each_sees_what_any_has_named_and_nobody_what_is_anothers(
     memory.close()
 
 
+def test_who_has_its_turn_sees_what_another_has_added_without_asking_for_it() -> None:
+    memory = Shared(2)
+    one, other = as_seen_by(memory, 0), as_seen_by(memory, 1)
+    with other.turn:
+        at = other.place("large", 10**5)
+        other.cells[at + 10**5 - 1] = 7
+    with one.turn:
+        assert one.cells[at + 10**5 - 1] == 7
+    memory.close()
+
+
 def test_there_may_be_no_room_for_more(memory: Shared, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*asked: int) -> None:
         raise OSError(28, "No space left on device")

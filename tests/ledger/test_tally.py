@@ -340,6 +340,25 @@ def test_what_one_process_has_counted_the_others_see_at_once() -> None:
     shared.close()
 
 
+def test_others_may_be_ahead_by_a_plan_that_stands_in_memory_which_this_process_has_not_mapped_yet() -> None:
+    shared = Shared(2)
+    seen = [as_seen_by(shared, it) for it in range(2)]
+    here, there = (Tally(it, lambda query, values: []) for it in seen)
+    limits = (
+        Bound("user/a/*", "rpm", 99),
+        Bound("user/a/*", "tpd", 900),
+        Bound("user/a/*", "concurrency", 99),
+    )
+    here.reserve(claim("a", *limits, tokens=10))
+    with seen[1].turn:
+        seen[1].place("much", 10**5)
+    for name in "bcdef":
+        there.reserve(claim(name, *limits, Bound("key/k", "rpm", 999), tokens=10))
+    assert seen[1].cells[seen[1].place("window rpm user/a/*", 0) + LEADER] >= len(seen[0].cells)
+    assert [it.left for it in here.reserve(claim("g", *limits, tokens=10)).told] == [92, 830]
+    shared.close()
+
+
 def test_nothing_comes_to_be_where_limits_are_that_are_known_by_their_place() -> None:
     """As after a reload, which makes all limits anew, most of them alike: what nobody keeps makes room for others."""
     tally = Tally(Own(), lambda query, values: [])

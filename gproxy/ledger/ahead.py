@@ -61,12 +61,14 @@ def begin(memory: Memory, at: int, second: int, led: Sequence[Led]) -> None:
 
 def correct_before(memory: Memory, at: int, days: Iterable[int], by: int) -> None:
     """So many tokens more were counted in the windows themselves, in the slot of an earlier second. In those `days`,
-    the nth of its windows, that slot is this one."""
+    the nth of its windows, that slot is this one. Who is killed in the midst may have added them here too, but has
+    taken none twice."""
     cells, records = memory.cells, _records(memory, at)
     for nth in days:
         cells[records[nth] + _HAD] += by
-    for place in (FREE, _HAD_FREE, BARE):
+    for place in (_HAD_FREE, FREE) if by < 0 else (FREE, _HAD_FREE):
         cells[at + place] -= by
+    cells[at + BARE] -= by
 
 
 def give(memory: Memory, at: int) -> None:

@@ -165,6 +165,24 @@ def test_a_kill_while_it_begins_leaves_the_windows_as_they_were(writes: int) -> 
     plan.shared.close()
 
 
+@pytest.mark.parametrize("days", [[], [1]])
+@pytest.mark.parametrize("by", [-20, 20])
+@pytest.mark.parametrize("writes", range(6))
+def test_a_kill_while_what_was_counted_before_is_corrected_takes_nothing_twice(
+    plan: Ahead, writes: int, by: int, days: list[int]
+) -> None:
+    """In the slot of an earlier second, which of a day may be this one."""
+    plan.count(0, 30, (0, 0))
+    day = plan.windows["tpd"]
+    for at in (plan.memory.cells[day.at + PLACE], day.at + USED) if days else ():
+        plan.memory.cells[at] += by
+    plan.other.cells = Mortal(plan.other.cells, writes)  # type: ignore[assignment]  # as good as a view of memory
+    with suppress(Killed):
+        correct_before(plan.other, plan.at, days, by)
+    mended(plan)
+    assert plan.counted()[1][0] >= (60 + min(by, 0) if days else 60)
+
+
 def mended(plan: Ahead) -> None:
     """As the next does who has its turn."""
     for what in (mend, windows.mend):

@@ -17,7 +17,11 @@ from gproxy.ledger.weighing import WINDOW_S, Count, need_of, slots_at, standing
 from gproxy.ledger.windows import Window
 from gproxy.values import Bound, Claim, Standing
 
+_BEYOND = 2**63
+"""No bound is as wide."""
+
 _ENDLESS = 2**61
+"""What fits where nothing bounds it, with room in a cell for what is given back."""
 
 _CALM = 8
 """After so many claims of one second that fitted, with nobody else in between, a plan runs ahead. To begin it, and to
@@ -131,7 +135,7 @@ class Plan:
                 return None
         for by_tokens, windows in self._families:
             need = tokens if by_tokens else 1
-            least, tightest = _ENDLESS, windows[0]
+            least, tightest = _BEYOND, windows[0]
             for it in windows:
                 window, at, kind, most, _ = it
                 if cells[at] != slots[kind]:

@@ -322,6 +322,15 @@ def test_what_a_plan_has_counted_ahead_of_its_windows_is_undone_alike(both: Both
     assert both.tally.reserve(claim("g", *limits, tokens=10)).refused == limits[2]
 
 
+def test_the_widest_bounds_are_told_as_they_stand(both: Both) -> None:
+    both.clear()
+    limits = [Bound("user/a/*", kind, 2**63 - 1 - n) for n, kind in enumerate(("tpm", "tpd"))]
+    for n in range(5):
+        told = both.tally.reserve(claim(str(n), *limits, tokens=10)).told
+        assert [(it.bound, it.left) for it in told] == [(limits[1], 2**63 - 12 - 10 * n)]
+        both.tally.settle(claim(str(n), *limits, tokens=10), 10, 0)
+
+
 def test_bounds_that_are_alike_are_counted_by_one_plan(both: Both) -> None:
     both.clear()
     for name in "ab":

@@ -1,7 +1,7 @@
 """The memory that counters and spend are kept in: whole numbers in cells, found by the name of what they are for.
 
-Here is that of one process; the one of several is `memory.py`'s. What the cells mean is `windows.py`'s and
-`purses.py`'s.
+Here is that of one process; the one of several is `memory.py`'s. What the cells mean is `windows.py`'s,
+`ahead.py`'s and `purses.py`'s.
 """
 
 import threading

@@ -1,7 +1,7 @@
 """The memory that the processes of one server count in, and the lock by which each has its turn.
 
 It is made before they are forked, has no name in any folder, and is gone with the last of them. What its cells mean
-is `windows.py`'s and `purses.py`'s, what becomes of a dead process's requests `succession.py`'s.
+is `windows.py`'s, `ahead.py`'s and `purses.py`'s, what becomes of a dead process's requests `succession.py`'s.
 """
 
 import contextlib

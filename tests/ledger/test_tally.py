@@ -349,6 +349,18 @@ def test_what_one_process_has_counted_the_others_see_at_once() -> None:
     shared.close()
 
 
+def test_who_has_other_limits_by_now_goes_by_them_while_others_are_ahead_by_the_old_ones() -> None:
+    shared = Shared(2)
+    here, there = (Tally(as_seen_by(shared, it), lambda query, values: []) for it in range(2))
+    old, new = (Bound("user/a/*", "rpm", 99), Bound("user/a/*", "rpm", 6))
+    for name in "abcd":
+        assert here.reserve(claim(name, old)).refused is None
+    assert [there.reserve(claim(name, new)).told[0].left for name in "ef"] == [1, 0]
+    assert there.reserve(claim("g", new)).refused == new
+    assert here.reserve(claim("h", old)).told[0].left == 92
+    shared.close()
+
+
 def test_others_may_be_ahead_by_a_plan_that_stands_in_memory_which_this_process_has_not_mapped_yet() -> None:
     shared = Shared(2)
     seen = [as_seen_by(shared, it) for it in range(2)]

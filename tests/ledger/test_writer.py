@@ -287,6 +287,21 @@ async def test_a_locked_store_fails_commits_keeps_what_was_put_and_recovers(path
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_a_store_that_fails_is_said_once_each_time_though_nobody_asks_why(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with writing(path) as it:
+        for time in ("first", "second"):
+            with locked(path):
+                for _ in range(2):
+                    with pytest.raises(StoreError):
+                        await it.run(Entry(record("failed")))
+            await it.run(Entry(record(time)))
+    said = [line.getMessage() for line in caplog.records]
+    assert ["locked" in line for line in said] == [True, True]
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_what_was_put_is_written_when_the_lock_goes_without_another_row(path: Path) -> None:
     with writing(path) as it:
         with locked(path):

@@ -27,12 +27,14 @@ def _amount(text: str, option: str, least: float, said: str) -> Decimal:
     except InvalidOperation:
         amount = Decimal("NaN")
     if not (amount.is_finite() and Decimal(str(least)) <= amount <= Decimal(str(MOST_USD))):
-        raise typer.BadParameter(f"{text} is no amount in USD{said}", param_hint=option)
+        most = f", and {MOST_USD:.0f} at most" if amount.is_finite() and amount > 0 else ""
+        raise typer.BadParameter(f"{text} is no amount in USD{said}{most}", param_hint=option)
     return amount
 
 
 def count(text: str, option: str) -> int:
     """A whole number above 0; raises BadParameter, for wrong usage, if it is none."""
     if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= _MOST):
-        raise typer.BadParameter(f"{text} is no whole number above 0", param_hint=option)
+        most = f", and {_MOST} at most" if text.isascii() and text.strip("0").isdigit() else ""
+        raise typer.BadParameter(f"{text} is no whole number above 0{most}", param_hint=option)
     return int(text)

@@ -45,7 +45,15 @@ _CODEX = (
 )
 
 _ROWS = (
-    Client(name="openai", variables={"OPENAI_BASE_URL": "{url}/v1", "OPENAI_API_KEY": "{key}"}),
+    Client(
+        name="openai",
+        # Its older versions, Aider and LiteLLM's client read the address from the second.
+        variables={
+            "OPENAI_BASE_URL": "{url}/v1",
+            "OPENAI_API_BASE": "{url}/v1",
+            "OPENAI_API_KEY": "{key}",
+        },
+    ),
     Client(
         name="anthropic",
         variables={"ANTHROPIC_BASE_URL": "{url}", "ANTHROPIC_API_KEY": "{key}"},

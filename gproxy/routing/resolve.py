@@ -35,14 +35,16 @@ def resolve(
     owners = snapshot.bare.get(name, ())
     if len(owners) == 1:
         return Route(name, (Target(owners[0], name),))
-    if not slash:
+    ways = [f'"{owner}/{shown(name)}"' for owner in owners if told and told(Target(owner, name))]
+    way = " or ".join(ways) or '"provider/model"'
+    if ways:
+        what = "several providers list it"
+    elif not slash:
         what = "it has no provider prefix"
     elif prefix in snapshot.providers:
         what = "no model follows its provider prefix"
     else:
         what = f'there is no provider "{shown(prefix)}"'
-    ways = [f'"{owner}/{shown(name)}"' for owner in owners if told and told(Target(owner, name))]
-    way = " or ".join(ways) or '"provider/model"'
     raise BadRequest(
         f'The model "{shown(name)}" leads nowhere: {what}, and it is no alias. '
         f"Write it as {way}, define an alias for it with `gproxy alias set`, or list it in [[models]] "

@@ -27,6 +27,19 @@ def test_what_is_no_count_is_wrong_usage(text: str) -> None:
         amounts.count(text, "--rpm")
 
 
+@pytest.mark.parametrize("text", [str(2**63), "0" * 20 + "9"])
+def test_a_count_that_is_too_large_is_told_what_may_be(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="above 0, and 9223372036854775807 at most"):
+        amounts.count(text, "--rpm")
+
+
+def test_an_amount_that_is_too_large_is_told_what_may_be() -> None:
+    with pytest.raises(typer.BadParameter, match="above 0, and 1000000000 at most"):
+        amounts.dollars("2000000000", "AMOUNT")
+    with pytest.raises(typer.BadParameter, match=r"above 0$"):
+        amounts.dollars("-1", "AMOUNT")
+
+
 @pytest.mark.parametrize("text", ["0", "0.000000001", "1e9"])
 def test_a_price_may_be_nothing(text: str) -> None:
     assert amounts.price(text, "--input") == Decimal(text)

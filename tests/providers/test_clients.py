@@ -15,7 +15,8 @@ def test_every_client_gets_the_address_and_the_key(name: str) -> None:
 
 
 def test_versions_stand_in_the_address_only_where_the_client_does_not_add_them() -> None:
-    assert pointed(CLIENTS["openai"], URL, KEY).variables["OPENAI_BASE_URL"] == f"{URL}/v1"
+    openai = pointed(CLIENTS["openai"], URL, KEY).variables
+    assert openai["OPENAI_BASE_URL"] == openai["OPENAI_API_BASE"] == f"{URL}/v1"
     assert pointed(CLIENTS["anthropic"], URL, KEY).variables["ANTHROPIC_BASE_URL"] == URL
     assert pointed(CLIENTS["gemini"], URL, KEY).variables["GOOGLE_GEMINI_BASE_URL"] == URL
 

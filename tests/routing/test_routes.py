@@ -76,6 +76,7 @@ def test_a_bare_name_of_several_providers_is_told_each_key_by_what_it_may_use() 
         said[client.user] = refused.value.message
     assert 'Write it as "a/m" or "b/m", ' in said["wide"]
     assert 'Write it as "b/m", ' in said["narrow"]
+    assert all("several providers list it" in each for each in said.values())
 
 
 @pytest.mark.parametrize("field", ["models", "fallbacks"])

@@ -3,7 +3,7 @@
 
     python3 scripts/dev.py demo     serve the offline demo
     python3 scripts/dev.py setup    only set up what `check` and the benchmarks need
-    python3 scripts/dev.py check    ruff, mypy and the tests (some eight minutes): what has to pass for a change
+    python3 scripts/dev.py check    ruff, mypy and the tests (some nine minutes): what has to pass for a change
     python3 scripts/dev.py lock     write the lock files anew (needs `uv`)
     python3 scripts/dev.py audit    look what is locked up in PyPI's list of known faults (needs the network)
 

@@ -11,7 +11,7 @@ from gproxy.ledger.cells import Memory
 NOW, USED, NEWEST, PLACE, LEADER = range(5)
 """Of a window: the slot in which it stands (-1: none), what counts there, and the last slot in which anything does
 (-1: none). `PLACE` is the cell of that slot, 0 if the slot has to begin first, or nothing counts in it or later.
-`LEADER` is where the cells of the plan are that is ahead of it, 0 if none is. All follow from the rest."""
+`LEADER` is where the cells of the plan are that is ahead of it, 0 if none is. The others follow from the rest."""
 
 TURN, FITTED, LEFT, FREE, ROOM, BARE, BARE_DAYS, _HAD_LEFT, _HAD_FREE, _TIMES, _COUNT, OPEN = range(12)
 """Of a plan: `TURN` says in which second it is ahead, and is another each time; 0 if it is not. `FITTED` is how many
@@ -66,14 +66,14 @@ def correct_before(memory: Memory, at: int, days: Iterable[int], by: int) -> Non
     cells, records = memory.cells, _records(memory, at)
     for nth in days:
         cells[records[nth] + _HAD] += by
-    for place in (_HAD_FREE, FREE) if by < 0 else (FREE, _HAD_FREE):
-        cells[at + place] -= by
+    for cell in (_HAD_FREE, FREE) if by < 0 else (FREE, _HAD_FREE):
+        cells[at + cell] -= by
     cells[at + BARE] -= by
 
 
 def give(memory: Memory, at: int) -> None:
     """Each window what was counted ahead of it: it stands again where it stood. Killed in the midst, it is to be
-    done once more, which comes to the same."""
+    done once more, which comes to the same but in `USED`: that `windows.mend` makes anew."""
     cells, workers = memory.cells, memory.workers
     requests, tokens = cells[at + _HAD_LEFT] - cells[at + LEFT], cells[at + _HAD_FREE] - cells[at + FREE]
     for it in _records(memory, at):
@@ -98,7 +98,7 @@ def give_way(memory: Memory, at: int) -> None:
 
 
 def mend(memory: Memory, name: str, at: int) -> None:
-    """Somebody was killed in his turn: no plan is ahead of any window, as far as plans go."""
+    """Somebody was killed in his turn: this plan is ahead no more. After all plans, windows are mended."""
     if name.startswith(_PREFIX) and memory.cells[at + TURN]:
         give(memory, at)
 

@@ -28,6 +28,10 @@ CHAT, STREAM, SPEECH = BY_ID["chat"], BY_ID["chat-stream"], BY_ID["speech"]
 BIG = b'data: {"choices":[{"delta":{"content":"' + b"x" * 50_000 + b'"}}]}\n\n'
 
 
+FILES = 'tls_certificate = "tls.pem"\ntls_key = "tls.pem"\n'
+"""Where a server finds what `certificate` makes."""
+
+
 def certificate(folder: Path) -> None:
     """Writes a certificate for localhost and its key, `tls.pem`."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -45,8 +49,7 @@ def certificate(folder: Path) -> None:
 def tls(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("tls")
     certificate(folder)
-    files = 'tls_certificate = "tls.pem"\ntls_key = "tls.pem"\n'
-    with Gateway(folder, everything(upstream.url).replace("[global]\n", f"[global]\n{files}")) as gateway:
+    with Gateway(folder, everything(upstream.url).replace("[global]\n", f"[global]\n{FILES}")) as gateway:
         yield gateway
 
 
@@ -56,9 +59,7 @@ def test_a_server_ends_without_the_goodbye_of_clients_that_read_nothing(
 ) -> None:
     """As those do that keep a connection for later: TLS would be waited for 30 s, and its end leave a traceback."""
     certificate(tmp_path)
-    files = 'tls_certificate = "tls.pem"\ntls_key = "tls.pem"\n'
-    config = chatting(upstream.url, files)
-    with Gateway(tmp_path, config) as gateway, Client(gateway) as client:
+    with Gateway(tmp_path, chatting(upstream.url, FILES)) as gateway, Client(gateway) as client:
         client.flush()
         if asks:
             client.events(client.ask(CHAT, upstream.model()))
@@ -73,8 +74,7 @@ def test_streams_that_the_end_cuts_off_leave_their_rows(
 ) -> None:
     """Also where the client lets nothing more come: its connection is then ended, without a traceback."""
     certificate(tmp_path)
-    files = 'tls_certificate = "tls.pem"\ntls_key = "tls.pem"\ndrain_seconds = 0\n'
-    config = chatting(upstream.url, files)
+    config = chatting(upstream.url, f"{FILES}drain_seconds = 0\n")
     script = Script(stop_after=2, then="hang") if reads else Script(chunks=(BIG,) * 2000)
     models = [upstream.model(script) for _ in range(3)]
     with Gateway(tmp_path, config) as gateway, Client(gateway) as client:

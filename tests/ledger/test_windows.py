@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gproxy.errors import StoreError
+from gproxy.ledger.ahead import NEWEST, NOW, PLACE, USED
 from gproxy.ledger.cells import Own
 from gproxy.ledger.memory import Shared
 from gproxy.ledger.weighing import kept_of, slots_of
-from gproxy.ledger.windows import NEWEST, NOW, PLACE, USED, Window, forget, mend, strike
+from gproxy.ledger.windows import Window, forget, mend, strike
 from tests.ledger.memories import Killed, Mortal, as_seen_by
 
 SECOND = 1_795_608_000

@@ -10,6 +10,7 @@ each request.
 
 import argparse
 import asyncio
+import gc
 import os
 import statistics
 import tempfile
@@ -93,6 +94,7 @@ class PacedUpstream(asyncio.Protocol):
 def upstream_process(told: Connection, cpu: int | None) -> None:
     """Serves until it is ended; tells its port."""
     pin(cpu)
+    gc.disable()  # a full collection takes 20 ms, in which it would keep all streams waiting
 
     async def serve() -> None:
         server = await asyncio.get_running_loop().create_server(PacedUpstream, "127.0.0.1", 0, backlog=2048)
@@ -181,6 +183,7 @@ async def load(port: int, model: str, streams: int, seconds: float) -> tuple[int
 def load_process(orders: Connection, cpu: int | None) -> None:
     """Runs `load` for each order that comes in and sends back what it found, or the error."""
     pin(cpu)
+    gc.disable()  # as the upstream's
     while (order := orders.recv()) is not None:
         try:
             orders.send(run(load(*order)))

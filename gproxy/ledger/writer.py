@@ -35,9 +35,9 @@ BATCH_ROWS = 500
 PROMPT_S = 0.05
 """How long after a commit of the loop's the next is taken to come as promptly."""
 
-SIBLINGS, MOST_TURNS = 4, 6
+SIBLINGS, MOST_TURNS, LONG_S = 4, 6, 0.005
 """Where so many come together, or came in the last commit, one waits for as long as each turn of the loop brings
-more, so many turns at most. Nobody waits for a clock."""
+more, so many turns at most, and only short ones: hundreds of streams make them long. Nobody waits for a clock."""
 
 RIDE_S = 0.02
 """For how long what only has to be written soon waits for a commit that is made anyway."""
@@ -89,7 +89,7 @@ class Writer:
         self._due = self._riding = False
         self._tries = 0
         self._committed = -PROMPT_S
-        self._carried = self._seen = self._turns = 0
+        self._since, self._carried, self._seen, self._turns = 0.0, 0, 0, 0
         self._unwritten = 0
         self._queue: SimpleQueue[Handed | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
@@ -210,7 +210,7 @@ class Writer:
             if self._due:
                 return
             if not rides:
-                self._due = True
+                self._due, self._since = True, loop.time()
                 loop.call_soon(self._commit)
             elif not self._riding:
                 self._riding = True
@@ -222,7 +222,7 @@ class Writer:
             self._riding = False
             if not self._gathered or self._due:
                 return
-            self._due = True
+            self._due, self._since = True, 0.0
         self._commit()
 
     def _to_thread(self, entries: Sequence[Handed]) -> None:
@@ -236,7 +236,7 @@ class Writer:
             if self._closed or (self._unwritten and self._failure is None):
                 return
             assert self._loop is not None
-            if self._more_come():
+            if self._more_come(self._loop.time()):
                 self._loop.call_soon(self._commit)
                 return
             batch = self._gathered[:MOST_WORKS]
@@ -251,6 +251,7 @@ class Writer:
             del self._gathered[: len(batch)]
             self._due = bool(self._gathered)
             if self._due:
+                self._since = self._loop.time()
                 self._loop.call_soon(self._commit)
             if outcomes is None:
                 self._to_thread(batch)
@@ -259,10 +260,11 @@ class Writer:
         self._count(batch)
         resolve(batch, outcomes, self.together)
 
-    def _more_come(self) -> bool:
+    def _more_come(self, now: float) -> bool:
         """Whether the commit that is due waits for another turn of the loop."""
         come, seen = len(self._gathered), self._seen
-        if not seen < come < MOST_WORKS or self._turns == MOST_TURNS or max(come, self._carried) < SIBLINGS:
+        enough = self._turns == MOST_TURNS or now - self._since > LONG_S
+        if enough or not seen < come < MOST_WORKS or max(come, self._carried) < SIBLINGS:
             return False
         self._seen = come
         self._turns += 1

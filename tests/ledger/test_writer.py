@@ -76,6 +76,7 @@ async def test_rows_handed_over_together_are_all_written_in_their_order(path: Pa
         assert ids(path) == names
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize(("before", "together"), [(writer.SIBLINGS, True), (1, False)])
 async def test_after_a_commit_of_many_the_next_waits_a_turn_for_what_comes_beside_it(
     path: Path, before: int, together: bool
@@ -90,6 +91,7 @@ async def test_after_a_commit_of_many_the_next_waits_a_turn_for_what_comes_besid
     assert ("first" not in seen) == together
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize(
     ("turns", "commits"),
     [
@@ -114,6 +116,17 @@ async def test_a_commit_of_several_waits_for_as_long_as_each_turn_brings_more_an
             if turn >= len(turns) and there == handed:
                 break
     assert [after - before for before, after in pairwise(written)] == commits
+
+
+async def test_a_commit_of_several_waits_for_no_more_once_a_turn_took_long(path: Path) -> None:
+    with writing(path) as it:
+        handed = [it.run(Entry(record(f"req-{n}"))) for n in range(writer.SIBLINGS)]
+        await asyncio.sleep(0)
+        assert ids(path) == []
+        time.sleep(2 * writer.LONG_S)  # what others do in this turn
+        handed.append(it.run(Entry(record("last"))))
+        await asyncio.sleep(0)
+        assert len(ids(path)) == len(handed)
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -428,8 +441,9 @@ async def given_to_the_thread(it: Writer) -> None:
 
 @pytest.fixture
 def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No commit is slow, however busy this machine is."""
+    """No commit is slow and no turn long, however busy this machine is."""
     monkeypatch.setattr(inline, "SLOW_S", 60.0)
+    monkeypatch.setattr(writer, "LONG_S", 60.0)
 
 
 @pytest.mark.usefixtures("unhurried")

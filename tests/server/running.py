@@ -77,6 +77,11 @@ class Running:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
+    def workers(self) -> list[int]:
+        """Its processes that serve, where they are several."""
+        pid = self.process.pid
+        return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def rows(self) -> list[dict[str, Any]]:
         with contextlib.closing(sqlite3.connect(self.path.parent / "data" / "gproxy.db")) as connection:
             connection.row_factory = sqlite3.Row

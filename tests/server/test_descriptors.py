@@ -31,6 +31,19 @@ def test_the_limit_is_raised_to_what_the_system_allows(soft: int, hard: int, aft
     assert done.stdout == f"({after}, {hard})\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where the kernel tells the size of the table")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_each_process_that_serves_has_a_table_that_need_not_grow(tmp_path: Path, workers: int) -> None:
+    with running(tmp_path, settings(workers=workers)) as it:
+        it.url()
+        serving = [it.process.pid] if workers == 1 else it.workers()
+        states = [Path(f"/proc/{pid}/status").read_text() for pid in serving]
+    rooms = [int(state.partition("\nFDSize:")[2].split()[0]) for state in states]
+    most = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], descriptors.ENOUGH)
+    assert len(rooms) == workers
+    assert all(room >= most for room in rooms)
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_want_of_one_is_seen_below_what_it_led_to(number: int) -> None:
     failed = httpx.ConnectError("x")

@@ -25,6 +25,7 @@ from gproxy.ledger.memory import Shared
 from gproxy.ledger.spend import recover_store
 from gproxy.ledger.succession import succeed
 from gproxy.ledger.writer import Writer
+from gproxy.server import descriptors
 from gproxy.server.app import Gateway
 from gproxy.server.console import LINES, LOG, say
 from gproxy.server.engine import handover, repair
@@ -86,6 +87,7 @@ class Serving:
 
     def run(self) -> int:
         """Serve until it is told to end; the exit code."""
+        descriptors.make_room()
         server, worker = self._server, self._worker
         seen = look(server.path) if server.path else None
         snapshot, failed = self._configuration()

@@ -28,13 +28,9 @@ def test_the_limit_is_none_whatever_it_was() -> None:
 def test_no_process_of_a_server_leaves_a_core_file(tmp_path: Path, workers: int) -> None:
     with running(tmp_path, settings(workers=workers)) as it:
         it.url()
-        pids = [it.process.pid, *children_of(it.process.pid)]
+        pids = [it.process.pid, *it.workers()]
         assert len(pids) == (1 if workers == 1 else 1 + workers)
         for pid in pids:
             limits = Path(f"/proc/{pid}/limits").read_text()
             (line,) = (each for each in limits.splitlines() if each.startswith("Max core file size"))
             assert line.split()[4] == "0"
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -20,7 +20,7 @@ _REST_OF_LINE = re.compile(r"[ \t]*(?:#[^\n\r]*)?(?=\r?\n|\Z)")
 _COMMENT_LINES = re.compile(r"(?:[ \t]*#[^\n]*(?:\n|\Z))*")
 _BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
 _BLANKS = re.compile(r"[ \t]*")
-_COMMA = re.compile(r"(?:[ \t\r\n]|#[^\n]*+)*+,")
+_COMMA = re.compile(r"(?>(?:[ \t\r\n]|#[^\n]*+)*),")
 
 Edit = tuple[int, int, str]
 """From, to, and what comes there instead."""

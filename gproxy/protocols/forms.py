@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from gproxy.protocols.answers import is_json, is_utf8
 from gproxy.protocols.base import Event, Protocol, Span
+from gproxy.protocols.possessive import possessive
 from gproxy.protocols.template import A_NUMBER, Frame, Run, Said, Template, text_size
 from gproxy.values import Usage
 
@@ -53,7 +54,7 @@ _SOME = Usage(**dict.fromkeys(set(Usage.__struct_fields__) - {"service_tier"}, 7
 _IS_TEXT, _IS_NUMBER, _IS_COUNT, _IS_STAMP, _IS_STAMP_NUMBER = 1, 2, 3, 4, 5
 """What a slot of a form is: the group that `varying` finds its value in."""
 
-_A_TEXT = rb'[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+'
+_A_TEXT = rb'[^"\\\x00-\x1f]*+' + possessive(rb'\\[^\x00-\x1f][^"\\\x00-\x1f]*+')
 _A_STAMP = rb"[0-9A-Za-z_.:-]{1,128}"
 _A_STAMP_NUMBER = rb"0|[1-9][0-9]{0,17}"
 _VALUES = (_A_TEXT, A_NUMBER, A_NUMBER, b"(?:%b)" % _A_STAMP, b"(?:%b)" % _A_STAMP_NUMBER)

@@ -7,10 +7,11 @@ import re
 
 from gproxy.errors import AnswerBroken
 from gproxy.protocols.base import Event
+from gproxy.protocols.possessive import possessive
 from gproxy.protocols.sse import MAX_EVENT_BYTES, refuse_crowded
 
 _OUTSIDE = re.compile(rb'["\[\]{}]')
-_INSIDE = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_INSIDE = re.compile(possessive(rb'[^"\\]++|\\.'), re.DOTALL)
 _SPACE = b" \t\r\n"
 _AROUND = _SPACE + b",["
 

@@ -12,13 +12,14 @@ import msgspec
 from msgspec import Struct
 
 from gproxy.protocols.base import Event
+from gproxy.protocols.possessive import possessive
 
 _MOST_BYTES = 32 * 1024
 """A longer event is none of a run."""
 
 A_NUMBER = rb"0|[1-9][0-9]{0,14}+"
 _ESCAPING = rb"(?:(?<=[^\\]\\)|(?<=[^\\]\\\\\\))"  # one backslash, or three as in the arguments of a tool
-_UP_TO_QUOTE = rb'[^"]*+(?:%b"[^"]*+)*+' % _ESCAPING
+_UP_TO_QUOTE = b'[^"]*+' + possessive(_ESCAPING + b'"[^"]*+')
 _text = msgspec.json.Decoder(str).decode
 
 

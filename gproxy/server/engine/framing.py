@@ -30,7 +30,7 @@ _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e]+) HTTP
 _LONE = re.compile(rb"(?<!\r)\n|\r(?=[^\n])")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
 _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")
-EMPTY_LINES = re.compile(rb"\A(?:\r\n)*+")
+EMPTY_LINES = re.compile(rb"\A(?:\r\n)*")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
 _MOST_DIGITS = 15
 _ZERO = ord("0")

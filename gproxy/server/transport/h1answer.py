@@ -87,7 +87,8 @@ class Reading:
             on_message_complete=self.on_message_complete,
         )
         self._parser = parser = _llhttp(of_the_body)
-        self._parse(parser, _CHUNKED + data)
+        parser.feed_data(_CHUNKED)
+        self._parse(parser, data)
 
     def _parse(self, parser: httptools.HttpResponseParser, data: bytes) -> None:
         pieces = self.pieces

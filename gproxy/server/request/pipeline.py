@@ -76,12 +76,12 @@ async def serve(call: Call, incoming: Incoming, reply: Reply, stages: Stages) ->
         await _failed(error, journal, reply, settlement)
     except asyncio.CancelledError:
         _interrupted(journal, reply.status or 503, "interrupted", "the server was stopping")
+        # Before Python 3.11.3 `asyncio.timeout` raises no TimeoutError in a task that is being cancelled.
         with contextlib.suppress(Unavailable, TimeoutError):
-            async with asyncio.timeout(_LAST_WORD_SECONDS):
-                await settlement.settle(journal, begun=reply.started)
+            await asyncio.wait_for(settlement.settle(journal, begun=reply.started), _LAST_WORD_SECONDS)
+        stopping = Unavailable("The proxy is stopping; try again later.")
         try:
-            async with asyncio.timeout(_LAST_WORD_SECONDS):
-                await _cut_short(Unavailable("The proxy is stopping; try again later."), opened, reply)
+            await asyncio.wait_for(_cut_short(stopping, opened, reply), _LAST_WORD_SECONDS)
         except TimeoutError:
             incoming.request.drop()  # it would hold its connection, and that the process
         raise

@@ -378,6 +378,36 @@ async def test_a_request_that_is_cut_off_tells_its_client_and_leaves_a_row(
     assert row["usage_source"] == "estimated"
 
 
+async def test_a_request_that_is_cut_off_is_told_so_though_its_row_cannot_be_written_now(
+    tmp_path: Path,
+) -> None:
+    async with peer(half) as up, served(up, tmp_path) as front:
+        visit = streaming()
+        task = request(front, visit)
+        await when_answered(visit, up)
+        with closing(connect(front.path)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            front.gateway.cut_off()
+            await asyncio.wait([task])
+            assert b"overloaded_error" in visit.body
+            other.execute("ROLLBACK")
+        (row,) = await front.rows()
+    assert row["outcome"] == "interrupted"
+
+
+async def test_a_client_that_reads_no_more_when_it_is_cut_off_is_dropped(tmp_path: Path) -> None:
+    dropped: list[bool] = []
+    async with peer(half) as up, served(up, tmp_path) as front:
+        visit = NonReader(json.dumps({"model": "up/m", "messages": [], "stream": True}).encode())
+        asked = scope(CHAT)
+        asked["extensions"][DROP] = lambda: dropped.append(True)
+        task = asyncio.ensure_future(front.gateway(asked, visit.receive, visit.send))
+        await when_answered(visit, up)
+        front.gateway.cut_off()
+        await asyncio.wait([task], timeout=5)
+    assert dropped
+
+
 # Faults of ours.
 
 

@@ -92,10 +92,11 @@ class JsonArrayFramer:
         """Where the next element, or the array, ends in the buffer; None if not yet."""
         while True:
             if self._in_string:
-                inside = _INSIDE.match(self._buffer, self._scanned)
-                self._scanned = inside.end() if inside else self._scanned
-                if self._buffer[self._scanned : self._scanned + 1] != b'"':
-                    return None
+                while self._buffer[self._scanned : self._scanned + 1] != b'"':
+                    inside = _INSIDE.match(self._buffer, self._scanned)
+                    if inside is None or inside.end() == self._scanned:
+                        return None
+                    self._scanned = inside.end()
                 self._in_string = False
                 self._scanned += 1
             mark = _OUTSIDE.search(self._buffer, self._scanned)

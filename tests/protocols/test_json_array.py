@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gproxy.errors import AnswerBroken
 from gproxy.protocols.base import Event
 from gproxy.protocols.json_array import JsonArrayFramer
+from gproxy.protocols.possessive import MOST_TIMES
 from gproxy.protocols.sse import MAX_EVENT_BYTES
 
 elements = st.dictionaries(
@@ -56,6 +57,15 @@ def test_an_element_over_the_cap_breaks_the_answer() -> None:
     framer = JsonArrayFramer()
     with pytest.raises(AnswerBroken, match="larger than"):
         framer.feed(b'["' + b"x" * MAX_EVENT_BYTES)
+
+
+@pytest.mark.parametrize("text", ["\n", "a\n", '"', "\\"])
+def test_a_text_of_nothing_but_escapes_ends_where_it_ends(text: str) -> None:
+    element = json.dumps({"text": text * 3 * MOST_TIMES}).encode()
+    raw = b"[" + element + b",\n" + element + b"]"
+    assert [event.data for event in _events([raw])] == [element, element, None]
+    cut = MOST_TIMES + 7
+    assert [event.data for event in _events([raw[:cut], raw[cut:]])] == [element, element, None]
 
 
 @pytest.mark.parametrize("sent", [b"", b'[{"a":1}', b'[{"a":1},\n{"b":2}'])

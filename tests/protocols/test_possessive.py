@@ -2,6 +2,7 @@
 
 import re
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import gproxy
-from gproxy.protocols.possessive import possessive
+from gproxy.protocols.possessive import MOST_TIMES, possessive
 
 GROUPS = [rb"ab?c", rb'\\[^\x00-\x1f][^"\\\x00-\x1f]*+', rb'[^"\\]++|\\.', rb'(?<=[^\\]\\)"[^"]*+']
 FORMS = [
@@ -45,11 +46,26 @@ def test_half_a_group_is_none(by_itself: bool) -> None:
     assert re.fullmatch(possessive(b"ab?c", by_itself=by_itself), b"a") is None
 
 
+@pytest.mark.parametrize("by_itself", FORMS)
+def test_a_flood_of_groups_takes_no_memory_by_its_length(by_itself: bool) -> None:
+    pattern = re.compile(possessive(rb'[^"\\]++|\\.', by_itself=by_itself))
+    flood = rb"\n" * 1024 * 1024
+    tracemalloc.start()
+    try:
+        found = pattern.match(flood)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert found.end() == 2 * MOST_TIMES
+    assert peak < 4 * 1024 * 1024
+
+
 def test_no_pattern_repeats_a_group_possessively_but_by_it() -> None:
     package = Path(gproxy.__file__).parent
     having = {
         module.relative_to(package).as_posix()
         for module in package.rglob("*.py")
-        if re.search(r"\)(?:[*+?]|\{[\d,]+\})\+", re.sub(r"\[(?:\\.|[^]\\\n])*\]", "", module.read_text()))
+        if re.search(r"\)(?:[*+?]|\{[\d,%d]+\})\+", re.sub(r"\[(?:\\.|[^]\\\n])*\]", "", module.read_text()))
     }
     assert having == {"protocols/possessive.py"}

@@ -251,7 +251,6 @@ class Writer:
             del self._gathered[: len(batch)]
             self._due = bool(self._gathered)
             if self._due:
-                self._since = self._loop.time()
                 self._loop.call_soon(self._commit)
             if outcomes is None:
                 self._to_thread(batch)

@@ -129,6 +129,20 @@ async def test_a_commit_of_several_waits_for_no_more_once_a_turn_took_long(path:
         assert len(ids(path)) == len(handed)
 
 
+async def test_what_a_full_commit_leaves_has_waited_since_it_came(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inline, "SLOW_S", 60.0)
+    with writing(path) as it:
+        handed = [it.run(Entry(record(f"req-{n}"))) for n in range(inline.MOST_WORKS + 1)]
+        time.sleep(2 * writer.LONG_S)  # what others do in this turn
+        await asyncio.sleep(0)
+        assert len(ids(path)) == inline.MOST_WORKS
+        handed.append(it.run(Entry(record("last"))))
+        await asyncio.sleep(0)
+        assert len(ids(path)) == len(handed)
+
+
 @pytest.mark.usefixtures("unhurried")
 async def test_it_says_when_several_are_told_of_one_commit(path: Path) -> None:
     with writing(path) as it:

@@ -44,6 +44,25 @@ def test_each_process_that_serves_has_a_table_that_need_not_grow(tmp_path: Path,
     assert all(room >= most for room in rooms)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="where room is made")
+@pytest.mark.parametrize("left", [0, 1, 100])
+def test_room_takes_no_descriptor_and_is_done_without_where_none_is_left(left: int) -> None:
+    program = f"""
+import os, resource
+from gproxy.server.descriptors import make_room
+def opened(): return sorted(map(int, os.listdir("/proc/self/fd")))
+first = os.dup(0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (first + 101, first + 101))
+for _ in range(100 - {left}): os.dup(0)
+if {left}: before = opened()
+make_room()
+if {left}: assert opened() == before
+"""
+    subprocess.run(
+        (sys.executable, "-c", program), env={"PYTHONPATH": ROOT}, stdin=subprocess.DEVNULL, check=True
+    )
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_want_of_one_is_seen_below_what_it_led_to(number: int) -> None:
     failed = httpx.ConnectError("x")

@@ -37,7 +37,7 @@ PROMPT_S = 0.05
 
 SIBLINGS, MOST_TURNS, LONG_S = 4, 6, 0.005
 """Where so many come together, or came in the last commit, one waits for as long as each turn of the loop brings
-more, so many turns at most, and only short ones: hundreds of streams make them long. Nobody waits for a clock."""
+more, so many turns at most, and no more once they took so long: hundreds of streams make them long."""
 
 RIDE_S = 0.02
 """For how long what only has to be written soon waits for a commit that is made anyway."""

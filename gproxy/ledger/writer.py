@@ -147,7 +147,7 @@ class Writer:
 
     def start(self) -> None:
         """Open the store in the writer's thread and wait until it is. Raises `StoreError`."""
-        if warning := known_fault():
+        if self.worker == 0 and (warning := known_fault()):
             logger.warning("%s", warning)
         self._thread.start()
         self._opened.result()

@@ -32,8 +32,8 @@ def ids(path: Path) -> list[str]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Writer]:
-    it = Writer(path)
+def writing(path: Path, worker: int | None = None) -> Iterator[Writer]:
+    it = Writer(path, worker)
     it.start()
     try:
         yield it
@@ -536,6 +536,9 @@ async def test_a_sqlite_that_may_lose_rows_gets_no_second_writer(
     with writing(path) as it:
         assert await it.run(whose) != threading.get_ident()
     assert "it may lose rows" in caplog.text
+    caplog.clear()
+    with writing(path, worker=1):
+        assert caplog.text == "", "the first worker has said it"
 
 
 async def test_what_is_offered_is_written_when_the_ledger_has_nothing_to_do(path: Path) -> None:

@@ -180,7 +180,8 @@ def list_providers(config: ConfigOption = None, as_json: JsonOption = False) -> 
 def remove(
     name: NameArgument,
     cascade: Annotated[
-        bool, typer.Option("--cascade", help="With the models, aliases and permissions that name it.")
+        bool,
+        typer.Option("--cascade", help="With the models, targets of aliases and permissions that name it."),
     ] = False,
     config: ConfigOption = None,
 ) -> None:

@@ -63,15 +63,18 @@ def remove_provider(document: Document, name: str, *, cascade: bool) -> list[str
         raise ConfigError(
             f"{name} is still used by {', '.join(users)}: remove those first, or give --cascade"
         )
+    gone = users
     for alias in document.tables("model_aliases"):
         targets = _targets(alias)
         kept = [target for target in targets if target.get("provider_name") != name]
         if kept and kept != targets:
             set_alias(document, alias["alias"], kept)
+            whole = _alias(alias)
+            gone = [f"its targets in {whole}" if each == whole else each for each in gone]
     for table in ("models", "model_aliases", "permissions"):
         remove_where(document, table, {"provider_name": name})
     document.remove(("providers", index))
-    return users
+    return gone
 
 
 def set_secret(document: Document, provider: str, form: str, value: str, *, label: str | None) -> None:
@@ -332,6 +335,10 @@ def _targets(alias: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [_place(alias), *alias.get("targets", ())]
 
 
+def _alias(alias: Mapping[str, Any]) -> str:
+    return f"alias {alias.get('alias')}"
+
+
 def _uses(document: Document, provider: str) -> list[str]:
     """What names a provider, in words."""
     models = [
@@ -340,7 +347,7 @@ def _uses(document: Document, provider: str) -> list[str]:
         if model.get("provider_name") == provider
     ]
     aliases = [
-        f"alias {alias.get('alias')}"
+        _alias(alias)
         for alias in document.tables("model_aliases")
         if any(target.get("provider_name") == provider for target in _targets(alias))
     ]

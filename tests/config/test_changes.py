@@ -133,7 +133,7 @@ def test_a_provider_in_use_is_not_removed(document: Document) -> None:
 
 def test_a_cascade_removes_what_names_the_provider_but_keeps_other_targets(document: Document) -> None:
     gone = changes.remove_provider(document, "p", cascade=True)
-    assert gone == ["model m", "alias one", "alias both", "permission alice *"]
+    assert gone == ["model m", "alias one", "its targets in alias both", "permission alice *"]
     assert [row["name"] for row in document.tables("providers")] == ["q"]
     assert document.tables("models") == document.tables("permissions") == []
     both = {"alias": "both", "provider_name": "q", "model_id": "n", "strategy": "weighted", "targets": []}

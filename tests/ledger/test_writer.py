@@ -118,12 +118,16 @@ async def test_a_commit_of_several_waits_for_as_long_as_each_turn_brings_more_an
     assert [after - before for before, after in pairwise(written)] == commits
 
 
-async def test_a_commit_of_several_waits_for_no_more_once_a_turn_took_long(path: Path) -> None:
+@pytest.mark.usefixtures("unhurried")
+async def test_a_commit_of_several_waits_for_no_more_once_a_turn_took_long(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LONG_S", 0.2)  # longer than a turn takes by itself on a busy machine
     with writing(path) as it:
         handed = [it.run(Entry(record(f"req-{n}"))) for n in range(writer.SIBLINGS)]
         await asyncio.sleep(0)
         assert ids(path) == []
-        time.sleep(2 * writer.LONG_S)  # what others do in this turn
+        time.sleep(writer.LONG_S + 0.1)  # what others do in this turn
         handed.append(it.run(Entry(record("last"))))
         await asyncio.sleep(0)
         assert len(ids(path)) == len(handed)

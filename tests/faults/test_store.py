@@ -102,11 +102,15 @@ def spent(gateway: Gateway) -> int:
         return int((db.execute(query).fetchone() or (0,))[0])
 
 
+ASKED = 20
+"""So many connections that each of two workers has one: which one it is goes by chance."""
+
+
 def refused(gateway: Gateway, why: str) -> None:
     """Every worker says no, in JSON, and why; the reason is on stderr as well."""
 
     def all_refuse() -> bool:
-        return {ask(gateway) for _ in range(6)} == {503}
+        return {ask(gateway) for _ in range(ASKED)} == {503}
 
     poll(all_refuse, "requests are refused")
     told = poll(lambda: not_ready(gateway), "/ready says so")
@@ -122,7 +126,7 @@ def not_ready(gateway: Gateway) -> str | None:
 
 
 def ready(gateway: Gateway) -> None:
-    poll(lambda: {gateway.get("/ready", key=None).status_code for _ in range(6)} == {200}, "ready")
+    poll(lambda: {gateway.get("/ready", key=None).status_code for _ in range(ASKED)} == {200}, "ready")
     assert ask(gateway) == 200
 
 
@@ -225,7 +229,7 @@ def test_who_asks_whether_it_is_ready_is_told_of_a_store_that_is_gone_though_no_
     running: Gateway,
 ) -> None:
     def missed() -> bool:
-        answers = [running.get("/ready", key=None) for _ in range(6)]
+        answers = [running.get("/ready", key=None) for _ in range(ASKED)]
         return all(
             answer.status_code == 503 and "gproxy.db was removed or replaced" in answer.text
             for answer in answers

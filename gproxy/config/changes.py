@@ -63,18 +63,17 @@ def remove_provider(document: Document, name: str, *, cascade: bool) -> list[str
         raise ConfigError(
             f"{name} is still used by {', '.join(users)}: remove those first, or give --cascade"
         )
-    gone = users
+    shortened = set()
     for alias in document.tables("model_aliases"):
         targets = _targets(alias)
         kept = [target for target in targets if target.get("provider_name") != name]
         if kept and kept != targets:
             set_alias(document, alias["alias"], kept)
-            whole = _alias(alias)
-            gone = [f"its targets in {whole}" if each == whole else each for each in gone]
+            shortened.add(_alias(alias))
     for table in ("models", "model_aliases", "permissions"):
         remove_where(document, table, {"provider_name": name})
     document.remove(("providers", index))
-    return gone
+    return [f"its targets in {use}" if use in shortened else use for use in users]
 
 
 def set_secret(document: Document, provider: str, form: str, value: str, *, label: str | None) -> None:

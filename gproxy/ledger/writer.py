@@ -89,7 +89,8 @@ class Writer:
         self._due = self._riding = False
         self._tries = 0
         self._committed = -PROMPT_S
-        self._since, self._carried, self._seen, self._turns = 0.0, 0, 0, 0
+        self._since = 0.0  # by the loop's clock: when the commit that is due came to be
+        self._carried = self._seen = self._turns = 0
         self._unwritten = 0
         self._queue: SimpleQueue[Handed | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)

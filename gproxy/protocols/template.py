@@ -104,9 +104,9 @@ class Template:
         is none that is whole, or one of the values is not of its kind."""
         start, stop, said = self.start, self._stop, self.said
         last = max(data.rfind(start, at, at + within), at)
-        end = data.find(stop, last + len(start), last + _MOST_BYTES)
-        end = last if end < 0 else end + len(stop)
-        found = (self._found if data.find(b"\\", at, end) < 0 else self._escaped)(data, at, end)
+        whole = data.find(stop, last + len(start), last + _MOST_BYTES)
+        until = last if whole < 0 else whole + len(stop)
+        found = (self._found if data.find(b"\\", at, until) < 0 else self._escaped)(data, at, until)
         while found:
             insides = found if self._inside is None else [*map(self._inside, found)]
             inner = self._between.join(insides)
